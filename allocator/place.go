@@ -1,0 +1,114 @@
+package allocator
+
+import (
+	"fmt"
+	"time"
+
+	"voicefleet/edgeagent"
+	"voicefleet/sfu"
+)
+
+// PlaceRequest asks for a seat for one user in one call.
+type PlaceRequest struct {
+	Guild   string     `json:"guild"`
+	Call    sfu.CallID `json:"call"`
+	User    sfu.UserID `json:"user"`
+	Session string     `json:"session"` // the gateway session; the grant names it
+	Rights  sfu.Rights `json:"rights"`
+	Echo    bool       `json:"echo,omitempty"`
+
+	// RTT is what the client measured, in milliseconds, per node or region.
+	RTT map[string]float64 `json:"rtt,omitempty"`
+	// Region is where the client says it is, when it measured nothing.
+	Region string `json:"region,omitempty"`
+	// Expected is the predicted size of the call in sessions (at least 1).
+	Expected int `json:"expected,omitempty"`
+	// Avoid names nodes that just failed this user.
+	Avoid []edgeagent.NodeID `json:"avoid,omitempty"`
+}
+
+// Assignment is the answer to a PlaceRequest.
+type Assignment struct {
+	Node  edgeagent.NodeID `json:"node"`
+	Epoch uint64           `json:"epoch"`
+	// Session is the voice session the grant opens.
+	Session sfu.SessionID `json:"session"`
+	// Token is the signed edgeagent.Grant.
+	Token string `json:"token"`
+	// Endpoints are the voice gateways, host:port, best first. An empty host
+	// stands for the one the client reached the text gateway at.
+	Endpoints []string `json:"endpoints"`
+	// New tells that the call was not live before.
+	New bool `json:"new,omitempty"`
+}
+
+// UpdateRequest changes the rights of a user in a live call.
+type UpdateRequest struct {
+	Call   sfu.CallID `json:"call"`
+	User   sfu.UserID `json:"user"`
+	Rights sfu.Rights `json:"rights"`
+}
+
+// RemoveRequest ends a user's session in a live call.
+type RemoveRequest struct {
+	Call   sfu.CallID `json:"call"`
+	User   sfu.UserID `json:"user"`
+	Reason string     `json:"reason"`
+}
+
+// CallEntry is the value of a call in the calls bucket.
+type CallEntry struct {
+	Call    sfu.CallID       `json:"call"`
+	Node    edgeagent.NodeID `json:"node"`
+	Epoch   uint64           `json:"epoch"`
+	Created time.Time        `json:"created"`
+}
+
+// Explanation is a decision, spelled out.
+type Explanation struct {
+	Call       sfu.CallID       `json:"call"`
+	At         time.Time        `json:"at"`
+	Chosen     edgeagent.NodeID `json:"chosen,omitempty"`
+	Reason     string           `json:"reason"` // "call is live here", "lowest cost of two", ...
+	Candidates []Candidate      `json:"candidates"`
+}
+
+// Candidate is one node as a decision saw it.
+type Candidate struct {
+	Node     edgeagent.NodeID `json:"node"`
+	Region   string           `json:"region"`
+	State    edgeagent.State  `json:"state"`
+	RTT      float64          `json:"rtt_ms"`     // milliseconds
+	RTTFrom  string           `json:"rtt_from"`   // "client", "region", "none"
+	Fullness float64          `json:"fullness"`   // the fullest of pps, bps, sessions, 0..1
+	Reserved edgeagent.Load   `json:"reserved"`   // placed, not yet in a heartbeat
+	Penalty  float64          `json:"penalty_ms"` // for load, milliseconds
+	Cost     float64          `json:"cost_ms"`
+	WhyNot   string           `json:"why_not,omitempty"` // empty: eligible
+}
+
+// ErrorCode is the closed list of reasons for which no seat is given.
+type ErrorCode string
+
+// The codes.
+const (
+	CodeNoNodes     ErrorCode = "no_nodes" // none is ready
+	CodeFull        ErrorCode = "full"     // all are at their limit
+	CodeNoCall      ErrorCode = "no_call"  // update or remove of a call that is not live
+	CodeBadRequest  ErrorCode = "bad_request"
+	CodeUnavailable ErrorCode = "unavailable" // bus or node does not answer; try again
+)
+
+// Error is a refused request, as it crosses the bus.
+type Error struct {
+	Code    ErrorCode `json:"code"`
+	Message string    `json:"message"`
+}
+
+// Error is "code: message".
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+// Refuse makes an Error; format as in fmt.
+func Refuse(code ErrorCode, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,87 @@
+package edgeagent
+
+import (
+	"net/netip"
+	"time"
+
+	"voicefleet/sfu"
+)
+
+// NodeID names a node: 1 to 64 characters of [a-z0-9-], a DNS label.
+type NodeID string
+
+// Valid says whether the id has the promised form.
+func (id NodeID) Valid() bool {
+	if len(id) == 0 || len(id) > 64 {
+		return false
+	}
+	for _, c := range []byte(id) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// State is where a node is in its life.
+type State string
+
+// The states, in their order.
+const (
+	Joining  State = "joining"  // up, not yet measured: no calls
+	Ready    State = "ready"    // takes calls
+	Draining State = "draining" // keeps its calls, takes no new ones
+	Gone     State = "gone"     // said good-bye
+)
+
+// HeartbeatInterval is how often a node speaks; Lease is how long its last word
+// stands in the nodes bucket.
+const (
+	HeartbeatInterval = time.Second
+	Lease             = 5 * time.Second
+)
+
+// Heartbeat is the value of a node in the nodes bucket.
+type Heartbeat struct {
+	Node    NodeID       `json:"node"`
+	State   State        `json:"state"`
+	Region  string       `json:"region"`
+	Zone    string       `json:"zone,omitempty"` // failure domain within the region
+	Version string       `json:"version"`
+	Started time.Time    `json:"started"` // a restart shows as a new time
+	At      time.Time    `json:"at"`      // the node's clock; never used for liveness
+	Addrs   []netip.Addr `json:"addrs"`
+	Ports   []uint16     `json:"ports"` // one per worker
+
+	Capacity Capacity           `json:"capacity"`
+	Load     Load               `json:"load"`
+	PeerRTT  map[NodeID]float64 `json:"peer_rtt,omitempty"` // milliseconds
+
+	// Epoch is the highest epoch the node knows of; Calls are those it carries.
+	Epoch uint64        `json:"epoch"`
+	Calls []CallOnANode `json:"calls,omitempty"`
+}
+
+// Capacity is what a node can carry: packets/s and bits/s sent, and sessions.
+type Capacity struct {
+	PPS      float64 `json:"pps"`
+	BPS      float64 `json:"bps"`
+	Sessions int     `json:"sessions"`
+}
+
+// Load is what a node carries now, in the units of Capacity, averaged over the
+// last three seconds.
+type Load struct {
+	PPS         float64 `json:"pps"`
+	BPS         float64 `json:"bps"`
+	Sessions    int     `json:"sessions"`
+	CPU         float64 `json:"cpu"`          // 0..1 of the whole machine
+	SocketDrops uint64  `json:"socket_drops"` // since start
+}
+
+// CallOnANode is a call as its node reports it.
+type CallOnANode struct {
+	Call     sfu.CallID `json:"call"`
+	Epoch    uint64     `json:"epoch"`
+	Sessions int        `json:"sessions"`
+}

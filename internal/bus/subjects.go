@@ -1,0 +1,40 @@
+package bus
+
+// Every subject, bucket and service of the fleet, and who speaks there.
+// Payloads are JSON of the type in parentheses.
+const (
+	// NodesBucket: node id → edgeagent.Heartbeat. In memory, leases of 5 s.
+	// Written by each node for itself, watched by allocators.
+	NodesBucket = "nodes"
+	// CallsBucket: channel id → allocator.CallEntry. Written by allocators by
+	// compare-and-swap.
+	CallsBucket = "calls"
+	// KeysBucket: key id → Ed25519 public key (32 bytes). Each allocator writes
+	// the key it signs grants with; nodes and signaling watch.
+	KeysBucket = "grantkeys"
+	// SignalingBucket: instance id → endpoint (host:port, host may be empty).
+	// Leases of 5 s, written by each signaling instance, watched by allocators.
+	SignalingBucket = "signaling"
+
+	// AllocatorService answers AllocatorSubject + verb: place (PlaceRequest →
+	// Assignment), update, remove, explain, nodes, calls; one instance of the
+	// queue group takes each.
+	AllocatorService = "allocator"
+	AllocatorSubject = "v1.allocator."
+)
+
+// NodeSubject is where a node takes requests: verb is open (OpenRequest →
+// SessionReply), resume, negotiate, update, close.
+func NodeSubject(node, verb string) string { return "v1.node." + node + "." + verb }
+
+// CallSubject is where the node of a call publishes edgeagent.CallEvent, for the
+// signaling instances that serve its members.
+func CallSubject(call string) string { return "v1.call." + call + ".event" }
+
+// PresenceSubject is where the node of a call publishes edgeagent.CallEvent of
+// the kinds Opened and Left only, for the guilds. AllPresence matches every
+// call's.
+func PresenceSubject(call string) string { return "v1.presence." + call }
+
+// AllPresence is the pattern of all PresenceSubjects.
+const AllPresence = "v1.presence.*"

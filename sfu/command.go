@@ -1,0 +1,245 @@
+package sfu
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Command is one order of the agent. Exactly one of the pointers is set. The
+// engine answers each with one [Event] that carries the same Seq; Seq is never
+// zero and grows.
+type Command struct {
+	Seq uint64 `json:"seq"`
+
+	Start     *Start     `json:"start,omitempty"`
+	Advertise *Advertise `json:"advertise,omitempty"`
+	Open      *Open      `json:"open,omitempty"`
+	Negotiate *Negotiate `json:"negotiate,omitempty"`
+	Update    *Update    `json:"update,omitempty"`
+	Close     *Close     `json:"close,omitempty"`
+	Restore   *Snapshot  `json:"restore,omitempty"`
+}
+
+// Start is the first command: what the engine is to be. The media sockets, one
+// per worker, are handed over beside the stream.
+type Start struct {
+	// Advertise lists the addresses clients can reach the node at, best first.
+	Advertise []netip.Addr `json:"advertise"`
+	Limits    Limits       `json:"limits"`
+	// SilenceGate off forwards silence too; for measurements.
+	NoSilenceGate bool `json:"no_silence_gate,omitempty"`
+}
+
+// Advertise replaces the candidate addresses named to sessions negotiated from
+// now on.
+type Advertise struct {
+	Addrs []netip.Addr `json:"addrs"`
+}
+
+// Open creates a session, and the call when this is its first.
+type Open struct {
+	Session SessionID `json:"session"`
+	Call    CallID    `json:"call"`
+	User    UserID    `json:"user"`
+	Rights  Rights    `json:"rights"`
+	// Echo makes the call an echo channel: each member hears only itself.
+	// The first Open of a call decides.
+	Echo bool `json:"echo,omitempty"`
+}
+
+// Rights are what a session may do and what is done to it. They are enforced in
+// the engine, whatever the client believes.
+type Rights struct {
+	Speak    bool `json:"speak"`
+	Video    bool `json:"video,omitempty"`
+	Priority bool `json:"priority,omitempty"`
+	// Mute: nothing it says is forwarded. Deaf: nothing is forwarded to it.
+	Mute bool `json:"mute,omitempty"`
+	Deaf bool `json:"deaf,omitempty"`
+}
+
+// Opened answers Open.
+type Opened struct {
+	SSRC  SSRC         `json:"ssrc"`  // the session speaks with it
+	Addrs []netip.Addr `json:"addrs"` // where the node can be reached
+	Port  uint16       `json:"port"`  // of the call's worker
+}
+
+// Negotiate carries a WebRTC client's SDP offer. One offer per session: a second
+// one is refused.
+type Negotiate struct {
+	Session SessionID `json:"session"`
+	Offer   string    `json:"offer"`
+}
+
+// Negotiated answers Negotiate.
+type Negotiated struct {
+	Answer string `json:"answer"`
+	// Slots are the receive streams of the session in order.
+	Slots []Slot `json:"slots"`
+}
+
+// Slot is one receive stream: the m-section that carries it and its SSRC.
+type Slot struct {
+	MID  string `json:"mid"`
+	SSRC SSRC   `json:"ssrc"`
+}
+
+// Update changes a session. Nil fields stay as they are.
+type Update struct {
+	Session SessionID `json:"session"`
+	Rights  *Rights   `json:"rights,omitempty"`
+	// SelfDeaf stops forwarding to the session at its own wish.
+	SelfDeaf *bool `json:"self_deaf,omitempty"`
+	// Muted replaces the list of users this session does not want to hear (at
+	// most 1,000).
+	Muted *[]UserID `json:"muted,omitempty"`
+}
+
+// Close ends a session.
+type Close struct {
+	Session SessionID `json:"session"`
+}
+
+// Event is one answer (Seq of its command) or one fact (Seq zero). Err is set
+// in answers only; an answer without Err and without a value is plain success.
+type Event struct {
+	Seq uint64 `json:"seq,omitempty"`
+	Err *Error `json:"err,omitempty"`
+
+	// Answers.
+	Started    *Started    `json:"started,omitempty"`
+	Opened     *Opened     `json:"opened,omitempty"`
+	Negotiated *Negotiated `json:"negotiated,omitempty"`
+
+	// Facts.
+	Connected *Connected   `json:"connected,omitempty"`
+	Ended     *Ended       `json:"ended,omitempty"`
+	Speaking  *Speaking    `json:"speaking,omitempty"`
+	Placed    *Placed      `json:"placed,omitempty"`
+	Snapshot  *Snapshot    `json:"snapshot,omitempty"`
+	Load      *LoadReading `json:"load,omitempty"`
+}
+
+// Started answers Start.
+type Started struct {
+	Ports       []uint16 `json:"ports"`
+	Fingerprint string   `json:"fingerprint"` // sha-256 of the DTLS certificate
+}
+
+// Connected tells that the keys of a session are agreed: media can flow.
+type Connected struct {
+	Session SessionID      `json:"session"`
+	Call    CallID         `json:"call"`
+	Remote  netip.AddrPort `json:"remote"`
+}
+
+// Ended tells that a session is gone, for whatever reason, Close included.
+type Ended struct {
+	Session SessionID `json:"session"`
+	Call    CallID    `json:"call"`
+	User    UserID    `json:"user"`
+	Reason  EndReason `json:"reason"`
+}
+
+// EndReason says why a session ended.
+type EndReason string
+
+// The reasons.
+const (
+	EndClosed    EndReason = "closed"    // by command
+	EndConsent   EndReason = "consent"   // no STUN check for ConsentTimeout
+	EndHandshake EndReason = "handshake" // DTLS failed or took too long
+	EndIdle      EndReason = "idle"      // opened, but never negotiated
+	EndPanic     EndReason = "panic"     // the call's worker recovered a panic
+)
+
+// Speaking tells that the engine began or ceased to hear a session: its talk
+// spurts, as forwarded.
+type Speaking struct {
+	Call     CallID    `json:"call"`
+	Session  SessionID `json:"session"`
+	User     UserID    `json:"user"`
+	SSRC     SSRC      `json:"ssrc"`
+	Speaking bool      `json:"speaking"`
+}
+
+// Placed tells a listener who is in which of its slots from now on.
+type Placed struct {
+	Call    CallID    `json:"call"`
+	Session SessionID `json:"session"`
+	Slot    int       `json:"slot"`
+	MID     string    `json:"mid"`
+	User    UserID    `json:"user"`
+	SSRC    SSRC      `json:"ssrc"` // of the speaker, as in the CSRC
+}
+
+// LoadReading is sent every second. Counters count from the start of the engine.
+type LoadReading struct {
+	PacketsIn  uint64 `json:"packets_in"`
+	PacketsOut uint64 `json:"packets_out"`
+	BytesIn    uint64 `json:"bytes_in"`
+	BytesOut   uint64 `json:"bytes_out"`
+	// ResentOut are NACKed packets, a part of PacketsOut.
+	ResentOut  uint64 `json:"resent_out"`
+	Checks     uint64 `json:"checks"` // valid STUN checks answered
+	Handshakes uint64 `json:"handshakes"`
+	Panics     uint64 `json:"panics"`
+	// SocketDrops are datagrams the kernel dropped for want of receive buffer.
+	SocketDrops uint64            `json:"socket_drops"`
+	Drops       map[string]uint64 `json:"drops"` // by DropReason.String()
+	Sessions    int               `json:"sessions"`
+	Connected   int               `json:"connected"`
+	Calls       []CallReading     `json:"calls,omitempty"`
+}
+
+// CallReading is one call's part of the load.
+type CallReading struct {
+	Call     CallID `json:"call"`
+	Sessions int    `json:"sessions"`
+	Speakers int    `json:"speakers"` // on stage now
+}
+
+// Snapshot is what the agent must hold so that a session can outlive the engine
+// process: sent once when the session is connected, and again when its address
+// or rights change. Restore hands it back. Indices are upper bounds for what
+// was used when it was taken; Restore jumps ahead of them so that no AEAD nonce
+// is used twice.
+type Snapshot struct {
+	Open   Open      `json:"open"`
+	SSRC   SSRC      `json:"ssrc"`
+	Port   uint16    `json:"port"`
+	Taken  time.Time `json:"taken"`
+	Remote string    `json:"remote"`
+
+	// ICE (RFC 8445): the credentials of both sides.
+	LocalUfrag  string `json:"local_ufrag"`
+	LocalPwd    string `json:"local_pwd"`
+	RemoteUfrag string `json:"remote_ufrag"`
+
+	// SRTP (RFC 3711, RFC 7714): profile by its DTLS-SRTP number, keying
+	// material as exported (RFC 5764 section 4.2).
+	Profile uint16 `json:"profile"`
+	Keying  []byte `json:"keying"`
+
+	// What was negotiated.
+	Media Media `json:"media"`
+
+	// Highest SRTP index seen from the client and the highest used towards it
+	// per slot; SRTCP index used.
+	InIndex    uint64   `json:"in_index"`
+	SlotIndex  []uint64 `json:"slot_index"`
+	SRTCPIndex uint32   `json:"srtcp_index"`
+}
+
+// Media is the outcome of an offer.
+type Media struct {
+	MicMID      string `json:"mic_mid"`
+	MicSSRC     SSRC   `json:"mic_ssrc"`     // zero: latched from the first authenticated packet
+	OpusPT      uint8  `json:"opus_pt"`      // payload type, both directions
+	LevelExt    uint8  `json:"level_ext"`    // id of ssrc-audio-level (RFC 6464), 0 = none
+	MIDExt      uint8  `json:"mid_ext"`      // id of sdes:mid (RFC 8843), 0 = none
+	NACK        bool   `json:"nack"`         // audio NACK was negotiated
+	TransportCC uint8  `json:"transport_cc"` // id of transport-cc, 0 = none
+	Slots       []Slot `json:"slots"`
+}

@@ -1,0 +1,45 @@
+package sfu
+
+// DropReason names why a datagram or packet went no further. Every drop is
+// counted under one of these.
+type DropReason uint8
+
+// The reasons, in the order of the packet's way.
+const (
+	DropTooShort      DropReason = iota // no room for the header its first byte announces
+	DropTooLong                         // over MaxDatagram
+	DropUnknownSource                   // no session at this 5-tuple
+	DropNotVoice                        // first byte of no protocol we speak (RFC 7983)
+	DropSTUN                            // malformed STUN, or not a binding request
+	DropIntegrity                       // STUN without a valid MESSAGE-INTEGRITY
+	DropUfrag                           // STUN for no live session
+	DropRateLimited                     // too many checks from this prefix
+	DropHalfOpen                        // handshake limit reached
+	DropDTLS                            // DTLS without a validated address, or after the handshake
+	DropNoKeys                          // SRTP before the handshake ended
+	DropSSRC                            // a source the session may not send
+	DropReplay                          // index seen before or too old (RFC 3711 3.3.2)
+	DropAuth                            // authentication failed
+	DropMalformed                       // authentic, but not RTP/RTCP we can read
+	DropPayloadType                     // not the negotiated Opus payload type
+	DropMuted                           // server mute, or no right to speak
+	DropSilence                         // held back by the silence gate
+	DropNotOnStage                      // quieter than those on stage
+	DropRTCP                            // RTCP beyond the feedback rate, or of no use here
+	DropSend                            // the kernel refused to send it
+	DropReasons                         // how many there are
+)
+
+var dropNames = [DropReasons]string{
+	"too_short", "too_long", "unknown_source", "not_voice", "stun", "integrity", "ufrag", "rate_limited",
+	"half_open", "dtls", "no_keys", "ssrc", "replay", "auth", "malformed", "payload_type", "muted",
+	"silence", "not_on_stage", "rtcp", "send",
+}
+
+// String is the reason as a metric label.
+func (r DropReason) String() string {
+	if r < DropReasons {
+		return dropNames[r]
+	}
+	return "unknown"
+}

@@ -1,0 +1,73 @@
+package sfu
+
+import "time"
+
+// Every bound of the engine has a name. Those that an operator may turn are
+// fields of [Limits]; the rest follow from a protocol.
+const (
+	// DefaultSlots is K, the number of speakers a listener hears at once when
+	// its offer has that many receive sections.
+	DefaultSlots = 16
+	// MaxSlots bounds K. A stage holds one more, so that a speaker on it still
+	// hears K others.
+	MaxSlots = 32
+	// MaxOfferBytes bounds an SDP offer.
+	MaxOfferBytes = 64 << 10
+	// MaxSections bounds the m-lines of an offer: 1 + MaxSlots audio and
+	// 2 + 9 video ones fit.
+	MaxSections = 64
+	// MaxReassembly bounds what a DTLS handshake may hold of unfinished
+	// fragments, per session.
+	MaxReassembly = 64 << 10
+	// MaxDatagram is the largest datagram the engine reads or sends. Voice of
+	// 20 ms at 510 kbit/s is 1,275 bytes; what is longer is dropped.
+	MaxDatagram = 1500
+	// SSRCsPerSession bounds the sources one session may send from.
+	SSRCsPerSession = 4
+	// HandshakeTimeout ends a session whose DTLS handshake takes longer.
+	HandshakeTimeout = 10 * time.Second
+	// ConsentTimeout ends a session without a valid STUN check for so long
+	// (RFC 7675 section 5.1).
+	ConsentTimeout = 30 * time.Second
+	// FlightResends bounds how often the last DTLS flight is sent again when
+	// the client repeats its own, within FlightKept after the handshake.
+	FlightResends = 5
+	// FlightKept is how long the datagrams of the last flight are kept.
+	FlightKept = 30 * time.Second
+	// OnsetPackets is the number of cached packets sent first when a gated
+	// speaker starts, so that no syllable is clipped (60 ms).
+	OnsetPackets = 3
+	// SilenceFrames is the number of F8 FF FE frames that end a talk spurt.
+	SilenceFrames = 3
+	// MaxFrame bounds a frame of the command stream.
+	MaxFrame = 1 << 20
+)
+
+// Limits are the bounds an operator may turn. The zero value of a field means
+// its default.
+type Limits struct {
+	// Sessions bounds the sessions of the node (default 4,000). One costs at
+	// most 64 KiB.
+	Sessions int `json:"sessions,omitempty"`
+	// HalfOpen bounds the DTLS handshakes under way at once (default 256). One
+	// costs about 40 KiB and three goroutines while it lasts.
+	HalfOpen int `json:"half_open,omitempty"`
+	// ChecksPerPrefix bounds the STUN checks per second that are verified for
+	// one source prefix (/24 or /64) without a session there (default 2,000: a
+	// whole LAN party behind one address may join at once).
+	ChecksPerPrefix int `json:"checks_per_prefix,omitempty"`
+}
+
+// WithDefaults fills the zero fields.
+func (l Limits) WithDefaults() Limits {
+	if l.Sessions == 0 {
+		l.Sessions = 4000
+	}
+	if l.HalfOpen == 0 {
+		l.HalfOpen = 256
+	}
+	if l.ChecksPerPrefix == 0 {
+		l.ChecksPerPrefix = 2000
+	}
+	return l
+}
