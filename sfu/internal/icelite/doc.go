@@ -1,0 +1,10 @@
+// Package icelite answers the connectivity checks of clients as an ICE-lite
+// agent (RFC 8445 section 2.5): it never sends one itself, so that no address a
+// client writes anywhere is ever contacted.
+//
+// In comes a datagram; [Peek] finds the user name fragment it is meant for
+// without any cryptography, [Limiter] bounds how many are verified per source
+// prefix, [Key.Check] verifies MESSAGE-INTEGRITY and [Key.AppendSuccess] writes
+// the answer. Whatever fails gets no answer at all. Nothing here allocates per
+// datagram.
+package icelite

@@ -1,0 +1,97 @@
+package icelite
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"net/netip"
+	"time"
+)
+
+// The table of a Limiter: 1,024 sets of 4 buckets of 32 bytes, 128 KiB in all,
+// however many addresses a flood pretends to come from.
+const (
+	limiterSets = 1024
+	limiterWays = 4
+)
+
+// Limiter is a token bucket per source prefix (/24 of IPv4, /64 of IPv6) for
+// work that a stranger can make us do, in a table of fixed size. A prefix that
+// finds no place takes over the bucket of its set that was left alone longest,
+// with whatever tokens are in it: changing prefixes mints none. Belongs to one
+// goroutine.
+type Limiter struct {
+	// Immutable.
+	rate  float64 // tokens per second
+	burst float64
+	seed  maphash.Seed
+	epoch time.Time
+
+	buckets [limiterSets][limiterWays]bucket
+}
+
+type bucket struct {
+	prefix prefix
+	tokens float64
+	asked  time.Duration // since epoch; buckets start full at the epoch
+}
+
+// prefix is 8 bytes of IPv6, or 0 and 3 bytes of IPv4 behind a mark that global
+// IPv6 never has.
+type prefix [8]byte
+
+// NewLimiter allows each prefix so many tokens per second, and one second's
+// worth at once.
+func NewLimiter(perSecond int, now time.Time) *Limiter {
+	l := &Limiter{rate: float64(perSecond), burst: float64(perSecond), seed: maphash.MakeSeed(), epoch: now}
+	for s := range l.buckets {
+		for w := range l.buckets[s] {
+			l.buckets[s][w].tokens = l.burst
+		}
+	}
+	return l
+}
+
+// Allow takes one token of the prefix that addr is in, if there is one.
+func (l *Limiter) Allow(now time.Time, addr netip.Addr) bool {
+	p := prefixOf(addr)
+	b := l.bucket(p)
+	t := now.Sub(l.epoch)
+	if gone := t - b.asked; gone > 0 {
+		b.tokens = min(l.burst, b.tokens+l.rate*gone.Seconds())
+		b.asked = t
+	}
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}
+
+// bucket finds the bucket of a prefix, or the one it takes over.
+func (l *Limiter) bucket(p prefix) *bucket {
+	set := &l.buckets[maphash.Comparable(l.seed, p)%limiterSets]
+	oldest := &set[0]
+	for i := range set {
+		if set[i].prefix == p {
+			return &set[i]
+		}
+		if set[i].asked < oldest.asked {
+			oldest = &set[i]
+		}
+	}
+	oldest.prefix = p
+	return oldest
+}
+
+func prefixOf(addr netip.Addr) (p prefix) {
+	addr = addr.Unmap()
+	if addr.Is4() {
+		v4 := addr.As4()
+		binary.BigEndian.PutUint32(p[:], 0xffffffff)
+		copy(p[4:7], v4[:3])
+		return p
+	}
+	v6 := addr.As16()
+	copy(p[:], v6[:8])
+	return p
+}
