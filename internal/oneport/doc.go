@@ -1,0 +1,9 @@
+// Package oneport lets http and https live on one TCP port: the first byte a
+// client sends tells them apart. A TLS record of a ClientHello begins with 22
+// (RFC 8446 section 5.1); no method of HTTP does.
+//
+// A connection that has not yet said its first byte costs one goroutine and is
+// held for five seconds at most; their number is bounded in all and per source
+// prefix, so that silent connections can fill neither memory nor the table of
+// file descriptors.
+package oneport
