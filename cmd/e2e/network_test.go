@@ -1,0 +1,64 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// lan is a network namespace joined to the host by a cable of its own.
+type lan struct {
+	name   string
+	server string // the address inside
+}
+
+// newLAN makes a namespace with one address; it is gone when the test ends.
+func newLAN(t *testing.T) lan {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	l := lan{name: fmt.Sprintf("vf%d", os.Getpid()), server: "10.77.0.2"}
+	host, peer := l.name+"h", l.name+"n"
+	for _, c := range [][]string{
+		{"netns", "add", l.name},
+		{"link", "add", host, "type", "veth", "peer", "name", peer, "netns", l.name},
+		{"addr", "add", "10.77.0.1/24", "dev", host},
+		{"link", "set", host, "up"},
+		{"-n", l.name, "link", "set", peer, "name", "eth0"},
+		{"-n", l.name, "addr", "add", l.server + "/24", "dev", "eth0"},
+		{"-n", l.name, "link", "set", "eth0", "up"},
+		{"-n", l.name, "link", "set", "lo", "up"},
+	} {
+		if out, err := exec.Command("ip", c...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v: %s", c, err, out)
+		}
+		if c[0] == "netns" {
+			t.Cleanup(func() {
+				_ = exec.Command("ip", "link", "del", host).Run()
+				_ = exec.Command("ip", "netns", "del", l.name).Run()
+			})
+		}
+	}
+	return l
+}
+
+// fetch saves what a URL answers.
+func fetch(url, path string) error {
+	res, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, res.Status)
+	}
+	return os.WriteFile(path, b, 0o600)
+}
