@@ -43,8 +43,8 @@ func TestDiscordJS(t *testing.T) {
 	lines := bufio.NewScanner(out)
 	next := func() (m struct {
 		Ready, Guild, Joined, Channel, Who, Left, Error string
-		Channels                                       []string
-		Mute                                           bool
+		Channels                                        []string
+		Mute                                            bool
 	}) {
 		t.Helper()
 		if !lines.Scan() {
