@@ -9,15 +9,16 @@ import (
 )
 
 // voice is what a test person sounds like: two tones at once, 300 ms on and
-// 200 ms off. The pairs share no harmonics.
+// 200 ms off unless it hums without a pause. The pairs share no harmonics.
 type voice struct {
 	name  string
 	tones [2]float64
+	hums  bool
 }
 
 var (
-	ada   = voice{"Ada", [2]float64{440, 620}}
-	brian = voice{"Brian", [2]float64{1010, 1430}}
+	ada   = voice{name: "Ada", tones: [2]float64{440, 620}}
+	brian = voice{name: "Brian", tones: [2]float64{1010, 1430}}
 )
 
 // sampleRate of all test audio.
@@ -26,10 +27,13 @@ const sampleRate = 48000
 // sample is the voice at sample i, -1..1.
 func (v voice) sample(i int) float64 {
 	ms := i * 1000 / sampleRate % 500
-	if ms >= 300 {
+	if ms >= 300 && !v.hums {
 		return 0
 	}
 	ramp := math.Min(1, math.Min(float64(ms), float64(300-ms))/10) // no clicks
+	if v.hums {
+		ramp = 1
+	}
 	at := 2 * math.Pi * float64(i) / sampleRate
 	return ramp * 0.25 * (math.Sin(v.tones[0]*at) + math.Sin(v.tones[1]*at))
 }
