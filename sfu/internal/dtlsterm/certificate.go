@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"math/big"
+	"strings"
 	"time"
 )
 
@@ -18,12 +19,7 @@ type Fingerprint [sha256.Size]byte
 
 // String is the form used in SDP, without the name of the hash: "AB:CD:...".
 func (f Fingerprint) String() string {
-	const digits = "0123456789ABCDEF"
-	text := make([]byte, 0, 3*len(f))
-	for _, b := range f {
-		text = append(text, digits[b>>4], digits[b&15], ':')
-	}
-	return string(text[:len(text)-1])
+	return strings.ReplaceAll(fmt.Sprintf("% X", f[:]), " ", ":")
 }
 
 // newCertificate makes the node's certificate. Peers know it by its fingerprint

@@ -1,6 +1,7 @@
 package sdpanswer
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
@@ -46,11 +47,12 @@ const (
 	slot
 )
 
-// The words of an m-line that may come back in an answer. In the kind of
-// protocol, RTP is for audio and video and SCTP for application.
+// The words of an m-line that may come back in an answer.
 var (
-	mediaKinds   = []string{"audio", "video", "application"}
-	rtpProtocols = []string{"UDP/TLS/RTP/SAVPF", "RTP/SAVPF", "TCP/DTLS/RTP/SAVPF"} // RFC 8829 section 5.1.2
+	mediaKinds = []string{"audio", "video", "application"}
+	// rtpProtocols all mean the first (RFC 8829 section 5.1.2).
+	rtpProtocols  = []string{"UDP/TLS/RTP/SAVPF", "RTP/SAVPF", "TCP/DTLS/RTP/SAVPF"}
+	sctpProtocols = []string{"UDP/DTLS/SCTP", "TCP/DTLS/SCTP", "DTLS/SCTP"}
 	// sctpFormats are the formats of the data channel protocols (RFC 8841
 	// section 4.3 and the draft before it).
 	sctpFormats = map[string]string{
@@ -146,7 +148,7 @@ func readSection(i int, m *sdp.MediaDescription) (section, error) {
 	s := section{kind: mediaKinds[kind]}
 	known := rtpProtocols
 	if s.kind == "application" {
-		known = []string{"UDP/DTLS/SCTP", "TCP/DTLS/SCTP", "DTLS/SCTP"}
+		known = sctpProtocols
 	}
 	proto := slices.Index(known, strings.Join(m.MediaName.Protos, "/"))
 	if proto < 0 {
@@ -215,17 +217,10 @@ func (o *Offer) assign(s *section, m *sdp.MediaDescription) {
 	s.readExtensions(m)
 	s.nack = feedback(m, s.payload, "nack")
 	// Ids are those of the first section that has the extension.
-	o.Media.LevelExt = firstNonZero(o.Media.LevelExt, s.level)
-	o.Media.MIDExt = firstNonZero(o.Media.MIDExt, s.midExt)
-	o.Media.TransportCC = firstNonZero(o.Media.TransportCC, s.transportCC)
+	o.Media.LevelExt = cmp.Or(o.Media.LevelExt, s.level)
+	o.Media.MIDExt = cmp.Or(o.Media.MIDExt, s.midExt)
+	o.Media.TransportCC = cmp.Or(o.Media.TransportCC, s.transportCC)
 	o.Media.NACK = o.Media.NACK || s.nack
-}
-
-func firstNonZero(a, b uint8) uint8 {
-	if a != 0 {
-		return a
-	}
-	return b
 }
 
 // directionOf is sendrecv when a section does not say (RFC 8866 section 6.7).
@@ -287,11 +282,11 @@ func (s *section) readExtensions(m *sdp.MediaDescription) {
 		}
 		switch id := uint8(n); words[1] {
 		case uriLevel:
-			s.level = firstNonZero(s.level, id)
+			s.level = cmp.Or(s.level, id)
 		case uriMID:
-			s.midExt = firstNonZero(s.midExt, id)
+			s.midExt = cmp.Or(s.midExt, id)
 		case uriTransportCC:
-			s.transportCC = firstNonZero(s.transportCC, id)
+			s.transportCC = cmp.Or(s.transportCC, id)
 		}
 	}
 }
@@ -351,8 +346,7 @@ func (o *Offer) readTransport(i int, desc *sdp.SessionDescription, m *sdp.MediaD
 	if _, mux := m.Attribute(sdp.AttrKeyRTCPMux); !mux {
 		return refuse("m-section %d: rtcp-mux is required", i)
 	}
-	prints := slices.Concat(m.Attributes, desc.Attributes)
-	for _, a := range prints {
+	for _, a := range slices.Concat(m.Attributes, desc.Attributes) {
 		if a.Key == "fingerprint" && parseFingerprint(a.Value, &o.Fingerprint) {
 			return nil
 		}
