@@ -21,7 +21,6 @@ const (
 	attrPriority         = 0x0024
 	attrUseCandidate     = 0x0025
 	attrFingerprint      = 0x8028
-	attrICEControlled    = 0x8029
 	attrICEControlling   = 0x802A
 
 	integrityLen   = 20 // HMAC-SHA1
@@ -80,7 +79,7 @@ func parse(d []byte) (m message, ok bool) {
 			m.useCandidate = true
 		case kind == attrICEControlling:
 			m.controlling = true
-		case kind < 0x8000 && kind != attrPriority: // comprehension required
+		case kind < 0x8000 && kind != attrPriority: // comprehension required (RFC 8489 section 14)
 			return message{}, false
 		}
 		at = next
