@@ -1,0 +1,53 @@
+# `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
+# the right Go and Node.js.
+.DEFAULT_GOAL := help
+.PHONY: help up build test check web web-check bench-forward bench-call bench-memory bench-join fresh-test clean
+
+# Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
+ARGS ?=
+
+ENV := . deploy/env.sh
+OPUS := -tags opus,nolibopusfile
+VERSION = $$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BENCH := $(ENV) && go build -o bin/voicefleet ./cmd/voicefleet && go run $(OPUS) ./cmd/voicebench
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+up: build ## build the program and start it: page, accounts, calls, one media node
+	@exec bin/voicefleet up $(ARGS)
+
+build: ## build bin/voicefleet, a static binary
+	@sh deploy/setup.sh up
+	@$(ENV) && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/voicefleet ./cmd/voicefleet
+
+test: ## install what the tests need and run them all (under 9 minutes on 2 cores)
+	@sh deploy/setup.sh test
+	@sh deploy/test.sh
+
+check: ## what to run before a commit: gofmt, vet, staticcheck, tree tests, -race of changed packages
+	@sh deploy/check.sh
+
+web: ## build the page into the tree (needs Node.js; the result is committed)
+	@$(ENV) && cd textchat/web && npm ci --silent --no-audit --no-fund && npm run --silent build
+
+web-check: ## test the page's sources and prove that the committed page is built from them
+	@$(ENV) && cd textchat/web && npm ci --silent --no-audit --no-fund && npm run --silent check
+
+bench-forward: ## CPU per forwarded packet beside a raw sendmmsg loop and a stock forwarder
+	@$(BENCH) forward $(ARGS)
+
+bench-call: ## real WebRTC bots in a call: loss, delay, the right voices
+	@$(BENCH) call $(ARGS)
+
+bench-memory: ## memory of 1,000 connected sessions
+	@$(BENCH) memory $(ARGS)
+
+bench-join: ## time from joining to first sound, 200 joins
+	@$(BENCH) join $(ARGS)
+
+fresh-test: ## clone, set up and start in a Debian 12 with nothing installed (needs root)
+	@sh deploy/fresh-test.sh
+
+clean: ## remove what was built; data/ stays
+	@rm -rf bin out

@@ -1,0 +1,91 @@
+#!/bin/sh
+# Does what the README says on a Debian 12 with nothing installed: clone, make
+# up, and the page answers. It builds the system by debootstrap under
+# $FRESH_DIR (default: a temporary folder) and removes it, whatever happens.
+# Needs root, debootstrap and curl.
+set -eu
+cd "$(dirname "$0")/.."
+repo=$PWD
+[ "$(id -u)" = 0 ] || { echo "fresh-test: must be root, for debootstrap and chroot" >&2; exit 1; }
+for p in debootstrap curl; do
+	command -v "$p" >/dev/null || { echo "fresh-test: please install $p" >&2; exit 1; }
+done
+
+mirror=$(sed -n -e 's/^URIs: *\([^ ]*\/debian\/*\)$/\1/p' -e 's/^deb *\(\[[^]]*\] *\)*\(http[^ ]*\/debian\/*\) .*/\2/p' \
+	/etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -n1)
+mirror=${mirror:-http://deb.debian.org/debian}
+dir=$(mktemp -d "${FRESH_DIR:-${TMPDIR:-/tmp}}/voicefleet-fresh.XXXXXX")
+root=$dir/root
+port=${FRESH_PORT:-18443}
+media=${FRESH_MEDIA_PORT:-51000}
+up=
+
+cleanup() {
+	set +e
+	# The whole group: chroot, make and the program.
+	[ -z "$up" ] || { kill -TERM -"$up"; wait "$up"; } 2>/dev/null
+	umount "$root/mnt/repo" "$root/proc" "$root/dev" 2>/dev/null
+	# Never remove through a mount that is still there.
+	if ! grep -q " $dir" /proc/mounts; then rm -rf "$dir"; else echo "fresh-test: still mounted: $dir" >&2; fi
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+say() { echo "fresh-test: $*"; }
+begun=$(date +%s)
+
+say "a Debian 12 from $mirror"
+debootstrap --variant=minbase bookworm "$root" "$mirror" >"$dir/debootstrap.log" 2>&1 || { tail -n 20 "$dir/debootstrap.log" >&2; exit 1; }
+mkdir -p "$root/mnt/repo"
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev" 2>/dev/null || mount --bind /dev "$root/dev"
+mount --make-rslave "$root/dev"
+mount --bind "$repo" "$root/mnt/repo"
+cp /etc/resolv.conf "$root/etc/resolv.conf"
+cp /etc/hosts "$root/etc/hosts"
+# This machine's certificates of proxies, if it trusts any of its own.
+if ls /usr/local/share/ca-certificates/*.crt >/dev/null 2>&1; then
+	mkdir -p "$root/usr/local/share/ca-certificates"
+	cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/"
+fi
+
+# inside COMMAND: runs it in the fresh system with a clean environment, save for
+# where packages and modules come from here.
+go_env=$(. deploy/env.sh; for v in GOPROXY GONOSUMDB GOSUMDB GONOPROXY GOPRIVATE GOINSECURE; do
+	value=$(go env "$v" 2>/dev/null) && [ -n "$value" ] && printf '%s=%s ' "$v" "$value"
+done)
+inside() {
+	# shellcheck disable=SC2086 # a list of words
+	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+		${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} ${no_proxy:+no_proxy="$no_proxy"} \
+		$go_env chroot "$root" sh -euc "$1"
+}
+
+say "the commands of the README"
+inside 'apt-get update -q && apt-get install -q -y --no-install-recommends git make ca-certificates' >"$dir/apt.log" 2>&1 || { tail -n 20 "$dir/apt.log" >&2; exit 1; }
+inside 'git -c safe.directory="*" clone -q /mnt/repo /root/voicefleet'
+
+setsid sh -c '
+	exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 '"$go_env"' \
+		chroot "$1" sh -c "cd /root/voicefleet && exec make up ARGS=\"--port $2 --media-port $3\""' sh "$root" "$port" "$media" >"$dir/up.log" 2>&1 &
+up=$!
+deadline=$(($(date +%s) + 900))
+until curl -fsS -o "$dir/page.html" "http://localhost:$port/" 2>/dev/null; do
+	if ! kill -0 "$up" 2>/dev/null; then
+		cat "$dir/up.log" >&2
+		say "make up ended before the page answered"
+		exit 1
+	fi
+	if [ "$(date +%s)" -gt "$deadline" ]; then
+		tail -n 40 "$dir/up.log" >&2
+		say "the page did not answer within 15 minutes"
+		exit 1
+	fi
+	sleep 1
+done
+grep -qi '<script' "$dir/page.html" || { say "what answered is not the page"; exit 1; }
+curl -fsS -o "$dir/ca.pem" "http://localhost:$port/ca.pem"
+curl -fsS --cacert "$dir/ca.pem" -o /dev/null "https://localhost:$port/"
+curl -fsS -o /dev/null "http://localhost:$port/healthz"
+tail -n 40 "$dir/up.log"
+say "the page answers by http and https, $((($(date +%s) - begun) / 60)) minutes and $((($(date +%s) - begun) % 60)) seconds after an empty disk"

@@ -1,0 +1,65 @@
+#!/bin/sh
+# Runs every test, step by step, and prints how long each step took. What the
+# steps say in full stands in out/test/*.log. `deploy/test.sh NAME...` runs the
+# named steps only.
+set -u
+cd "$(dirname "$0")/.."
+. deploy/env.sh
+logs=out/test
+mkdir -p "$logs"
+tags=opus,nolibopusfile
+failed=
+
+# cgo and libopus are wanted here, but not by the product.
+if ! { command -v pkg-config >/dev/null && pkg-config --exists opus && command -v gcc >/dev/null; }; then
+	tags=none
+	echo "without libopus: bots send prepared frames, voices are not decoded"
+fi
+
+# step NAME COMMAND...: runs the command, keeps what it says, tells the time.
+steps=$*
+step() {
+	name=$1
+	shift
+	case " ${steps:-$name} " in
+	*" $name "*) ;;
+	*) return 0 ;;
+	esac
+	printf '%-8s ' "$name"
+	begun=$(date +%s)
+	if "$@" >"$logs/$name.log" 2>&1; then
+		verdict=ok
+	else
+		verdict=FAILED
+		failed="$failed $name"
+	fi
+	seconds=$(($(date +%s) - begun))
+	tests=$(grep -c '^ *--- PASS' "$logs/$name.log")
+	skips=$(grep -c '^ *--- SKIP' "$logs/$name.log")
+	printf '%-6s %d:%02d min' "$verdict" $((seconds / 60)) $((seconds % 60))
+	[ "$tests" = 0 ] || printf ', %d tests passed, %d skipped' "$tests" "$skips"
+	echo
+	if [ "$verdict" = FAILED ]; then
+		# The failures with what they say, not the thousand lines around them.
+		grep -nE '^ *--- FAIL|^FAIL|^panic:|DATA RACE|: error|_test\.go:[0-9]+:|\.go:[0-9]+:[0-9]+:' "$logs/$name.log" | head -n 60
+		echo "   all of it: $logs/$name.log"
+	fi
+}
+
+rooms='./sfu/... ./edgeagent/... ./signaling/... ./allocator/... ./textchat/... ./internal/...'
+
+build() { CGO_ENABLED=0 go build ./... && go vet -tags "$tags" ./...; }
+
+begun_all=$(date +%s)
+rm -f "$logs"/*.log
+# shellcheck disable=SC2086 # lists of words
+{
+	step build build
+	step race go test -v -race -tags "$tags" $rooms
+	step alloc go test -v -run 'Alloc' ./sfu/...
+	step whole go test -v -timeout 8m -tags "$tags" ./bench/... ./cmd/...
+	step web make --no-print-directory web-check
+}
+seconds=$(($(date +%s) - begun_all))
+printf 'all      %s %d:%02d min\n' "${failed:+FAILED:$failed,}" $((seconds / 60)) $((seconds % 60))
+[ -z "$failed" ]
