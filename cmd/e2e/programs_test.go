@@ -166,7 +166,8 @@ search:
 // house is one `voicefleet up`.
 type house struct {
 	*program
-	port   int
+	port   int    // of the control side
+	media  int    // the first UDP port
 	invite string // the code
 	data   string
 }
@@ -174,8 +175,8 @@ type house struct {
 // startUp runs `voicefleet up` with an empty data folder on free ports.
 func startUp(t *testing.T, ns string, args ...string) *house {
 	t.Helper()
-	h := &house{port: freePort(t), data: t.TempDir()}
-	h.program = start(t, ns, append([]string{"up", "--port", fmt.Sprint(h.port), "--media-port", fmt.Sprint(freeMediaPort(t, 4)), "--data", h.data}, args...)...)
+	h := &house{port: freePort(t), media: freeMediaPort(t, 4), data: t.TempDir()}
+	h.program = start(t, ns, append([]string{"up", "--port", fmt.Sprint(h.port), "--media-port", fmt.Sprint(h.media), "--data", h.data}, args...)...)
 	h.invite = h.await(`/invite/([A-Za-z0-9_-]+)`)
 	return h
 }
