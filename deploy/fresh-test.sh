@@ -63,11 +63,11 @@ inside() {
 
 say "the commands of the README"
 inside 'apt-get update -q && apt-get install -q -y --no-install-recommends git make ca-certificates' >"$dir/apt.log" 2>&1 || { tail -n 20 "$dir/apt.log" >&2; exit 1; }
-inside 'git -c safe.directory="*" clone -q /mnt/repo /root/voicefleet'
+inside 'git -c safe.directory="*" clone -q /mnt/repo /srv/voicefleet'
 
 setsid sh -c '
 	exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 '"$go_env"' \
-		chroot "$1" sh -c "cd /root/voicefleet && exec make up ARGS=\"--port $2 --media-port $3\""' sh "$root" "$port" "$media" >"$dir/up.log" 2>&1 &
+		chroot "$1" sh -c "cd /srv/voicefleet && exec make up ARGS=\"--port $2 --media-port $3\""' sh "$root" "$port" "$media" >"$dir/up.log" 2>&1 &
 up=$!
 deadline=$(($(date +%s) + 900))
 until curl -fsS -o "$dir/page.html" "http://localhost:$port/" 2>/dev/null; do
