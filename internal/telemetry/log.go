@@ -2,93 +2,105 @@ package telemetry
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
 	"time"
 )
 
-const (
-	// linesPerMessage and window bound how often one message is written: what a
-	// stranger can provoke fills no disk. Errors are counted the same way.
-	linesPerMessage = 20
-	window          = 10 * time.Second
-	// maxMessages bounds the table. Messages are constants of the program, a
-	// few hundred; beyond that all share one entry.
-	maxMessages = 1000
-)
-
-// NewLog writes lines of text to w, or of JSON, from level up.
-func NewLog(w io.Writer, level slog.Level, json bool) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level}
-	var h slog.Handler = slog.NewTextHandler(w, o)
-	if json {
-		h = slog.NewJSONHandler(w, o)
+// NewLogger writes to w: format "text" (the default when empty) or "json", from
+// level "debug", "info" (the default when empty), "warn" or "error" on.
+func NewLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if level != "" {
+		if err := l.UnmarshalText([]byte(level)); err != nil {
+			return nil, fmt.Errorf("log level %.20q: want debug, info, warn or error", level)
+		}
 	}
-	return slog.New(&limited{Handler: h, seen: &seen{lines: make(map[string]*line)}})
+	opts := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "", "text":
+		return slog.New(slog.NewTextHandler(w, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	}
+	return nil, fmt.Errorf("log format %.20q: want text or json", format)
 }
 
-// limited drops lines beyond linesPerMessage; the first of the next window tells
-// how many.
-type limited struct {
-	slog.Handler
-	seen *seen // shared by all loggers derived from one
-}
+// Discard is a logger for a Config whose Log is nil.
+func Discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-type seen struct {
+// maxFloodKeys bounds what a Flood remembers. Keys are written in the code, so
+// there are few; whatever comes beyond shares one budget.
+const maxFloodKeys = 256
+
+// Flood logs what strangers can cause: at most PerSecond lines per second and
+// key. The first line after a second that held some back says how many. Safe
+// for concurrent use.
+type Flood struct {
+	// Immutable.
+	log       *slog.Logger
+	perSecond int
+	now       func() time.Time
+
 	mu sync.Mutex
 	// Guarded by mu.
-	lines map[string]*line
+	keys map[string]*floodKey
 }
 
-type line struct {
-	begun   time.Time
+type floodKey struct {
+	second  int64
 	written int
-	dropped int
+	held    int
 }
 
-func (h *limited) Handle(ctx context.Context, r slog.Record) error {
-	ok, dropped := h.seen.admit(r.Message, r.Time)
+// NewFlood limits what goes to log; perSecond below 1 means 1.
+func NewFlood(log *slog.Logger, perSecond int) *Flood {
+	if log == nil {
+		log = Discard()
+	}
+	return &Flood{log: log, perSecond: max(1, perSecond), now: time.Now, keys: make(map[string]*floodKey)}
+}
+
+// Log writes msg at level, or counts it as held back. key is a constant of the
+// caller, never something that came from outside.
+func (f *Flood) Log(level slog.Level, key, msg string, args ...any) {
+	if !f.log.Enabled(context.Background(), level) {
+		return
+	}
+	held, ok := f.admit(key)
 	if !ok {
-		return nil
+		return
 	}
-	if dropped > 0 {
-		r = r.Clone()
-		r.AddAttrs(slog.Int("dropped_before", dropped))
+	if held > 0 {
+		args = append(args, slog.Int("held_back", held))
 	}
-	return h.Handler.Handle(ctx, r)
+	f.log.Log(context.Background(), level, msg, args...)
 }
 
-func (s *seen) admit(message string, now time.Time) (ok bool, dropped int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.lines[message]
-	if l == nil {
-		if len(s.lines) >= maxMessages {
-			message = ""
-			l = s.lines[message]
+func (f *Flood) admit(key string) (held int, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	k := f.keys[key]
+	if k == nil {
+		if len(f.keys) >= maxFloodKeys {
+			key = ""
+			k = f.keys[key]
 		}
-		if l == nil {
-			l = &line{begun: now}
-			s.lines[message] = l
+		if k == nil {
+			k = &floodKey{}
+			f.keys[key] = k
 		}
 	}
-	if now.Sub(l.begun) >= window {
-		dropped = l.dropped
-		*l = line{begun: now}
+	if second := f.now().Unix(); second != k.second {
+		k.second, k.written = second, 0
 	}
-	if l.written >= linesPerMessage {
-		l.dropped++
-		return false, 0
+	if k.written >= f.perSecond {
+		k.held++
+		return 0, false
 	}
-	l.written++
-	return true, dropped
-}
-
-func (h *limited) WithAttrs(a []slog.Attr) slog.Handler {
-	return &limited{h.Handler.WithAttrs(a), h.seen}
-}
-
-func (h *limited) WithGroup(name string) slog.Handler {
-	return &limited{h.Handler.WithGroup(name), h.seen}
+	k.written++
+	held, k.held = k.held, 0
+	return held, true
 }

@@ -1,170 +1,143 @@
 package telemetry
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
-func ask(h http.Handler, path string, change func(*http.Request)) *httptest.ResponseRecorder {
-	r := httptest.NewRequest("GET", "http://localhost:8443"+path, nil)
-	r.RemoteAddr = "127.0.0.1:4711"
-	if change != nil {
-		change(r)
-	}
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	return w
-}
-
-func TestWhoMaySee(t *testing.T) {
-	tel := New("up", "v1")
-	mux := http.NewServeMux()
-	tel.Mount(mux, "secret")
-	far := func(r *http.Request) { r.RemoteAddr = "192.0.2.7:4711" }
-	with := func(auth string) func(*http.Request) {
-		return func(r *http.Request) { far(r); r.Header.Set("Authorization", auth) }
-	}
-	for name, c := range map[string]struct {
-		path   string
-		change func(*http.Request)
-		want   int
+func TestNewLogger(t *testing.T) {
+	for _, c := range []struct {
+		format, level, want, refused string
 	}{
-		"health, anybody":           {"/healthz", far, 200},
-		"ready, anybody":            {"/readyz", far, 200},
-		"metrics here":              {"/metrics", nil, 200},
-		"metrics here by IPv6":      {"/metrics", func(r *http.Request) { r.RemoteAddr = "[::1]:4711"; r.Host = "[::1]:8443" }, 200},
-		"metrics from afar":         {"/metrics", far, 401},
-		"metrics through a proxy":   {"/metrics", func(r *http.Request) { r.Header.Set("X-Forwarded-For", "192.0.2.7") }, 401},
-		"metrics by a rebound name": {"/metrics", func(r *http.Request) { r.Host = "evil.example:8443" }, 401},
-		"metrics with the token":    {"/metrics", with("Bearer secret"), 200},
-		"metrics, wrong token":      {"/metrics", with("Bearer secre"), 401},
-		"metrics, wrong kind":       {"/metrics", with("Bot secret"), 401},
-		"profiles here":             {"/debug/pprof/", nil, 401},
-		"profiles with the token":   {"/debug/pprof/", with("Admin secret"), 200},
-		"a profile with the token":  {"/debug/pprof/goroutine?debug=1", with("Bearer secret"), 200},
+		{"", "", "level=INFO msg=told", ""},
+		{"text", "info", "level=INFO msg=told", ""},
+		{"json", "", `"msg":"told"`, ""},
+		{"", "warn", "", ""},
+		{"xml", "", "", "log format"},
+		{"", "loud", "", "log level"},
 	} {
-		if got := ask(mux, c.path, c.change).Code; got != c.want {
-			t.Errorf("%s: %d, want %d", name, got, c.want)
+		var b strings.Builder
+		log, err := NewLogger(&b, c.format, c.level)
+		if c.refused != "" {
+			if err == nil || !strings.Contains(err.Error(), c.refused) {
+				t.Errorf("%q %q: error %v, want %q", c.format, c.level, err, c.refused)
+			}
+			continue
 		}
-	}
-	closed := http.NewServeMux()
-	tel.Mount(closed, "")
-	if got := ask(closed, "/debug/pprof/", with("Bearer ")).Code; got != 401 {
-		t.Errorf("empty token opens the profiles: %d", got)
-	}
-}
-
-func TestRoomsShareNames(t *testing.T) {
-	tel := New("up", "v1")
-	for _, unit := range []string{"call", "guild"} {
-		panics := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "voicefleet_panics_total", Help: "Panics."}, []string{"unit"})
-		if err := tel.Registry().Register(panics); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
-		panics.WithLabelValues(unit).Inc()
-	}
-	if err := tel.Gather(); err != nil {
-		t.Error(err)
-	}
-	mux := http.NewServeMux()
-	tel.Mount(mux, "secret")
-	body := ask(mux, "/metrics", nil).Body.String()
-	for _, want := range []string{`voicefleet_panics_total{unit="call"} 1`, `voicefleet_panics_total{unit="guild"} 1`, `voicefleet_info{role="up",version="v1"} 1`, "go_goroutines"} {
-		if !strings.Contains(body, want) {
-			t.Errorf("/metrics lacks %s", want)
+		log.Info("told")
+		if !strings.Contains(b.String(), c.want) || (c.want == "") != (b.Len() == 0) {
+			t.Errorf("%q %q wrote %q", c.format, c.level, b.String())
 		}
 	}
 }
 
-func TestReady(t *testing.T) {
-	tel := New("up", "v1")
-	var busErr error
-	tel.Ready("bus", func() error { return busErr })
-	mux := http.NewServeMux()
-	tel.Mount(mux, "")
-	if w := ask(mux, "/readyz", nil); w.Code != 200 {
-		t.Errorf("ready: %d", w.Code)
-	}
-	busErr = errors.New("no connection")
-	if w := ask(mux, "/readyz", nil); w.Code != 503 || !strings.Contains(w.Body.String(), "bus: no connection") {
-		t.Errorf("not ready: %d %s", w.Code, w.Body)
-	}
-	if w := ask(mux, "/healthz", nil); w.Code != 200 {
-		t.Errorf("health depends on the bus: %d", w.Code)
-	}
-}
-
-func TestLogIsBounded(t *testing.T) {
-	var out bytes.Buffer
-	h := NewLog(&out, slog.LevelInfo, false).Handler()
+func TestFloodHoldsBackPerKeyAndSecond(t *testing.T) {
+	var b strings.Builder
+	f := NewFlood(slog.New(slog.NewTextHandler(&b, nil)), 2)
 	now := time.Unix(1000, 0)
-	say := func(h slog.Handler, message string) {
-		if err := h.Handle(context.Background(), slog.NewRecord(now, slog.LevelInfo, message, 0)); err != nil {
-			t.Fatal(err)
-		}
+	f.now = func() time.Time { return now }
+	for range 5 {
+		f.Log(slog.LevelWarn, "bad", "bad packet")
 	}
-	for range 100 {
-		say(h, "refused")
-		say(h.WithAttrs([]slog.Attr{slog.Int("a", 1)}), "refused")
+	f.Log(slog.LevelWarn, "other", "other packet")
+	if n := strings.Count(b.String(), "bad packet"); n != 2 {
+		t.Errorf("%d lines of one key in a second, want 2", n)
 	}
-	say(h, "another")
-	if got := strings.Count(out.String(), "refused"); got != linesPerMessage {
-		t.Errorf("%d lines, want %d", got, linesPerMessage)
+	if !strings.Contains(b.String(), "other packet") {
+		t.Error("another key was held back too")
 	}
-	if !strings.Contains(out.String(), "another") {
-		t.Error("one message silenced another")
+	b.Reset()
+	now = now.Add(time.Second)
+	f.Log(slog.LevelWarn, "bad", "bad packet")
+	if !strings.Contains(b.String(), "held_back=3") {
+		t.Errorf("the next second wrote %q, want held_back=3", b.String())
 	}
-	out.Reset()
-	now = now.Add(window)
-	say(h, "refused")
-	if !strings.Contains(out.String(), "dropped_before=180") {
-		t.Errorf("the next window does not tell what was dropped: %s", out.String())
+	for i := range 2 * maxFloodKeys {
+		f.Log(slog.LevelWarn, strings.Repeat("k", i+1), "many keys")
 	}
-}
-
-func TestLogTableIsBounded(t *testing.T) {
-	s := &seen{lines: make(map[string]*line)}
-	for i := range 2 * maxMessages {
-		s.admit(strings.Repeat("x", i+1), time.Unix(1, 0))
-	}
-	if len(s.lines) > maxMessages+1 {
-		t.Errorf("%d entries", len(s.lines))
+	if len(f.keys) > maxFloodKeys+1 {
+		t.Errorf("%d keys are remembered", len(f.keys))
 	}
 }
 
-func TestServeEnds(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+func TestHandler(t *testing.T) {
+	reg := NewRegistry("v1.2.3")
+	var notReady error
+	open := Handler(reg, func() error { return notReady }, "secret")
+	closed := Handler(reg, nil, "")
+	for _, c := range []struct {
+		name, path, auth string
+		ready            error
+		handler          string
+		code             int
+		body             string
+	}{
+		{name: "metrics", path: "/metrics", code: 200, body: `version="v1.2.3"`},
+		{name: "healthy although not ready", path: "/healthz", ready: errors.New("bus is away"), code: 200, body: "ok"},
+		{name: "ready", path: "/readyz", code: 200, body: "ok"},
+		{name: "not ready", path: "/readyz", ready: errors.New("bus is away"), code: 503, body: "bus is away"},
+		{name: "pprof without token", path: "/debug/pprof/", code: 401, body: "admin token"},
+		{name: "pprof with wrong token", path: "/debug/pprof/cmdline", auth: "Bearer secre", code: 401, body: "admin token"},
+		{name: "pprof with another scheme", path: "/debug/pprof/cmdline", auth: "Basic secret", code: 401, body: "admin token"},
+		{name: "pprof", path: "/debug/pprof/cmdline", auth: "Bearer secret", code: 200},
+		{name: "pprof closed", path: "/debug/pprof/cmdline", auth: "Bearer ", handler: "closed", code: 401},
+		{name: "elsewhere", path: "/etc/passwd", code: 404},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			notReady = c.ready
+			r := httptest.NewRequest("GET", c.path, nil)
+			if c.auth != "" {
+				r.Header.Set("Authorization", c.auth)
+			}
+			w := httptest.NewRecorder()
+			if c.handler == "closed" {
+				closed.ServeHTTP(w, r)
+			} else {
+				open.ServeHTTP(w, r)
+			}
+			if w.Code != c.code || !strings.Contains(w.Body.String(), c.body) {
+				t.Errorf("answered %d %.200q", w.Code, w.Body.String())
+			}
+		})
+	}
+}
+
+func TestGuardCountsInOneMetric(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	a, b := NewPanics(reg, nil), NewPanics(reg, nil)
+	if a.Guard("call", func() {}) {
+		t.Error("no panic was reported as one")
+	}
+	if !a.Guard("call", func() { panic("a") }) || !b.Guard("call", func() { panic("b") }) {
+		t.Error("a panic went unnoticed")
+	}
+	if !Guard("guild", reg, nil, func() { var m map[int]int; m[1] = 1 }) {
+		t.Error("a runtime panic went unnoticed")
+	}
+	b.Add("call", 2)
+	if n := value(t, a.total.WithLabelValues("call")); n != 4 {
+		t.Errorf("call counts %v, want 4", n)
+	}
+	if n := value(t, a.total.WithLabelValues("guild")); n != 1 {
+		t.Errorf("guild counts %v, want 1", n)
+	}
+}
+
+func value(t *testing.T, m prometheus.Metric) float64 {
+	t.Helper()
+	var d dto.Metric
+	if err := m.Write(&d); err != nil {
 		t.Fatal(err)
 	}
-	tel := New("edge", "v1")
-	mux := http.NewServeMux()
-	tel.Mount(mux, "")
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l, mux) }()
-	resp, err := http.Get("http://" + l.Addr().String() + "/healthz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, _ := io.ReadAll(resp.Body)
-	resp.Body.Close()
-	if string(body) != "ok\n" {
-		t.Errorf("healthz says %q", body)
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	return d.GetCounter().GetValue()
 }
