@@ -68,11 +68,12 @@ func TestReadWhatPionWrites(t *testing.T) {
 }
 
 func TestRoundTrip(t *testing.T) {
-	b := Block{LSR: 0xfffffff0, DLSR: 100}
-	if rtt, ok := b.RoundTrip(0xfffffff0 + 150); !ok || rtt != 50 { // across the wrap
+	sent := uint32(0xfffffff0) // the clock wraps before the report returns
+	b := Block{LSR: sent, DLSR: 100}
+	if rtt, ok := b.RoundTrip(sent + 150); !ok || rtt != 50 {
 		t.Errorf("%d, %v", rtt, ok)
 	}
-	if _, ok := b.RoundTrip(0xfffffff0 + 50); ok {
+	if _, ok := b.RoundTrip(sent + 50); ok {
 		t.Error("a negative round trip")
 	}
 	if _, ok := (&Block{DLSR: 1}).RoundTrip(100); ok {
