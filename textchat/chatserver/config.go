@@ -1,0 +1,144 @@
+package chatserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
+	"voicefleet/textchat"
+)
+
+// Placer gives users a seat in a call. The allocator's client is one.
+type Placer interface {
+	Place(context.Context, allocator.PlaceRequest) (allocator.Assignment, error)
+	Update(context.Context, allocator.UpdateRequest) error
+	Remove(context.Context, allocator.RemoveRequest) error
+}
+
+// Presence tells which voice sessions opened and ended. The callback must not
+// block. cancel ends the subscription and waits for a running callback.
+type Presence interface {
+	SubscribePresence(func(edgeagent.CallEvent)) (cancel func(), err error)
+}
+
+// Region is one entry of the list of voice regions.
+type Region struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Optimal bool   `json:"optimal"`
+	// Deprecated and Custom are always false here.
+	Deprecated bool `json:"deprecated"`
+	Custom     bool `json:"custom"`
+}
+
+// Config turns a Server. Only DataDir (or Store) must be set.
+type Config struct {
+	// DataDir is where the embedded store lies; it is made when missing. With
+	// Store set it is not used, and the store stays the caller's to close.
+	DataDir string
+	Store   textchat.Store
+
+	// Placer and Presence lead to the voice side. Without a Placer joining a voice
+	// channel fails with VOICE_ERROR; without Presence a voice state ends only
+	// with its gateway session.
+	Placer   Placer
+	Presence Presence
+
+	// Page is the built web client, index.html at its root; nil serves none.
+	Page fs.FS
+	// PublicURL is how clients reach this server (scheme and host:port), for
+	// GET /gateway and READY. Empty: as each request says itself.
+	PublicURL string
+	// AdminToken opens /api/admin; empty closes it.
+	AdminToken string
+	// TrustedProxies may name the client's address in X-Forwarded-For and the
+	// scheme in X-Forwarded-Proto.
+	TrustedProxies []netip.Prefix
+	// Regions is the list of GET /voice/regions (default: one, "automatic").
+	Regions func() []Region
+	// Worker is this process's number in minted ids, 0..1023; no two running
+	// processes may share one.
+	Worker uint16
+	// Limits are the rates for strangers.
+	Limits Limits
+
+	// Metrics takes the collectors; nil keeps them private. Log takes what an
+	// operator must know; nil discards it.
+	Metrics prometheus.Registerer
+	Log     *slog.Logger
+}
+
+// Limits are the rates at which strangers may try. Each counts per address (IPv4)
+// or /64 (IPv6), so everybody behind one router shares it.
+type Limits struct {
+	// Guests and Registers are new accounts a minute (default 60 and 10).
+	Guests    int
+	Registers int
+	// Logins are password tries a minute (default 20), per account name 10 from
+	// anywhere; owner codes count here too.
+	Logins int
+	// Invites are looked-up invites a minute (default 60).
+	Invites int
+	// Connections are gateway connections open at once (default 256), Attempts
+	// new ones a minute (default 300).
+	Connections int
+	Attempts    int
+	// Requests are REST requests a second of one user or address (default 50).
+	Requests int
+	// Hashers are passwords hashed at once (default 2, each 19 MiB and ~30 ms of
+	// one core); HashQueue is how many more may wait (default 32).
+	Hashers   int
+	HashQueue int
+}
+
+func orDefault(v *int, d int) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// validate checks the config and fills in what is zero.
+func (c *Config) validate() error {
+	if c.DataDir == "" && c.Store == nil {
+		return errors.New("DataDir must be set")
+	}
+	if c.Worker > 1023 {
+		return fmt.Errorf("Worker is %d, at most 1023", c.Worker)
+	}
+	for _, f := range []struct {
+		v *int
+		d int
+	}{
+		{&c.Limits.Guests, 60}, {&c.Limits.Registers, 10}, {&c.Limits.Logins, 20}, {&c.Limits.Invites, 60},
+		{&c.Limits.Connections, 256}, {&c.Limits.Attempts, 300}, {&c.Limits.Requests, 50},
+		{&c.Limits.Hashers, 2}, {&c.Limits.HashQueue, 32},
+	} {
+		if *f.v < 0 {
+			return errors.New("Limits must not be negative")
+		}
+		orDefault(f.v, f.d)
+	}
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Regions == nil {
+		c.Regions = func() []Region { return []Region{{ID: "automatic", Name: "Automatic", Optimal: true}} }
+	}
+	return nil
+}
+
+// HTTP time-outs for whoever serves Handler: ReadHeaderTimeout bounds slow
+// headers, the handlers bound bodies themselves.
+const ReadHeaderTimeout = 10 * time.Second
+

@@ -1,0 +1,119 @@
+package textchat
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// Error is a refused request, as REST shows it.
+type Error struct {
+	Status  int    `json:"-"`
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	// Fields names what is wrong with the body, field by field.
+	Fields FieldErrors `json:"errors,omitempty"`
+	// RetryAfter, when set, tells when to come back (429 and 503).
+	RetryAfter time.Duration `json:"-"`
+}
+
+// FieldErrors are the errors of a form, by field.
+type FieldErrors map[string]FieldError
+
+// FieldError is what is wrong with one field.
+type FieldError struct {
+	Errors []FieldProblem `json:"_errors"`
+}
+
+// FieldProblem is one thing wrong with a field.
+type FieldProblem struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// Error is "message (code)".
+func (e *Error) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code) }
+
+// The numbers of the public error list that this server uses.
+const (
+	CodeGeneral          = 0
+	CodeUnknownChannel   = 10003
+	CodeUnknownGuild     = 10004
+	CodeUnknownInvite    = 10006
+	CodeUnknownMember    = 10007
+	CodeUnknownMessage   = 10008
+	CodeUnknownRole      = 10011
+	CodeUnknownUser      = 10013
+	CodeUnknownVoice     = 10065
+	CodeMaxGuilds        = 30001
+	CodeMaxRoles         = 30005
+	CodeMaxChannels      = 30013
+	CodeMaxInvites       = 30016
+	CodeUnauthorized     = 40001
+	CodeTooLarge         = 40005
+	CodeNotInVoice       = 40032
+	CodeMissingAccess    = 50001
+	CodeEditOthers       = 50005
+	CodeEmptyMessage     = 50006
+	CodeNonText          = 50008
+	CodeMissingPerms     = 50013
+	CodeInvalidForm      = 50035
+	CodeInvalidVersion   = 50041
+	CodeInvalidJSON      = 50109
+	CodeWrongPassword    = 50018 // the pair of name and password, or the owner code, is wrong
+	CodeWrongChannelType = 50024
+)
+
+// Refuse makes an Error.
+func Refuse(status, code int, message string) *Error {
+	return &Error{Status: status, Code: code, Message: message}
+}
+
+// Refusals that many routes share. They are values: do not change them.
+var (
+	ErrUnauthorized   = Refuse(http.StatusUnauthorized, CodeGeneral, "401: Unauthorized")
+	ErrNotFound       = Refuse(http.StatusNotFound, CodeGeneral, "404: Not Found")
+	ErrMethod         = Refuse(http.StatusMethodNotAllowed, CodeGeneral, "405: Method Not Allowed")
+	ErrUnknownChannel = Refuse(http.StatusNotFound, CodeUnknownChannel, "Unknown Channel")
+	ErrUnknownGuild   = Refuse(http.StatusNotFound, CodeUnknownGuild, "Unknown Guild")
+	ErrUnknownInvite  = Refuse(http.StatusNotFound, CodeUnknownInvite, "Unknown Invite")
+	ErrUnknownMember  = Refuse(http.StatusNotFound, CodeUnknownMember, "Unknown Member")
+	ErrUnknownMessage = Refuse(http.StatusNotFound, CodeUnknownMessage, "Unknown Message")
+	ErrUnknownRole    = Refuse(http.StatusNotFound, CodeUnknownRole, "Unknown Role")
+	ErrUnknownUser    = Refuse(http.StatusNotFound, CodeUnknownUser, "Unknown User")
+	ErrUnknownVoice   = Refuse(http.StatusNotFound, CodeUnknownVoice, "Unknown Voice State")
+	ErrMissingAccess  = Refuse(http.StatusForbidden, CodeMissingAccess, "Missing Access")
+	ErrMissingPerms   = Refuse(http.StatusForbidden, CodeMissingPerms, "Missing Permissions")
+	ErrNotInVoice     = Refuse(http.StatusBadRequest, CodeNotInVoice, "Target user is not connected to voice.")
+	ErrWrongPassword  = Refuse(http.StatusUnauthorized, CodeWrongPassword, "Wrong name or password.")
+	ErrWrongOwnerCode = Refuse(http.StatusForbidden, CodeWrongPassword, "This owner code is wrong or was used.")
+	ErrInvalidJSON    = Refuse(http.StatusBadRequest, CodeInvalidJSON, "The request body contains invalid JSON.")
+	ErrTooLarge       = Refuse(http.StatusRequestEntityTooLarge, CodeTooLarge, "Request entity too large")
+)
+
+// InvalidField says what is wrong with one field of a form.
+func InvalidField(field, code, message string) *Error {
+	return &Error{Status: http.StatusBadRequest, Code: CodeInvalidForm, Message: "Invalid Form Body",
+		Fields: FieldErrors{field: {Errors: []FieldProblem{{Code: code, Message: message}}}}}
+}
+
+// Unavailable is a 503 with Retry-After.
+func Unavailable(message string, after time.Duration) *Error {
+	return &Error{Status: http.StatusServiceUnavailable, Code: CodeGeneral, Message: message, RetryAfter: after}
+}
+
+// ErrorOf is the one place where errors become refusals. What it does not know
+// is a 500 that tells nothing.
+func ErrorOf(err error) *Error {
+	own := (*Error)(nil)
+	switch {
+	case errors.As(err, &own):
+		return own
+	case errors.Is(err, ErrNoRecord):
+		return ErrNotFound
+	case errors.Is(err, ErrBusy):
+		return Unavailable("The server is busy, try again.", time.Second)
+	}
+	return Refuse(http.StatusInternalServerError, CodeGeneral, "500: Internal Server Error")
+}

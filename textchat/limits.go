@@ -1,0 +1,64 @@
+package textchat
+
+import "time"
+
+// Limits of what a client may send or own. All lengths of text are in
+// characters unless a comment says bytes.
+const (
+	// MaxFrame is the longest gateway frame a client may send, in bytes; a longer
+	// one closes the connection with CloseDecode.
+	MaxFrame = 4096
+	// MaxBody is the longest REST body in bytes, MaxDepth how deep its JSON (or
+	// that of a frame) may nest.
+	MaxBody  = 64 << 10
+	MaxDepth = 16
+
+	MaxContent   = 2000 // of a message
+	MaxName      = 100  // of a guild, channel or role
+	MaxNickname  = 32
+	MaxTopic     = 1024
+	MaxNonce     = 25
+	MinPassword  = 8
+	MaxPassword  = 256 // bytes; argon2id costs the same for all of them
+	MinUsername  = 2
+	MaxUsername  = 32
+	MaxUserLimit = 99 // of a voice channel
+
+	MaxRoles      = 250
+	MaxChannels   = 500
+	MaxInvites    = 1000    // of a guild
+	MaxMembers    = 200_000 // of a guild
+	MaxGuilds     = 100     // a user is in
+	MaxOwned      = 10      // guilds a user owns
+	MaxBots       = 50      // bots one guild has made
+	MaxSessions   = 16      // gateway sessions of one user
+	MaxOverwrites = 500
+)
+
+// Times of the gateway.
+const (
+	// IdentifyTimeout is how long a connection may take to Identify or Resume.
+	IdentifyTimeout = 5 * time.Second
+	// HeartbeatInterval is what Hello asks for; a connection that is silent for
+	// HeartbeatDeadline is closed, its session stays resumable.
+	HeartbeatInterval = 41250 * time.Millisecond
+	HeartbeatDeadline = HeartbeatInterval * 7 / 4
+	// ResumeWindow is how long a session outlives its connection.
+	ResumeWindow = 120 * time.Second
+	// FrameBudget frames may be sent per FrameWindow.
+	FrameBudget = 120
+	FrameWindow = 60 * time.Second
+	// PlaceTimeout bounds one placement; OpenTimeout is how long a placed user
+	// may take to open the voice session: the 60 s of the grant and some travel.
+	PlaceTimeout = 3 * time.Second
+	OpenTimeout  = 75 * time.Second
+	// NonceLife is how long a message nonce is remembered.
+	NonceLife = 5 * time.Minute
+)
+
+// Bounds of a session's replay: events and bytes kept for a Resume. A client
+// that lags by more than half of either is disconnected, to resume.
+const (
+	ReplayEvents = 2048
+	ReplayBytes  = 8 << 20
+)
