@@ -402,28 +402,54 @@ func record(kind, epoch byte, body ...byte) []byte {
 	return append([]byte{kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 0, byte(len(body) >> 8), byte(len(body))}, body...)
 }
 
+// fragment makes a handshake fragment of a message of so many bytes; length is
+// what it claims, whatever the data.
+func fragment(kind byte, of, seq, from, length int, data ...byte) []byte {
+	return append([]byte{kind, byte(of >> 16), byte(of >> 8), byte(of), byte(seq >> 8), byte(seq),
+		byte(from >> 16), byte(from >> 8), byte(from), byte(length >> 16), byte(length >> 8), byte(length)}, data...)
+}
+
+// whole makes a message in one fragment.
+func whole(kind byte, seq int, data ...byte) []byte {
+	return fragment(kind, len(data), seq, 0, len(data), data...)
+}
+
 func TestAcceptable(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		d    []byte
 		want bool
 	}{
-		{"handshake", record(22, 0, 1, 2, 3), true},
+		{"ClientHello", record(22, 0, whole(1, 0, 1, 2, 3)...), true},
+		{"several messages", record(22, 0, append(whole(11, 1, 1), whole(16, 2, 1)...)...), true},
+		{"fragment", record(22, 0, fragment(1, 200, 0, 100, 2, 1, 2)...), true},
+		{"last fragment", record(22, 0, fragment(1, 102, 0, 100, 2, 1, 2)...), true},
 		{"change cipher spec", record(20, 0, 1), true},
 		{"finished", record(22, 1, 1), true},
-		{"encrypted alert", record(21, 1, 1), true},
-		{"several", append(record(20, 0, 1), record(22, 1, 1)...), true},
+		{"several records", append(record(20, 0, 1), record(22, 1, 1)...), true},
 		{"plaintext alert", record(21, 0, 2, 40), false},
+		{"encrypted alert", record(21, 1, 1), false},
 		{"plaintext application data", record(23, 0, 'h', 'i'), false},
 		{"application data", record(23, 1, 'h', 'i'), false},
-		{"hidden behind a handshake", append(record(22, 0, 1), record(23, 0, 1)...), false},
+		{"hidden behind a handshake", append(record(22, 0, whole(1, 0, 1)...), record(23, 0, 1)...), false},
 		{"next epoch", record(22, 2, 1), false},
 		{"connection id", record(25, 1, 1), false},
 		{"heartbeat", record(24, 0, 1), false},
+		{"change cipher spec of two bytes", record(20, 0, 1, 1), false},
 		{"TLS", []byte{22, 3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1}, false},
 		{"empty record", record(22, 0), false},
-		{"cut", record(22, 0, 1, 2, 3)[:15], false},
-		{"rest of a record", append(record(22, 0, 1), 22, 0xfe, 0xfd), false},
+		{"cut", record(22, 0, whole(1, 0, 1, 2, 3)...)[:27], false},
+		{"rest of a record", append(record(22, 0, whole(1, 0, 1)...), 22, 0xfe, 0xfd), false},
+		{"server's message", record(22, 0, whole(2, 0, 1)...), false},
+		{"plaintext finished", record(22, 0, whole(20, 0, 1)...), false},
+		{"empty message", record(22, 0, fragment(1, 0, 0, 0, 0)...), false},
+		{"empty message with an offset", record(22, 0, fragment(1, 0, 0, 34, 0)...), false},
+		{"empty fragment", record(22, 0, append(fragment(1, 9, 0, 3, 0), 1)...), false},
+		{"fragment past its message", record(22, 0, fragment(1, 101, 0, 100, 2, 1, 2)...), false},
+		{"fragment past its record", record(22, 0, fragment(1, 100, 0, 0, 9, 1, 2)...), false},
+		{"message of 16 MB", record(22, 0, fragment(1, 1<<24-1, 0, 0, 2, 1, 2)...), false},
+		{"hundredth message", record(22, 0, whole(1, 99, 1)...), false},
+		{"half a fragment header", record(22, 0, append(whole(1, 0, 1), 1, 0, 0)...), false},
 		{"nothing", nil, false},
 	} {
 		if got := acceptable(c.d); got != c.want {
@@ -477,12 +503,11 @@ func TestClientHelloRace(t *testing.T) {
 func TestReassemblyBound(t *testing.T) {
 	term := newTerminator(t, Config{Timeout: time.Minute})
 	h, done := outcome(t, term, Fingerprint{}, func([]byte) {})
-	body := make([]byte, 1000)
-	body[0], body[1] = 1, 0xff // ClientHello of 16 MB
 	fed := 0
-	for i := 0; i < 10*sfu.MaxReassembly; i += len(body) {
-		body[4], body[5] = byte(i>>8), byte(i)
-		if d := record(22, 0, body...); h.Feed(d) {
+	for i := range 10 * sfu.MaxReassembly / 1000 {
+		// Every other thousand bytes of messages that never get whole.
+		d := record(22, 0, fragment(1, sfu.MaxReassembly, i/32%8, i%32*2000, 1000, make([]byte, 1000)...)...)
+		if h.Feed(d) {
 			fed += len(d)
 		}
 	}
@@ -493,8 +518,8 @@ func TestReassemblyBound(t *testing.T) {
 	if r := <-done; !errors.Is(r.Err, ErrCancelled) {
 		t.Errorf("error %v", r.Err)
 	}
-	if h.Feed(record(22, 0, 1)) {
-		t.Error("fed beyond the budget")
+	if fed == 0 || h.Feed(record(22, 1, 1)) {
+		t.Errorf("fed beyond the budget, after %d bytes", fed)
 	}
 }
 
@@ -552,7 +577,7 @@ func TestLastFlight(t *testing.T) {
 	}
 	repeated := append(record(20, 0, 1), record(22, 1, 1, 2, 3)...)
 	f := fresh()
-	for _, d := range [][]byte{nil, record(22, 0, 1), record(20, 0, 1), record(21, 1, 1), record(23, 1, 1), {22, 0xfe}} {
+	for _, d := range [][]byte{nil, record(22, 0, whole(11, 1, 1)...), record(20, 0, 1), record(21, 1, 1), record(23, 1, 1), {22, 0xfe}} {
 		if f.Answer(now, d) != nil {
 			t.Errorf("answers %x", d)
 		}
@@ -588,14 +613,22 @@ func TestFingerprint(t *testing.T) {
 // FuzzFeed: whatever a client sends, nothing panics, no alert leaves and there
 // is one Result.
 func FuzzFeed(f *testing.F) {
-	f.Add(record(22, 0, append([]byte{1, 0, 0, 42, 0, 0, 0, 0, 0, 0, 0, 42, 0xfe, 0xfd}, make([]byte, 40)...)...))
-	// ServerKeyExchange whose PSK hint takes all, ServerHello and
-	// HelloVerifyRequest cut short (parsers that panicked once).
-	f.Add(record(22, 0, 12, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 4, 0, 2, 1, 2))
-	f.Add(record(22, 0, 2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0xfe))
-	f.Add(record(22, 0, 3, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 0xfe, 0xfd))
-	f.Add(record(22, 0, 11, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0))
-	f.Add(record(22, 0, 1, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0))
+	// A ClientHello that can be answered: one cipher, P-256, SRTP, extended
+	// master secret.
+	hello := append([]byte{0xfe, 0xfd}, make([]byte, 32)...)
+	hello = append(hello, 0, 0, 0, 2, 0xc0, 0x2b, 1, 0, 0, 27,
+		0, 10, 0, 4, 0, 2, 0, 23, 0, 11, 0, 2, 1, 0, 0, 14, 0, 5, 0, 2, 0, 7, 0, 0, 23, 0, 0)
+	f.Add(record(22, 0, whole(1, 0, hello...)...))
+	f.Add(record(22, 0, append(fragment(1, len(hello), 0, 0, 20, hello[:20]...), fragment(1, len(hello), 0, 20, len(hello)-20, hello[20:]...)...)...))
+	// Messages that parsers once panicked at: ServerKeyExchange whose PSK hint
+	// takes all, ServerHello and HelloVerifyRequest cut short, and an empty
+	// message with an offset.
+	f.Add(record(22, 0, whole(12, 0, 0, 2, 1, 2)...))
+	f.Add(record(22, 0, whole(2, 0, 0xfe)...))
+	f.Add(record(22, 0, whole(3, 0, 0xfe, 0xfd)...))
+	f.Add(record(22, 0, fragment(1, 0, 0, 34, 0)...))
+	f.Add(record(22, 0, whole(11, 0, 0, 0, 0)...))
+	f.Add(record(22, 0, whole(16, 1, 65, 4)...))
 	f.Add(append(record(20, 0, 1), record(22, 1, make([]byte, 40)...)...))
 	f.Add([]byte{22})
 	term, err := New(Config{})
