@@ -125,7 +125,6 @@ func (c *conn) write() {
 		if code != 0 {
 			_ = c.tcp.SetWriteDeadline(time.Now().Add(linger))
 			_ = c.ws.WriteClose(uint16(code), []byte(code.Text()))
-			_ = c.tcp.Close() // where gws had closed before
 			return
 		}
 		if len(batch) == 0 {
