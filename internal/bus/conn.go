@@ -1,0 +1,223 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"voicefleet/internal/telemetry"
+)
+
+// Bounds of a connection.
+const (
+	// maxReconnectWait bounds the back-off between two attempts to connect, so
+	// that a join waiting for the bus goes on within 2 s of its return.
+	maxReconnectWait = time.Second
+	// reconnectBuffer holds what is published while the bus is away. When it is
+	// full, Publish fails.
+	reconnectBuffer = 1 << 20
+	// pendingMessages and pendingBytes bound what one subscription may lag
+	// behind. What comes beyond is dropped and counted as a slow consumer.
+	pendingMessages = 8192
+	pendingBytes    = 16 << 20
+	// pingInterval and two missed answers: a silent bus is noticed after 6 s.
+	pingInterval = 2 * time.Second
+	// RequestTimeout is the deadline of requests and bucket operations whose
+	// context has none.
+	RequestTimeout = 5 * time.Second
+)
+
+// Config says where the bus is.
+type Config struct {
+	// URL of the NATS servers, separated by commas. Without it, Embedded.
+	URL string
+	// Embedded is the server in this process.
+	Embedded *Embedded
+	// Name shows in the lists of the server.
+	Name string
+	// Replicas of each bucket (default 1; 3 in a cluster of at least 3 servers).
+	Replicas int
+	Metrics  prometheus.Registerer
+	Log      *slog.Logger
+}
+
+func (cfg *Config) validate() error {
+	if cfg.URL == "" && cfg.Embedded == nil {
+		return errors.New("neither a URL nor an embedded server is given")
+	}
+	if cfg.Replicas == 0 {
+		cfg.Replicas = 1
+	}
+	if cfg.Replicas < 1 || cfg.Replicas > 5 {
+		return fmt.Errorf("%d replicas: want 1 to 5", cfg.Replicas)
+	}
+	if cfg.Log == nil {
+		cfg.Log = telemetry.Discard()
+	}
+	return nil
+}
+
+// Conn is a connection to the bus that comes back by itself. Safe for concurrent
+// use.
+type Conn struct {
+	// Immutable.
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	replicas int
+	log      *telemetry.Flood
+	metrics  connMetrics
+
+	mu sync.Mutex
+	// Guarded by mu.
+	reconnected chan struct{} // closed at the next reconnect
+}
+
+type connMetrics struct {
+	reconnects    prometheus.Counter
+	slowConsumers prometheus.Counter
+	unpublished   prometheus.Counter
+	malformed     prometheus.Counter
+}
+
+// Connect returns when the bus is there; it tries until ctx ends.
+func Connect(ctx context.Context, cfg Config) (*Conn, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("connect to bus: %w", err)
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return telemetry.Register(cfg.Metrics, prometheus.NewCounter(prometheus.CounterOpts{Name: "voicefleet_bus_" + name, Help: help}))
+	}
+	c := &Conn{
+		replicas:    cfg.Replicas,
+		log:         telemetry.NewFlood(cfg.Log, 1),
+		reconnected: make(chan struct{}),
+		metrics: connMetrics{
+			reconnects:    counter("reconnects_total", "Times the connection to the bus was lost and came back."),
+			slowConsumers: counter("slow_consumers_total", "Times a subscription of this process lagged so far behind that messages were dropped."),
+			unpublished:   counter("unpublished_total", "Events that could not be handed to the bus and were dropped."),
+			malformed:     counter("malformed_total", "Messages from the bus that were not what their subject promises; ignored."),
+		},
+	}
+	up := make(chan struct{}, 1)
+	opts := []nats.Option{
+		nats.Name(cfg.Name),
+		nats.MaxReconnects(-1),
+		nats.RetryOnFailedConnect(true),
+		nats.IgnoreAuthErrorAbort(),
+		nats.CustomReconnectDelay(reconnectDelay),
+		nats.ReconnectBufSize(reconnectBuffer),
+		nats.PingInterval(pingInterval),
+		nats.MaxPingsOutstanding(2),
+		nats.ConnectHandler(func(*nats.Conn) { up <- struct{}{} }),
+		nats.ReconnectHandler(func(*nats.Conn) { c.onReconnect() }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				c.log.Log(slog.LevelWarn, "disconnect", "bus connection lost", "err", err)
+			}
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrSlowConsumer) {
+				c.metrics.slowConsumers.Inc()
+			}
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			c.log.Log(slog.LevelWarn, "async", "bus reports an error", "subject", subject, "err", err)
+		}),
+	}
+	if cfg.URL == "" {
+		opts = append(opts, nats.InProcessServer(cfg.Embedded))
+		if cfg.Embedded.token != "" {
+			opts = append(opts, nats.Token(cfg.Embedded.token))
+		}
+	}
+	nc, err := nats.Connect(cfg.URL, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to bus: %w", err)
+	}
+	c.nc = nc
+	select {
+	case <-up:
+	case <-ctx.Done():
+		last := nc.LastError()
+		nc.Close()
+		if last != nil {
+			return nil, fmt.Errorf("connect to bus: %w (%w)", last, ctx.Err())
+		}
+		return nil, fmt.Errorf("connect to bus: %w", ctx.Err())
+	}
+	if c.js, err = jetstream.New(nc); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("connect to bus: %w", err)
+	}
+	return c, nil
+}
+
+// reconnectDelay doubles from 50 ms to maxReconnectWait; half of it is random,
+// so that a fleet does not come back in step.
+func reconnectDelay(attempts int) time.Duration {
+	d := min(maxReconnectWait, 50*time.Millisecond<<min(attempts, 10))
+	return d/2 + rand.N(d/2)
+}
+
+func (c *Conn) onReconnect() {
+	c.metrics.reconnects.Inc()
+	c.log.Log(slog.LevelInfo, "reconnect", "bus connection is back")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.reconnected)
+	c.reconnected = make(chan struct{})
+}
+
+// Reconnected is closed when the connection has been lost and is back, once.
+func (c *Conn) Reconnected() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reconnected
+}
+
+// Ready is nil while the bus is connected.
+func (c *Conn) Ready() error {
+	if s := c.nc.Status(); s != nats.CONNECTED {
+		return fmt.Errorf("bus is %v", s)
+	}
+	return nil
+}
+
+// Flush returns when the server has seen everything published and subscribed so
+// far.
+func (c *Conn) Flush(ctx context.Context) error {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	if err := c.nc.FlushWithContext(ctx); err != nil {
+		return fmt.Errorf("flush bus: %w", err)
+	}
+	return nil
+}
+
+// closeFlush bounds how long Close waits for the last messages to leave.
+const closeFlush = time.Second
+
+// Close sends what is published, and ends the connection and its subscriptions.
+func (c *Conn) Close() {
+	if c.nc.IsConnected() {
+		_ = c.nc.FlushTimeout(closeFlush)
+	}
+	c.nc.Close()
+}
+
+func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, RequestTimeout)
+}

@@ -1,0 +1,134 @@
+package bus
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// EmbeddedConfig says what the NATS server of this process is like.
+type EmbeddedConfig struct {
+	// StoreDir keeps the file buckets. Empty: a temporary folder that ends with
+	// the server.
+	StoreDir string
+	// Port to listen on for other processes; 0 or less: none, connections are
+	// made within the process only.
+	Port int
+	// Host to listen on (default 127.0.0.1).
+	Host string
+	// Token that every connection must give, in-process ones excepted from
+	// saying it themselves. Empty: whoever reaches Port is trusted.
+	Token string
+	// MaxMemory and MaxStore bound the memory and file buckets, in bytes
+	// (default 256 MiB and 1 GiB).
+	MaxMemory, MaxStore int64
+	// Log gets the server's warnings and errors; its notices become debug lines.
+	Log *slog.Logger
+}
+
+// startTimeout bounds how long the server may take to be ready.
+const startTimeout = 10 * time.Second
+
+// Embedded is a NATS server with JetStream in this process.
+type Embedded struct {
+	// Immutable.
+	token string
+	temp  string // removed on Shutdown
+	srv   *server.Server
+}
+
+// StartEmbedded starts the server and returns when it takes connections.
+func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
+	e := &Embedded{token: cfg.Token}
+	if cfg.StoreDir == "" {
+		dir, err := os.MkdirTemp("", "voicefleet-bus-")
+		if err != nil {
+			return nil, fmt.Errorf("start bus: %w", err)
+		}
+		e.temp, cfg.StoreDir = dir, dir
+	}
+	if cfg.Host == "" {
+		cfg.Host = "127.0.0.1"
+	}
+	if cfg.MaxMemory == 0 {
+		cfg.MaxMemory = 256 << 20
+	}
+	if cfg.MaxStore == 0 {
+		cfg.MaxStore = 1 << 30
+	}
+	if cfg.Port > 0 {
+		// The server gives up on a taken port only after a long while, and says
+		// it in its log alone.
+		l, err := net.Listen("tcp", net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)))
+		if err != nil {
+			e.removeTemp()
+			return nil, fmt.Errorf("start bus: %w", err)
+		}
+		_ = l.Close()
+	}
+	srv, err := server.NewServer(&server.Options{
+		ServerName:         "voicefleet",
+		Host:               cfg.Host,
+		Port:               cfg.Port,
+		DontListen:         cfg.Port <= 0,
+		Authorization:      cfg.Token,
+		NoLog:              true,
+		NoSigs:             true,
+		JetStream:          true,
+		StoreDir:           cfg.StoreDir,
+		JetStreamMaxMemory: cfg.MaxMemory,
+		JetStreamMaxStore:  cfg.MaxStore,
+	})
+	if err != nil {
+		e.removeTemp()
+		return nil, fmt.Errorf("start bus: %w", err)
+	}
+	e.srv = srv
+	if cfg.Log != nil {
+		srv.SetLoggerV2(serverLog{cfg.Log.With("part", "nats")}, false, false, false)
+	}
+	srv.Start()
+	if !srv.ReadyForConnections(startTimeout) {
+		e.Shutdown()
+		return nil, fmt.Errorf("start bus: not ready after %v", startTimeout)
+	}
+	return e, nil
+}
+
+// URL is where other processes connect to; empty without a Port.
+func (e *Embedded) URL() string {
+	if e.srv.Addr() == nil {
+		return ""
+	}
+	return "nats://" + e.srv.Addr().String()
+}
+
+// InProcessConn makes a connection without a socket; nats.go calls it.
+func (e *Embedded) InProcessConn() (net.Conn, error) { return e.srv.InProcessConn() }
+
+// Shutdown ends the server and returns when it has.
+func (e *Embedded) Shutdown() {
+	e.srv.Shutdown()
+	e.srv.WaitForShutdown()
+	e.removeTemp()
+}
+
+func (e *Embedded) removeTemp() {
+	if e.temp != "" {
+		_ = os.RemoveAll(e.temp)
+	}
+}
+
+// serverLog passes the server's lines on.
+type serverLog struct{ log *slog.Logger }
+
+func (l serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l serverLog) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
+func (l serverLog) Errorf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
+func (l serverLog) Fatalf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
+func (l serverLog) Debugf(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l serverLog) Tracef(string, ...any)           {}
