@@ -1,0 +1,183 @@
+package placement
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
+	"voicefleet/internal/snowflake"
+	"voicefleet/sfu"
+)
+
+var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func channel(n int) sfu.CallID { return sfu.CallID{ID: snowflake.ID(n)} }
+
+// node is a ready node of 100 thousand packets/s with so many sessions of 1,000.
+func node(id, region string, sessions int, calls ...edgeagent.CallOnANode) edgeagent.Heartbeat {
+	return edgeagent.Heartbeat{
+		Node: edgeagent.NodeID(id), Region: region, State: edgeagent.Ready,
+		Capacity: edgeagent.Capacity{PPS: 100_000, BPS: 1e9, Sessions: 1000},
+		Load:     edgeagent.Load{Sessions: sessions}, Calls: calls,
+	}
+}
+
+func TestDecide(t *testing.T) {
+	draining, joining := node("a", "eu", 0), node("a", "eu", 0)
+	draining.State, joining.State = edgeagent.Draining, edgeagent.Joining
+	busy := node("a", "eu", 10)
+	busy.Load.PPS = 99_999
+	for _, c := range []struct {
+		name   string
+		nodes  []edgeagent.Heartbeat
+		live   *allocator.CallEntry
+		req    allocator.PlaceRequest
+		want   edgeagent.NodeID
+		code   allocator.ErrorCode
+		reason string
+	}{
+		{name: "no nodes", code: allocator.CodeNoNodes, reason: "no node is ready"},
+		{name: "only a joining node", nodes: []edgeagent.Heartbeat{joining}, code: allocator.CodeNoNodes, reason: "no node is ready"},
+		{name: "one node", nodes: []edgeagent.Heartbeat{node("a", "eu", 0)}, want: "a", reason: "lowest cost"},
+		{name: "closest by measurement", nodes: []edgeagent.Heartbeat{node("a", "eu", 0), node("b", "us", 0)},
+			req: allocator.PlaceRequest{RTT: map[string]float64{"a": 90, "us": 12}, Region: "eu"}, want: "b", reason: "lowest cost"},
+		{name: "closest by region", nodes: []edgeagent.Heartbeat{node("a", "eu", 0), node("b", "us", 0)},
+			req: allocator.PlaceRequest{Region: "eu"}, want: "a", reason: "lowest cost"},
+		{name: "a lie is not believed", nodes: []edgeagent.Heartbeat{node("a", "eu", 0), node("b", "us", 0)},
+			req: allocator.PlaceRequest{RTT: map[string]float64{"b": -5}, Region: "eu"}, want: "a", reason: "lowest cost"},
+		{name: "closest is nearly full", nodes: []edgeagent.Heartbeat{node("a", "eu", 970), node("b", "us", 0)},
+			req: allocator.PlaceRequest{Region: "eu"}, want: "b", reason: "lowest cost"},
+		{name: "emptier among equals", nodes: []edgeagent.Heartbeat{node("a", "eu", 300), node("b", "eu", 20)},
+			req: allocator.PlaceRequest{Region: "eu"}, want: "b", reason: "emptier of two drawn among the nearly cheapest"},
+		{name: "draining takes nothing new", nodes: []edgeagent.Heartbeat{draining, node("b", "us", 0)},
+			req: allocator.PlaceRequest{Region: "eu"}, want: "b", reason: "lowest cost"},
+		{name: "full by packets", nodes: []edgeagent.Heartbeat{busy}, code: allocator.CodeFull, reason: "every ready node is full"},
+		{name: "predicted size does not fit", nodes: []edgeagent.Heartbeat{node("a", "eu", 950), node("b", "us", 0)},
+			req: allocator.PlaceRequest{RTT: map[string]float64{"a": 1, "b": 5000}, Expected: 60}, want: "b", reason: "lowest cost"},
+		{name: "a live call stays", nodes: []edgeagent.Heartbeat{node("a", "eu", 0), node("b", "us", 0)},
+			live: &allocator.CallEntry{Node: "b"}, req: allocator.PlaceRequest{Region: "eu"}, want: "b", reason: "call is live here"},
+		{name: "even on a draining node", nodes: []edgeagent.Heartbeat{draining, node("b", "eu", 0)},
+			live: &allocator.CallEntry{Node: "a"}, want: "a", reason: "call is live here"},
+		{name: "but not on a full one", nodes: []edgeagent.Heartbeat{node("a", "eu", 1000), node("b", "eu", 0)},
+			live: &allocator.CallEntry{Node: "a"}, code: allocator.CodeFull, reason: "call is live on a full node"},
+		{name: "nor on one that is gone", nodes: []edgeagent.Heartbeat{node("b", "eu", 0)},
+			live: &allocator.CallEntry{Node: "a"}, want: "b", reason: "lowest cost"},
+		{name: "avoided", nodes: []edgeagent.Heartbeat{node("a", "eu", 0), node("b", "us", 0)},
+			req: allocator.PlaceRequest{Region: "eu", Avoid: []edgeagent.NodeID{"a"}}, want: "b", reason: "lowest cost"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var core Core
+			for _, hb := range c.nodes {
+				core.Observe(hb)
+			}
+			c.req.Call = channel(7)
+			if c.live != nil {
+				c.live.Call = c.req.Call
+				core.ObserveCall(*c.live)
+			}
+			ex, err := core.Decide(start, c.req, rand.New(rand.NewPCG(1, 1)))
+			if err != nil && err.Code != c.code || err == nil && c.code != "" {
+				t.Fatalf("error %v, want code %q", err, c.code)
+			}
+			if ex.Chosen != c.want || ex.Reason != c.reason {
+				t.Errorf("chose %q because %q, want %q because %q", ex.Chosen, ex.Reason, c.want, c.reason)
+			}
+			if len(ex.Candidates) != len(c.nodes) {
+				t.Errorf("%d candidates explained, want all %d", len(ex.Candidates), len(c.nodes))
+			}
+		})
+	}
+}
+
+func TestPenaltyGrows(t *testing.T) {
+	last := -1.0
+	for f := 0.0; f <= 1.2; f += 0.01 {
+		p := penalty(f)
+		if p < last || f < 0.5 && p != 0 {
+			t.Fatalf("penalty(%.2f) = %.1f after %.1f", f, p, last)
+		}
+		last = p
+	}
+}
+
+// TestReservations: a seat counts until the heartbeat shows it, or 10 s.
+func TestReservations(t *testing.T) {
+	var core Core
+	core.Observe(node("a", "eu", 0))
+	core.ObserveCall(allocator.CallEntry{Call: channel(1), Node: "a", Created: start.Add(-time.Hour)})
+	for range 5 {
+		core.Seat(start, channel(1), 1)
+	}
+	check := func(at time.Duration, want int) {
+		t.Helper()
+		if got := core.Reserved(start.Add(at))["a"].Sessions; got != want {
+			t.Errorf("after %v %d sessions are reserved, want %d", at, got, want)
+		}
+	}
+	check(0, 5)
+	core.Observe(node("a", "eu", 3, edgeagent.CallOnANode{Call: channel(1), Sessions: 3}))
+	check(time.Second, 2)
+	core.Observe(node("a", "eu", 3, edgeagent.CallOnANode{Call: channel(1), Sessions: 3}))
+	check(10*time.Second, 2)
+	check(11*time.Second, 0)
+
+	// A young call counts with its predicted size.
+	core.ObserveCall(allocator.CallEntry{Call: channel(2), Node: "a", Created: start})
+	core.Seat(start, channel(2), 40)
+	core.Observe(node("a", "eu", 4, edgeagent.CallOnANode{Call: channel(1), Sessions: 3}, edgeagent.CallOnANode{Call: channel(2), Sessions: 1}))
+	check(20*time.Second, 39)
+	check(31*time.Second, 0)
+}
+
+// TestBurst: with reservations, no node is ever carried over its limit, and a
+// burst between two heartbeats spreads.
+func TestBurst(t *testing.T) {
+	for seed := range uint64(20) {
+		draw := rand.New(rand.NewPCG(seed, 9))
+		var core Core
+		given := map[edgeagent.NodeID]int{}
+		for i := range 5 {
+			hb := node(fmt.Sprintf("n%d", i), "eu", 0)
+			hb.Capacity.Sessions = 100
+			core.Observe(hb)
+		}
+		refused := 0
+		for i := range 600 {
+			req := allocator.PlaceRequest{Call: channel(i + 1), Region: "eu", Expected: 1}
+			ex, err := core.Decide(start, req, draw)
+			if err != nil {
+				refused++
+				continue
+			}
+			given[ex.Chosen]++
+			core.ObserveCall(allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Created: start})
+			core.Seat(start, req.Call, 1)
+		}
+		if refused != 100 {
+			t.Errorf("seed %d: %d of 600 refused, want the 100 that do not fit", seed, refused)
+		}
+		for n, k := range given {
+			if k > 100 {
+				t.Errorf("seed %d: node %s was given %d sessions of 100", seed, n, k)
+			}
+		}
+	}
+}
+
+func TestEpochsGrow(t *testing.T) {
+	var core Core
+	hb := node("a", "eu", 0)
+	hb.Epoch = uint64(start.UnixMilli()) + 5000 // a node that saw a later clock
+	core.Observe(hb)
+	last := hb.Epoch
+	for i := range 10 {
+		e := core.NextEpoch(start.Add(-time.Duration(i) * time.Hour))
+		if e <= last {
+			t.Fatalf("epoch %d after %d", e, last)
+		}
+		last = e
+	}
+}
