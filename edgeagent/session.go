@@ -56,7 +56,8 @@ type UpdateRequest struct {
 	Flags *int `json:"flags,omitempty"`
 }
 
-// CloseRequest ends a session, named as in UpdateRequest.
+// CloseRequest ends a session, named as in UpdateRequest. With Call alone it ends
+// every session that the call has on the node.
 type CloseRequest struct {
 	Session sfu.SessionID `json:"session,omitempty"`
 	Call    sfu.CallID    `json:"call,omitzero"`
@@ -119,10 +120,14 @@ type Left struct {
 }
 
 // Superseded is the reason of a session that the same user's next one replaced;
-// NodeGone that of all sessions of an agent that shuts down.
+// NodeGone that of all sessions of an agent that shuts down; EngineLost that of
+// sessions the media engine took with it when it died; Moved that of sessions
+// whose call has another node now.
 const (
 	Superseded = "superseded"
 	NodeGone   = "node_gone"
+	EngineLost = "engine_lost"
+	Moved      = "moved"
 )
 
 // Seated tells one listener who sits in a slot.

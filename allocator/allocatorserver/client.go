@@ -1,0 +1,80 @@
+package allocatorserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"voicefleet/allocator"
+	"voicefleet/internal/bus"
+	"voicefleet/sfu"
+)
+
+// Client asks the allocators. A request that is refused, or that none answers
+// before ctx ends (5 s without a deadline), returns an *allocator.Error. Safe for
+// concurrent use.
+type Client struct {
+	bus *bus.Conn
+}
+
+// NewClient asks over c.
+func NewClient(c *bus.Conn) *Client { return &Client{bus: c} }
+
+// Place asks for a seat for one user in one call.
+func (c *Client) Place(ctx context.Context, req allocator.PlaceRequest) (allocator.Assignment, error) {
+	return ask[allocator.Assignment](ctx, c, "place", req)
+}
+
+// Update changes the rights of a user in a live call.
+func (c *Client) Update(ctx context.Context, req allocator.UpdateRequest) error {
+	_, err := ask[bus.Done](ctx, c, "update", req)
+	return err
+}
+
+// Remove ends a user's session in a live call.
+func (c *Client) Remove(ctx context.Context, req allocator.RemoveRequest) error {
+	_, err := ask[bus.Done](ctx, c, "remove", req)
+	return err
+}
+
+// Explain tells why a call is where it is.
+func (c *Client) Explain(ctx context.Context, call sfu.CallID) (allocator.ExplainReply, error) {
+	return ask[allocator.ExplainReply](ctx, c, "explain", allocator.ExplainRequest{Call: call})
+}
+
+// Nodes lists all nodes by id.
+func (c *Client) Nodes(ctx context.Context) ([]allocator.NodeView, error) {
+	var all []allocator.NodeView
+	for after := ""; ; {
+		page, err := ask[allocator.NodePage](ctx, c, "nodes", allocator.PageRequest{After: after})
+		all = append(all, page.Nodes...)
+		if err != nil || !page.More || len(page.Nodes) == 0 {
+			return all, err
+		}
+		after = string(all[len(all)-1].Node)
+	}
+}
+
+// Calls lists all live calls by id.
+func (c *Client) Calls(ctx context.Context) ([]allocator.CallEntry, error) {
+	var all []allocator.CallEntry
+	for after := ""; ; {
+		page, err := ask[allocator.CallPage](ctx, c, "calls", allocator.PageRequest{After: after})
+		all = append(all, page.Calls...)
+		if err != nil || !page.More || len(page.Calls) == 0 {
+			return all, err
+		}
+		after = all[len(all)-1].Call.String()
+	}
+}
+
+func ask[Rep, Req any](ctx context.Context, c *Client, verb string, req Req) (Rep, error) {
+	rep, err := bus.Request[Req, Rep](ctx, c.bus, bus.AllocatorSubject+verb, req)
+	if err == nil {
+		return rep, nil
+	}
+	if refused := (*bus.Error)(nil); errors.As(err, &refused) {
+		return rep, &allocator.Error{Code: allocator.ErrorCode(refused.Code), Message: refused.Message}
+	}
+	return rep, &allocator.Error{Code: allocator.CodeUnavailable, Message: fmt.Sprintf("allocator: %v", err)}
+}

@@ -1,0 +1,50 @@
+package allocator
+
+import (
+	"voicefleet/edgeagent"
+	"voicefleet/sfu"
+)
+
+// ListPage bounds the entries of one answer to nodes and calls.
+const ListPage = 1000
+
+// ExplainRequest asks why a call is where it is.
+type ExplainRequest struct {
+	Call sfu.CallID `json:"call"`
+}
+
+// ExplainReply answers it.
+type ExplainReply struct {
+	// Entry is where the call lives, if it does.
+	Entry *CallEntry `json:"entry,omitempty"`
+	// Decisions are the last ones the answering allocator made, newest first.
+	Decisions []Explanation `json:"decisions,omitempty"`
+	// Now is what it would decide for a new call without measurements.
+	Now Explanation `json:"now"`
+}
+
+// PageRequest asks for a list in the order of its ids: at most ListPage entries
+// with an id after After.
+type PageRequest struct {
+	After string `json:"after,omitempty"`
+}
+
+// NodePage is one page of the nodes.
+type NodePage struct {
+	Nodes []NodeView `json:"nodes"`
+	More  bool       `json:"more,omitempty"`
+}
+
+// NodeView is a node as an allocator sees it.
+type NodeView struct {
+	edgeagent.Heartbeat                // without Calls
+	CallCount           int            `json:"call_count"`
+	Reserved            edgeagent.Load `json:"reserved"` // placed, not yet in a heartbeat
+	Fullness            float64        `json:"fullness"` // the fullest of pps, bps, sessions, 0..1
+}
+
+// CallPage is one page of the calls.
+type CallPage struct {
+	Calls []CallEntry `json:"calls"`
+	More  bool        `json:"more,omitempty"`
+}
