@@ -1,7 +1,5 @@
 package cache
 
-import "time"
-
 const (
 	// ArenaBytes bounds the payloads kept of one speaker: 2 s at 64 kbit/s.
 	ArenaBytes = 16 << 10
@@ -58,29 +56,35 @@ func (a *Arena) At(number uint32) ([]byte, bool) {
 
 // Packet is what a header was made of, and where its payload is.
 type Packet struct {
-	Index     uint64 // SRTP index; its low 16 bits are the sequence number
 	Number    uint32 // of the payload, in the arena of Position
 	Timestamp uint32
 	CSRC      uint32
+	At        uint32 // when it was sent last, in ms of any clock
+	Sequence  uint16
 	Position  uint8 // on stage
 	Level     uint8
 	Marker    bool
-	Resent    uint8         // how often
-	At        time.Duration // when it was sent last
+	Resent    uint8 // how often
 }
 
-// Sent remembers the last packets of one slot.
+// Sent remembers the last packets of one slot, in 768 bytes.
 type Sent [SentPackets]Packet
 
-// Put remembers a packet.
-func (s *Sent) Put(p Packet) { s[p.Index%SentPackets] = p }
+// Put lends the place of a new packet.
+func (s *Sent) Put(seq uint16) *Packet { return &s[seq%SentPackets] }
 
 // Find lends the packet that was sent with a sequence number, nil when it is
 // forgotten or was never sent.
 func (s *Sent) Find(seq uint16) *Packet {
 	p := &s[seq%SentPackets]
-	if uint16(p.Index) != seq || p.Number == 0 {
+	if p.Sequence != seq || p.Number == 0 {
 		return nil
 	}
 	return p
+}
+
+// Due says that a packet may be sent again now, at least gap after the last
+// time. A packet that is not there is not due.
+func (p *Packet) Due(now, gap uint32) bool {
+	return p != nil && p.Resent < Resends && now-p.At >= gap
 }

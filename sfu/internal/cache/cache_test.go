@@ -44,18 +44,19 @@ func TestSent(t *testing.T) {
 	if s.Find(0) != nil {
 		t.Error("an empty slot remembers a packet")
 	}
-	for i := uint64(65530); i < 65540; i++ {
-		s.Put(Packet{Index: i, Number: uint32(i)})
+	put := func(from, to uint32) {
+		for i := from; i < to; i++ {
+			*s.Put(uint16(i)) = Packet{Sequence: uint16(i), Number: i}
+		}
 	}
-	if p := s.Find(2); p == nil || p.Index != 65538 {
+	put(65530, 65540)
+	if p := s.Find(2); p == nil || p.Number != 65538 {
 		t.Errorf("across the wrap: %+v", p)
 	}
 	if s.Find(40) != nil {
 		t.Error("a packet not sent yet is found")
 	}
-	for i := uint64(65540); i < 65600; i++ {
-		s.Put(Packet{Index: i, Number: uint32(i)})
-	}
+	put(65540, 65600)
 	if s.Find(2) != nil {
 		t.Error("an overwritten packet is found")
 	}

@@ -1,0 +1,3 @@
+// Package egress collects sealed datagrams for the kernel: packed one behind the
+// other, with the address each goes to, so that one sendmmsg takes them all.
+package egress
