@@ -61,7 +61,8 @@ var (
 )
 
 const (
-	maxMID = 16 // characters; browsers write one or two digits
+	maxMID     = 16  // characters; browsers write one or two digits
+	maxFormats = 128 // of an m-line: there are no more payload types
 	// Header extension ids fit the one-byte form (RFC 8285 section 4.2).
 	maxExtID = 14
 
@@ -75,6 +76,9 @@ const (
 func Parse(text string) (*Offer, error) {
 	if len(text) > sfu.MaxOfferBytes {
 		return nil, refuse("%d bytes, at most %d are read", len(text), sfu.MaxOfferBytes)
+	}
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\r' && r != '\n' && r != '\t' }) {
+		return nil, refuse("control characters")
 	}
 	var desc sdp.SessionDescription
 	if err := desc.UnmarshalString(text); err != nil {
@@ -160,6 +164,9 @@ func readSection(i int, m *sdp.MediaDescription) (section, error) {
 		return section{}, refuse("m-section %d: mid is missing, longer than %d or not alphanumeric", i, maxMID)
 	}
 	s.mid = mid
+	if len(m.MediaName.Formats) > maxFormats {
+		return section{}, refuse("m-section %d: more than %d formats", i, maxFormats)
+	}
 	if s.kind != "application" {
 		if n, err := strconv.ParseUint(first(m.MediaName.Formats), 10, 7); err == nil {
 			s.payload = uint8(n)
