@@ -15,10 +15,9 @@ type ExplainRequest struct {
 
 // ExplainReply answers it.
 type ExplainReply struct {
-	// Entry is where the call lives, if it does.
+	// Entry is where the call lives, if it does; its Why is the decision that
+	// put it there.
 	Entry *CallEntry `json:"entry,omitempty"`
-	// Decisions are the last ones the answering allocator made, newest first.
-	Decisions []Explanation `json:"decisions,omitempty"`
 	// Now is what it would decide for a new call without measurements.
 	Now Explanation `json:"now"`
 }
@@ -45,6 +44,6 @@ type NodeView struct {
 
 // CallPage is one page of the calls.
 type CallPage struct {
-	Calls []CallEntry `json:"calls"`
+	Calls []CallEntry `json:"calls"` // without Why
 	More  bool        `json:"more,omitempty"`
 }

@@ -62,7 +62,19 @@ type CallEntry struct {
 	Node    edgeagent.NodeID `json:"node"`
 	Epoch   uint64           `json:"epoch"`
 	Created time.Time        `json:"created"`
+	// Touched is when a seat was last given. A call without sessions is deleted
+	// CallIdle after it, so never while a grant for it may still be used.
+	Touched time.Time `json:"touched"`
+	// Why the call is where it is, with at most MaxWhy candidates.
+	Why Explanation `json:"why,omitzero"`
 }
+
+const (
+	// CallIdle is how long a call without sessions is kept.
+	CallIdle = edgeagent.GrantLife + 30*time.Second
+	// MaxWhy bounds the candidates kept with a call.
+	MaxWhy = 8
+)
 
 // Explanation is a decision, spelled out.
 type Explanation struct {

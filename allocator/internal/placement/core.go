@@ -132,6 +132,55 @@ func (c *Core) Reserved(now time.Time) map[edgeagent.NodeID]edgeagent.Load {
 	return out
 }
 
+// View lists the nodes after a name, by name.
+func (c *Core) View(now time.Time, after edgeagent.NodeID) []allocator.NodeView {
+	reserved := c.Reserved(now)
+	var out []allocator.NodeView
+	for id, hb := range c.nodes {
+		if id <= after {
+			continue
+		}
+		v := allocator.NodeView{Heartbeat: hb, CallCount: len(hb.Calls), Reserved: reserved[id]}
+		v.Fullness = fullness(sum(hb.Load, v.Reserved), hb.Capacity)
+		v.Calls = nil
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b allocator.NodeView) int { return cmp.Compare(a.Node, b.Node) })
+	return out
+}
+
+// Calls lists the live calls after an id, by id, without their Why.
+func (c *Core) Calls(after sfu.CallID) []allocator.CallEntry {
+	var out []allocator.CallEntry
+	for id, k := range c.calls {
+		if id.ID > after.ID {
+			e := k.entry
+			e.Why = allocator.Explanation{}
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b allocator.CallEntry) int { return cmp.Compare(a.Call.ID, b.Call.ID) })
+	return out
+}
+
+// Ended lists the calls whose entry may be deleted: their node is gone, or shows
+// no session of theirs and no seat was given for so long that every grant has
+// expired.
+func (c *Core) Ended(now time.Time) []sfu.CallID {
+	var out []sfu.CallID
+	for id, k := range c.calls {
+		if now.Sub(k.entry.Touched) < allocator.CallIdle {
+			continue
+		}
+		hb, there := c.nodes[k.entry.Node]
+		carried := slices.ContainsFunc(hb.Calls, func(on edgeagent.CallOnANode) bool { return on.Call == id && on.Sessions > 0 })
+		if !there || !carried {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // Decide chooses a node for a user who joins a call. It changes nothing: when
 // the choice stands, the caller writes the call and tells ObserveCall and Seat.
 // With an error, Chosen is empty.

@@ -1,0 +1,43 @@
+package allocatorserver
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"voicefleet/internal/telemetry"
+)
+
+type metrics struct {
+	seats *prometheus.CounterVec
+	took  prometheus.Histogram
+	races prometheus.Counter
+	live  prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	return &metrics{
+		seats: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "voicefleet_allocator_seats_total", Help: "Requests to place a user, by result: ok, or the code of the refusal.",
+		}, []string{"result"})),
+		took: telemetry.Register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "voicefleet_allocator_place_seconds", Help: "Time to decide, write and sign one placement.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 14),
+		})),
+		races: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "voicefleet_allocator_races_total", Help: "Placements that found the call written by somebody else meanwhile, and decided again.",
+		})),
+		live: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "voicefleet_allocator_calls", Help: "Entries in the calls bucket.",
+		})),
+	}
+}
+
+func (m *metrics) placed(took time.Duration, err error) {
+	result := "ok"
+	if err != nil {
+		result = string(codeOf(err))
+	}
+	m.seats.WithLabelValues(result).Inc()
+	m.took.Observe(took.Seconds())
+}
