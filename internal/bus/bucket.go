@@ -37,8 +37,10 @@ const keyTTL = 24 * time.Hour
 var bucketSpecs = map[string]bucketSpec{
 	NodesBucket:     {about: "node id → heartbeat", storage: jetstream.MemoryStorage, ttl: leaseTTL, maxBytes: 64 << 20},
 	SignalingBucket: {about: "signaling instance → endpoint", storage: jetstream.MemoryStorage, ttl: leaseTTL, maxBytes: 1 << 20},
-	CallsBucket:     {about: "channel id → node and epoch", storage: jetstream.FileStorage, maxBytes: 512 << 20},
-	KeysBucket:      {about: "key id → Ed25519 public key", storage: jetstream.FileStorage, ttl: keyTTL, maxBytes: 4 << 20},
+	// Two who make it at once reserve its bytes twice for a moment: both must fit
+	// into MaxStore.
+	CallsBucket: {about: "channel id → node and epoch", storage: jetstream.FileStorage, maxBytes: 256 << 20},
+	KeysBucket:  {about: "key id → Ed25519 public key", storage: jetstream.FileStorage, ttl: keyTTL, maxBytes: 4 << 20},
 }
 
 // Why a bucket operation was not done. Everything else is the bus being away.

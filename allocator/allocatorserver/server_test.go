@@ -1,0 +1,243 @@
+package allocatorserver
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
+	"voicefleet/internal/bus"
+	"voicefleet/internal/snowflake"
+	"voicefleet/sfu"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fleet is a real bus with some allocators and nodes that only beat.
+type fleet struct {
+	t     *testing.T
+	ctx   context.Context
+	conn  *bus.Conn
+	nodes *bus.Bucket[edgeagent.Heartbeat]
+	keys  *bus.Keys
+}
+
+func newFleet(t *testing.T, allocators int, nodes ...string) *fleet {
+	t.Helper()
+	server, err := bus.StartEmbedded(bus.EmbeddedConfig{StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Shutdown)
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &fleet{t: t, ctx: ctx, keys: bus.NewKeys()}
+	var all sync.WaitGroup
+	var conns []*bus.Conn
+	t.Cleanup(func() {
+		cancel()
+		all.Wait()
+		for _, c := range conns {
+			c.Close()
+		}
+	})
+	connect := func() *bus.Conn {
+		c, err := bus.Connect(ctx, bus.Config{Embedded: server})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+		return c
+	}
+	f.conn = connect()
+	if f.nodes, err = bus.OpenBucket[edgeagent.Heartbeat](ctx, f.conn, bus.NodesBucket); err != nil {
+		t.Fatal(err)
+	}
+	gateways, err := bus.OpenBucket[string](ctx, f.conn, bus.SignalingBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all.Go(func() { bus.Lease(ctx, gateways, "sig-1", ":8443", time.Second) })
+	all.Go(func() { _ = f.keys.Run(ctx, f.conn) })
+	for _, n := range nodes {
+		all.Go(func() {
+			bus.Lease(ctx, f.nodes, n, edgeagent.Heartbeat{
+				Node: edgeagent.NodeID(n), State: edgeagent.Ready, Region: "eu",
+				Capacity: edgeagent.Capacity{PPS: 1e6, BPS: 1e9, Sessions: 10_000},
+			}, time.Second)
+		})
+	}
+	for i := range allocators {
+		s, err := New(Config{Bus: connect(), Seed: uint64(i) + 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			if err := s.Run(ctx); err != nil {
+				t.Errorf("allocator: %v", err)
+			}
+		})
+	}
+	return f
+}
+
+// place asks until the allocators have seen the nodes and gateways.
+func (f *fleet) place(call, user int) (allocator.Assignment, error) {
+	c := NewClient(f.conn)
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		a, err := c.Place(f.ctx, allocator.PlaceRequest{
+			Guild: "1", Call: sfu.CallID{ID: snowflake.ID(call)}, User: sfu.UserID{ID: snowflake.ID(user)}, Session: "gw", Rights: sfu.Rights{Speak: true},
+		})
+		var refused *allocator.Error
+		starting := errors.As(err, &refused) && (refused.Code == allocator.CodeUnavailable || refused.Code == allocator.CodeNoNodes)
+		if !starting || time.Now().After(deadline) {
+			return a, err
+		}
+	}
+}
+
+func TestGrant(t *testing.T) {
+	f := newFleet(t, 1, "a")
+	a, err := f.place(5, 6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-f.keys.Synced()
+	deadline := time.Now().Add(5 * time.Second)
+	g, err := edgeagent.ReadGrant(a.Token, f.keys.Key)
+	for errors.Is(err, edgeagent.ErrGrantKey) && time.Now().Before(deadline) { // its key is on the way
+		g, err = edgeagent.ReadGrant(a.Token, f.keys.Key)
+	}
+	if err != nil || g.Fresh(time.Now()) != nil {
+		t.Fatalf("grant %+v: %v", g, err)
+	}
+	if g.ID != a.Session || g.Node != "a" || g.Call.ID != 5 || g.User.ID != 6 || !g.Rights.Speak || g.Epoch != a.Epoch || a.Endpoints[0] != ":8443" || !a.New {
+		t.Errorf("grant %+v of assignment %+v", g, a)
+	}
+	other, _, _ := ed25519.GenerateKey(nil)
+	if _, err := edgeagent.ReadGrant(a.Token, func(string) ed25519.PublicKey { return other }); !errors.Is(err, edgeagent.ErrGrantSignature) {
+		t.Errorf("with another key the grant gives %v", err)
+	}
+}
+
+// TestRacingAllocators: two allocators and 400 joins of 20 calls at once never
+// give one call two nodes or two epochs.
+func TestRacingAllocators(t *testing.T) {
+	f := newFleet(t, 2, "a", "b", "c", "d")
+	if _, err := f.place(999, 1); err != nil {
+		t.Fatal(err)
+	}
+	type seat struct {
+		node  edgeagent.NodeID
+		epoch uint64
+	}
+	var mu sync.Mutex
+	at := map[int]map[seat]int{}
+	created := map[int]int{}
+	var all sync.WaitGroup
+	for i := range 400 {
+		all.Go(func() {
+			call := i%20 + 1
+			a, err := f.place(call, i+1)
+			if err != nil {
+				t.Errorf("join %d: %v", i, err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if at[call] == nil {
+				at[call] = map[seat]int{}
+			}
+			at[call][seat{a.Node, a.Epoch}]++
+			if a.New {
+				created[call]++
+			}
+		})
+	}
+	all.Wait()
+	for call, seats := range at {
+		if len(seats) != 1 || created[call] != 1 {
+			t.Errorf("call %d was created %d times and sits at %v", call, created[call], seats)
+		}
+	}
+	used := map[edgeagent.NodeID]bool{}
+	for _, seats := range at {
+		for s := range seats {
+			used[s.node] = true
+		}
+	}
+	if len(used) < 3 {
+		t.Errorf("20 calls went to %d of 4 equal nodes", len(used))
+	}
+}
+
+// TestNodeGone: when the node's lease ends, the next joiner is placed anew with
+// a higher epoch.
+func TestNodeGone(t *testing.T) {
+	f := newFleet(t, 1)
+	beat := func(ctx context.Context, n string) {
+		bus.Lease(ctx, f.nodes, n, edgeagent.Heartbeat{Node: edgeagent.NodeID(n), State: edgeagent.Ready, Capacity: edgeagent.Capacity{PPS: 1e6, BPS: 1e9, Sessions: 100}}, time.Second)
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	actx, stopA := context.WithCancel(f.ctx)
+	defer stopA()
+	all.Go(func() { beat(actx, "a") })
+	first, err := f.place(1, 1)
+	if err != nil || first.Node != "a" {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	bctx, stopB := context.WithCancel(f.ctx)
+	defer stopB()
+	all.Go(func() { beat(bctx, "b") })
+	stopA()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		next, err := f.place(1, 2)
+		if err == nil && next.Node == "b" {
+			if next.Epoch <= first.Epoch || !next.New {
+				t.Errorf("moved from epoch %d to %d, new %v", first.Epoch, next.Epoch, next.New)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still placed at %+v, %v", next, err)
+		}
+	}
+	ex, err := NewClient(f.conn).Explain(f.ctx, sfu.CallID{ID: 1})
+	if err != nil || ex.Entry == nil || ex.Entry.Why.Chosen != "b" || ex.Entry.Why.Reason == "" {
+		t.Errorf("explained as %+v, %v", ex, err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	f := newFleet(t, 1, "a")
+	if _, err := f.place(1, 1); err != nil {
+		t.Fatal(err)
+	}
+	c := NewClient(f.conn)
+	for name, err := range map[string]error{
+		string(allocator.CodeBadRequest): func() error { _, err := c.Place(f.ctx, allocator.PlaceRequest{}); return err }(),
+		string(allocator.CodeNoCall):     c.Remove(f.ctx, allocator.RemoveRequest{Call: sfu.CallID{ID: 77}}),
+	} {
+		var refused *allocator.Error
+		if !errors.As(err, &refused) || string(refused.Code) != name {
+			t.Errorf("got %v, want code %s", err, name)
+		}
+	}
+	nodes, err := c.Nodes(f.ctx)
+	if err != nil || len(nodes) != 1 || nodes[0].Node != "a" {
+		t.Errorf("nodes %+v, %v", nodes, err)
+	}
+	calls, err := c.Calls(f.ctx)
+	if err != nil || len(calls) != 1 || fmt.Sprint(calls[0].Call) != "1" {
+		t.Errorf("calls %+v, %v", calls, err)
+	}
+}
