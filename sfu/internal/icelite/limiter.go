@@ -16,9 +16,9 @@ const (
 
 // Limiter is a token bucket per source prefix (/24 of IPv4, /64 of IPv6) for
 // work that a stranger can make us do, in a table of fixed size. A prefix that
-// finds no place takes over the bucket of its set that was left alone longest,
-// with whatever tokens are in it: changing prefixes mints none. Belongs to one
-// goroutine.
+// finds no place takes over the fullest bucket of its set with the tokens that
+// are in it: changing prefixes mints none, and who was refused stays refused.
+// Belongs to one goroutine.
 type Limiter struct {
 	// Immutable.
 	rate  float64 // tokens per second
@@ -53,13 +53,20 @@ func NewLimiter(perSecond int, now time.Time) *Limiter {
 
 // Allow takes one token of the prefix that addr is in, if there is one.
 func (l *Limiter) Allow(now time.Time, addr netip.Addr) bool {
-	p := prefixOf(addr)
-	b := l.bucket(p)
-	t := now.Sub(l.epoch)
-	if gone := t - b.asked; gone > 0 {
-		b.tokens = min(l.burst, b.tokens+l.rate*gone.Seconds())
-		b.asked = t
+	p, t := prefixOf(addr), now.Sub(l.epoch)
+	set := &l.buckets[maphash.Comparable(l.seed, p)%limiterSets]
+	b := &set[0]
+	for i := range set {
+		l.refill(&set[i], t)
+		if set[i].prefix == p {
+			b = &set[i]
+			break
+		}
+		if set[i].tokens > b.tokens {
+			b = &set[i]
+		}
 	}
+	b.prefix = p
 	if b.tokens < 1 {
 		return false
 	}
@@ -67,20 +74,11 @@ func (l *Limiter) Allow(now time.Time, addr netip.Addr) bool {
 	return true
 }
 
-// bucket finds the bucket of a prefix, or the one it takes over.
-func (l *Limiter) bucket(p prefix) *bucket {
-	set := &l.buckets[maphash.Comparable(l.seed, p)%limiterSets]
-	oldest := &set[0]
-	for i := range set {
-		if set[i].prefix == p {
-			return &set[i]
-		}
-		if set[i].asked < oldest.asked {
-			oldest = &set[i]
-		}
+func (l *Limiter) refill(b *bucket, t time.Duration) {
+	if gone := t - b.asked; gone > 0 {
+		b.tokens = min(l.burst, b.tokens+l.rate*gone.Seconds())
+		b.asked = t
 	}
-	oldest.prefix = p
-	return oldest
 }
 
 func prefixOf(addr netip.Addr) (p prefix) {
