@@ -1,0 +1,125 @@
+package voiceclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/lxzan/gws"
+)
+
+const (
+	// socketFrames is how many frames wait for the one who reads the socket;
+	// then TCP makes the server wait.
+	socketFrames = 64
+	socketWrite  = 10 * time.Second
+)
+
+// socket is a WebSocket whose frames come by a channel.
+type socket struct {
+	ws     *gws.Conn
+	frames chan []byte
+	done   chan struct{} // closed when it has ended; code and err are set before
+	code   uint16        // of the peer's closing frame, zero: none
+	err    error
+
+	stop sync.Once
+	quit chan struct{} // closed when nobody reads frames any more
+}
+
+// dialSocket connects and upgrades.
+func dialSocket(ctx context.Context, to string, config *tls.Config) (*socket, error) {
+	u, err := url.Parse(to)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", to, err)
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"wss": "443"}[u.Scheme]
+		if port == "" {
+			port = "80"
+		}
+	}
+	var d net.Dialer
+	tcp, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", u.Host, err)
+	}
+	// The upgrade takes no context: closing the connection ends it.
+	release := context.AfterFunc(ctx, func() { _ = tcp.Close() })
+	defer release()
+	if u.Scheme == "wss" {
+		if config == nil {
+			config = &tls.Config{}
+		}
+		config = config.Clone()
+		config.NextProtos = []string{"http/1.1"}
+		if config.ServerName == "" {
+			config.ServerName = u.Hostname()
+		}
+		secure := tls.Client(tcp, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = tcp.Close()
+			return nil, fmt.Errorf("dial %s: %w", u.Host, err)
+		}
+		tcp = secure
+	}
+	s := &socket{frames: make(chan []byte, socketFrames), done: make(chan struct{}), quit: make(chan struct{})}
+	ws, resp, err := gws.NewClientFromConn(s, &gws.ClientOption{Addr: to}, tcp)
+	if err != nil {
+		_ = tcp.Close()
+		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+			return nil, fmt.Errorf("upgrade %s: %s", u.Host, resp.Status)
+		}
+		return nil, fmt.Errorf("upgrade %s: %w", u.Host, err)
+	}
+	s.ws = ws
+	go ws.ReadLoop()
+	return s, nil
+}
+
+func (s *socket) OnOpen(*gws.Conn)         {}
+func (s *socket) OnPong(*gws.Conn, []byte) {}
+func (s *socket) OnPing(ws *gws.Conn, p []byte) {
+	_ = ws.WritePong(p)
+}
+
+func (s *socket) OnMessage(_ *gws.Conn, m *gws.Message) {
+	frame := append([]byte{}, m.Bytes()...)
+	_ = m.Close()
+	select {
+	case s.frames <- frame:
+	case <-s.quit:
+	}
+}
+
+func (s *socket) OnClose(_ *gws.Conn, err error) {
+	if e := (*gws.CloseError)(nil); errors.As(err, &e) {
+		s.code = e.Code
+	}
+	s.err = err
+	close(s.done)
+}
+
+func (s *socket) send(frame []byte) error {
+	_ = s.ws.NetConn().SetWriteDeadline(time.Now().Add(socketWrite))
+	return s.ws.WriteMessage(gws.OpcodeText, frame)
+}
+
+// close says why and ends the socket; code zero just ends it, as a lost
+// network would.
+func (s *socket) close(code uint16) {
+	s.stop.Do(func() { close(s.quit) })
+	if code != 0 {
+		_ = s.ws.NetConn().SetWriteDeadline(time.Now().Add(time.Second))
+		_ = s.ws.WriteClose(code, nil)
+	}
+	_ = s.ws.NetConn().Close()
+	<-s.done
+}

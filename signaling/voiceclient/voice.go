@@ -1,0 +1,686 @@
+package voiceclient
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pion/rtp"
+
+	"voicefleet/internal/snowflake"
+	"voicefleet/sfu"
+	"voicefleet/signaling"
+)
+
+const (
+	// dialTimeout bounds a join from the first byte to connected media when
+	// the context has no deadline.
+	dialTimeout = 15 * time.Second
+	// attemptTimeout bounds one attempt to resume.
+	attemptTimeout = 5 * time.Second
+	// backoffMin and backoffMax are the waits between attempts, each taken
+	// from a half to the whole.
+	backoffMin = 100 * time.Millisecond
+	backoffMax = 3 * time.Second
+	// resumeFor is how long a session without its WebSocket is tried to be
+	// resumed.
+	resumeFor = 60 * time.Second
+)
+
+// ErrClosed tells that the call was closed by its user.
+var ErrClosed = errors.New("call is closed")
+
+// CloseError is a voice WebSocket closed by the server for good.
+type CloseError struct{ Code signaling.CloseCode }
+
+// Error is the code with its meaning.
+func (e *CloseError) Error() string { return "voice server closed: " + e.Code.String() }
+
+// Options are what a client wants of its calls. The zero value hears nothing
+// and offers the default number of slots.
+type Options struct {
+	// TLS is used for https and wss servers; nil: the system's roots.
+	TLS *tls.Config
+	// Slots is the number of speakers heard at once (default sfu.DefaultSlots,
+	// at most sfu.MaxSlots; each costs some 1 KiB of offer).
+	Slots int
+	// OnAudio is given each packet heard. It is called from one goroutine per
+	// slot, should not block, and must not call Close; Packet.Opus is lent
+	// until it returns.
+	OnAudio func(Packet)
+	// OnSpeaking and OnMember are told what the server says of the others, in
+	// order. They must not block.
+	OnSpeaking func(Speaking)
+	OnMember   func(Member)
+	Log        *slog.Logger
+}
+
+func (o *Options) validate() error {
+	if o.Slots == 0 {
+		o.Slots = sfu.DefaultSlots
+	}
+	if o.Slots < 0 || o.Slots > sfu.MaxSlots {
+		return fmt.Errorf("slots: %d, not 1 to %d", o.Slots, sfu.MaxSlots)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Packet is one Opus packet heard.
+type Packet struct {
+	User      sfu.UserID // zero while the server has not said whose SSRC it is
+	SSRC      sfu.SSRC   // of the speaker
+	Slot      int
+	Opus      []byte // lent until OnAudio returns
+	Seq       uint16 // gapless per slot: a gap is loss
+	Timestamp uint32 // 48 kHz
+	Marker    bool
+	Arrived   time.Time
+}
+
+// Speaking says that a user begins (flags) or ceases (0) to speak.
+type Speaking struct {
+	User  sfu.UserID
+	SSRC  sfu.SSRC
+	Flags signaling.Flags
+}
+
+// Member says that a user came or left.
+type Member struct {
+	User sfu.UserID
+	Left bool
+}
+
+// Endpoint is a voice session to be opened.
+type Endpoint struct {
+	// URLs of voice gateways, ws:// or wss://, best first.
+	URLs []string
+	// Node the grant is for is found in it; these are echoed to prove whose
+	// it is.
+	Guild   snowflake.ID
+	User    sfu.UserID
+	Session string // the gateway session
+	Token   string // the grant
+}
+
+// Voice is one voice session: its WebSocket and its media.
+type Voice struct {
+	// Immutable after Dial.
+	to    Endpoint
+	opts  Options
+	ready signaling.Ready
+	media *media
+	stop  context.CancelFunc
+	done  chan struct{} // closed when it has ended; err is set before
+
+	// Owned by run.
+	ws       *socket
+	seq      uint64
+	interval time.Duration
+
+	mu sync.Mutex
+	// Guarded by mu.
+	members map[sfu.UserID]Speaking
+	sources map[sfu.SSRC]sfu.UserID
+	seats   map[int]signaling.Seat
+	muted   map[sfu.UserID]bool
+	stats   VoiceStats
+	err     error
+
+	wishes chan struct{} // holds one token when the muted users changed
+}
+
+// VoiceStats are the durations of a join and the traffic since. A duration is
+// zero until its stage is over.
+type VoiceStats struct {
+	Connect     time.Duration // TCP, TLS and upgrade
+	Ready       time.Duration // Identify to Ready
+	Description time.Duration // offer to answer
+	ICE         time.Duration // answer to a working path
+	DTLS        time.Duration // from then to keys
+	FirstAudio  time.Duration // Dial to the first packet heard
+
+	Sent, Received, ReceivedBytes uint64
+	Resumes                       int
+	Node                          string
+	SSRC                          sfu.SSRC
+	Remote                        netip.AddrPort
+}
+
+// Dial opens the session of an endpoint and returns when media can flow. When
+// ctx ends before that, so does the attempt.
+func Dial(ctx context.Context, to Endpoint, opts Options) (*Voice, error) {
+	if err := opts.validate(); err != nil {
+		return nil, fmt.Errorf("dial voice: %w", err)
+	}
+	if len(to.URLs) == 0 {
+		return nil, errors.New("dial voice: no URL")
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	v := &Voice{
+		to: to, opts: opts, done: make(chan struct{}),
+		members: make(map[sfu.UserID]Speaking),
+		sources: make(map[sfu.SSRC]sfu.UserID),
+		seats:   make(map[int]signaling.Seat),
+		muted:   make(map[sfu.UserID]bool),
+		wishes:  make(chan struct{}, 1),
+	}
+	if err := v.open(ctx); err != nil {
+		if v.ws != nil {
+			v.ws.close(uint16(signaling.CloseNormal)) // a session that was opened ends
+		}
+		if v.media != nil {
+			v.media.close()
+		}
+		return nil, fmt.Errorf("dial voice: %w", err)
+	}
+	runCtx, stop := context.WithCancel(context.Background())
+	v.stop = stop
+	go v.run(runCtx)
+	return v, nil
+}
+
+// open goes through the stages of a join.
+func (v *Voice) open(ctx context.Context) error {
+	start := time.Now()
+	var firstAudio sync.Once
+	hear := func(slot int, p *rtp.Packet, at time.Time) {
+		firstAudio.Do(func() {
+			v.mu.Lock()
+			v.stats.FirstAudio = at.Sub(start)
+			v.mu.Unlock()
+		})
+		v.hear(slot, p, at)
+	}
+	ws, err := v.dialAny(ctx)
+	if err != nil {
+		return err
+	}
+	v.ws = ws
+	v.note(func(s *VoiceStats) { s.Connect = time.Since(start) })
+	identified := time.Now()
+	if err := v.say(signaling.OpIdentify, signaling.Identify{Server: v.to.Guild, User: v.to.User, Session: v.to.Session, Token: v.to.Token}); err != nil {
+		return err
+	}
+	// Made while the server opens the session.
+	var offer string
+	if v.media, offer, err = newMedia(v.opts.Slots, hear); err != nil {
+		return err
+	}
+	if err := v.until(ctx, signaling.OpReady, &v.ready); err != nil {
+		return err
+	}
+	selected := time.Now()
+	v.note(func(s *VoiceStats) {
+		s.Ready = selected.Sub(identified)
+		s.Node, s.SSRC = v.ready.Node, v.ready.SSRC
+		if ip, err := netip.ParseAddr(v.ready.IP); err == nil {
+			s.Remote = netip.AddrPortFrom(ip, v.ready.Port)
+		}
+	})
+	if err := v.say(signaling.OpSelectProtocol, signaling.Select{Protocol: signaling.ProtocolWebRTC, Offer: offer}); err != nil {
+		return err
+	}
+	var d signaling.Description
+	if err := v.until(ctx, signaling.OpDescription, &d); err != nil {
+		return err
+	}
+	described := time.Now()
+	v.note(func(s *VoiceStats) { s.Description = described.Sub(selected) })
+	if err := v.media.accept(d.SDP); err != nil {
+		return err
+	}
+	found, ice := described, v.media.ice
+	for {
+		select {
+		case <-ice:
+			ice, found = nil, time.Now()
+			v.note(func(s *VoiceStats) { s.ICE = found.Sub(described) })
+		case <-v.media.connected:
+			v.note(func(s *VoiceStats) { s.DTLS = time.Since(found) })
+			return nil
+		case <-v.media.failed:
+			return errors.New("no media path to the node")
+		case frame := <-v.ws.frames:
+			if err := v.take(frame); err != nil {
+				return err
+			}
+		case <-v.ws.done:
+			return v.ended()
+		case <-ctx.Done():
+			return fmt.Errorf("connect media: %w", ctx.Err())
+		}
+	}
+}
+
+// dialAny tries the endpoints once, best first.
+func (v *Voice) dialAny(ctx context.Context) (*socket, error) {
+	var errs []error
+	for i, url := range v.to.URLs {
+		each, cancel := ctx, context.CancelFunc(func() {})
+		if i < len(v.to.URLs)-1 {
+			each, cancel = context.WithTimeout(ctx, attemptTimeout)
+		}
+		ws, err := dialSocket(each, withVersion(url), v.opts.TLS)
+		cancel()
+		if err == nil {
+			return ws, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func withVersion(url string) string {
+	return fmt.Sprintf("%s/?v=%d", strings.TrimSuffix(url, "/"), signaling.FirstNumbered)
+}
+
+func (v *Voice) note(f func(*VoiceStats)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	f(&v.stats)
+}
+
+func (v *Voice) say(op signaling.Op, payload any) error {
+	frame, err := signaling.AppendMessage(nil, op, 0, payload)
+	if err != nil {
+		return err
+	}
+	return v.ws.send(frame)
+}
+
+// until takes messages up to one of the op, which is decoded into payload when
+// that is not nil.
+func (v *Voice) until(ctx context.Context, op signaling.Op, payload any) error {
+	for {
+		select {
+		case frame := <-v.ws.frames:
+			m, err := signaling.ReadFrame(frame)
+			if err != nil {
+				return fmt.Errorf("read voice message: %w", err)
+			}
+			if err := v.take(frame); err != nil {
+				return err
+			}
+			if m.Op != op {
+				continue
+			}
+			if payload == nil {
+				return nil
+			}
+			return m.Payload(payload)
+		case <-v.ws.done:
+			// What came before the end counts.
+			if len(v.ws.frames) > 0 {
+				continue
+			}
+			return v.ended()
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %v: %w", op, ctx.Err())
+		}
+	}
+}
+
+// ended is the error of a WebSocket that has ended.
+func (v *Voice) ended() error {
+	if v.ws.code != 0 {
+		return &CloseError{signaling.CloseCode(v.ws.code)}
+	}
+	return fmt.Errorf("voice connection lost: %w", v.ws.err)
+}
+
+// take handles what the server says at any time.
+func (v *Voice) take(frame []byte) error {
+	m, err := signaling.ReadFrame(frame)
+	if err != nil {
+		return fmt.Errorf("read voice message: %w", err)
+	}
+	if m.Seq != 0 {
+		v.seq = m.Seq
+	}
+	switch m.Op {
+	case signaling.OpHello:
+		var h signaling.Hello
+		if err := m.Payload(&h); err != nil {
+			return err
+		}
+		if h.Interval <= 0 {
+			return errors.New("server asks for heartbeats without an interval")
+		}
+		v.interval = time.Duration(h.Interval) * time.Millisecond
+	case signaling.OpClientsConnect:
+		var c signaling.ClientsConnect
+		if err := m.Payload(&c); err != nil {
+			return err
+		}
+		v.connect(c)
+	case signaling.OpDisconnect:
+		var d signaling.Disconnect
+		if err := m.Payload(&d); err != nil {
+			return err
+		}
+		v.disconnect(d.User)
+	case signaling.OpSpeaking:
+		var s signaling.Speaking
+		if err := m.Payload(&s); err != nil {
+			return err
+		}
+		v.speak(Speaking{User: s.User, SSRC: s.SSRC, Flags: s.Flags})
+	case signaling.OpSlots:
+		var s signaling.Slots
+		if err := m.Payload(&s); err != nil {
+			return err
+		}
+		v.mu.Lock()
+		if s.All {
+			clear(v.seats)
+		}
+		for _, seat := range s.Slots {
+			v.seats[seat.Slot] = seat
+		}
+		v.mu.Unlock()
+	}
+	return nil
+}
+
+func (v *Voice) connect(c signaling.ClientsConnect) {
+	var news []Member
+	v.mu.Lock()
+	if c.All {
+		for user := range v.members {
+			if !slices.Contains(c.Users, user) {
+				delete(v.members, user)
+				news = append(news, Member{User: user, Left: true})
+			}
+		}
+	}
+	for _, user := range c.Users {
+		if _, known := v.members[user]; !known {
+			v.members[user] = Speaking{User: user}
+			news = append(news, Member{User: user})
+		}
+	}
+	v.mu.Unlock()
+	v.tell(news...)
+}
+
+func (v *Voice) disconnect(user sfu.UserID) {
+	v.mu.Lock()
+	was, known := v.members[user]
+	delete(v.members, user)
+	if v.sources[was.SSRC] == user {
+		delete(v.sources, was.SSRC)
+	}
+	v.mu.Unlock()
+	if known {
+		v.tell(Member{User: user, Left: true})
+	}
+}
+
+func (v *Voice) tell(news ...Member) {
+	if v.opts.OnMember == nil {
+		return
+	}
+	slices.SortFunc(news, func(a, b Member) int { return cmp.Compare(a.User.ID, b.User.ID) })
+	for _, m := range news {
+		v.opts.OnMember(m)
+	}
+}
+
+func (v *Voice) speak(s Speaking) {
+	v.mu.Lock()
+	was, known := v.members[s.User]
+	if known {
+		if was.SSRC != s.SSRC && v.sources[was.SSRC] == s.User {
+			delete(v.sources, was.SSRC)
+		}
+		v.members[s.User] = s
+		v.sources[s.SSRC] = s.User
+	}
+	again := known && was.SSRC != s.SSRC && v.muted[s.User]
+	v.mu.Unlock()
+	if again {
+		v.wish()
+	}
+	if known && v.opts.OnSpeaking != nil {
+		v.opts.OnSpeaking(s)
+	}
+}
+
+// hear is called by the slot's reader.
+func (v *Voice) hear(slot int, p *rtp.Packet, at time.Time) {
+	if v.opts.OnAudio == nil {
+		return
+	}
+	ssrc := source(p)
+	v.mu.Lock()
+	if ssrc == 0 {
+		ssrc = v.seats[slot].SSRC
+	}
+	user, ok := v.sources[ssrc]
+	if !ok && v.seats[slot].SSRC == ssrc {
+		user = v.seats[slot].User
+	}
+	v.mu.Unlock()
+	v.opts.OnAudio(Packet{
+		User: user, SSRC: ssrc, Slot: slot, Opus: p.Payload,
+		Seq: p.SequenceNumber, Timestamp: p.Timestamp, Marker: p.Marker, Arrived: at,
+	})
+}
+
+// run serves the WebSocket until the session is over, resuming as needed.
+func (v *Voice) run(ctx context.Context) {
+	err := v.serve(ctx)
+	v.ws.close(uint16(signaling.CloseNormal))
+	v.media.close()
+	v.mu.Lock()
+	v.err = err
+	v.mu.Unlock()
+	close(v.done)
+}
+
+func (v *Voice) serve(ctx context.Context) error {
+	if v.interval == 0 {
+		v.interval = signaling.DefaultHeartbeatInterval
+	}
+	beat := time.NewTimer(v.interval)
+	defer beat.Stop()
+	acked := true
+	for {
+		var lost error
+		select {
+		case <-ctx.Done():
+			return ErrClosed
+		case <-v.media.failed:
+			return errors.New("media path lost")
+		case <-v.wishes:
+			lost = v.sayWants()
+		case <-beat.C:
+			if !acked {
+				lost = errors.New("heartbeat was not acknowledged")
+				break
+			}
+			acked = false
+			seen := int64(v.seq)
+			lost = v.say(signaling.OpHeartbeat, signaling.Heartbeat{T: signaling.Integer(fmt.Sprint(time.Now().UnixMilli())), SeqAck: &seen})
+			beat.Reset(v.interval)
+		case frame := <-v.ws.frames:
+			if m, err := signaling.ReadFrame(frame); err == nil && m.Op == signaling.OpHeartbeatAck {
+				acked = true
+			}
+			if err := v.take(frame); err != nil {
+				v.opts.Log.Warn("voice message not understood", "err", err)
+			}
+		case <-v.ws.done:
+			if len(v.ws.frames) > 0 {
+				continue
+			}
+			lost = v.ended()
+		}
+		if lost == nil {
+			continue
+		}
+		if err := v.resume(ctx, lost); err != nil {
+			return err
+		}
+		acked = true
+		beat.Reset(v.interval)
+	}
+}
+
+// resume finds the session again on the endpoints in turn, while the media goes
+// on.
+func (v *Voice) resume(ctx context.Context, lost error) error {
+	var closed *CloseError
+	if errors.As(lost, &closed) && !closed.Code.Resumable() {
+		return lost
+	}
+	v.ws.close(0) // no closing frame: it would end the session
+	wait := time.Duration(0)
+	for until := time.Now().Add(resumeFor); ; {
+		for _, url := range v.to.URLs {
+			select {
+			case <-time.After(wait/2 + rand.N(wait/2+time.Millisecond)):
+			case <-ctx.Done():
+				return ErrClosed
+			case <-v.media.failed:
+				return fmt.Errorf("media path lost, after: %w", lost)
+			}
+			err := v.resumeAt(ctx, url)
+			if err == nil {
+				v.mu.Lock()
+				v.stats.Resumes++
+				v.mu.Unlock()
+				return nil
+			}
+			if errors.As(err, &closed) && !closed.Code.Resumable() {
+				return err
+			}
+			lost = err
+			wait = min(max(2*wait, backoffMin), backoffMax)
+		}
+		if time.Now().After(until) {
+			return fmt.Errorf("voice session not resumed: %w", lost)
+		}
+	}
+}
+
+func (v *Voice) resumeAt(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	ws, err := dialSocket(ctx, withVersion(url), v.opts.TLS)
+	if err != nil {
+		return err
+	}
+	v.ws = ws
+	seen := int64(v.seq)
+	err = v.say(signaling.OpResume, signaling.Resume{Server: v.to.Guild, Session: v.to.Session, Token: v.to.Token, SeqAck: &seen})
+	if err == nil {
+		err = v.until(ctx, signaling.OpResumed, nil)
+	}
+	if err != nil {
+		ws.close(0)
+		return err
+	}
+	v.mu.Lock()
+	again := len(v.muted) > 0
+	v.mu.Unlock()
+	if again { // another instance does not know
+		v.wish()
+	}
+	return nil
+}
+
+// WriteOpus sends one Opus frame of the given duration. Level is its loudness
+// in -dBov: 0 is the loudest, 127 silence.
+func (v *Voice) WriteOpus(frame []byte, d time.Duration, level uint8) error {
+	return v.media.write(frame, d, level, time.Now())
+}
+
+// Members lists the others in the call with their last speaking flags.
+func (v *Voice) Members() []Speaking {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	list := make([]Speaking, 0, len(v.members))
+	for _, s := range v.members {
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b Speaking) int { return cmp.Compare(a.User.ID, b.User.ID) })
+	return list
+}
+
+// MuteUser stops or resumes hearing one user. It holds for the whole session,
+// whatever SSRC the user speaks with.
+func (v *Voice) MuteUser(user sfu.UserID, muted bool) {
+	v.mu.Lock()
+	if muted {
+		v.muted[user] = true
+	} else {
+		delete(v.muted, user)
+	}
+	v.mu.Unlock()
+	v.wish()
+}
+
+// wish has what this client wants told to the server.
+func (v *Voice) wish() {
+	select {
+	case v.wishes <- struct{}{}:
+	default:
+	}
+}
+
+func (v *Voice) sayWants() error {
+	wants := signaling.SinkWants{Sources: make(map[sfu.SSRC]int), Any: 100}
+	v.mu.Lock()
+	for user := range v.muted {
+		if m, ok := v.members[user]; ok && m.SSRC != 0 {
+			wants.Sources[m.SSRC] = 0
+		}
+	}
+	v.mu.Unlock()
+	return v.say(signaling.OpSinkWants, wants)
+}
+
+// Stats are the stages of the join and the traffic so far.
+func (v *Voice) Stats() VoiceStats {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s := v.stats
+	s.Sent, s.Received, s.ReceivedBytes = v.media.sent.Load(), v.media.received.Load(), v.media.bytes.Load()
+	return s
+}
+
+// Done is closed when the session has ended; Err says why.
+func (v *Voice) Done() <-chan struct{} { return v.done }
+
+// Err is why the session ended, nil while it has not.
+func (v *Voice) Err() error {
+	select {
+	case <-v.done:
+	default:
+		return nil
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.err
+}
+
+// Close leaves the call and waits until everything has ended.
+func (v *Voice) Close() error {
+	v.stop()
+	<-v.done
+	return nil
+}
