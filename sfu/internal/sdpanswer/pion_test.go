@@ -2,6 +2,7 @@ package sdpanswer_test
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -175,7 +176,7 @@ func (s *server) run() {
 }
 
 func (s *server) write(d []byte) {
-	if _, err := s.conn.WriteToUDPAddrPort(d, s.remote.AddrPort()); err != nil {
+	if _, err := s.conn.WriteToUDPAddrPort(d, s.remote.AddrPort()); err != nil && !errors.Is(err, net.ErrClosed) {
 		s.t.Errorf("write: %v", err)
 	}
 }
