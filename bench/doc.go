@@ -8,23 +8,27 @@
 //
 //   - faithful bot: a client on pion/webrtc that decodes what it hears
 //     (signaling/voiceclient);
+//
 //   - light client: a client of our own that counts packets and opens a sample,
 //     in a process of its own so that its CPU is not the server's;
+//
 //   - window: the seconds that are measured, between a warm-up and a tail whose
 //     packets are shorter and so tell themselves apart;
+//
 //   - yardstick: what does the same work beside the server, in the same run: a
 //     bare sendmmsg loop, a forwarder of stock pion/webrtc;
+//
 //   - goal: a figure with the bound it is to keep. A missed one ends the program
 //     with a non-zero status.
 //
-//	         ┌ voicebench ──────────────┐  grants, offers   ┌ voicefleet edge ┐
-//	         │ bus, keys, expectations  │──────────────────►│ agent           │
-//	         └─────┬───────────┬────────┘                   │   └─ sfu        │
-//	      offers,  │           │ /proc/<pid>/stat of these  └──────▲──────────┘
-//	      counts   ▼           └────────────────────────────────►  │ UDP
-//	         ┌ light clients ┐◄────────────────────────────────────┘
-//	         │ (processes)   │◄───── raw loop ── pion forwarder
-//	         └───────────────┘
+//     ┌ voicebench ──────────────┐  grants, offers   ┌ voicefleet edge ┐
+//     │ bus, keys, expectations  │──────────────────►│ agent           │
+//     └─────┬───────────┬────────┘                   │   └─ sfu        │
+//     offers,  │           │ /proc/<pid>/stat of these  └──────▲──────────┘
+//     counts   ▼           └────────────────────────────────►  │ UDP
+//     ┌ light clients ┐◄────────────────────────────────────┘
+//     │ (processes)   │◄───── raw loop ── pion forwarder
+//     └───────────────┘
 //
 // What runs stands in forward (CPU per packet, memory per session) and live
 // (calls and joins against a running server).

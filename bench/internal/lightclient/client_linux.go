@@ -38,6 +38,8 @@ type Stages struct {
 // Unknown those of no announced source; Bytes are UDP payload of all.
 type Counts struct {
 	Voice, Other, Unknown, RTCP, Bytes uint64
+	// Largest is the longest RTP datagram.
+	Largest int
 	// Lost and Late are holes and stragglers in the RTP sequence numbers of the
 	// slots: what the server did send and we did not get, or out of order.
 	Lost, Late uint64
@@ -47,8 +49,8 @@ type Counts struct {
 	Marks           map[uint16]uint64
 }
 
-// add sums up.
-func (c *Counts) add(o Counts) {
+// Add sums up.
+func (c *Counts) Add(o Counts) {
 	c.Voice += o.Voice
 	c.Other += o.Other
 	c.Unknown += o.Unknown
@@ -56,6 +58,7 @@ func (c *Counts) add(o Counts) {
 	c.Bytes += o.Bytes
 	c.Lost += o.Lost
 	c.Late += o.Late
+	c.Largest = max(c.Largest, o.Largest)
 	c.Opened += o.Opened
 	c.Refused += o.Refused
 	for talker, n := range o.Marks {
@@ -71,6 +74,18 @@ type slot struct {
 	ssrc  uint32
 	begun bool
 	next  uint16 // expected sequence number
+}
+
+// Slots are the SSRCs the server announced, in the order of the sections; zero
+// where it announced none. Empty before Connect.
+func (c *Client) Slots() []uint32 {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	ssrcs := make([]uint32, len(c.slots))
+	for i := range c.slots {
+		ssrcs[i] = c.slots[i].ssrc
+	}
+	return ssrcs
 }
 
 // Client is one peer of a server.
@@ -270,7 +285,7 @@ func (c *Client) Counts() Counts {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
 	var sum Counts
-	sum.add(c.counts)
+	sum.Add(c.counts)
 	return sum
 }
 
@@ -352,6 +367,7 @@ func (c *Client) handleRTPLocked(b []byte, arrived time.Time) {
 	default:
 		c.counts.Other++
 	}
+	c.counts.Largest = max(c.counts.Largest, len(b))
 	seq := binary.BigEndian.Uint16(b[2:])
 	switch ahead := int16(seq - s.next); {
 	case !s.begun:

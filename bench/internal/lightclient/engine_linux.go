@@ -155,7 +155,7 @@ func (e *Engine) Total() Counts {
 	defer e.mu.Unlock()
 	var sum Counts
 	for _, c := range e.clients {
-		sum.add(c.counts)
+		sum.Add(c.counts)
 	}
 	return sum
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/pion/interceptor"
@@ -22,7 +24,7 @@ type Forwarder struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	rooms   map[string]map[int]*webrtc.TrackLocalStaticRTP // by talker
-	members []*webrtc.PeerConnection
+	members map[string][]*webrtc.PeerConnection            // by room
 	closed  bool
 
 	running sync.WaitGroup
@@ -53,7 +55,7 @@ func New(host netip.Addr) (*Forwarder, error) {
 	return &Forwarder{
 		api:    webrtc.NewAPI(webrtc.WithMediaEngine(&media), webrtc.WithInterceptorRegistry(&chain), webrtc.WithSettingEngine(setting)),
 		socket: socket,
-		rooms:  make(map[string]map[int]*webrtc.TrackLocalStaticRTP),
+		rooms:  make(map[string]map[int]*webrtc.TrackLocalStaticRTP), members: make(map[string][]*webrtc.PeerConnection),
 	}, nil
 }
 
@@ -85,7 +87,7 @@ func (f *Forwarder) Join(ctx context.Context, room string, talker int, offer str
 		f.mu.Unlock()
 		return "", errors.Join(net.ErrClosed, pc.Close())
 	}
-	f.members = append(f.members, pc)
+	f.members[room] = append(f.members[room], pc)
 	tracks := f.rooms[room]
 	f.mu.Unlock()
 	if own := tracks[talker]; own != nil {
@@ -140,15 +142,29 @@ func (f *Forwarder) forward(remote *webrtc.TrackRemote, own *webrtc.TrackLocalSt
 	}
 }
 
-// Close ends all connections.
-func (f *Forwarder) Close() error {
+// Leave ends all connections of a room and forgets it.
+func (f *Forwarder) Leave(room string) error {
 	f.mu.Lock()
-	f.closed = true
-	members := f.members
+	members := f.members[room]
+	delete(f.members, room)
+	delete(f.rooms, room)
 	f.mu.Unlock()
 	var errs []error
 	for _, pc := range members {
 		errs = append(errs, pc.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Close ends all rooms.
+func (f *Forwarder) Close() error {
+	f.mu.Lock()
+	f.closed = true
+	rooms := slices.Collect(maps.Keys(f.members))
+	f.mu.Unlock()
+	var errs []error
+	for _, room := range rooms {
+		errs = append(errs, f.Leave(room))
 	}
 	f.running.Wait()
 	return errors.Join(append(errs, f.socket.Close())...)

@@ -1,0 +1,81 @@
+package forward
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"voicefleet/bench/internal/child"
+	"voicefleet/bench/internal/role"
+)
+
+// The roles of RunRole.
+const (
+	roleGenerator = "generator"
+	roleRaw       = "raw"
+	rolePion      = "pion"
+)
+
+// coalesce is how long a generator sleeps between two rounds of reading, as a
+// network card does between two interrupts: it keeps the wake-up of a reader out
+// of the sender's time, in all arms alike.
+const coalesce = time.Millisecond
+
+// RunRole is a child process of the harness: its arguments are the name of the
+// role and what startX below gives it.
+func RunRole(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
+	if len(args) == 0 {
+		return fmt.Errorf("no role named")
+	}
+	switch args[0] {
+	case roleRaw:
+		return role.ServeRaw(ctx, in, out)
+	case rolePion, roleGenerator:
+		if len(args) < 2 {
+			return fmt.Errorf("role %s: no host", args[0])
+		}
+		host, err := netip.ParseAddr(args[1])
+		if err != nil {
+			return fmt.Errorf("role %s: %w", args[0], err)
+		}
+		if args[0] == rolePion {
+			return role.ServePion(ctx, in, out, host)
+		}
+		if len(args) < 3 {
+			return fmt.Errorf("role %s: no voice size", args[0])
+		}
+		size, err := strconv.Atoi(args[2])
+		if err != nil {
+			return fmt.Errorf("role %s: %w", args[0], err)
+		}
+		return role.ServeGenerator(ctx, in, out, role.GeneratorConfig{Host: host, VoiceSize: size, Coalesce: coalesce})
+	default:
+		return fmt.Errorf("no role %q", args[0])
+	}
+}
+
+// program starts this program again in a role.
+type program []string
+
+func (p program) start(name string, args ...string) (*child.Process, error) {
+	full := append(append([]string(nil), p[1:]...), args...)
+	return child.Start(name, p[0], full...)
+}
+
+func (p program) generator(host netip.Addr, voiceSize int) (role.Generator, error) {
+	c, err := p.start("generator", roleGenerator, host.String(), strconv.Itoa(voiceSize))
+	return role.Generator{Process: c}, err
+}
+
+func (p program) raw() (role.Raw, error) {
+	c, err := p.start("raw loop", roleRaw)
+	return role.Raw{Process: c}, err
+}
+
+func (p program) pion(host netip.Addr) (role.Pion, error) {
+	c, err := p.start("pion forwarder", rolePion, host.String())
+	return role.Pion{Process: c}, err
+}

@@ -1,0 +1,470 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"voicefleet/bench"
+	"voicefleet/bench/internal/lightclient"
+	"voicefleet/bench/internal/procstat"
+	"voicefleet/bench/internal/rawloop"
+	"voicefleet/bench/internal/role"
+)
+
+// Payload sizes in bytes: Opus of 40 kbit/s in the window, and in the warm-up
+// and tail so much less that no header of any server makes up for it.
+const (
+	voicePayload = 100
+	smallPayload = 40
+	rtpHeader    = 12
+)
+
+const (
+	// warm is how long talkers talk before a window: everybody is on stage and
+	// every cache is warm.
+	warm = time.Second
+	// tail is how long they go on after it, so that the window ends in the middle
+	// of speech.
+	tail = 200 * time.Millisecond
+	// lead is how far ahead a start is announced to all processes.
+	lead = 300 * time.Millisecond
+	// drain is how long the last packets may take to be counted.
+	drain = 2 * time.Second
+	// joinTimeout bounds one client's way in; joinAtOnce how many are on it.
+	joinTimeout = 15 * time.Second
+	joinAtOnce  = 16
+	// lateAtMost is how far behind schedule a generator may fall: beyond an
+	// interval it is the bottleneck, and what it measured is not the server.
+	lateAtMost = lightclient.FrameInterval
+	// sendBatch is the datagrams of one sendmmsg of the engine (its egress batch).
+	sendBatch = 128
+	// sampleEvery n-th client opens every packet it hears.
+	sampleEvery = 16
+)
+
+// Config of Run.
+type Config struct {
+	// Edge starts the node under test.
+	Edge EdgeConfig
+	// Self is this program with the arguments that lead to RunRole.
+	Self []string
+	// Command reproduces the run; for the report.
+	Command string
+
+	Cases      []Case        // default DefaultCases
+	Rounds     int           // windows per arm and case (default 4)
+	Window     time.Duration // default 20 s
+	Generators int           // processes of light clients (default 2)
+	Slots      int           // K (default 32)
+	Seed       uint64
+	// Progress gets lines for people; nil means none.
+	Progress io.Writer
+}
+
+func (c *Config) validate() error {
+	if len(c.Cases) == 0 {
+		c.Cases = DefaultCases()
+	}
+	if c.Rounds == 0 {
+		c.Rounds = 4
+	}
+	if c.Window == 0 {
+		c.Window = 20 * time.Second
+	}
+	if c.Generators == 0 {
+		c.Generators = 2
+	}
+	if c.Slots == 0 {
+		c.Slots = 32
+	}
+	if c.Progress == nil {
+		c.Progress = io.Discard
+	}
+	switch {
+	case len(c.Self) == 0:
+		return errors.New("forward: this program is not named")
+	case c.Rounds < 1 || c.Rounds > 100:
+		return fmt.Errorf("forward: %d rounds, want 1 to 100", c.Rounds)
+	case c.Window < time.Second || c.Window > time.Hour:
+		return fmt.Errorf("forward: window of %v, want 1 s to 1 h", c.Window)
+	case c.Generators < 1 || c.Generators > 16:
+		return fmt.Errorf("forward: %d generators, want 1 to 16", c.Generators)
+	}
+	for _, one := range c.Cases {
+		if one.Talkers > c.Slots+1 {
+			return fmt.Errorf("forward: case %v needs more than %d slots", one, c.Slots)
+		}
+	}
+	return nil
+}
+
+// loopback is where everything of a run meets.
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// server is one of the two that forward: the node and the pion forwarder.
+type server interface {
+	// join brings a member into the room of a case.
+	join(ctx context.Context, room int, c Case, member int, offer string) (answer string, err error)
+	// leave ends all sessions of a room.
+	leave(ctx context.Context, room int) error
+	// pids are the processes whose time counts.
+	pids() ([]int, error)
+}
+
+// run is a run under way.
+type run struct {
+	config     Config
+	generators []role.Generator
+	raw        role.Raw
+	edge, pion server
+	random     *rand.Rand
+	size       int // of an edge's voice datagram, measured
+	report     *bench.Report
+}
+
+// Run measures all cases and reports. Goals that are missed are in the report; an
+// error means that there is no result, or a partial one (Report.Partial).
+func Run(ctx context.Context, config Config) (report *bench.Report, err error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	r := &run{config: config, random: rand.New(rand.NewPCG(config.Seed, 1))}
+	r.report = &bench.Report{Kind: "forward", Command: config.Command, Seed: config.Seed, Started: time.Now().UTC(), Machine: bench.ThisMachine()}
+	var stops []func() error
+	defer func() {
+		for i := len(stops) - 1; i >= 0; i-- {
+			err = errors.Join(err, stops[i]())
+		}
+		r.report.Took = bench.Seconds(time.Since(r.report.Started))
+	}()
+	self := program(config.Self)
+	for range config.Generators {
+		g, err := self.generator(loopback, voicePayload+rtpHeader)
+		if err != nil {
+			return nil, err
+		}
+		stops = append(stops, g.Stop)
+		r.generators = append(r.generators, g)
+	}
+	if r.raw, err = self.raw(); err != nil {
+		return nil, err
+	}
+	stops = append(stops, r.raw.Stop)
+	pion, err := self.pion(loopback)
+	if err != nil {
+		return nil, err
+	}
+	stops = append(stops, pion.Stop)
+	r.pion = &pionServer{pion: pion, rooms: make(map[int]bool)}
+	edge, err := startEdge(ctx, config.Edge)
+	if err != nil {
+		return nil, err
+	}
+	stops = append(stops, edge.stop)
+	r.edge = edge
+
+	var results []CaseResult
+	for i, c := range config.Cases {
+		result, err := r.measure(ctx, i, c)
+		if err != nil {
+			r.report.Partial = fmt.Sprintf("case %v: %v", c, err)
+			r.conclude(results)
+			return r.report, fmt.Errorf("case %v: %w", c, err)
+		}
+		results = append(results, result)
+	}
+	r.conclude(results)
+	return r.report, nil
+}
+
+func (r *run) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(r.config.Progress, format+"\n", args...)
+}
+
+// member is a light client somewhere.
+type member struct {
+	generator int
+	client    int // its id there
+	added     role.Added
+	slots     []uint32
+}
+
+// fill brings all members of a case into a server, talkers first: the pion
+// forwarder gives a member the talkers that it knows of.
+func (r *run) fill(ctx context.Context, s server, room int, c Case) ([]member, error) {
+	members := make([]member, c.Members())
+	// Which process a member lives in is drawn by lot, not by its role.
+	seats := r.random.Perm(len(members))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(joinAtOnce)
+	for i := range members {
+		group.Go(func() error {
+			m := &members[i]
+			m.generator = seats[i] % len(r.generators)
+			g := r.generators[m.generator]
+			added, err := g.Add(ctx, r.config.Slots, i%sampleEvery == 0)
+			if err != nil {
+				return err
+			}
+			m.client, m.added = added.ID, added
+			answer, err := s.join(ctx, room, c, i, added.Offer)
+			if err != nil {
+				return fmt.Errorf("member %d: %w", i, err)
+			}
+			connected, err := g.Connect(ctx, added.ID, answer, joinTimeout)
+			if err != nil {
+				return fmt.Errorf("member %d: %w", i, err)
+			}
+			m.slots = connected.Slots
+			return nil
+		})
+	}
+	return members, group.Wait()
+}
+
+func (r *run) empty(ctx context.Context, s server, room int, members []member) error {
+	var errs []error
+	for _, m := range members {
+		errs = append(errs, r.generators[m.generator].Close(ctx, m.client))
+	}
+	return errors.Join(append(errs, s.leave(ctx, room))...)
+}
+
+// The arms of a comparison.
+const (
+	armEdge = "edge"
+	armRaw  = "raw"
+	armPion = "pion"
+)
+
+// measure runs all windows of a case, the arms in turn.
+func (r *run) measure(ctx context.Context, room int, c Case) (result CaseResult, err error) {
+	result = CaseResult{Case: c, Arms: map[string]*Arm{armEdge: {}, armRaw: {}, armPion: {}}}
+	r.say("case %v: %d members, %d pairs, %d packets/s", c, c.Members(), c.Pairs(), 50*c.Pairs())
+	edge, err := r.fill(ctx, r.edge, room, c)
+	if err != nil {
+		return result, fmt.Errorf("join node: %w", err)
+	}
+	defer func() { err = errors.Join(err, r.empty(context.WithoutCancel(ctx), r.edge, room, edge)) }()
+	pion, err := r.fill(ctx, r.pion, room, c)
+	if err != nil {
+		return result, fmt.Errorf("join pion forwarder: %w", err)
+	}
+	defer func() { err = errors.Join(err, r.empty(context.WithoutCancel(ctx), r.pion, room, pion)) }()
+	for round := range r.config.Rounds {
+		for _, arm := range []string{armEdge, armRaw, armPion} {
+			var w Window
+			switch arm {
+			case armEdge:
+				w, err = r.talkWindow(ctx, r.edge, c, edge)
+				r.size = max(r.size, w.Datagram)
+			case armRaw:
+				w, err = r.rawWindow(ctx, c, edge)
+			case armPion:
+				w, err = r.talkWindow(ctx, r.pion, c, pion)
+			}
+			if err != nil {
+				return result, fmt.Errorf("round %d, %s: %w", round+1, arm, err)
+			}
+			result.Arms[arm].Windows = append(result.Arms[arm].Windows, w)
+			r.say("  round %d %-4s  %s", round+1, arm, w)
+		}
+	}
+	return result, nil
+}
+
+// speech plans one window from now.
+func (r *run) speech() lightclient.Speech {
+	intervals := func(d time.Duration) int { return int(d / lightclient.FrameInterval) }
+	return lightclient.Speech{
+		Start: time.Now().Add(lead),
+		Warm:  intervals(warm), Window: intervals(r.config.Window), Tail: intervals(tail),
+		SmallSize: smallPayload, Size: voicePayload,
+	}
+}
+
+// phase spreads n talkers over the interval.
+func phase(i, n int) time.Duration {
+	return lightclient.FrameInterval * time.Duration(i) / time.Duration(n)
+}
+
+// talkWindow lets the talkers of a room talk through a server.
+func (r *run) talkWindow(ctx context.Context, s server, c Case, members []member) (Window, error) {
+	pids, err := s.pids()
+	if err != nil {
+		return Window{}, err
+	}
+	voices := make([][]role.Voice, len(r.generators))
+	for i := range c.Talkers {
+		m := members[i]
+		voices[m.generator] = append(voices[m.generator], role.Voice{Client: m.client, ID: uint16(i), Phase: phase(i, c.Talkers)})
+	}
+	return r.window(ctx, c, pids, func(ctx context.Context, speech lightclient.Speech) (time.Duration, error) {
+		spoken := make([]lightclient.Spoken, len(r.generators))
+		group, ctx := errgroup.WithContext(ctx)
+		for i, g := range r.generators {
+			if len(voices[i]) == 0 {
+				continue
+			}
+			group.Go(func() (err error) {
+				spoken[i], err = g.Talk(ctx, voices[i], speech)
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return 0, err
+		}
+		var sum lightclient.Spoken
+		for _, one := range spoken {
+			sum.Voice += one.Voice
+			sum.Failed += one.Failed
+			sum.Worst = max(sum.Worst, one.Worst)
+		}
+		if want := uint64(speech.Window * c.Talkers); sum.Voice != want || sum.Failed != 0 {
+			return 0, fmt.Errorf("generators sent %d of %d packets, %d failed", sum.Voice, want, sum.Failed)
+		}
+		return sum.Worst, nil
+	})
+}
+
+// rawWindow sends what the node would send, to the same sockets.
+func (r *run) rawWindow(ctx context.Context, c Case, members []member) (Window, error) {
+	sources := make([]rawloop.Source, c.Talkers)
+	for i := range sources {
+		sources[i].Phase = phase(i, c.Talkers)
+		for k, m := range members {
+			if k != i {
+				// Any slot: the receiver counts it the same.
+				sources[i].Targets = append(sources[i].Targets, rawloop.Target{Addr: m.added.Local, SSRC: m.slots[i%len(m.slots)]})
+			}
+		}
+	}
+	return r.window(ctx, c, []int{r.raw.PID()}, func(ctx context.Context, speech lightclient.Speech) (time.Duration, error) {
+		sent, err := r.raw.Run(ctx, rawloop.Plan{
+			Start: speech.Start, Interval: lightclient.FrameInterval,
+			Warm: speech.Warm, Window: speech.Window, Tail: speech.Tail,
+			SmallSize: r.size - (voicePayload - smallPayload), Size: r.size,
+			Batch: sendBatch, Sources: sources,
+		})
+		if err == nil && sent.Refused > 0 {
+			err = fmt.Errorf("kernel refused %d datagrams", sent.Refused)
+		}
+		return sent.Worst, err
+	})
+}
+
+// window measures what speak causes. Time counts from the first interval of the
+// window to its end, as read by the clock all processes share.
+func (r *run) window(ctx context.Context, c Case, pids []int, speak func(context.Context, lightclient.Speech) (time.Duration, error)) (Window, error) {
+	var w Window
+	for _, g := range r.generators {
+		if _, err := g.Reset(ctx); err != nil {
+			return w, err
+		}
+	}
+	speech := r.speech()
+	w.Expected = uint64(speech.Window) * uint64(c.Pairs())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		w.Late, err = speak(ctx, speech)
+		return err
+	})
+	group.Go(func() error {
+		before, err := r.reading(ctx, speech.Interval(speech.Warm), pids)
+		if err != nil {
+			return err
+		}
+		after, err := r.reading(ctx, speech.Interval(speech.Warm+speech.Window), pids)
+		if err != nil {
+			return err
+		}
+		w.CPU = after.cpu.Sub(before.cpu)
+		w.Packets = after.packets - before.packets
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return w, err
+	}
+	// ctx of the group has ended with it.
+	total, err := r.settle(context.WithoutCancel(ctx), w.Expected)
+	if err != nil {
+		return w, err
+	}
+	w.Received, w.Other, w.Unknown = total.Voice, total.Other, total.Unknown
+	w.Gaps, w.Refused, w.Opened, w.Datagram = total.Lost, total.Refused, total.Opened, total.Largest
+	latency := lightclient.NewLatency()
+	for _, g := range r.generators {
+		h, err := g.Reset(context.WithoutCancel(ctx))
+		if err != nil {
+			return w, err
+		}
+		latency.Merge(h)
+	}
+	w.Latency50 = time.Duration(latency.ValueAtPercentile(50))
+	w.Latency99 = time.Duration(latency.ValueAtPercentile(99))
+	return w, nil
+}
+
+// reading is CPU time and packets at a moment.
+type reading struct {
+	cpu     procstat.CPU
+	packets uint64
+}
+
+func (r *run) reading(ctx context.Context, at time.Time, pids []int) (reading, error) {
+	select {
+	case <-time.After(time.Until(at)):
+	case <-ctx.Done():
+		return reading{}, ctx.Err()
+	}
+	cpu, err := procstat.ReadCPU(pids...)
+	if err != nil {
+		return reading{}, err
+	}
+	total, err := r.counts(ctx)
+	return reading{cpu: cpu, packets: total.Voice + total.Other}, err
+}
+
+// counts asks all generators at once: they are to answer at the same moment.
+func (r *run) counts(ctx context.Context) (lightclient.Counts, error) {
+	each := make([]lightclient.Counts, len(r.generators))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, g := range r.generators {
+		group.Go(func() (err error) {
+			each[i], err = g.Counts(ctx)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return lightclient.Counts{}, err
+	}
+	var sum lightclient.Counts
+	for _, one := range each {
+		sum.Add(one)
+	}
+	return sum, nil
+}
+
+// settle waits until all that is expected was counted, at most drain, and then a
+// little for what is too much.
+func (r *run) settle(ctx context.Context, expected uint64) (lightclient.Counts, error) {
+	deadline := time.Now().Add(drain)
+	for {
+		total, err := r.counts(ctx)
+		if err != nil {
+			return total, err
+		}
+		if total.Voice >= expected || time.Now().After(deadline) {
+			time.Sleep(50 * time.Millisecond)
+			return r.counts(ctx)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

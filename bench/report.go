@@ -1,0 +1,177 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Report is what a run found. It carries what is needed to run it again.
+type Report struct {
+	Kind    string    `json:"kind"`    // forward, memory, call, join
+	Command string    `json:"command"` // reproduces the run
+	Seed    uint64    `json:"seed"`
+	Started time.Time `json:"started"`
+	Took    Seconds   `json:"took_s"`
+	Machine Machine   `json:"machine"`
+
+	Tables []Table  `json:"tables"`
+	Notes  []string `json:"notes,omitempty"`
+	Goals  []Goal   `json:"goals"`
+	// Partial tells that the run was ended early: what stands here was measured,
+	// what is missing was not.
+	Partial string `json:"partial,omitempty"`
+}
+
+// Seconds is a duration, in JSON a number of seconds.
+type Seconds time.Duration
+
+// MarshalJSON writes seconds.
+func (s Seconds) MarshalJSON() ([]byte, error) {
+	return json.Marshal(time.Duration(s).Seconds())
+}
+
+// Machine names the hardware and software a figure is true for.
+type Machine struct {
+	CPU    string `json:"cpu"`
+	Cores  int    `json:"cores"`
+	Memory int64  `json:"memory_bytes"`
+	Kernel string `json:"kernel"`
+	Go     string `json:"go"`
+}
+
+// Table is one table of the report. Cells are texts, so that a void figure can
+// say why it is void; the figures themselves stand in Goals and Values.
+type Table struct {
+	Title  string     `json:"title"`
+	Head   []string   `json:"head"`
+	Rows   [][]string `json:"rows"`
+	Values any        `json:"values,omitempty"` // the same as numbers
+}
+
+// Goal is a figure and the bound it must keep.
+type Goal struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Bound float64 `json:"bound"` // the value must not exceed it
+	Unit  string  `json:"unit"`
+	// Void says why there is no value; a void goal is missed.
+	Void string `json:"void,omitempty"`
+}
+
+// Met says whether the goal is kept.
+func (g Goal) Met() bool { return g.Void == "" && g.Value <= g.Bound }
+
+// MarshalJSON adds whether the goal is met. A value that is no number is void.
+func (g Goal) MarshalJSON() ([]byte, error) {
+	if g.Void == "" && (math.IsNaN(g.Value) || math.IsInf(g.Value, 0)) {
+		g.Void = "not a number"
+	}
+	if g.Void != "" {
+		g.Value = 0
+	}
+	type bare Goal
+	return json.Marshal(struct {
+		bare
+		Met bool `json:"met"`
+	}{bare(g), g.Met()})
+}
+
+// Missed lists the goals that are not met.
+func (r *Report) Missed() []Goal {
+	var missed []Goal
+	for _, g := range r.Goals {
+		if !g.Met() {
+			missed = append(missed, g)
+		}
+	}
+	return missed
+}
+
+// WriteJSON writes the report for programs.
+func (r *Report) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	if err := e.Encode(r); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// WriteText writes the report for people.
+func (r *Report) WriteText(w io.Writer) error {
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "\n%s, %d cores, %.1f GiB, Linux %s, %s\n", r.Machine.CPU, r.Machine.Cores, float64(r.Machine.Memory)/(1<<30), r.Machine.Kernel, r.Machine.Go)
+	fmt.Fprintf(b, "seed %d; again with: %s\n", r.Seed, r.Command)
+	for _, t := range r.Tables {
+		fmt.Fprintf(b, "\n%s\n", t.Title)
+		tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
+		for _, row := range append([][]string{t.Head}, t.Rows...) {
+			fmt.Fprintf(tab, "%s\t\n", strings.Join(row, "\t"))
+		}
+		_ = tab.Flush() // into memory
+	}
+	if len(r.Notes) > 0 {
+		fmt.Fprintln(b)
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(b, "note: %s\n", n)
+	}
+	if r.Partial != "" {
+		fmt.Fprintf(b, "\nPARTIAL: %s\n", r.Partial)
+	}
+	if len(r.Goals) > 0 {
+		fmt.Fprintln(b)
+	}
+	for _, g := range r.Goals {
+		switch {
+		case g.Void != "":
+			fmt.Fprintf(b, "MISSED  %s: void, %s\n", g.Name, g.Void)
+		case g.Met():
+			fmt.Fprintf(b, "met     %s: %.4g %s, at most %.4g\n", g.Name, g.Value, g.Unit, g.Bound)
+		default:
+			fmt.Fprintf(b, "MISSED  %s: %.4g %s, at most %.4g\n", g.Name, g.Value, g.Unit, g.Bound)
+		}
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// Spread is a figure measured several times.
+type Spread struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+	N      int     `json:"n"`
+}
+
+// SpreadOf takes the median and the extremes. Without values all is zero.
+func SpreadOf(values []float64) Spread {
+	if len(values) == 0 {
+		return Spread{}
+	}
+	v := slices.Sorted(slices.Values(values))
+	n := len(v)
+	return Spread{Median: (v[(n-1)/2] + v[n/2]) / 2, Min: v[0], Max: v[n-1], N: n}
+}
+
+// String is "median (min..max)" with the given verb, or "-" without values.
+func (s Spread) String() string { return s.Format("%.2f") }
+
+// Format is String with a verb for each of the three.
+func (s Spread) Format(verb string) string {
+	if s.N == 0 {
+		return "-"
+	}
+	if s.N == 1 {
+		return fmt.Sprintf(verb, s.Median)
+	}
+	return fmt.Sprintf(verb+" ("+verb+".."+verb+")", s.Median, s.Min, s.Max)
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"voicefleet/bench"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	switch err := root().ExecuteContext(ctx); {
+	case errors.Is(err, errMissed):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "voicebench: "+strings.ReplaceAll(err.Error(), "\n", "\n  "))
+		os.Exit(1)
+	}
+}
+
+// errMissed ends the program after a report that says which goals were missed.
+var errMissed = errors.New("goals missed")
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "voicebench",
+		Short:         "Load a voice server and measure it",
+		Long:          wordsRoot,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	cmd.CompletionOptions.HiddenDefaultCmd = true
+	cmd.AddCommand(forwardCommand(), memoryCommand(), roleCommand())
+	return cmd
+}
+
+// output are the flags every measurement has.
+type output struct {
+	json string
+	seed uint64
+}
+
+func (o *output) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.json, "json", "", "also write the report as JSON to this file (- for standard output, the table then goes to standard error)")
+	cmd.Flags().Uint64Var(&o.seed, "seed", 0, "draw lots from this seed (default: a random one, which the report tells)")
+}
+
+// start chooses the seed when none is given.
+func (o *output) start() {
+	for o.seed == 0 {
+		o.seed = rand.Uint64N(1 << 32)
+	}
+}
+
+// command is the line that runs the same again.
+func (o *output) command(cmd *cobra.Command) string {
+	line := []string{"voicebench", cmd.Name()}
+	cmd.Flags().Visit(setFlags(&line))
+	if !cmd.Flags().Changed("seed") {
+		line = append(line, fmt.Sprintf("--seed=%d", o.seed))
+	}
+	return strings.Join(line, " ")
+}
+
+// finish writes the report, also a partial one, and turns missed goals into an
+// error.
+func (o *output) finish(cmd *cobra.Command, r *bench.Report, err error) error {
+	if r == nil {
+		return err
+	}
+	table := cmd.OutOrStdout()
+	if o.json == "-" {
+		table = cmd.ErrOrStderr()
+		err = errors.Join(err, r.WriteJSON(cmd.OutOrStdout()))
+	} else if o.json != "" {
+		err = errors.Join(err, writeFile(o.json, r.WriteJSON))
+	}
+	if err = errors.Join(err, r.WriteText(table)); err != nil {
+		return err
+	}
+	if len(r.Missed()) > 0 {
+		return errMissed
+	}
+	return nil
+}
+
+func writeFile(name string, write func(io.Writer) error) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return errors.Join(write(f), f.Close())
+}

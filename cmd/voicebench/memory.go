@@ -1,0 +1,43 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"voicefleet/bench/forward"
+)
+
+func memoryCommand() *cobra.Command {
+	var o output
+	var config forward.MemoryConfig
+	var logs bool
+	cmd := &cobra.Command{
+		Use:     "memory",
+		Short:   "Memory and goroutines per connected session",
+		Long:    wordsMemory,
+		Example: "  voicebench memory\n  voicebench memory --sessions 100 --settle 3s",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if config.Self, err = self(); err != nil {
+				return err
+			}
+			o.start()
+			config.Seed, config.Command, config.Progress = o.seed, o.command(cmd), cmd.ErrOrStderr()
+			if logs {
+				config.Edge.Log = cmd.ErrOrStderr()
+			}
+			r, err := forward.Memory(cmd.Context(), config)
+			return o.finish(cmd, r, err)
+		},
+	}
+	o.flags(cmd)
+	edgeFlags(cmd, &config.Edge, &logs)
+	cmd.Flags().IntVar(&config.Sessions, "sessions", 1000, "connected sessions")
+	cmd.Flags().IntVar(&config.CallSize, "call", 10, "sessions in each call")
+	cmd.Flags().IntVar(&config.Slots, "slots", 16, "receive streams each client offers (K)")
+	cmd.Flags().IntVar(&config.Generators, "generators", 2, "processes of light clients")
+	cmd.Flags().DurationVar(&config.Settle, "settle", 15*time.Second, "memory is settled when it has not fallen for so long")
+	return cmd
+}

@@ -1,0 +1,30 @@
+package main
+
+const wordsRoot = `Voicebench loads a voice server with calls and measures it.
+
+forward and memory start a media node of their own, on this machine, and measure
+that process; nothing else should run beside them. call and join put bots into
+the channels of a server that runs already, wherever it is.
+
+Every command shows its progress on standard error, ends with a table, can write
+the same as JSON (--json FILE), and ends with status 2 when a goal was missed.`
+
+const wordsForward = `Forward measures what it costs a node to forward a packet of voice: user and
+system time of the node's processes (agent and media engine), divided by the
+packets its listeners received, while everybody who talks does so without pause.
+
+Beside it, in the same run and by turns, it measures two yardsticks that do the
+same work with the same clients:
+  raw    a loop that only calls sendmmsg with datagrams of the same size, paced
+         and batched alike: the lower bound of what the kernel takes
+  pion   a forwarder of stock pion/webrtc, one PeerConnection for each member
+
+What is expected follows from the rule that everybody hears everybody else, not
+from what the node says. A yardstick that loses a packet is void.`
+
+const wordsMemory = `Memory connects sessions to a node, lets it come to rest, and divides what its
+two processes have grown by (resident memory, goroutines) by the sessions.
+
+The agent collects its garbage when asked; the engine is let alone until its
+memory has not fallen for a while. Its goroutines are counted in the stack dump it
+leaves when it is ended, once idle and once with all sessions.`
