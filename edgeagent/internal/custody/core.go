@@ -1,0 +1,550 @@
+package custody
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"voicefleet/edgeagent"
+	"voicefleet/sfu"
+)
+
+// Bounds of the core.
+const (
+	// answerTimeout is how long the engine may take to answer a command, half
+	// of what an asker waits.
+	answerTimeout = 2500 * time.Millisecond
+	// startTimeout is how long it may take to start.
+	startTimeout = 10 * time.Second
+	// silenceTimeout is how long it may send nothing; a load reading is due
+	// every second.
+	silenceTimeout = 10 * time.Second
+	// usedPerSession sizes the memory of used grants: each seat of the node may
+	// change hands this often within usedKept.
+	usedPerSession = 8
+	// maxMuted bounds the users one session does not want to hear.
+	maxMuted = 1000
+	// maxReason bounds the reason of a CloseRequest, in bytes.
+	maxReason = 64
+)
+
+// Config says what the node is.
+type Config struct {
+	Node          edgeagent.NodeID
+	Limits        sfu.Limits
+	NoSilenceGate bool
+	Advertise     []netip.Addr
+}
+
+// Token is the fingerprint of a grant's token: what opens a session is what
+// resumes it.
+type Token [32]byte
+
+// Out is one thing to do. Exactly one field is set.
+type Out struct {
+	Command *sfu.Command
+	Reply   *Reply
+	Event   *edgeagent.CallEvent
+	// Bad says that the engine must be replaced.
+	Bad error
+}
+
+// Reply answers the request of ID. With neither Session nor Negotiated nor Err it
+// is plain success.
+type Reply struct {
+	ID         uint64
+	Session    *edgeagent.SessionReply
+	Negotiated *edgeagent.NegotiateReply
+	Err        error
+}
+
+// Core is the state of an agent. Not safe for concurrent use.
+type Core struct {
+	// Immutable.
+	cfg Config
+
+	// The engine.
+	engine    engineState
+	seq       uint64
+	pending   map[uint64]pending
+	lastHeard time.Time
+	lostAt    time.Time
+
+	// Sessions. A session is in all of these, or in none.
+	sessions map[sfu.SessionID]*session
+	users    map[seat]*session
+	tokens   map[Token]*session
+	calls    map[sfu.CallID]*call
+
+	used      *used
+	epoch     uint64 // the highest known
+	draining  bool
+	advertise []netip.Addr
+	ports     []uint16
+}
+
+type engineState int
+
+const (
+	engineDown engineState = iota
+	engineStarting
+	engineUp
+)
+
+// seat is what a user has once: a place in a call.
+type seat struct {
+	call sfu.CallID
+	user sfu.UserID
+}
+
+type session struct {
+	record   edgeagent.Record
+	token    Token
+	flags    int // as the client says
+	speaking bool
+	selfDeaf *bool
+	muted    *[]sfu.UserID
+	seats    map[int]edgeagent.Seat
+	snapshot *sfu.Snapshot
+	lost     bool // the engine died and has not restored it yet
+}
+
+// shown are the speaking flags others see.
+func (s *session) shown() int {
+	if s.speaking {
+		return s.flags | 1
+	}
+	return 0
+}
+
+func (s *session) member() *edgeagent.Member {
+	return &edgeagent.Member{User: s.record.User, SSRC: s.record.SSRC, Flags: s.shown()}
+}
+
+type call struct {
+	epoch   uint64
+	members []*session // in the order they came
+	emptied time.Time  // when the last one left
+}
+
+// pending is a command that the engine has not answered.
+type pending struct {
+	kind    kind
+	asked   time.Time
+	id      uint64 // of the request; 0: nobody waits, or not any more
+	session sfu.SessionID
+	open    *session // kind open: becomes one when the engine agrees
+}
+
+type kind int
+
+const (
+	kindStart kind = iota
+	kindOpen
+	kindNegotiate
+	kindUpdate
+	kindClose
+	kindRestore
+)
+
+// New is an agent without an engine.
+func New(cfg Config) *Core {
+	cfg.Limits = cfg.Limits.WithDefaults()
+	return &Core{
+		cfg:       cfg,
+		pending:   make(map[uint64]pending),
+		sessions:  make(map[sfu.SessionID]*session),
+		users:     make(map[seat]*session),
+		tokens:    make(map[Token]*session),
+		calls:     make(map[sfu.CallID]*call),
+		used:      newUsed(max(1024, usedPerSession*cfg.Limits.Sessions)),
+		advertise: cfg.Advertise,
+	}
+}
+
+func refuse(code edgeagent.ErrorCode, format string, args ...any) error {
+	return &edgeagent.Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+func replyErr(id uint64, err error) Out { return Out{Reply: &Reply{ID: id, Err: err}} }
+
+func (c *Core) send(p pending, cmd sfu.Command, out []Out) []Out {
+	c.seq++
+	cmd.Seq = c.seq
+	c.pending[c.seq] = p
+	return append(out, Out{Command: &cmd})
+}
+
+func (c *Core) event(call sfu.CallID, ev edgeagent.CallEvent, out []Out) []Out {
+	ev.Call, ev.Node = call, c.cfg.Node
+	return append(out, Out{Event: &ev})
+}
+
+// Open opens the session of a grant whose signature is good.
+func (c *Core) Open(now time.Time, id uint64, g edgeagent.Grant, token Token, out []Out) []Out {
+	if err := c.mayOpen(now, g); err != nil {
+		return append(out, replyErr(id, err))
+	}
+	if !c.used.add(now, g.ID) {
+		return append(out, replyErr(id, refuse(edgeagent.CodeFull, "%d sessions were opened within %v", c.used.room, usedKept)))
+	}
+	c.epoch = max(c.epoch, g.Epoch)
+	k := c.calls[g.Call]
+	if k == nil {
+		k = &call{emptied: now}
+		c.calls[g.Call] = k
+	}
+	k.epoch = max(k.epoch, g.Epoch)
+	s := &session{
+		token: token,
+		seats: make(map[int]edgeagent.Seat),
+		record: edgeagent.Record{
+			Session: g.ID, Node: c.cfg.Node, Guild: g.Guild, Call: g.Call, Epoch: g.Epoch, User: g.User,
+			Gateway: g.Session, Rights: g.Rights, Opened: now,
+		},
+	}
+	return c.send(
+		pending{kind: kindOpen, asked: now, id: id, session: g.ID, open: s},
+		sfu.Command{Open: &sfu.Open{Session: g.ID, Call: g.Call, User: g.User, Rights: g.Rights, Echo: g.Echo}}, out)
+}
+
+func (c *Core) mayOpen(now time.Time, g edgeagent.Grant) error {
+	if g.Node != c.cfg.Node {
+		return fmt.Errorf("this is node %s, the token is for %s: %w", c.cfg.Node, g.Node, edgeagent.ErrGrantScope)
+	}
+	if g.Call.ID == 0 || g.User.ID == 0 {
+		return edgeagent.ErrGrantForm
+	}
+	if err := g.Fresh(now); err != nil {
+		return err
+	}
+	if c.used.has(g.ID) {
+		return edgeagent.ErrGrantUsed
+	}
+	known := c.calls[g.Call]
+	if known != nil && g.Epoch < known.epoch {
+		return fmt.Errorf("call was placed again since (epoch %d, the token has %d): %w", known.epoch, g.Epoch, edgeagent.ErrGrantScope)
+	}
+	if c.draining && (known == nil || len(known.members) == 0) {
+		return refuse(edgeagent.CodeDraining, "node takes no new calls")
+	}
+	if c.engine != engineUp {
+		return refuse(edgeagent.CodeUnavailable, "media engine is starting")
+	}
+	return nil
+}
+
+// Resume finds the session that a token opened. bad is why the token does not
+// verify, if it does not: the key of a long session may be gone.
+func (c *Core) Resume(id uint64, token Token, bad error, out []Out) []Out {
+	s := c.tokens[token]
+	switch {
+	case s != nil:
+		return append(out, Out{Reply: &Reply{ID: id, Session: c.describe(s)}})
+	case bad != nil:
+		return append(out, replyErr(id, bad))
+	}
+	return append(out, replyErr(id, refuse(edgeagent.CodeNoSession, "session has ended")))
+}
+
+// describe is the session, everybody in its call and who sits in its slots.
+func (c *Core) describe(s *session) *edgeagent.SessionReply {
+	rep := &edgeagent.SessionReply{Record: s.record}
+	for _, m := range c.calls[s.record.Call].members {
+		rep.Roster = append(rep.Roster, *m.member())
+	}
+	for _, seated := range s.seats {
+		if m := c.users[seat{s.record.Call, seated.User}]; m != nil && m.record.SSRC == seated.SSRC {
+			rep.Slots = append(rep.Slots, seated)
+		}
+	}
+	slices.SortFunc(rep.Slots, func(a, b edgeagent.Seat) int { return a.Slot - b.Slot })
+	return rep
+}
+
+// Negotiate passes an offer to the engine.
+func (c *Core) Negotiate(now time.Time, id uint64, req edgeagent.NegotiateRequest, out []Out) []Out {
+	s := c.sessions[req.Session]
+	var err error
+	switch {
+	case s == nil:
+		err = refuse(edgeagent.CodeNoSession, "session has ended")
+	case len(req.Offer) > sfu.MaxOfferBytes:
+		err = refuse(edgeagent.CodeBadRequest, "offer of %d bytes, at most %d are read", len(req.Offer), sfu.MaxOfferBytes)
+	case s.lost || c.engine != engineUp:
+		err = refuse(edgeagent.CodeUnavailable, "media engine is starting")
+	default:
+		return c.send(pending{kind: kindNegotiate, asked: now, id: id, session: req.Session},
+			sfu.Command{Negotiate: &sfu.Negotiate{Session: req.Session, Offer: req.Offer}}, out)
+	}
+	return append(out, replyErr(id, err))
+}
+
+// find is the session that a request names, in either way.
+func (c *Core) find(id sfu.SessionID, call sfu.CallID, user sfu.UserID) *session {
+	if id != "" {
+		return c.sessions[id]
+	}
+	return c.users[seat{call, user}]
+}
+
+// Update changes a session. What it sets holds at once, and for the engine after
+// this one too.
+func (c *Core) Update(now time.Time, id uint64, req edgeagent.UpdateRequest, out []Out) []Out {
+	s := c.find(req.Session, req.Call, req.User)
+	if s == nil {
+		return append(out, replyErr(id, refuse(edgeagent.CodeNoSession, "session has ended")))
+	}
+	if req.Muted != nil && len(*req.Muted) > maxMuted {
+		return append(out, replyErr(id, refuse(edgeagent.CodeBadRequest, "%d users muted, at most %d can be", len(*req.Muted), maxMuted)))
+	}
+	if req.Rights != nil {
+		s.record.Rights = *req.Rights
+	}
+	if req.SelfDeaf != nil {
+		s.selfDeaf = req.SelfDeaf
+	}
+	if req.Muted != nil {
+		s.muted = req.Muted
+	}
+	before := s.shown()
+	if req.Flags != nil {
+		s.flags = *req.Flags & 7
+	}
+	if !s.record.Rights.Priority {
+		s.flags &^= 4
+	}
+	if s.shown() != before {
+		out = c.event(s.record.Call, edgeagent.CallEvent{Speaking: s.member()}, out)
+	}
+	if req.Rights == nil && req.SelfDeaf == nil && req.Muted == nil || s.lost || c.engine != engineUp {
+		return append(out, Out{Reply: &Reply{ID: id}})
+	}
+	return c.send(pending{kind: kindUpdate, asked: now, id: id, session: s.record.Session},
+		sfu.Command{Update: &sfu.Update{Session: s.record.Session, Rights: req.Rights, SelfDeaf: req.SelfDeaf, Muted: req.Muted}}, out)
+}
+
+// Close ends a session, or all of a call.
+func (c *Core) Close(now time.Time, id uint64, req edgeagent.CloseRequest, out []Out) []Out {
+	reason := req.Reason
+	if reason == "" {
+		reason = string(sfu.EndClosed)
+	}
+	if len(reason) > maxReason {
+		return append(out, replyErr(id, refuse(edgeagent.CodeBadRequest, "reason of %d bytes, at most %d are passed on", len(reason), maxReason)))
+	}
+	var ending []*session
+	if req.Session == "" && req.User.ID == 0 {
+		if k := c.calls[req.Call]; k != nil {
+			ending = slices.Clone(k.members)
+		}
+	} else if s := c.find(req.Session, req.Call, req.User); s != nil {
+		ending = []*session{s}
+	}
+	if len(ending) == 0 {
+		return append(out, replyErr(id, refuse(edgeagent.CodeNoSession, "session has ended")))
+	}
+	for i, s := range ending {
+		waits := uint64(0)
+		if i == len(ending)-1 {
+			waits = id // the engine answers in order: the last answer is that of all
+		}
+		out = c.end(now, s, reason, waits, out)
+	}
+	return out
+}
+
+// end takes a session out and tells the engine; request id is answered when the
+// engine has done it.
+func (c *Core) end(now time.Time, s *session, reason string, id uint64, out []Out) []Out {
+	out = c.remove(now, s, reason, out)
+	if s.lost || c.engine != engineUp {
+		if id != 0 {
+			out = append(out, Out{Reply: &Reply{ID: id}})
+		}
+		return out
+	}
+	return c.send(pending{kind: kindClose, asked: now, id: id, session: s.record.Session},
+		sfu.Command{Close: &sfu.Close{Session: s.record.Session}}, out)
+}
+
+// remove takes a session out of all indices and tells the world.
+func (c *Core) remove(now time.Time, s *session, reason string, out []Out) []Out {
+	delete(c.sessions, s.record.Session)
+	delete(c.tokens, s.token)
+	at := seat{s.record.Call, s.record.User}
+	if c.users[at] == s {
+		delete(c.users, at)
+	}
+	k := c.calls[s.record.Call]
+	if i := slices.Index(k.members, s); i >= 0 {
+		k.members = slices.Delete(k.members, i, i+1)
+	}
+	if len(k.members) == 0 {
+		k.emptied = now
+	}
+	return c.event(s.record.Call, edgeagent.CallEvent{Left: &edgeagent.Left{Session: s.record.Session, User: s.record.User, Reason: reason}}, out)
+}
+
+// EngineUp begins with a new engine.
+func (c *Core) EngineUp(now time.Time, out []Out) []Out {
+	c.engine, c.lastHeard = engineStarting, now
+	return c.send(pending{kind: kindStart, asked: now}, sfu.Command{Start: &sfu.Start{
+		Advertise: c.advertise, Limits: c.cfg.Limits, NoSilenceGate: c.cfg.NoSilenceGate,
+	}}, out)
+}
+
+// EngineLost ends with the engine. Sessions whose keys are in a snapshot wait for
+// the next engine, the others end.
+func (c *Core) EngineLost(now time.Time, out []Out) []Out {
+	if c.engine == engineDown {
+		return out
+	}
+	if c.engine == engineUp {
+		c.lostAt = now // a crash while starting does not prolong the wait
+	}
+	c.engine = engineDown
+	seqs := make([]uint64, 0, len(c.pending))
+	for seq := range c.pending {
+		seqs = append(seqs, seq)
+	}
+	slices.Sort(seqs)
+	for _, seq := range seqs {
+		p := c.pending[seq]
+		switch {
+		case p.id == 0:
+		case p.kind == kindClose || p.kind == kindUpdate:
+			out = append(out, Out{Reply: &Reply{ID: p.id}}) // it holds: the engine cannot disagree any more
+		default:
+			out = append(out, replyErr(p.id, refuse(edgeagent.CodeUnavailable, "media engine is gone")))
+		}
+	}
+	clear(c.pending)
+	for _, s := range c.inOrder() {
+		if s.snapshot == nil {
+			out = c.remove(now, s, edgeagent.EngineLost, out)
+			continue
+		}
+		s.lost = true
+		clear(s.seats)
+		out = c.setSpeaking(s, false, out)
+	}
+	return out
+}
+
+// inOrder are all sessions, oldest first.
+func (c *Core) inOrder() []*session {
+	all := make([]*session, 0, len(c.sessions))
+	for _, s := range c.sessions {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *session) int {
+		if d := a.record.Opened.Compare(b.record.Opened); d != 0 {
+			return d
+		}
+		if a.record.Session < b.record.Session {
+			return -1
+		}
+		return 1
+	})
+	return all
+}
+
+// setSpeaking notes what the engine hears and tells the call of changes.
+func (c *Core) setSpeaking(s *session, speaking bool, out []Out) []Out {
+	if s.speaking == speaking {
+		return out
+	}
+	s.speaking = speaking
+	return c.event(s.record.Call, edgeagent.CallEvent{Speaking: s.member()}, out)
+}
+
+// Advertise replaces the addresses of the node.
+func (c *Core) Advertise(now time.Time, addrs []netip.Addr, out []Out) []Out {
+	if slices.Equal(addrs, c.advertise) {
+		return out
+	}
+	c.advertise = slices.Clone(addrs)
+	if c.engine != engineUp {
+		return out // its Start will say it, or has it under way
+	}
+	return c.send(pending{kind: kindUpdate, asked: now}, sfu.Command{Advertise: &sfu.Advertise{Addrs: c.advertise}}, out)
+}
+
+// Drain sets whether the node takes new calls.
+func (c *Core) Drain(on bool) { c.draining = on }
+
+// Shutdown ends all sessions. The engine is not told: its stream ends with the
+// agent.
+func (c *Core) Shutdown(now time.Time, out []Out) []Out {
+	for _, s := range c.inOrder() {
+		out = c.remove(now, s, edgeagent.NodeGone, out)
+	}
+	c.draining = true
+	return out
+}
+
+// Tick does what is due.
+func (c *Core) Tick(now time.Time, out []Out) []Out {
+	for seq, p := range c.pending {
+		waited := now.Sub(p.asked)
+		switch {
+		case p.kind == kindStart && waited > startTimeout:
+			delete(c.pending, seq)
+			out = append(out, Out{Bad: fmt.Errorf("media engine has not started after %v", waited.Round(time.Millisecond))})
+		case p.kind != kindStart && p.id != 0 && waited > answerTimeout:
+			out = append(out, replyErr(p.id, refuse(edgeagent.CodeUnavailable, "media engine does not answer")))
+			p.id = 0 // the answer may still come
+			c.pending[seq] = p
+		}
+	}
+	if c.engine == engineUp && now.Sub(c.lastHeard) > silenceTimeout {
+		c.lastHeard = now
+		out = append(out, Out{Bad: fmt.Errorf("media engine has been silent for %v", silenceTimeout)})
+	}
+	// Clients have given up a node that was away for so long (RFC 7675).
+	if c.engine != engineUp && now.Sub(c.lostAt) > sfu.ConsentTimeout {
+		for _, s := range c.inOrder() {
+			out = c.remove(now, s, edgeagent.EngineLost, out)
+		}
+	}
+	c.used.expire(now)
+	for id, k := range c.calls {
+		if len(k.members) == 0 && now.Sub(k.emptied) > usedKept {
+			delete(c.calls, id)
+		}
+	}
+	return out
+}
+
+// Report is what the heartbeat tells of the core.
+type Report struct {
+	Up        bool // an engine takes sessions
+	Draining  bool
+	Sessions  int
+	Epoch     uint64
+	Calls     []edgeagent.CallOnANode
+	Advertise []netip.Addr
+	Ports     []uint16
+}
+
+// Report tells how things stand.
+func (c *Core) Report() Report {
+	r := Report{
+		Up: c.engine == engineUp, Draining: c.draining, Sessions: len(c.sessions), Epoch: c.epoch,
+		Advertise: c.advertise, Ports: c.ports,
+	}
+	for id, k := range c.calls {
+		if len(k.members) > 0 {
+			r.Calls = append(r.Calls, edgeagent.CallOnANode{Call: id, Epoch: k.epoch, Sessions: len(k.members)})
+		}
+	}
+	slices.SortFunc(r.Calls, func(a, b edgeagent.CallOnANode) int {
+		if a.Call.ID < b.Call.ID {
+			return -1
+		}
+		return 1
+	})
+	return r
+}
