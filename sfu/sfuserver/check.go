@@ -1,0 +1,139 @@
+package sfuserver
+
+import (
+	"time"
+
+	"voicefleet/sfu"
+	"voicefleet/sfu/internal/demux"
+	"voicefleet/sfu/internal/icelite"
+)
+
+// check answers a connectivity check: the only thing that maps an address to a
+// session. What is not authentic gets no answer.
+func (w *worker) check(now time.Duration, d []byte, from demux.Remote, i int) {
+	s, req, ok := w.authenticate(now, d, from)
+	if !ok {
+		return
+	}
+	w.blame = s.call
+	p := s.path(from)
+	if p < 0 {
+		if w.byRemote[from] != nil {
+			w.drop(sfu.DropUfrag) // another client lives there
+			return
+		}
+		p = s.spare()
+		if old := s.paths[p].remote; old.IsValid() {
+			delete(w.byRemote, old)
+		}
+		s.paths[p] = path{remote: from, out: w.sock.arrival(i, from)}
+		w.byRemote[from] = s
+	}
+	if s.paths[p].guessed {
+		s.paths[p] = path{remote: from, out: w.sock.arrival(i, from)}
+		w.activate(now, s, p)
+	}
+	s.paths[p].heard, s.checked = now, now
+	w.count.checks++
+	w.out.Put(s.key.AppendSuccess(w.out.Next(), req.Transaction, from.AddrPort()), &s.paths[p].out)
+	if p == s.active {
+		return
+	}
+	active := &s.paths[s.active]
+	switch {
+	case !active.remote.IsValid(), s.opener == nil && req.UseCandidate:
+		w.activate(now, s, p)
+	case s.opener != nil && now-active.heard >= roamAfter:
+		w.activate(now, s, p)
+	}
+}
+
+// authenticate finds the session a check is for, and verifies it.
+func (w *worker) authenticate(now time.Duration, d []byte, from demux.Remote) (*session, icelite.Request, bool) {
+	none := icelite.Request{}
+	ufrag, ok := icelite.Peek(d)
+	if !ok {
+		w.drop(sfu.DropSTUN)
+		return nil, none, false
+	}
+	s := w.byUfrag[string(ufrag)]
+	if s == nil || s.negotiated == 0 {
+		w.drop(sfu.DropUfrag)
+		return nil, none, false
+	}
+	if w.byRemote[from] != s && !w.limiter.Allow(w.start.Add(now), from.AddrPort().Addr()) {
+		w.drop(sfu.DropRateLimited)
+		return nil, none, false
+	}
+	req, ok := s.key.Check(d)
+	if !ok || string(req.Client) != s.remoteUfrag {
+		w.drop(sfu.DropIntegrity)
+		return nil, none, false
+	}
+	return s, req, true
+}
+
+// spare is the place for a new path: an empty one, or that of the path unheard
+// for longest which is not in use.
+func (s *session) spare() int {
+	oldest := -1
+	for i := range s.paths {
+		switch {
+		case !s.paths[i].remote.IsValid():
+			return i
+		case i == s.active:
+		case oldest < 0 || s.paths[i].heard < s.paths[oldest].heard:
+			oldest = i
+		}
+	}
+	return oldest
+}
+
+// activate sends what the client gets to another of its addresses.
+func (w *worker) activate(now time.Duration, s *session, p int) {
+	s.active = p
+	if s.opener != nil {
+		s.call.core.Redirect(&s.member, s.paths[p].out)
+		w.srv.events.snapshot(s.snapshot(now, w))
+	}
+}
+
+// heard notes an authentic packet. One newer than all before that came from
+// another of the client's addresses moves egress there at once.
+func (w *worker) heard(now time.Duration, s *session, from demux.Remote, newer bool) {
+	p := s.path(from)
+	s.paths[p].heard = now
+	if p != s.active && newer {
+		w.activate(now, s, p)
+	}
+}
+
+// dtls feeds a handshake, or repeats its last flight to a client that missed it.
+// Only an address that a check has validated is listened to.
+func (w *worker) dtls(now time.Duration, d []byte, from demux.Remote) {
+	s := w.byRemote[from]
+	if s == nil {
+		w.drop(sfu.DropDTLS)
+		return
+	}
+	w.blame = s.call
+	if s.opener != nil {
+		answer := s.flight.Answer(w.start.Add(now), d)
+		if answer == nil {
+			w.drop(sfu.DropDTLS)
+			return
+		}
+		for _, a := range answer {
+			w.out.Put(append(w.out.Next(), a...), &s.paths[s.path(from)].out)
+		}
+		return
+	}
+	if s.handshake == nil && !w.begin(s) {
+		w.drop(sfu.DropHalfOpen)
+		return
+	}
+	s.active = s.path(from)
+	if !s.handshake.Feed(d) {
+		w.drop(sfu.DropDTLS)
+	}
+}

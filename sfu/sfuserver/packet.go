@@ -1,0 +1,169 @@
+package sfuserver
+
+import (
+	"encoding/binary"
+	"time"
+
+	"voicefleet/sfu"
+	"voicefleet/sfu/internal/demux"
+	"voicefleet/sfu/internal/rtpwire"
+)
+
+// The way of a datagram:
+//
+//  1. recvmmsg             socket.receive, one batch
+//  2. class                demux: STUN, DTLS, RTP or RTCP by its first bytes
+//  3. session              by the address it came from
+//  4. index, replay        before any cryptography
+//  5. open                 in place
+//  6. path                 the address it came from is the client's
+//  7. payload              the negotiated type, without padding
+//  8. forward              call.Voice: gate, stage, slots; sealed per listener
+//  9. sendmmsg             socket.send, when the batch is full and at the end
+//
+// Nothing on it allocates, locks or logs, whether a packet is good or not.
+
+// packets works on the datagrams from at to n and returns where to go on: at n,
+// or behind one that panicked.
+func (w *worker) packets(now time.Duration, at, n int) (next int) {
+	next = at
+	defer w.recovered(now)
+	for next < n {
+		i := next
+		next++
+		w.blame = nil
+		w.datagram(now, i)
+	}
+	return next
+}
+
+// datagram works on the i-th of the batch.
+func (w *worker) datagram(now time.Duration, i int) {
+	d := w.sock.datagram(i)
+	w.count.packetsIn++
+	w.count.bytesIn += uint64(len(d))
+	from, ok := w.sock.from(i)
+	if !ok {
+		w.drop(sfu.DropUnknownSource)
+		return
+	}
+	switch class := demux.Classify(d); class {
+	case demux.RTP:
+		w.voice(now, d, from)
+	case demux.RTCP:
+		w.rtcp(now, d, from)
+	case demux.STUN:
+		w.check(now, d, from, i)
+	case demux.DTLS:
+		w.dtls(now, d, from)
+	default:
+		w.drop(class.Drop())
+	}
+}
+
+func (w *worker) drop(why sfu.DropReason) { w.count.Drops[why]++ }
+
+// voice is the way of a sealed RTP packet.
+func (w *worker) voice(now time.Duration, d []byte, from demux.Remote) {
+	s := w.byRemote[from]
+	if s == nil {
+		w.drop(sfu.DropUnknownSource)
+		return
+	}
+	if s.opener == nil {
+		w.drop(sfu.DropNoKeys)
+		return
+	}
+	w.blame = s.call
+	h, ok := rtpwire.Parse(d, s.media.LevelExt)
+	if !ok {
+		w.drop(sfu.DropMalformed)
+		return
+	}
+	if s.media.MicSSRC != 0 && h.SSRC != uint32(s.media.MicSSRC) {
+		w.drop(sfu.DropSSRC)
+		return
+	}
+	index, ok := s.window.Estimate(h.Sequence)
+	if !ok || !s.window.Fresh(index) {
+		w.drop(sfu.DropReplay)
+		return
+	}
+	payload, ok := s.opener.OpenRTP(d, h.Length, index)
+	if !ok {
+		w.drop(sfu.DropAuth)
+		return
+	}
+	highest, started := s.window.Highest()
+	s.window.Accept(index)
+	s.media.MicSSRC = sfu.SSRC(h.SSRC)
+	w.heard(now, s, from, !started || index > highest)
+	if h.PayloadType != s.media.OpusPT {
+		w.drop(sfu.DropPayloadType)
+		return
+	}
+	if payload, ok = h.Payload(payload); !ok {
+		w.drop(sfu.DropMalformed)
+		return
+	}
+	s.call.core.Voice(now, &s.member, &h, index, payload, w.out)
+}
+
+// rtcp is the way of a sealed RTCP packet. It ends in the call: nothing of it is
+// sent to anyone else.
+func (w *worker) rtcp(now time.Duration, d []byte, from demux.Remote) {
+	s := w.byRemote[from]
+	if s == nil {
+		w.drop(sfu.DropUnknownSource)
+		return
+	}
+	if s.opener == nil {
+		w.drop(sfu.DropNoKeys)
+		return
+	}
+	w.blame = s.call
+	if now-s.feedbackSince >= time.Second {
+		s.feedback, s.feedbackSince = 0, now
+	}
+	if s.feedback >= feedbackPerSecond {
+		w.drop(sfu.DropRTCP)
+		return
+	}
+	index, ok := s.opener.RTCPIndex(d)
+	if !ok {
+		w.drop(sfu.DropTooShort)
+		return
+	}
+	ssrc := binary.BigEndian.Uint32(d[4:])
+	var reports *reporter
+	for i := range s.reporters {
+		if s.reporters[i].ssrc == ssrc {
+			reports = &s.reporters[i]
+		}
+	}
+	switch {
+	case reports == nil && len(s.reporters) == maxReporters:
+		w.drop(sfu.DropSSRC)
+		return
+	case reports != nil && !reports.window.Fresh(uint64(index)):
+		w.drop(sfu.DropReplay)
+		return
+	}
+	compound, index, ok := s.opener.OpenRTCP(d)
+	if !ok {
+		w.drop(sfu.DropAuth)
+		return
+	}
+	newer := true
+	if reports == nil {
+		s.reporters = append(s.reporters, reporter{ssrc: ssrc})
+		reports = &s.reporters[len(s.reporters)-1]
+	} else {
+		highest, _ := reports.window.Highest()
+		newer = uint64(index) > highest
+	}
+	reports.window.Accept(uint64(index))
+	s.feedback++
+	w.heard(now, s, from, newer)
+	s.call.core.Feedback(now, &s.member, compound, w.out)
+}

@@ -1,0 +1,179 @@
+package sfuserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"voicefleet/sfu"
+	"voicefleet/sfu/internal/dtlsterm"
+)
+
+// loadEvery is how often the load is told.
+const loadEvery = time.Second
+
+// Config of a Server.
+type Config struct {
+	// Stream carries commands in and events out. Run closes it.
+	Stream io.ReadWriteCloser
+	// Sockets are the media ports, one worker each; at least one. They are lent
+	// for the time of Run, and dual stack ones serve both families.
+	Sockets []*net.UDPConn
+	// Log takes what an operator must know; nothing is logged per packet or
+	// session. Nil discards.
+	Log *slog.Logger
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Stream == nil:
+		return errors.New("configure media engine: no stream")
+	case len(c.Sockets) == 0:
+		return errors.New("configure media engine: no socket")
+	}
+	return nil
+}
+
+// Server is the media engine. It serves once.
+type Server struct {
+	// Immutable.
+	cfg    Config
+	log    *slog.Logger
+	start  time.Time // what times are counted from
+	socks  []*socket
+	events *events
+	routes *routes
+
+	// Set by the Start command, before the workers begin.
+	term    *dtlsterm.Terminator
+	limits  sfu.Limits
+	workers []*worker
+
+	// Owned by control.
+	advertise []netip.Addr
+}
+
+// New prepares the sockets.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, start: time.Now(), events: newEvents(), routes: newRoutes()}
+	for i, conn := range cfg.Sockets {
+		sock, err := openSocket(conn)
+		if err != nil {
+			return nil, fmt.Errorf("open worker %d: %w", i, err)
+		}
+		s.socks = append(s.socks, sock)
+	}
+	return s, nil
+}
+
+// Run serves until the context or the stream ends; a clean end of the stream is
+// no error. Sessions end without notice to their clients: a new engine on the
+// same sockets may restore them.
+func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var running sync.WaitGroup
+	start := func(run func(context.Context) error) {
+		running.Go(func() {
+			if err := run(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	// The stream ends the reads of control and the writes of events.
+	stop := context.AfterFunc(ctx, func() {
+		_ = s.cfg.Stream.Close()
+		for _, sock := range s.socks {
+			sock.wake()
+		}
+	})
+	start(func(ctx context.Context) error { return s.events.write(ctx, sfu.NewEncoder(s.cfg.Stream)) })
+	err := s.control(ctx, start)
+	ended := ctx.Err() != nil // before control did
+	cancel(err)
+	running.Wait()
+	if stop() {
+		_ = s.cfg.Stream.Close()
+	}
+	if s.term != nil {
+		s.term.Close()
+	}
+	for _, sock := range s.socks {
+		_ = sock.conn.SetReadDeadline(time.Time{}) // as it was lent
+	}
+	if ended {
+		err = context.Cause(ctx)
+		if errors.Is(err, context.Canceled) {
+			err = nil
+		}
+	}
+	if err != nil && !hungUp(err) {
+		return fmt.Errorf("run media engine: %w", err)
+	}
+	return nil
+}
+
+// hungUp says that the agent closed the stream, as seen by reads and by writes.
+func hungUp(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrClosedPipe, net.ErrClosed, syscall.EPIPE, syscall.ECONNRESET} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
+}
+
+// tellLoad tells the load every second.
+func (s *Server) tellLoad(ctx context.Context) error {
+	tick := time.NewTicker(loadEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			s.events.load(s.load())
+		}
+	}
+}
+
+// load adds up the workers' readings.
+func (s *Server) load() *sfu.LoadReading {
+	l := &sfu.LoadReading{Drops: make(map[string]uint64, sfu.DropReasons)}
+	for _, w := range s.workers {
+		w.mu.Lock()
+		r := &w.reading
+		l.PacketsIn += r.packetsIn
+		l.BytesIn += r.bytesIn
+		l.PacketsOut += r.PacketsOut
+		l.BytesOut += r.BytesOut
+		l.ResentOut += r.ResentOut
+		l.Checks += r.checks
+		l.Handshakes += r.handshakes
+		l.Panics += r.panics
+		l.SocketDrops += r.socketDrops
+		l.Sessions += r.sessions
+		l.Connected += r.connected
+		l.Calls = append(l.Calls, r.calls...)
+		for why, n := range r.Drops {
+			if n > 0 {
+				l.Drops[sfu.DropReason(why).String()] += n
+			}
+		}
+		w.mu.Unlock()
+	}
+	return l
+}

@@ -1,0 +1,158 @@
+package sfuserver
+
+import (
+	"time"
+
+	"voicefleet/sfu"
+	"voicefleet/sfu/internal/call"
+	"voicefleet/sfu/internal/crypt"
+	"voicefleet/sfu/internal/demux"
+	"voicefleet/sfu/internal/dtlsterm"
+	"voicefleet/sfu/internal/egress"
+	"voicefleet/sfu/internal/icelite"
+)
+
+const (
+	// idleTimeout ends a session that nobody negotiates.
+	idleTimeout = 30 * time.Second
+	// maxPaths bounds the addresses of one client: a few interfaces, each in
+	// both families.
+	maxPaths = 4
+	// roamAfter is how long the path in use must be silent before a mere check
+	// from another address moves egress there.
+	roamAfter = time.Second
+	// maxReporters bounds the sources of a client's RTCP: some clients report
+	// about each slot from a source of its own.
+	maxReporters = 1 + sfu.MaxSlots + 3
+	// feedbackPerSecond bounds the RTCP packets of a session that are opened.
+	feedbackPerSecond = 100
+	// snapshotStep is after how many packets in a slot, or from the client, a
+	// new snapshot is due. Restore jumps ahead by twice as much: that leaves
+	// snapshotStep packets for what is sent until the snapshot is taken (it is
+	// looked at every second) and written. It must stay below 2^15, or clients
+	// guess a wrong rollover counter (RFC 3711 section 3.3.1).
+	snapshotStep = 1 << 13
+	restoreJump  = 2 * snapshotStep
+)
+
+// session is one client. From Open to its end it belongs to its worker.
+type session struct {
+	// Immutable.
+	id    sfu.SessionID
+	user  sfu.UserID
+	ssrc  sfu.SSRC
+	local icelite.Credentials
+	key   *icelite.Key
+
+	call   *room
+	opened time.Duration
+	ended  bool
+
+	// What the agent said.
+	rights   sfu.Rights
+	selfDeaf bool
+	muted    []sfu.UserID
+
+	// Negotiated.
+	negotiated  time.Duration // 0: not yet
+	media       sfu.Media
+	remoteUfrag string
+	fingerprint dtlsterm.Fingerprint
+	slotStart   []uint64
+
+	// Address.
+	paths   [maxPaths]path
+	active  int           // of paths
+	checked time.Duration // the last valid check, from anywhere; 0: none yet
+
+	// Handshake.
+	handshake *dtlsterm.Handshake
+	flight    dtlsterm.LastFlight
+
+	// Connected: opener is set.
+	opener    crypt.Opener
+	sealer    crypt.Sealer
+	profile   crypt.Profile
+	keying    []byte
+	window    crypt.Window // of the microphone
+	reporters []reporter
+	srtcp     uint32 // index of the next SRTCP packet to the client
+	member    call.Member
+
+	feedback      int           // packets in the second
+	feedbackSince time.Duration // that began then
+	turns         int           // of the wheel
+	stored        stored        // in the last snapshot
+}
+
+// path is an address from which a valid check came.
+type path struct {
+	remote demux.Remote // zero: no path
+	out    egress.Path
+	heard  time.Duration // the last valid check or authentic packet
+	// guessed: restored, so the address to answer from is not known yet.
+	guessed bool
+}
+
+// reporter is a source of a client's RTCP.
+type reporter struct {
+	ssrc   uint32
+	window crypt.Window
+}
+
+// stored is what tells whether a snapshot is too old.
+type stored struct {
+	in    uint64
+	slots []uint64
+	srtcp uint32
+}
+
+// room is a call with the sessions in it, connected or not.
+type room struct {
+	id       sfu.CallID
+	echo     bool
+	core     *call.Call
+	sessions []*session
+}
+
+// path is the index of an address among the session's, or -1.
+func (s *session) path(remote demux.Remote) int {
+	if s.paths[s.active].remote == remote {
+		return s.active
+	}
+	for i := range s.paths {
+		if s.paths[i].remote == remote {
+			return i
+		}
+	}
+	return -1
+}
+
+// snapshot is the session as Restore wants it.
+func (s *session) snapshot(now time.Duration, w *worker) *sfu.Snapshot {
+	in, _ := s.window.Highest()
+	s.stored.in, s.stored.srtcp = in, s.srtcp
+	s.stored.slots = s.member.AppendIndices(s.stored.slots[:0], s.call.core)
+	media := s.media
+	return &sfu.Snapshot{
+		Open: sfu.Open{Session: s.id, Call: s.call.id, User: s.user, Rights: s.rights, Echo: s.call.echo},
+		SSRC: s.ssrc, Port: w.sock.port, Taken: w.srv.start.Add(now), Remote: s.paths[s.active].remote.String(),
+		LocalUfrag: s.local.Ufrag, LocalPwd: s.local.Pwd, RemoteUfrag: s.remoteUfrag,
+		Profile: uint16(s.profile), Keying: s.keying, Media: media,
+		InIndex: in, SlotIndex: append([]uint64(nil), s.stored.slots...), SRTCPIndex: s.srtcp,
+	}
+}
+
+// outdated says whether the last snapshot lags too far behind.
+func (s *session) outdated(scratch []uint64) bool {
+	in, _ := s.window.Highest()
+	if in-s.stored.in >= snapshotStep || s.srtcp-s.stored.srtcp >= snapshotStep {
+		return true
+	}
+	for i, index := range s.member.AppendIndices(scratch, s.call.core) {
+		if index-s.stored.slots[i] >= snapshotStep {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,361 @@
+package sfuserver
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"voicefleet/sfu"
+	"voicefleet/sfu/internal/call"
+	"voicefleet/sfu/internal/crypt"
+	"voicefleet/sfu/internal/demux"
+	"voicefleet/sfu/internal/dtlsterm"
+	"voicefleet/sfu/internal/egress"
+	"voicefleet/sfu/internal/icelite"
+)
+
+// wheelSlots is how many ticks one turn of the wheel takes: a second. Each
+// session hangs in one slot, so that their periodic work is spread evenly
+// without a timer each.
+const wheelSlots = int(time.Second / call.TickEvery)
+
+// worker owns one port, and the calls and sessions on it.
+type worker struct {
+	// Immutable.
+	srv    *Server
+	sock   *socket
+	mail   *mail
+	start  time.Time
+	noGate bool
+
+	// Owned by run.
+	sessions map[sfu.SessionID]*session
+	calls    map[sfu.CallID]*room
+	byUfrag  map[string]*session
+	byRemote map[demux.Remote]*session
+	limiter  *icelite.Limiter
+	wheel    [wheelSlots][]*session
+	turn     int
+	due      time.Duration // the next tick
+	out      *egress.Batch
+	count    counters
+	blame    *room // whose packet, order or tick is worked on
+
+	// Scratch of the call under way.
+	compound, sealed []byte
+	indices          []uint64
+
+	mu sync.Mutex
+	// Guarded by mu: what the load is told from, written once a second.
+	reading reading
+}
+
+// counters are what a worker counts.
+type counters struct {
+	call.Counters
+	packetsIn, bytesIn, checks, handshakes, panics uint64
+}
+
+// reading is a worker's part of the load.
+type reading struct {
+	counters
+	socketDrops         uint64
+	sessions, connected int
+	calls               []sfu.CallReading
+}
+
+func newWorker(srv *Server, sock *socket, limits sfu.Limits, noGate bool) *worker {
+	w := &worker{
+		srv: srv, sock: sock, start: srv.start, noGate: noGate,
+		sessions: make(map[sfu.SessionID]*session),
+		calls:    make(map[sfu.CallID]*room),
+		byUfrag:  make(map[string]*session),
+		byRemote: make(map[demux.Remote]*session),
+		limiter:  icelite.NewLimiter(limits.ChecksPerPrefix, srv.start),
+		compound: make([]byte, 0, sfu.MaxDatagram),
+		sealed:   make([]byte, 0, sfu.MaxDatagram),
+		indices:  make([]uint64, 0, sfu.MaxSlots),
+	}
+	w.mail = &mail{wake: sock.wake}
+	w.out = egress.NewBatch(func(b *egress.Batch) {
+		w.count.Drops[sfu.DropSend] += sock.send(b)
+	})
+	return w
+}
+
+// run serves until the context ends. Whoever cancels it wakes the socket, too.
+func (w *worker) run(ctx context.Context) error {
+	defer w.stop()
+	armed := false
+	for ctx.Err() == nil {
+		if !armed {
+			// Orders posted before this wake nobody; those posted after it end
+			// the wait.
+			if err := w.sock.conn.SetReadDeadline(w.start.Add(w.due)); err != nil {
+				return fmt.Errorf("arm socket: %w", err)
+			}
+			armed = true
+			if !w.mail.empty() || ctx.Err() != nil {
+				w.orders(time.Since(w.start))
+				w.out.Flush()
+				continue
+			}
+		}
+		n, err := w.sock.receive()
+		if err != nil {
+			return err
+		}
+		now := time.Since(w.start)
+		for at := 0; at < n; {
+			at = w.packets(now, at, n)
+		}
+		if n == 0 {
+			armed = false
+		}
+		w.orders(now)
+		if now >= w.due {
+			w.tick(now)
+			armed = false
+		}
+		w.out.Flush()
+	}
+	return nil
+}
+
+// stop ends what the sessions have running elsewhere.
+func (w *worker) stop() {
+	for _, s := range w.sessions {
+		s.ended = true
+		if s.handshake != nil {
+			s.handshake.Cancel()
+		}
+	}
+}
+
+// orders does what was posted.
+func (w *worker) orders(now time.Duration) {
+	for _, o := range w.mail.take() {
+		w.guard(now, func() { o(now) })
+	}
+}
+
+// guard runs work that may panic; if it does, the call to blame ends.
+func (w *worker) guard(now time.Duration, work func()) {
+	defer w.recovered(now)
+	w.blame = nil
+	work()
+}
+
+// recovered is deferred around all work for calls: a panic ends the call it
+// happened in, and no other.
+func (w *worker) recovered(now time.Duration) {
+	what := recover()
+	if what == nil {
+		return
+	}
+	w.count.panics++
+	w.srv.log.Error("panic in a call", "panic", what, "stack", string(debug.Stack()))
+	r := w.blame
+	w.blame = nil
+	if r == nil {
+		return
+	}
+	// The core's state is not to be trusted any more: the sessions go without it.
+	for _, s := range slices.Clone(r.sessions) {
+		w.forget(s, sfu.EndPanic)
+	}
+}
+
+// tick does what time alone brings about.
+func (w *worker) tick(now time.Duration) {
+	w.due = now + call.TickEvery
+	for _, r := range w.calls {
+		w.tickCall(now, r)
+	}
+	w.turn = (w.turn + 1) % wheelSlots
+	for _, s := range slices.Clone(w.wheel[w.turn]) {
+		w.tickSession(now, s)
+	}
+	if w.turn == 0 {
+		w.publish()
+	}
+}
+
+func (w *worker) tickCall(now time.Duration, r *room) {
+	defer w.recovered(now)
+	w.blame = r
+	r.core.Tick(now, w.out)
+}
+
+// tickSession is the work of one second for a session.
+func (w *worker) tickSession(now time.Duration, s *session) {
+	defer w.recovered(now)
+	w.blame = s.call
+	connected := s.opener != nil
+	switch {
+	case s.negotiated == 0:
+		if now-s.opened >= idleTimeout {
+			w.end(now, s, sfu.EndIdle)
+		}
+		return
+	case now-max(s.checked, s.negotiated) >= sfu.ConsentTimeout:
+		w.end(now, s, sfu.EndConsent)
+		return
+	case !connected:
+		return // a handshake ends by itself
+	}
+	if s.turns++; s.turns%int(call.ReportEvery/time.Second) == 0 {
+		w.report(now, s)
+	}
+	if s.outdated(w.indices) {
+		w.srv.events.snapshot(s.snapshot(now, w))
+	}
+}
+
+// report sends the RTCP that is due to a session.
+func (w *worker) report(now time.Duration, s *session) {
+	compound := s.call.core.AppendReport(now, &s.member, w.compound[:0])
+	if len(compound) == 0 || s.srtcp > crypt.MaxRTCPIndex {
+		return
+	}
+	datagram := s.sealer.SealRTCP(w.out.Next(), compound, s.srtcp)
+	s.srtcp++
+	w.out.Put(datagram, &s.paths[s.active].out)
+}
+
+// publish writes the worker's part of the load.
+func (w *worker) publish() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := &w.reading
+	r.counters, r.socketDrops = w.count, w.sock.drops()
+	r.sessions, r.connected, r.calls = len(w.sessions), 0, r.calls[:0]
+	for id, c := range w.calls {
+		r.connected += c.core.Members()
+		r.calls = append(r.calls, sfu.CallReading{Call: id, Sessions: len(c.sessions), Speakers: c.core.Speakers()})
+	}
+}
+
+// add takes a session over.
+func (w *worker) add(now time.Duration, s *session, id sfu.CallID, echo bool) {
+	r := w.calls[id]
+	if r == nil {
+		r = &room{id: id, echo: echo, core: call.New(call.Config{
+			ID: id, Echo: echo, NoGate: w.noGate, Epoch: w.start, Facts: w.srv.events, Count: &w.count.Counters,
+		})}
+		w.calls[id] = r
+	}
+	s.call, s.opened = r, now
+	r.sessions = append(r.sessions, s)
+	w.sessions[s.id] = s
+	w.byUfrag[s.local.Ufrag] = s
+	slot := len(w.sessions) % wheelSlots
+	for i := range w.wheel { // the emptiest, so that bursts of joins spread
+		if len(w.wheel[i]) < len(w.wheel[slot]) {
+			slot = i
+		}
+	}
+	w.wheel[slot] = append(w.wheel[slot], s)
+}
+
+// end ends a session in order: its call hears it stop.
+func (w *worker) end(now time.Duration, s *session, why sfu.EndReason) {
+	w.blame = s.call
+	if s.opener != nil {
+		s.call.core.Leave(now, &s.member, w.out)
+	}
+	w.forget(s, why)
+}
+
+// forget takes a session out of all tables and tells of its end.
+func (w *worker) forget(s *session, why sfu.EndReason) {
+	s.ended = true
+	if s.handshake != nil {
+		s.handshake.Cancel()
+	}
+	delete(w.sessions, s.id)
+	delete(w.byUfrag, s.local.Ufrag)
+	for i := range s.paths {
+		if s.paths[i].remote.IsValid() {
+			delete(w.byRemote, s.paths[i].remote)
+		}
+	}
+	for i := range w.wheel {
+		if at := slices.Index(w.wheel[i], s); at >= 0 {
+			w.wheel[i] = slices.Delete(w.wheel[i], at, at+1)
+		}
+	}
+	r := s.call
+	at := slices.Index(r.sessions, s)
+	r.sessions = slices.Delete(r.sessions, at, at+1)
+	if len(r.sessions) == 0 {
+		delete(w.calls, r.id)
+	}
+	w.srv.routes.remove(s.id)
+	w.srv.events.post(sfu.Event{Ended: &sfu.Ended{Session: s.id, Call: r.id, User: s.user, Reason: why}})
+}
+
+// begin starts the handshake of a session.
+func (w *worker) begin(s *session) bool {
+	send := func(datagram []byte) {
+		w.mail.post(func(time.Duration) {
+			if !s.ended && s.opener == nil {
+				w.out.Put(append(w.out.Next(), datagram...), &s.paths[s.active].out)
+			}
+		})
+	}
+	done := func(r dtlsterm.Result) {
+		w.mail.post(func(now time.Duration) { w.shaken(now, s, r) })
+	}
+	h, ok := w.srv.term.Begin(s.fingerprint, send, done)
+	s.handshake = h
+	return ok
+}
+
+// shaken takes the outcome of a handshake.
+func (w *worker) shaken(now time.Duration, s *session, r dtlsterm.Result) {
+	if s.ended {
+		return
+	}
+	s.handshake = nil
+	w.count.handshakes++
+	if r.Err != nil {
+		w.end(now, s, sfu.EndHandshake)
+		return
+	}
+	s.flight = r.Flight
+	if err := w.connect(now, s, r.Profile, r.Keying); err != nil {
+		w.end(now, s, sfu.EndHandshake)
+		return
+	}
+	w.srv.events.post(sfu.Event{Connected: &sfu.Connected{
+		Session: s.id, Call: s.call.id, Remote: s.paths[s.active].remote.AddrPort(),
+	}})
+}
+
+// connect gives a session its keys and a place in its call.
+func (w *worker) connect(now time.Duration, s *session, p crypt.Profile, keying []byte) error {
+	client, server, err := crypt.Split(p, keying)
+	if err != nil {
+		return err
+	}
+	opener, err := crypt.NewOpener(p, client)
+	if err != nil {
+		return err
+	}
+	sealer, err := crypt.NewSealer(p, server)
+	if err != nil {
+		return err
+	}
+	s.opener, s.sealer, s.profile, s.keying = opener, sealer, p, keying
+	s.member = call.Member{
+		Session: s.id, User: s.user, SSRC: s.ssrc, Media: &s.media, Sealer: sealer, Indices: s.slotStart,
+	}
+	w.blame = s.call
+	s.call.core.Join(now, &s.member, s.rights, s.selfDeaf, s.muted, s.paths[s.active].out)
+	w.srv.events.snapshot(s.snapshot(now, w))
+	return nil
+}
