@@ -55,9 +55,10 @@ type Call struct {
 	nackers int
 	// crowded: someone audible on stage found no slot at some listener. review
 	// is the listener to look at next, misses what this round found.
-	crowded bool
-	review  int
-	misses  bool
+	crowded  bool
+	review   int
+	misses   bool
+	reviewed time.Duration // when the round began
 
 	// Scratch of the call under way.
 	header rtpwire.Forwarded
@@ -178,7 +179,7 @@ func (c *Call) Speakers() int {
 
 // Join adds a member. Those who speak now get a slot at once.
 func (c *Call) Join(now time.Duration, m *Member, rights sfu.Rights, selfDeaf bool, muted []sfu.UserID, path egress.Path) {
-	m.rights, m.listener, m.position = rights, -1, none
+	m.rights, m.listener, m.position, m.told = rights, -1, none, now-tellEvery
 	c.members = append(c.members, m)
 	if len(m.Media.Slots) == 0 {
 		return
@@ -222,6 +223,13 @@ func (c *Call) Leave(now time.Duration, m *Member, out *egress.Batch) {
 		c.vacate(m)
 	}
 	m.gate = gate.Gate{}
+	if c.crowded { // its slots are free for those who wait
+		for p := range c.positions {
+			if s := c.positions[p].m; s != nil && s.gate.Open() {
+				c.seatAll(now, s)
+			}
+		}
+	}
 	c.announce(now, m, true)
 	if i := slices.Index(c.awake, m); i >= 0 {
 		c.awake = slices.Delete(c.awake, i, i+1)

@@ -104,6 +104,9 @@ func (c *Call) seat(now time.Duration, l *listener, m *Member) {
 	s := &l.slots[k]
 	if s.holder != none {
 		l.place[s.holder] = none
+		if c.positions[s.holder].m.gate.Open() { // it will ask for another
+			c.crowded, c.misses = true, true
+		}
 	}
 	s.holder, s.since, s.fresh = m.position, now, true
 	l.place[m.position] = uint8(k)
@@ -122,8 +125,11 @@ func (c *Call) seat(now time.Duration, l *listener, m *Member) {
 // reviewSlots lets audible speakers ask again for the slots they did not get, at
 // a share of the listeners per tick, so that all are asked every stage.AskSlot.
 func (c *Call) reviewSlots(now time.Duration) {
-	if !c.crowded {
+	if !c.crowded || c.review == 0 && now < c.reviewed+stage.AskSlot {
 		return
+	}
+	if c.review == 0 {
+		c.reviewed = now
 	}
 	share := (len(c.listeners)*int(TickEvery) + int(stage.AskSlot) - 1) / int(stage.AskSlot)
 	for ; share > 0 && c.review < len(c.listeners); share-- {

@@ -52,7 +52,7 @@ func (c *Call) Tick(now time.Duration, out *egress.Batch) {
 // moment ago, or at the end.
 func (c *Call) announce(now time.Duration, m *Member, end bool) {
 	open := m.gate.Open()
-	if open == m.announced || !end && m.told != 0 && now-m.told < tellEvery {
+	if open == m.announced || !end && now-m.told < tellEvery {
 		return
 	}
 	m.announced, m.told = open, now
