@@ -3,7 +3,6 @@ package forward
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -16,7 +15,13 @@ import (
 
 // TestMain is the roles too.
 func TestMain(m *testing.M) {
-	if role := os.Getenv("BENCH_ROLE"); role != "" {
+	if role := os.Getenv("BENCH_ROLE"); role == "engine" {
+		if err := serveEngine(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	} else if role != "" {
 		if err := RunRole(context.Background(), os.Args[1:], os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -29,44 +34,7 @@ func TestMain(m *testing.M) {
 // TestMeasure runs whole windows with a second pion forwarder in the place of the
 // node: what the harness counts is known, whatever stands there.
 func TestMeasure(t *testing.T) {
-	t.Setenv("BENCH_ROLE", "1")
-	self := program{os.Args[0]}
-	r := &run{
-		config: Config{Self: self, Rounds: 1, Window: time.Second, Generators: 2, Slots: 32, Progress: testWriter{t}},
-		random: rand.New(rand.NewPCG(1, 1)),
-		report: &bench.Report{},
-	}
-	if err := r.config.validate(); err != nil {
-		t.Fatal(err)
-	}
-	stop := func(what string, f func() error) {
-		t.Cleanup(func() {
-			if err := f(); err != nil {
-				t.Errorf("stop %s: %v", what, err)
-			}
-		})
-	}
-	for range r.config.Generators {
-		g, err := self.generator(loopback, voicePayload+rtpHeader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		stop("generator", g.Stop)
-		r.generators = append(r.generators, g)
-	}
-	var err error
-	if r.raw, err = self.raw(); err != nil {
-		t.Fatal(err)
-	}
-	stop("raw loop", r.raw.Stop)
-	for _, s := range []*server{&r.edge, &r.pion} {
-		p, err := self.pion(loopback)
-		if err != nil {
-			t.Fatal(err)
-		}
-		stop("pion", p.Stop)
-		*s = &pionServer{pion: p, rooms: make(map[int]bool)}
-	}
+	r := newRun(t, Config{Rounds: 1, Window: time.Second}, func() server { return startPion(t, program{os.Args[0]}) })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c := Case{Talkers: 2, Listeners: 4}
@@ -158,7 +126,7 @@ func TestConclude(t *testing.T) {
 }
 
 // testWriter writes progress into the test's log.
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Log(strings.TrimRight(string(b), "\n"))

@@ -74,60 +74,79 @@ type mmsghdr struct {
 	_   [4]byte
 }
 
-// fan is the ready-made batch of one source.
-type fan struct {
+// batch is the memory of one sendmmsg, used again for each, so that the kernel
+// finds it in the cache.
+type batch struct {
 	heads   []mmsghdr
 	vectors []unix.Iovec
 	names   []unix.RawSockaddrInet4
-	data    []byte // one datagram of plan.Size after the other
-	seq     uint16
+	data    []byte // size bytes per message
+	size    int
 }
 
-func newFan(targets []Target, size int) *fan {
-	f := &fan{
-		heads:   make([]mmsghdr, len(targets)),
-		vectors: make([]unix.Iovec, len(targets)),
-		names:   make([]unix.RawSockaddrInet4, len(targets)),
-		data:    make([]byte, len(targets)*size),
+func newBatch(messages, size int) *batch {
+	b := &batch{
+		heads:   make([]mmsghdr, messages),
+		vectors: make([]unix.Iovec, messages),
+		names:   make([]unix.RawSockaddrInet4, messages),
+		data:    make([]byte, messages*size),
+		size:    size,
 	}
-	for i, t := range targets {
-		d := f.data[i*size : (i+1)*size]
+	for i := range b.heads {
+		d := b.data[i*size : (i+1)*size]
 		d[0], d[1] = 0x80, 111
-		binary.BigEndian.PutUint32(d[8:], t.SSRC)
-		f.vectors[i].Base = &d[0]
-		n := &f.names[i]
-		n.Family = unix.AF_INET
-		n.Addr = t.Addr.Addr().As4()
-		binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&n.Port))[:], t.Addr.Port())
-		h := &f.heads[i].hdr
-		h.Iov = &f.vectors[i]
+		b.vectors[i].Base = &d[0]
+		b.names[i].Family = unix.AF_INET
+		h := &b.heads[i].hdr
+		h.Iov = &b.vectors[i]
 		h.SetIovlen(1)
-		h.Name = (*byte)(unsafe.Pointer(n))
+		h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
 		h.Namelen = unix.SizeofSockaddrInet4
 	}
-	return f
+	return b
 }
 
-// send sends one datagram of n bytes to each target.
-func (f *fan) send(fd, size, n, batch int) (taken, refused uint64) {
-	for i := range f.heads {
-		binary.BigEndian.PutUint16(f.data[i*size+2:], f.seq)
-		f.vectors[i].SetLen(n)
+// destination is a target as the kernel wants it.
+type destination struct {
+	ssrc uint32
+	port uint16 // in network order
+	addr [4]byte
+}
+
+func destinations(targets []Target) []destination {
+	list := make([]destination, len(targets))
+	for i, t := range targets {
+		list[i] = destination{ssrc: t.SSRC, addr: t.Addr.Addr().As4()}
+		binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&list[i].port))[:], t.Addr.Port())
 	}
-	f.seq++
-	for at := 0; at < len(f.heads); {
-		count := min(batch, len(f.heads)-at)
-		done, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&f.heads[at])), uintptr(count), 0, 0, 0)
-		if errno == unix.EINTR {
-			continue
+	return list
+}
+
+// send sends one datagram of n bytes with sequence number seq to each.
+func (b *batch) send(fd int, to []destination, seq uint16, n int) (taken, refused uint64) {
+	for len(to) > 0 {
+		count := min(len(b.heads), len(to))
+		for i, d := range to[:count] {
+			b.names[i].Addr, b.names[i].Port = d.addr, d.port
+			head := b.data[i*b.size:]
+			binary.BigEndian.PutUint16(head[2:], seq)
+			binary.BigEndian.PutUint32(head[8:], d.ssrc)
+			b.vectors[i].SetLen(n)
 		}
-		if errno != 0 { // of the first message; those behind it have their own chance
-			refused++
-			at++
-			continue
+		for at := 0; at < count; {
+			done, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.heads[at])), uintptr(count-at), 0, 0, 0)
+			if errno == unix.EINTR {
+				continue
+			}
+			if errno != 0 { // of the first message; those behind it have their own chance
+				refused++
+				at++
+				continue
+			}
+			taken += uint64(done)
+			at += int(done)
 		}
-		taken += uint64(done)
-		at += int(done)
+		to = to[count:]
 	}
 	return taken, refused
 }
@@ -147,11 +166,12 @@ func Run(ctx context.Context, plan Plan) (Sent, error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20); err != nil {
 		return sent, fmt.Errorf("raw loop: size socket: %w", err)
 	}
-	fans := make([]*fan, len(plan.Sources))
+	fans := make([][]destination, len(plan.Sources))
 	for i, s := range plan.Sources {
-		fans[i] = newFan(s.Targets, plan.Size)
+		fans[i] = destinations(s.Targets)
 	}
-	defer runtime.KeepAlive(fans)
+	memory := newBatch(plan.Batch, plan.Size)
+	defer runtime.KeepAlive(memory)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for i := range plan.Warm + plan.Window + plan.Tail {
@@ -171,7 +191,7 @@ func Run(ctx context.Context, plan Plan) (Sent, error) {
 				}
 			}
 			sent.Worst = max(sent.Worst, time.Since(due))
-			taken, refused := f.send(fd, plan.Size, n, plan.Batch)
+			taken, refused := memory.send(fd, f, uint16(i), n)
 			sent.Refused += refused
 			if voice {
 				sent.Voice += taken
