@@ -10,6 +10,7 @@ import (
 // them. Safe for concurrent use.
 type Keys struct {
 	synced chan struct{} // closed when all keys have been read once
+	once   sync.Once     // closes synced
 
 	mu sync.RWMutex
 	// Guarded by mu.
@@ -27,13 +28,12 @@ func (k *Keys) Run(ctx context.Context, c *Conn) error {
 	if err != nil {
 		return err
 	}
-	var once sync.Once
 	b.Watch(ctx, func(ch Change[ed25519.PublicKey]) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		switch {
 		case ch.Synced:
-			once.Do(func() { close(k.synced) })
+			k.once.Do(func() { close(k.synced) })
 		case ch.Gone:
 			delete(k.keys, ch.Key)
 		case len(ch.Value) == ed25519.PublicKeySize:

@@ -1,0 +1,111 @@
+package edgeagentserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"voicefleet/edgeagent"
+	"voicefleet/edgeagent/internal/custody"
+	"voicefleet/internal/bus"
+	"voicefleet/sfu"
+)
+
+// serveRetry is the pause before the verbs are offered again to a bus that was
+// away.
+const serveRetry = 200 * time.Millisecond
+
+// serve answers the verbs of the node; it tries until it does or ctx ends.
+func (s *Server) serve(ctx context.Context) (*bus.Serving, error) {
+	svc := bus.Service{
+		Name:     "edgeagent",
+		Subject:  bus.NodeSubject(string(s.cfg.Node), ""),
+		Metadata: map[string]string{"node": string(s.cfg.Node), "region": s.cfg.Region, "version": s.cfg.Version},
+		Code:     refusal,
+		Metrics:  s.cfg.Metrics,
+		Log:      s.cfg.Log,
+		Verbs: []bus.Verb{
+			bus.Handle("open", s.open),
+			bus.Handle("resume", s.resume),
+			bus.Handle("negotiate", s.negotiate),
+			bus.Handle("update", s.update),
+			bus.Handle("close", s.close),
+		},
+	}
+	for {
+		serving, err := bus.Serve(ctx, s.cfg.Bus, svc)
+		if err == nil {
+			return serving, nil
+		}
+		s.cfg.Log.Warn("verbs are not served yet", "err", err)
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("serve node: %w", err)
+		case <-time.After(serveRetry):
+		}
+	}
+}
+
+// refusal is an error as it crosses the bus.
+func refusal(err error) (code, message string) {
+	message = err.Error()
+	if own := (*edgeagent.Error)(nil); errors.As(err, &own) {
+		message = own.Message
+	} else if engine := (*sfu.Error)(nil); errors.As(err, &engine) {
+		message = engine.Message
+	}
+	return string(edgeagent.CodeOf(err)), message
+}
+
+func (s *Server) open(ctx context.Context, req edgeagent.OpenRequest) (edgeagent.SessionReply, error) {
+	grant, err := edgeagent.ReadGrant(req.Token, s.keys.Key)
+	if err != nil {
+		return edgeagent.SessionReply{}, err
+	}
+	token := custody.Token(sha256.Sum256([]byte(req.Token)))
+	return s.session(ctx, func(now time.Time, id uint64, out []custody.Out) []custody.Out {
+		return s.core.Open(now, id, grant, token, out)
+	})
+}
+
+func (s *Server) resume(ctx context.Context, req edgeagent.ResumeRequest) (edgeagent.SessionReply, error) {
+	_, bad := edgeagent.ReadGrant(req.Token, s.keys.Key)
+	token := custody.Token(sha256.Sum256([]byte(req.Token)))
+	return s.session(ctx, func(_ time.Time, id uint64, out []custody.Out) []custody.Out {
+		return s.core.Resume(id, token, bad, out)
+	})
+}
+
+func (s *Server) session(ctx context.Context, do func(time.Time, uint64, []custody.Out) []custody.Out) (edgeagent.SessionReply, error) {
+	r, err := s.ask(ctx, do)
+	if err != nil {
+		return edgeagent.SessionReply{}, err
+	}
+	return *r.Session, nil
+}
+
+func (s *Server) negotiate(ctx context.Context, req edgeagent.NegotiateRequest) (edgeagent.NegotiateReply, error) {
+	r, err := s.ask(ctx, func(now time.Time, id uint64, out []custody.Out) []custody.Out {
+		return s.core.Negotiate(now, id, req, out)
+	})
+	if err != nil {
+		return edgeagent.NegotiateReply{}, err
+	}
+	return *r.Negotiated, nil
+}
+
+func (s *Server) update(ctx context.Context, req edgeagent.UpdateRequest) (bus.Done, error) {
+	_, err := s.ask(ctx, func(now time.Time, id uint64, out []custody.Out) []custody.Out {
+		return s.core.Update(now, id, req, out)
+	})
+	return bus.Done{}, err
+}
+
+func (s *Server) close(ctx context.Context, req edgeagent.CloseRequest) (bus.Done, error) {
+	_, err := s.ask(ctx, func(now time.Time, id uint64, out []custody.Out) []custody.Out {
+		return s.core.Close(now, id, req, out)
+	})
+	return bus.Done{}, err
+}
