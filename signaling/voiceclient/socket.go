@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lxzan/gws"
@@ -31,6 +32,29 @@ type socket struct {
 
 	stop sync.Once
 	quit chan struct{} // closed when nobody reads frames any more
+}
+
+// quiet is a connection that says nothing any more once reading it failed: gws
+// answers the loss of a connection with a closing frame 1000, and where that
+// still arrives it ends the session instead of leaving it to be resumed.
+type quiet struct {
+	net.Conn
+	lost atomic.Bool
+}
+
+func (q *quiet) Read(p []byte) (int, error) {
+	n, err := q.Conn.Read(p)
+	if err != nil {
+		q.lost.Store(true)
+	}
+	return n, err
+}
+
+func (q *quiet) Write(p []byte) (int, error) {
+	if q.lost.Load() {
+		return 0, net.ErrClosed
+	}
+	return q.Conn.Write(p)
 }
 
 // dialSocket connects and upgrades.
@@ -70,6 +94,7 @@ func dialSocket(ctx context.Context, to string, config *tls.Config) (*socket, er
 		}
 		tcp = secure
 	}
+	tcp = &quiet{Conn: tcp}
 	s := &socket{frames: make(chan []byte, socketFrames), done: make(chan struct{}), quit: make(chan struct{})}
 	ws, resp, err := gws.NewClientFromConn(s, &gws.ClientOption{Addr: to}, tcp)
 	if err != nil {

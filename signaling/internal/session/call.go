@@ -19,6 +19,8 @@ func (s *Session) handleEvent(now time.Time, ev edgeagent.CallEvent, out *Out) {
 			return
 		}
 		s.pending = append(s.pending, ev)
+	case ev.Node != s.record.Node:
+		// Of a call that is being moved: who leaves there may be here by now.
 	case ev.Joined != nil:
 		s.joined(*ev.Joined, out)
 	case ev.Speaking != nil:

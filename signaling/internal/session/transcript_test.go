@@ -34,6 +34,7 @@ import (
 //	negotiated | unnegotiated CODE
 //	updated | notupdated CODE
 //	joined|speaking USER SSRC FLAGS | left SESSION USER REASON | seated SESSION SLOT MID USER SSRC
+//	elsewhere ...            the same, said by another node
 //
 // With -update the indented lines are written anew.
 var update = flag.Bool("update", false, "write the transcripts anew")
@@ -175,6 +176,10 @@ func (p *player) in(word string, args []string, rest string) In {
 		return &edgeagent.Member{User: user(a[0]), SSRC: sfu.SSRC(num(a[1])), Flags: int(num(a[2]))}
 	}
 	event := edgeagent.CallEvent{Call: sfu.CallID{ID: 20}, Node: "n1"}
+	if word == "elsewhere" { // the call is at another node too
+		event.Node = "n2"
+		word, args = args[0], args[1:]
+	}
 	switch word {
 	case "frame":
 		for name, token := range p.tokens {

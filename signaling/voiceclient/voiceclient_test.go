@@ -1,0 +1,343 @@
+package voiceclient_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"voicefleet/edgeagent"
+	"voicefleet/internal/snowflake"
+	"voicefleet/sfu"
+	"voicefleet/signaling"
+	"voicefleet/signaling/signalingserver"
+	"voicefleet/signaling/signalingtest"
+	"voicefleet/signaling/voiceclient"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func uid(n int) sfu.UserID { return sfu.UserID{ID: snowflake.ID(n)} }
+
+// ear keeps what was heard.
+type ear struct {
+	mu     sync.Mutex
+	heard  map[string]int // "user text"
+	events []string
+	wake   chan struct{}
+}
+
+func newEar() *ear { return &ear{heard: make(map[string]int), wake: make(chan struct{}, 1)} }
+
+func (e *ear) note(f func()) {
+	e.mu.Lock()
+	f()
+	e.mu.Unlock()
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (e *ear) options() voiceclient.Options {
+	return voiceclient.Options{
+		TLS:   &tls.Config{InsecureSkipVerify: true},
+		Slots: 4,
+		OnAudio: func(p voiceclient.Packet) {
+			e.note(func() { e.heard[fmt.Sprintf("%v %s", p.User, p.Opus)]++ })
+		},
+		OnMember: func(m voiceclient.Member) {
+			e.note(func() { e.events = append(e.events, fmt.Sprintf("member %v left=%t", m.User, m.Left)) })
+		},
+		OnSpeaking: func(s voiceclient.Speaking) {
+			e.note(func() { e.events = append(e.events, fmt.Sprintf("speaking %v %d", s.User, s.Flags)) })
+		},
+	}
+}
+
+// until waits for the condition; what happens meanwhile is repeated every few
+// milliseconds by do.
+func (e *ear) until(t *testing.T, what string, do func(), cond func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for {
+		e.mu.Lock()
+		ok := cond()
+		e.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-e.wake:
+		case <-tick.C:
+			if do != nil {
+				do()
+			}
+		case <-deadline:
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			t.Fatalf("not within %v: %s; heard %v, events %v", patience, what, e.heard, e.events)
+		}
+	}
+}
+
+// world is two nodes, two signaling instances and a gateway.
+type world struct {
+	issuer *signalingtest.Issuer
+	nodes  map[edgeagent.NodeID]*signalingtest.Node
+	gw     *textGateway
+	hosts  [2]string
+	stops  [2]func()
+}
+
+// both routes requests to two nodes.
+type both map[edgeagent.NodeID]*signalingtest.Node
+
+func (b both) of(id edgeagent.NodeID) *signalingtest.Node {
+	if n := b[id]; n != nil {
+		return n
+	}
+	return b["n1"] // which refuses
+}
+func (b both) Open(ctx context.Context, id edgeagent.NodeID, r edgeagent.OpenRequest) (edgeagent.SessionReply, error) {
+	return b.of(id).Open(ctx, id, r)
+}
+func (b both) Resume(ctx context.Context, id edgeagent.NodeID, r edgeagent.ResumeRequest) (edgeagent.SessionReply, error) {
+	return b.of(id).Resume(ctx, id, r)
+}
+func (b both) Negotiate(ctx context.Context, id edgeagent.NodeID, r edgeagent.NegotiateRequest) (edgeagent.NegotiateReply, error) {
+	return b.of(id).Negotiate(ctx, id, r)
+}
+func (b both) Update(ctx context.Context, id edgeagent.NodeID, r edgeagent.UpdateRequest) error {
+	return b.of(id).Update(ctx, id, r)
+}
+func (b both) Close(ctx context.Context, id edgeagent.NodeID, r edgeagent.CloseRequest) error {
+	return b.of(id).Close(ctx, id, r)
+}
+func (b both) SubscribeCall(call sfu.CallID, on func(edgeagent.CallEvent)) (func(), error) {
+	var cancels []func()
+	for _, n := range b {
+		cancel, err := n.SubscribeCall(call, on)
+		if err != nil {
+			return nil, err
+		}
+		cancels = append(cancels, cancel)
+	}
+	return func() {
+		for _, cancel := range cancels {
+			cancel()
+		}
+	}, nil
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{issuer: signalingtest.NewIssuer(1), nodes: make(map[edgeagent.NodeID]*signalingtest.Node)}
+	for i, id := range []edgeagent.NodeID{"n1", "n2"} {
+		w.nodes[id] = signalingtest.NewNode(id, w.issuer)
+		t.Cleanup(newPeers(w.nodes[id], sfu.SSRC(1000*(i+1))).close)
+	}
+	cfg := signalingserver.Config{Nodes: both(w.nodes), Keys: w.issuer.Keys, Heartbeat: time.Second}
+	for i := range 2 {
+		w.hosts[i], w.stops[i] = instance(t, cfg)
+	}
+	w.gw = newTextGateway(t, w.issuer, "n1", port(w.hosts[0]), w.hosts[1])
+	return w
+}
+
+func (w *world) join(t *testing.T, user int, e *ear) *voiceclient.Call {
+	t.Helper()
+	c, err := voiceclient.Join(context.Background(), voiceclient.Config{
+		Server: w.gw.url, Token: fmt.Sprint(user), Guild: guild, Channel: channel, Options: e.options(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func speak(t *testing.T, c *voiceclient.Call, text string) func() {
+	return func() {
+		if err := c.WriteOpus([]byte(text), 20*time.Millisecond, 20); err != nil && !errors.Is(err, voiceclient.ErrNotConnected) {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTwoHearEachOther(t *testing.T) {
+	w := newWorld(t)
+	ea, eb := newEar(), newEar()
+	a, b := w.join(t, 1, ea), w.join(t, 2, eb)
+	if a.User() != uid(1) {
+		t.Errorf("user %v", a.User())
+	}
+	eb.until(t, "b hears a", speak(t, a, "from a"), func() bool { return eb.heard["1 from a"] > 0 })
+	ea.until(t, "a hears b", speak(t, b, "from b"), func() bool { return ea.heard["2 from b"] > 0 })
+	ea.until(t, "a knows b", nil, func() bool { return len(ea.events) >= 2 })
+	if m := a.Members(); len(m) != 1 || m[0].User != uid(2) || m[0].SSRC != 1002 {
+		t.Errorf("%+v", m)
+	}
+	s := a.Stats()
+	if s.Gateway == 0 || s.Placed == 0 || s.Connected == 0 || s.FirstAudio == 0 || s.Voice.Ready == 0 || s.Voice.Description == 0 ||
+		s.Voice.ICE == 0 || s.Voice.DTLS == 0 || s.Voice.Sent == 0 || s.Voice.Received == 0 || s.Voice.Node != "n1" || s.Voice.SSRC != 1001 {
+		t.Errorf("%+v", s)
+	}
+	t.Logf("%+v", s)
+	b.Close()
+	ea.until(t, "a sees b leave", nil, func() bool { return ea.events[len(ea.events)-1] == "member 2 left=true" })
+	if !errors.Is(b.Err(), voiceclient.ErrClosed) || a.Err() != nil {
+		t.Errorf("%v, %v", b.Err(), a.Err())
+	}
+}
+
+func TestMuteIsSilent(t *testing.T) {
+	w := newWorld(t)
+	muted := make(chan []sfu.UserID, 16)
+	w.nodes["n1"].Updated = func(u edgeagent.UpdateRequest) error {
+		if u.Muted != nil {
+			muted <- *u.Muted
+		}
+		return nil
+	}
+	ea, eb := newEar(), newEar()
+	a, b := w.join(t, 1, ea), w.join(t, 2, eb)
+	a.SetMute(true)
+	sent := a.Stats().Voice.Sent
+	speak(t, a, "nothing")()
+	if now := a.Stats().Voice.Sent; now != sent {
+		t.Errorf("%d packets sent while muted", now-sent)
+	}
+	a.SetMute(false)
+	eb.until(t, "b hears a", speak(t, a, "again"), func() bool { return eb.heard["1 again"] > 0 })
+	b.MuteUser(uid(1), true)
+	if list := <-muted; len(list) != 1 || list[0] != uid(1) {
+		t.Errorf("muted %v", list)
+	}
+	b.MuteUser(uid(1), false)
+	if list := <-muted; len(list) != 0 {
+		t.Errorf("muted %v", list)
+	}
+}
+
+// The instance that serves the WebSockets dies: media goes on, the session is
+// resumed on the other.
+func TestResumeWhileMediaGoesOn(t *testing.T) {
+	w := newWorld(t)
+	ea, eb := newEar(), newEar()
+	a, b := w.join(t, 1, ea), w.join(t, 2, eb)
+	eb.until(t, "b hears a", speak(t, a, "before"), func() bool { return eb.heard["1 before"] > 0 })
+	w.stops[0]()
+	eb.until(t, "b hears a meanwhile", speak(t, a, "meanwhile"), func() bool { return eb.heard["1 meanwhile"] > 3 })
+	eb.until(t, "both resumed", nil, func() bool { return a.Stats().Voice.Resumes > 0 && b.Stats().Voice.Resumes > 0 })
+	before := len(eb.events)
+	ec := newEar()
+	w.join(t, 3, ec)
+	eb.until(t, "b sees c", nil, func() bool { return len(eb.events) > before })
+	if a.Stats().Moves != 0 || b.Stats().Moves != 0 {
+		t.Error("a resume is no move")
+	}
+}
+
+func TestFollowsAMove(t *testing.T) {
+	w := newWorld(t)
+	ea, eb := newEar(), newEar()
+	a, b := w.join(t, 1, ea), w.join(t, 2, eb)
+	eb.until(t, "b hears a", speak(t, a, "before"), func() bool { return eb.heard["1 before"] > 0 })
+	w.gw.place("n2")
+	eb.until(t, "both moved", speak(t, a, "meanwhile"), func() bool {
+		return a.Stats().Moves == 1 && b.Stats().Moves == 1
+	})
+	eb.until(t, "b hears a there", speak(t, a, "after"), func() bool { return eb.heard["1 after"] > 0 })
+	if n := b.Stats().Voice.Node; n != "n2" {
+		t.Errorf("on %s", n)
+	}
+	ea.until(t, "the old sessions end", nil, func() bool { return len(w.nodes["n1"].Sessions()) == 0 })
+	if len(w.nodes["n2"].Sessions()) != 2 {
+		t.Errorf("sessions %v", w.nodes["n2"].Sessions())
+	}
+}
+
+// The node forgets the session: the client is placed again.
+func TestPlacedAnew(t *testing.T) {
+	w := newWorld(t)
+	ea := newEar()
+	a := w.join(t, 1, ea)
+	w.nodes["n1"].End(w.nodes["n1"].Sessions()[0], string(sfu.EndConsent))
+	ea.until(t, "placed anew", nil, func() bool { return a.Stats().Moves == 1 && a.Err() == nil })
+	if a.Voice() == nil || len(w.nodes["n1"].Sessions()) != 1 {
+		t.Errorf("sessions %v", w.nodes["n1"].Sessions())
+	}
+}
+
+func TestKicked(t *testing.T) {
+	w := newWorld(t)
+	a := w.join(t, 1, newEar())
+	w.gw.kick("1")
+	w.nodes["n1"].End(w.nodes["n1"].Sessions()[0], "kicked")
+	select {
+	case <-a.Done():
+	case <-time.After(patience):
+		t.Fatal("the call goes on")
+	}
+	if !errors.Is(a.Err(), voiceclient.ErrKicked) {
+		t.Error(a.Err())
+	}
+}
+
+func TestGatewayResumes(t *testing.T) {
+	w := newWorld(t)
+	ea, eb := newEar(), newEar()
+	a := w.join(t, 1, ea)
+	w.gw.cut()
+	ea.until(t, "resumed", nil, func() bool { return w.gw.resumed() == 1 })
+	w.join(t, 2, eb)
+	eb.until(t, "the voice session stayed", speak(t, a, "still"), func() bool { return eb.heard["1 still"] > 0 })
+	if a.Stats().Moves != 0 {
+		t.Error("the call was moved")
+	}
+	// And a move that came while the gateway was away.
+	w.gw.cut()
+	w.gw.place("n2")
+	ea.until(t, "moved", nil, func() bool { return a.Stats().Moves == 1 && a.Stats().Voice.Node == "n2" })
+}
+
+func TestJoinRefused(t *testing.T) {
+	w := newWorld(t)
+	opts := newEar().options()
+	for name, cfg := range map[string]voiceclient.Config{
+		"token":   {Server: w.gw.url, Token: "nobody", Guild: guild, Channel: channel, Options: opts},
+		"server":  {Server: "ftp://example", Token: "1", Guild: guild, Channel: channel},
+		"channel": {Server: w.gw.url, Token: "1", Guild: guild},
+		"slots":   {Server: w.gw.url, Token: "1", Guild: guild, Channel: channel, Options: voiceclient.Options{Slots: sfu.MaxSlots + 1}},
+		"trust":   {Server: w.gw.url, Token: "1", Guild: guild, Channel: channel},
+	} {
+		if c, err := voiceclient.Join(context.Background(), cfg); err == nil {
+			c.Close()
+			t.Errorf("%s: joined", name)
+		} else if name == "token" && !errors.Is(err, voiceclient.ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if c, err := voiceclient.Join(ctx, voiceclient.Config{Server: w.gw.url, Token: "1", Guild: guild, Channel: channel, Options: opts}); err == nil {
+		c.Close()
+		t.Error("joined after the context had ended")
+	}
+	// A grant for somebody else, at the lower door.
+	token := w.issuer.Token(edgeagent.Grant{ID: "x", Node: "n1", Guild: "10", Call: sfu.CallID{ID: 20}, User: uid(7), Session: "gw"})
+	_, err := voiceclient.Dial(context.Background(), voiceclient.Endpoint{
+		URLs: []string{"wss://" + w.hosts[0]}, Guild: guild, User: uid(1), Session: "gw", Token: token,
+	}, opts)
+	var closed *voiceclient.CloseError
+	if !errors.As(err, &closed) || closed.Code != signaling.CloseAuthentication {
+		t.Error(err)
+	}
+}
