@@ -40,9 +40,8 @@ type file struct {
 	fset *token.FileSet
 }
 
-func (f file) dir() string  { return path.Dir(f.name) }
-func (f file) test() bool   { return strings.HasSuffix(f.name, "_test.go") }
-func (f file) room() string { return strings.SplitN(f.name, "/", 2)[0] }
+func (f file) dir() string { return path.Dir(f.name) }
+func (f file) test() bool  { return strings.HasSuffix(f.name, "_test.go") }
 
 // walk visits every file of the tree that is ours: not what builds, tests and
 // package managers leave behind.

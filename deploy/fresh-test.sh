@@ -43,11 +43,6 @@ mount --make-rslave "$root/dev"
 mount --bind "$repo" "$root/mnt/repo"
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 cp /etc/hosts "$root/etc/hosts"
-# This machine's certificates of proxies, if it trusts any of its own.
-if ls /usr/local/share/ca-certificates/*.crt >/dev/null 2>&1; then
-	mkdir -p "$root/usr/local/share/ca-certificates"
-	cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/"
-fi
 
 # inside COMMAND: runs it in the fresh system with a clean environment, save for
 # where packages and modules come from here.
@@ -63,6 +58,8 @@ inside() {
 
 say "the commands of the README"
 inside 'apt-get update -q && apt-get install -q -y --no-install-recommends git make ca-certificates' >"$dir/apt.log" 2>&1 || { tail -n 20 "$dir/apt.log" >&2; exit 1; }
+# The authorities this machine trusts: a proxy on the way may have its own.
+cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 inside 'git -c safe.directory="*" clone -q /mnt/repo /srv/voicefleet'
 
 setsid sh -c '
