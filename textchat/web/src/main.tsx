@@ -1,0 +1,8 @@
+import { render } from 'preact';
+import { App } from './components/App';
+import { start } from './store';
+import './settings';
+import './style.css';
+
+start();
+render(<App />, document.getElementById('app')!);

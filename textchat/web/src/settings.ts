@@ -1,0 +1,39 @@
+// What the browser remembers between visits.
+import { effect, signal } from '@preact/signals';
+import type { MicSettings } from './audio';
+
+export interface Settings extends MicSettings {
+  sink: string;
+  pushToTalk: boolean;
+  talkKey: string; // KeyboardEvent.code
+  theme: 'system' | 'dark' | 'light';
+  chimes: boolean;
+  volumes: Record<string, number>; // user id → 0..2
+}
+
+const initial: Settings = {
+  device: '', sink: '', echoCancellation: true, noiseSuppression: true, autoGainControl: true,
+  pushToTalk: false, talkKey: 'Space', theme: 'system', chimes: true, volumes: {},
+};
+
+function stored<T>(key: string, otherwise: T): T {
+  try {
+    const v = JSON.parse(localStorage.getItem(key) ?? 'null');
+    return v && typeof v === 'object' ? { ...otherwise, ...v } : otherwise;
+  } catch { return otherwise; }
+}
+
+function keep(key: string, value: string | null) {
+  try {
+    if (value === null) localStorage.removeItem(key);
+    else localStorage.setItem(key, value);
+  } catch { /* private windows may refuse: then nothing is remembered */ }
+}
+
+export const settings = signal<Settings>(stored('voicefleet.settings', initial));
+export const change = (part: Partial<Settings>) => { settings.value = { ...settings.value, ...part }; };
+effect(() => keep('voicefleet.settings', JSON.stringify(settings.value)));
+effect(() => { document.documentElement.dataset.theme = settings.value.theme; });
+
+export const remembered = () => { try { return localStorage.getItem('voicefleet.token') ?? ''; } catch { return ''; } };
+export const remember = (token: string) => keep('voicefleet.token', token || null);
