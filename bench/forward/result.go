@@ -29,7 +29,8 @@ type Window struct {
 	Refused  uint64       `json:"refused"` // could not be opened, as all of the raw loop
 	Datagram int          `json:"datagram_bytes"`
 
-	Late      time.Duration `json:"late_ns"` // worst delay of a generator
+	Late      time.Duration `json:"late_ns"`    // worst delay of a generator
+	LateShare float64       `json:"late_share"` // of its packets, beyond an interval
 	Latency50 time.Duration `json:"latency_p50_ns"`
 	Latency99 time.Duration `json:"latency_p99_ns"`
 }
@@ -114,8 +115,8 @@ func (c CaseResult) void(arm string) string {
 		return fmt.Sprintf("%s missed %d of %d packets", arm, lost, expected)
 	}
 	for _, w := range c.Arms[arm].Windows {
-		if w.Late > lateAtMost {
-			return fmt.Sprintf("the generator was late by %v in a window of %s", w.Late.Round(time.Millisecond), arm)
+		if w.LateShare > lateAtMost {
+			return fmt.Sprintf("the generator was late with %.1f %% of the packets in a window of %s", 100*w.LateShare, arm)
 		}
 	}
 	if c.ratio(arm).N == 0 {
@@ -185,8 +186,8 @@ func (r *run) goals(c CaseResult) {
 	}
 	own := ""
 	for _, w := range edge.Windows {
-		if w.Late > lateAtMost {
-			own = fmt.Sprintf("the generator was late by %v", w.Late.Round(time.Millisecond))
+		if w.LateShare > lateAtMost {
+			own = fmt.Sprintf("the generator was late with %.1f %% of the packets", 100*w.LateShare)
 		}
 		if w.Opened == 0 {
 			own = "no sampled client opened a packet"

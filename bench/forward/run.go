@@ -40,9 +40,10 @@ const (
 	// joinTimeout bounds one client's way in; joinAtOnce how many are on it.
 	joinTimeout = 15 * time.Second
 	joinAtOnce  = 16
-	// lateAtMost is how far behind schedule a generator may fall: beyond an
-	// interval it is the bottleneck, and what it measured is not the server.
-	lateAtMost = lightclient.FrameInterval
+	// lateAtMost is the share of packets a generator may send more than an
+	// interval behind schedule: beyond it, it is the bottleneck, and what was
+	// measured is not the server.
+	lateAtMost = 0.01
 	// sendBatch is the datagrams of one sendmmsg of the engine (its egress batch).
 	sendBatch = 128
 	// sampleEvery n-th client opens every packet it hears.
@@ -306,7 +307,7 @@ func (r *run) talkWindow(ctx context.Context, s server, c Case, members []member
 		m := members[i]
 		voices[m.generator] = append(voices[m.generator], role.Voice{Client: m.client, ID: uint16(i), Phase: phase(i, c.Talkers)})
 	}
-	return r.window(ctx, c, pids, func(ctx context.Context, speech lightclient.Speech) (time.Duration, error) {
+	return r.window(ctx, c, pids, func(ctx context.Context, speech lightclient.Speech) (pace, error) {
 		spoken := make([]lightclient.Spoken, len(r.generators))
 		group, ctx := errgroup.WithContext(ctx)
 		for i, g := range r.generators {
@@ -319,18 +320,19 @@ func (r *run) talkWindow(ctx context.Context, s server, c Case, members []member
 			})
 		}
 		if err := group.Wait(); err != nil {
-			return 0, err
+			return pace{}, err
 		}
 		var sum lightclient.Spoken
 		for _, one := range spoken {
 			sum.Voice += one.Voice
 			sum.Failed += one.Failed
+			sum.Late += one.Late
 			sum.Worst = max(sum.Worst, one.Worst)
 		}
 		if want := uint64(speech.Window * c.Talkers); sum.Voice != want || sum.Failed != 0 {
-			return 0, fmt.Errorf("generators sent %d of %d packets, %d failed", sum.Voice, want, sum.Failed)
+			return pace{}, fmt.Errorf("generators sent %d of %d packets, %d failed", sum.Voice, want, sum.Failed)
 		}
-		return sum.Worst, nil
+		return pace{late: sum.Late, worst: sum.Worst}, nil
 	})
 }
 
@@ -346,7 +348,7 @@ func (r *run) rawWindow(ctx context.Context, c Case, members []member) (Window, 
 			}
 		}
 	}
-	return r.window(ctx, c, []int{r.raw.PID()}, func(ctx context.Context, speech lightclient.Speech) (time.Duration, error) {
+	return r.window(ctx, c, []int{r.raw.PID()}, func(ctx context.Context, speech lightclient.Speech) (pace, error) {
 		sent, err := r.raw.Run(ctx, rawloop.Plan{
 			Start: speech.Start, Interval: lightclient.FrameInterval,
 			Warm: speech.Warm, Window: speech.Window, Tail: speech.Tail,
@@ -356,13 +358,19 @@ func (r *run) rawWindow(ctx context.Context, c Case, members []member) (Window, 
 		if err == nil && sent.Refused > 0 {
 			err = fmt.Errorf("kernel refused %d datagrams", sent.Refused)
 		}
-		return sent.Worst, err
+		return pace{late: sent.Late, worst: sent.Worst}, err
 	})
+}
+
+// pace is how a generator kept its schedule.
+type pace struct {
+	late  uint64 // packets of talkers, or batches
+	worst time.Duration
 }
 
 // window measures what speak causes. Time counts from the first interval of the
 // window to its end, as read by the clock all processes share.
-func (r *run) window(ctx context.Context, c Case, pids []int, speak func(context.Context, lightclient.Speech) (time.Duration, error)) (Window, error) {
+func (r *run) window(ctx context.Context, c Case, pids []int, speak func(context.Context, lightclient.Speech) (pace, error)) (Window, error) {
 	var w Window
 	for _, g := range r.generators {
 		if _, err := g.Reset(ctx); err != nil {
@@ -372,8 +380,9 @@ func (r *run) window(ctx context.Context, c Case, pids []int, speak func(context
 	speech := r.speech()
 	w.Expected = uint64(speech.Window) * uint64(c.Pairs())
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		w.Late, err = speak(ctx, speech)
+	group.Go(func() error {
+		p, err := speak(ctx, speech)
+		w.Late, w.LateShare = p.worst, float64(p.late)/float64(c.Talkers*(speech.Warm+speech.Window+speech.Tail))
 		return err
 	})
 	group.Go(func() error {

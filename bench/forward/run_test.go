@@ -63,7 +63,7 @@ func TestMeasure(t *testing.T) {
 		}
 	}
 	for _, arm := range result.Arms {
-		arm.Windows[0].Late = 0 // of the machine that tests, not of what is tested
+		arm.Windows[0].LateShare = 0 // of the machine that tests, not of what is tested
 	}
 	r.conclude([]CaseResult{result})
 	for _, g := range r.report.Missed() {
@@ -114,7 +114,7 @@ func TestConclude(t *testing.T) {
 			c.Arms[armRaw].Windows[1] = good(time.Millisecond)
 		}, "3x300: CPU against the raw loop"},
 		"user":     {func(c CaseResult) { c.Arms[armEdge].Windows[0].CPU.User = 9 * time.Millisecond }, "3x300: CPU against the raw loop; 3x300: CPU against stock pion; 3x300: user-space CPU"},
-		"late raw": {func(c CaseResult) { c.Arms[armRaw].Windows[0].Late = time.Second }, "3x300: CPU against the raw loop"},
+		"late raw": {func(c CaseResult) { c.Arms[armRaw].Windows[0].LateShare = 0.5 }, "3x300: CPU against the raw loop"},
 		"forged":   {func(c CaseResult) { c.Arms[armEdge].Windows[0].Refused = 1 }, "3x300: packets not authentic or of unknown source"},
 	} {
 		r := result()

@@ -39,11 +39,12 @@ func (s Speech) validate() error {
 	return nil
 }
 
-// Spoken is what Talk did. Worst is the largest delay behind schedule: above an
-// interval the generator is the bottleneck.
+// Spoken is what Talk did. Late counts packets sent more than an interval behind
+// schedule, Worst is the largest delay: with many late ones the generator is the
+// bottleneck.
 type Spoken struct {
-	Small, Voice, Failed uint64
-	Worst                time.Duration
+	Small, Voice, Failed, Late uint64
+	Worst                      time.Duration
 }
 
 // Talk lets the talkers talk, all paced by the calling goroutine, and returns
@@ -76,7 +77,11 @@ func (e *Engine) Talk(ctx context.Context, talkers []Talker, s Speech) (Spoken, 
 					return done, ctx.Err()
 				}
 			}
-			done.Worst = max(done.Worst, time.Since(due))
+			behind := time.Since(due)
+			done.Worst = max(done.Worst, behind)
+			if behind > FrameInterval {
+				done.Late++
+			}
 			switch err := t.Client.speak(Mark{Talker: t.ID, Index: uint32(i), Due: due}, size); {
 			case err != nil:
 				done.Failed++

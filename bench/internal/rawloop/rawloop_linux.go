@@ -64,6 +64,7 @@ func (p *Plan) validate() error {
 // Sent counts datagrams the kernel took, and refused.
 type Sent struct {
 	Small, Voice, Refused uint64
+	Late                  uint64        // batches more than an interval behind schedule
 	Worst                 time.Duration // behind schedule
 }
 
@@ -190,7 +191,11 @@ func Run(ctx context.Context, plan Plan) (Sent, error) {
 					return sent, ctx.Err()
 				}
 			}
-			sent.Worst = max(sent.Worst, time.Since(due))
+			behind := time.Since(due)
+			sent.Worst = max(sent.Worst, behind)
+			if behind > plan.Interval {
+				sent.Late++
+			}
 			taken, refused := memory.send(fd, f, uint16(i), n)
 			sent.Refused += refused
 			if voice {
