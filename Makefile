@@ -9,6 +9,8 @@ ARGS ?=
 ENV := . deploy/env.sh
 OPUS := -tags opus,nolibopusfile
 VERSION = $$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# Installs what package-lock.json names, unless it is there.
+NPM := { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }
 BENCH := $(ENV) && go build -o bin/voicefleet ./cmd/voicefleet && go run $(OPUS) ./cmd/voicebench
 
 help: ## list the targets
@@ -29,10 +31,10 @@ check: ## what to run before a commit: gofmt, vet, staticcheck, tree tests, -rac
 	@sh deploy/check.sh
 
 web: ## build the page into the tree (needs Node.js; the result is committed)
-	@$(ENV) && cd textchat/web && npm ci --silent --no-audit --no-fund && npm run --silent build
+	@$(ENV) && cd textchat/web && $(NPM) && npm run --silent build
 
 web-check: ## test the page's sources and prove that the committed page is built from them
-	@$(ENV) && cd textchat/web && npm ci --silent --no-audit --no-fund && npm run --silent check
+	@$(ENV) && cd textchat/web && $(NPM) && npx tsc --noEmit && npm run --silent test && npm run --silent check
 
 bench-forward: ## CPU per forwarded packet beside a raw sendmmsg loop and a stock forwarder
 	@$(BENCH) forward $(ARGS)

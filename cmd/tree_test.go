@@ -48,7 +48,7 @@ func (f file) test() bool  { return strings.HasSuffix(f.name, "_test.go") }
 func walk(t *testing.T, visit func(name string, body []byte)) {
 	t.Helper()
 	root := os.DirFS("..")
-	skip := []string{".git", "bin", "data", "out", "node_modules"}
+	skip := []string{".git", "bin", "data", "out", "build", "node_modules"}
 	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

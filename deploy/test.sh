@@ -57,7 +57,7 @@ rm -f "$logs"/*.log
 	step build build
 	step race go test -v -race -tags "$tags" $rooms
 	step alloc go test -v -run 'Alloc' ./sfu/...
-	step bots sh -c 'cd cmd/e2e/testdata/discordjs && npm ci --silent --no-audit --no-fund'
+	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'
 	step whole go test -v -timeout 8m -tags "$tags" ./bench/... ./cmd/...
 	step web make --no-print-directory web-check
 }
