@@ -279,8 +279,9 @@ func TestPlacedAnew(t *testing.T) {
 func TestKicked(t *testing.T) {
 	w := newWorld(t)
 	a := w.join(t, 1, newEar())
+	session := w.nodes["n1"].Sessions()[0]
 	w.gw.kick("1")
-	w.nodes["n1"].End(w.nodes["n1"].Sessions()[0], "kicked")
+	w.nodes["n1"].End(session, "kicked") // unless the client was faster
 	select {
 	case <-a.Done():
 	case <-time.After(patience):
