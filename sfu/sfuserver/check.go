@@ -31,7 +31,9 @@ func (w *worker) check(now time.Duration, d []byte, from demux.Remote, i int) {
 	}
 	if s.paths[p].guessed {
 		s.paths[p] = path{remote: from, out: w.sock.arrival(i, from)}
-		w.activate(now, s, p)
+		if p == s.active {
+			s.call.core.Redirect(&s.member, s.paths[p].out)
+		}
 	}
 	s.paths[p].heard, s.checked = now, now
 	w.count.checks++
