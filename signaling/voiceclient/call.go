@@ -229,7 +229,8 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 		again     = time.NewTimer(time.Hour)
 		wait      = retryWait
 		connected bool
-		refused   bool // closed with 4014, and nothing else was said since
+		failed    error // of the last attempt to open a voice session
+		refused   bool  // closed with 4014, and nothing else was said since
 	)
 	defer again.Stop()
 	again.Stop()
@@ -269,7 +270,10 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 		case <-ctx.Done():
 			return ErrClosed
 		case <-late:
-			return fmt.Errorf("no voice server was named in time: %w", join.Err())
+			if failed != nil {
+				return failed
+			}
+			return fmt.Errorf("no voice server was named: %w", join.Err())
 		case err := <-lost:
 			return errors.Join(errGateway, err)
 		case <-c.kicked:
@@ -303,6 +307,7 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 					joined <- nil
 				}
 			case next == nil:
+				failed = r.err
 				c.cfg.Log.Warn("voice session not opened", "err", r.err)
 				again.Reset(wait/2 + rand.N(wait/2))
 				wait = min(2*wait, retryMax)

@@ -332,12 +332,25 @@ func TestJoinRefused(t *testing.T) {
 		c.Close()
 		t.Error("joined after the context had ended")
 	}
+	// The node takes nobody: the reason is told.
+	w.nodes["n1"].Opening = func(edgeagent.Grant) (sfu.SSRC, error) {
+		return 0, &edgeagent.Error{Code: edgeagent.CodeFull}
+	}
+	short, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	c, err := voiceclient.Join(short, voiceclient.Config{Server: w.gw.url, Token: "1", Guild: guild, Channel: channel, Options: opts})
+	if err == nil {
+		c.Close()
+	}
+	var closed *voiceclient.CloseError
+	if !errors.As(err, &closed) || closed.Code != signaling.CloseNotFound {
+		t.Error(err)
+	}
 	// A grant for somebody else, at the lower door.
 	token := w.issuer.Token(edgeagent.Grant{ID: "x", Node: "n1", Guild: "10", Call: sfu.CallID{ID: 20}, User: uid(7), Session: "gw"})
-	_, err := voiceclient.Dial(context.Background(), voiceclient.Endpoint{
+	_, err = voiceclient.Dial(context.Background(), voiceclient.Endpoint{
 		URLs: []string{"wss://" + w.hosts[0]}, Guild: guild, User: uid(1), Session: "gw", Token: token,
 	}, opts)
-	var closed *voiceclient.CloseError
 	if !errors.As(err, &closed) || closed.Code != signaling.CloseAuthentication {
 		t.Error(err)
 	}
