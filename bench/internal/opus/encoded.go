@@ -1,0 +1,25 @@
+package opus
+
+import (
+	"fmt"
+
+	"voicefleet/bench/internal/speech"
+)
+
+// Encoded is how many voices lie in testdata, of EncodedFrames each.
+const (
+	Encoded       = 6
+	EncodedFrames = 250
+	encodedSeed   = 25 // talks in 43 to 71 % of 5 s in each voice
+)
+
+// file is the name of a voice's track.
+func file(voice int) string { return fmt.Sprintf("testdata/voice%02d.track", voice) }
+
+// EncodedSpeech is what testdata was made of.
+func EncodedSpeech(voice int) speech.Config {
+	return speech.Config{Seed: encodedSeed, Voice: voice, Pauses: true, Frames: EncodedFrames}
+}
+
+// EncodedFile is where it lies, below this package.
+func EncodedFile(voice int) string { return file(voice) }
