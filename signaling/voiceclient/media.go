@@ -12,6 +12,7 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/transport/v4"
 	"github.com/pion/webrtc/v4"
 
 	"voicefleet/sfu"
@@ -55,7 +56,7 @@ type media struct {
 
 // newMedia makes the PeerConnection and its offer. The server is ICE-lite: it
 // ignores our candidates, so the offer waits for none.
-func newMedia(slots int, hear func(int, *rtp.Packet, time.Time)) (*media, string, error) {
+func newMedia(slots int, network transport.Net, hear func(int, *rtp.Packet, time.Time)) (*media, string, error) {
 	m := &media{
 		slots: make(map[*webrtc.RTPReceiver]int), hear: hear,
 		ice: make(chan struct{}), connected: make(chan struct{}), failed: make(chan struct{}),
@@ -72,6 +73,7 @@ func newMedia(slots int, hear func(int, *rtp.Packet, time.Time)) (*media, string
 		return nil, "", fmt.Errorf("register audio level: %w", err)
 	}
 	var s webrtc.SettingEngine
+	s.SetNet(network)
 	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
 	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	s.SetIncludeLoopbackCandidate(true) // a call on the same machine

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pion/rtp"
+	"github.com/pion/transport/v4"
 
 	"voicefleet/internal/snowflake"
 	"voicefleet/sfu"
@@ -61,7 +62,10 @@ type Options struct {
 	// order. They must not block.
 	OnSpeaking func(Speaking)
 	OnMember   func(Member)
-	Log        *slog.Logger
+	// Net makes the sockets of the media; nil: the system's. A measurement can
+	// look at the datagrams so.
+	Net transport.Net
+	Log *slog.Logger
 }
 
 func (o *Options) validate() error {
@@ -216,7 +220,7 @@ func (v *Voice) open(ctx context.Context) error {
 	}
 	// Made while the server opens the session.
 	var offer string
-	if v.media, offer, err = newMedia(v.opts.Slots, hear); err != nil {
+	if v.media, offer, err = newMedia(v.opts.Slots, v.opts.Net, hear); err != nil {
 		return err
 	}
 	if err := v.until(ctx, signaling.OpReady, &v.ready); err != nil {
