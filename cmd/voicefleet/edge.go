@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"voicefleet/edgeagent"
+	"voicefleet/edgeagent/edgeagentserver"
+	"voicefleet/internal/addrs"
+	"voicefleet/internal/bus"
+	"voicefleet/internal/telemetry"
+	"voicefleet/sfu"
+)
+
+// media are the flags of whatever runs a media node.
+type media struct {
+	node      string
+	region    string
+	zone      string
+	port      int
+	workers   int
+	advertise string
+	capacity  float64
+	sessions  int
+	noGate    bool
+}
+
+// maxWorkers bounds the workers of a node: one UDP port each.
+const maxWorkers = 128
+
+func (m *media) flags(cmd *cobra.Command, workers int) {
+	f := cmd.Flags()
+	f.StringVar(&m.node, "node", nodeName(), "id of the media node, unique in the fleet: a-z 0-9 -")
+	f.StringVar(&m.region, "region", "local", "region of the node, as clients may ask for it")
+	f.StringVar(&m.zone, "zone", "", "failure domain within the region")
+	f.IntVar(&m.port, "media-port", 50000, "first UDP port for voice; each worker takes one more")
+	f.IntVar(&m.workers, "workers", workers, "workers of the media engine, one UDP port and one core each")
+	f.StringVar(&m.advertise, "advertise", "auto", "addresses to name first to clients, separated by commas: the public one behind NAT")
+	f.Float64Var(&m.capacity, "capacity-pps", 0, "packets/s the node can send (default: measured at the start)")
+	f.IntVar(&m.sessions, "max-sessions", 0, "sessions the node takes (default 4000)")
+	f.BoolVar(&m.noGate, "no-silence-gate", false, "forward silence too; for measurements")
+	f.Lookup("no-silence-gate").Hidden = true
+}
+
+// nodeName makes a node id of the host name.
+func nodeName() string {
+	host, _ := os.Hostname() // without one: "node"
+	id := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(host))
+	if id = strings.Trim(id, "-"); id == "" {
+		id = "node"
+	}
+	return id[:min(len(id), 63)]
+}
+
+// check refuses flags that cannot be meant, before anything is opened.
+func (m *media) check() ([]netip.Addr, error) {
+	switch {
+	case !edgeagent.NodeID(m.node).Valid():
+		return nil, fmt.Errorf("--node %q: want 1 to 64 of a-z 0-9 -", m.node)
+	case m.workers < 1 || m.workers > maxWorkers:
+		return nil, fmt.Errorf("--workers %d: want 1 to %d", m.workers, maxWorkers)
+	case m.port < 1 || m.port+m.workers-1 > 65535:
+		return nil, fmt.Errorf("--media-port %d: want 1 to %d, for %d workers", m.port, 65536-m.workers, m.workers)
+	case m.capacity < 0 || m.sessions < 0:
+		return nil, fmt.Errorf("--capacity-pps and --max-sessions cannot be negative")
+	}
+	list, err := addrs.ParseAdvertise(m.advertise)
+	if err != nil {
+		return nil, fmt.Errorf("--advertise: %w", err)
+	}
+	return list, nil
+}
+
+// node makes the agent of this process, with engines on the sockets.
+func (m *media) start(conn *bus.Conn, e *engines, watch *addrs.Watcher, metrics prometheus.Registerer, log *slog.Logger) (*edgeagentserver.Server, error) {
+	ports := make([]uint16, len(e.sockets))
+	for i, s := range e.sockets {
+		ports[i] = uint16(s.LocalAddr().(*net.UDPAddr).Port)
+	}
+	return edgeagentserver.New(edgeagentserver.Config{
+		Bus:           conn,
+		Node:          edgeagent.NodeID(m.node),
+		Region:        m.region,
+		Zone:          m.zone,
+		Version:       version,
+		Ports:         ports,
+		Advertise:     watch.Addrs,
+		Limits:        sfu.Limits{Sessions: m.sessions},
+		NoSilenceGate: m.noGate,
+		CapacityPPS:   m.capacity,
+		Engine:        e.start,
+		Metrics:       metrics,
+		Log:           log,
+	})
+}
+
+func edgeCommand() *cobra.Command {
+	var c common
+	var m media
+	var busURL, listen, token string
+	cmd := &cobra.Command{
+		Use:     "edge",
+		Short:   "Run one media node",
+		Long:    wordsEdge,
+		Example: wordsEdgeExamples,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := c.logger()
+			if err != nil {
+				return err
+			}
+			return runEdge(cmd, &m, busURL, listen, token, log)
+		},
+	}
+	c.flags(cmd)
+	m.flags(cmd, min(runtime.NumCPU(), maxWorkers))
+	busFlag(cmd, &busURL)
+	cmd.Flags().StringVar(&listen, "http", "127.0.0.1:9443", "address and port for /metrics, /healthz and /readyz; empty: none")
+	cmd.Flags().StringVar(&token, "admin-token", os.Getenv(tokenEnv), "token for /metrics from afar and for profiles (or $"+tokenEnv+")")
+	return cmd
+}
+
+// tokenEnv may hold the admin token of a role without a data folder.
+const tokenEnv = "VOICEFLEET_ADMIN_TOKEN"
+
+func runEdge(cmd *cobra.Command, m *media, busURL, listen, token string, log *slog.Logger) error {
+	first, err := m.check()
+	if err != nil {
+		return err
+	}
+	ctx, stop := untilSignal(cmd.Context(), func() { fmt.Fprintln(cmd.ErrOrStderr(), wordsEnding) })
+	defer stop()
+	watch, err := addrs.Watch(first, nil)
+	if err != nil {
+		return err
+	}
+	sockets, err := listenMedia(m.port, m.workers, "--media-port")
+	if err != nil {
+		return err
+	}
+	media := &engines{sockets: sockets, child: true, log: log}
+	defer media.close()
+	shown := newShown()
+	conn, err := joinBus(ctx, busURL, "edge "+m.node, shown.registry(), log)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	agent, err := m.start(conn, media, watch, shown.registry(), log)
+	if err != nil {
+		return err
+	}
+	shown.ready("bus", conn.Ready)
+	parts := []part{{"addresses", watch.Run}}
+	if listen != "" {
+		side, err := sideDoor(listen, "--http", shown, token)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, side)
+	}
+	parts = append(parts, part{"agent", agent.Run})
+	fmt.Fprintf(cmd.OutOrStdout(), "edge %s is up: UDP %d to %d, reachable at %v\n", m.node, m.port, m.port+m.workers-1, watch.Addrs())
+	return live(ctx, log, parts...)
+}
+
+// sideDoor serves what a role shows of itself where it has no other door.
+func sideDoor(listen, flag string, s *shown, token string) (part, error) {
+	host, port, err := splitListen(flag, listen)
+	if err != nil {
+		return part{}, err
+	}
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return part{}, portError("TCP", port, flag+" "+host+":PORT", err)
+	}
+	mux := http.NewServeMux()
+	s.mount(mux, token)
+	return part{"side door", func(ctx context.Context) error { return servePlain(ctx, l, mux) }}, nil
+}
+
+// servePlain answers by http until ctx ends.
+func servePlain(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(telemetry.Discard().Handler(), slog.LevelDebug)}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastRequests)
+	defer cancel()
+	if s.Shutdown(grace) != nil {
+		s.Close()
+	}
+	<-ended
+	return nil
+}

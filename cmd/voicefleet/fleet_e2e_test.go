@@ -1,0 +1,327 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"voicefleet/signaling/voiceclient"
+	"voicefleet/textchat"
+)
+
+const (
+	frameTime = 20 * time.Millisecond
+	// heardGap is the longest silence that a listener may be given while one
+	// talks without pause: the death of a gateway must not be heard. The slack
+	// over frameTime is for a busy test machine.
+	heardGap = 500 * time.Millisecond
+)
+
+// opusFrame is a frame as an encoder makes one: code 0, 20 ms, and bytes that are
+// not silence. Nobody decodes it here.
+var opusFrame = append([]byte{0x78}, make([]byte, 59)...)
+
+// voiceChannel finds the channel to talk in.
+func (r *running) voiceChannel(c *http.Client, base func(string) string, g guest) textchat.ID {
+	r.t.Helper()
+	req, err := http.NewRequest("GET", base(fmt.Sprintf("/api/v10/guilds/%s/channels", g.GuildID)), nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", g.Token)
+	resp, err := c.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var channels []struct {
+		ID   textchat.ID
+		Type int
+		Echo bool
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&channels); err != nil {
+		r.t.Fatal(err)
+	}
+	const voice = 2
+	for _, ch := range channels {
+		if ch.Type == voice && !ch.Echo {
+			return ch.ID
+		}
+	}
+	r.t.Fatalf("no voice channel in %+v", channels)
+	return 0
+}
+
+// listener notes what it hears.
+type listener struct {
+	*voiceclient.Call
+	heard chan struct{} // a token when something was
+
+	mu      sync.Mutex
+	packets int
+	last    time.Time
+	longest time.Duration // silence between two packets
+}
+
+func (l *listener) onAudio(p voiceclient.Packet) {
+	l.mu.Lock()
+	if l.packets > 0 {
+		l.longest = max(l.longest, p.Arrived.Sub(l.last))
+	}
+	l.packets++
+	l.last = p.Arrived
+	l.mu.Unlock()
+	select {
+	case l.heard <- struct{}{}:
+	default:
+	}
+}
+
+// until waits for packets until ok, which is asked after each.
+func (l *listener) until(t *testing.T, what string, ok func(packets int) bool) {
+	t.Helper()
+	deadline := time.After(wait)
+	for {
+		l.mu.Lock()
+		n := l.packets
+		l.mu.Unlock()
+		if ok(n) {
+			return
+		}
+		select {
+		case <-l.heard:
+		case <-l.Done():
+			t.Fatalf("%s: call ended: %v", what, l.Err())
+		case <-deadline:
+			t.Fatalf("%s: not after %v and %d packets", what, wait, n)
+		}
+	}
+}
+
+func (l *listener) silence() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.longest
+}
+
+// enter joins the voice channel.
+func enter(t *testing.T, server string, trust *tls.Config, g guest, channel textchat.ID) *listener {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	defer cancel()
+	l := &listener{heard: make(chan struct{}, 1)}
+	call, err := voiceclient.Join(ctx, voiceclient.Config{
+		Server: server, Token: g.Token, Guild: g.GuildID, Channel: channel,
+		Options: voiceclient.Options{TLS: trust, OnAudio: l.onAudio},
+	})
+	if err != nil {
+		t.Fatalf("join: %v", err)
+	}
+	l.Call = call
+	t.Cleanup(func() { call.Close() })
+	return l
+}
+
+// talk sends speech without pause until the test ends.
+func talk(t *testing.T, l *listener) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var talker sync.WaitGroup
+	t.Cleanup(func() { cancel(); talker.Wait() })
+	talker.Go(func() {
+		pace := time.NewTicker(frameTime)
+		defer pace.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-pace.C:
+				// Without a voice session just now there is nobody to tell.
+				_ = l.WriteOpus(opusFrame, frameTime, 20)
+			}
+		}
+	})
+}
+
+func TestTwoTalkThroughUp(t *testing.T) {
+	r := launchUp(t)
+	ada := r.join(http.DefaultClient, r.http, "Ada")
+	bob := r.join(http.DefaultClient, r.http, "Bob")
+	channel := r.voiceChannel(http.DefaultClient, r.http, ada)
+	secure := r.trusting().Transport.(*http.Transport).TLSClientConfig
+	a := enter(t, r.http(""), nil, ada, channel)
+	b := enter(t, r.https(""), secure, bob, channel)
+	talk(t, a)
+	talk(t, b)
+	a.until(t, "Ada hears Bob", func(n int) bool { return n > 50 })
+	b.until(t, "Bob hears Ada", func(n int) bool { return n > 50 })
+	var calls []struct{ Node string }
+	if err := json.Unmarshal([]byte(ctlSays(t, r.data, "calls", "--json")), &calls); err != nil || len(calls) != 1 {
+		t.Errorf("calls: %+v, %v", calls, err)
+	}
+	if out := ctlSays(t, r.data, "explain", channel.String()); !regexp.MustCompile(`lives on`).MatchString(out) {
+		t.Errorf("explain says %s", out)
+	}
+}
+
+// TestRolesApart runs each role as a process of its own, and kills one of two
+// gateways while people talk: nobody hears it, and the client whose gateway it
+// was resumes at the other.
+func TestRolesApart(t *testing.T) {
+	ports := freePorts(t, 5)
+	dir := t.TempDir()
+	b := launch(t, "bus", "--listen", fmt.Sprintf("127.0.0.1:%d", ports[0]), "--token", "sesame")
+	address := b.says(`bus is up: --bus (\S+)`)
+	var central [2]*process
+	for i := range central {
+		central[i] = launch(t, "central", "--bus", address, "--port", fmt.Sprint(ports[1+i]), "--data", filepath.Join(dir, fmt.Sprint("central", i)),
+			"--advertise-endpoint", fmt.Sprintf("127.0.0.1:%d", ports[1+i]))
+	}
+	edge := launch(t, "edge", "--bus", address, "--node", "edge1", "--workers", "1", "--media-port", fmt.Sprint(freeMedia(t, 1)),
+		"--http", fmt.Sprintf("127.0.0.1:%d", ports[3]), "--capacity-pps", "100000")
+	text := &running{port: ports[4], data: filepath.Join(dir, "text")}
+	text.process = launch(t, "text", "--bus", address, "--store", "sqlite:"+text.data, "--port", fmt.Sprint(ports[4]))
+	text.invite = text.says(`/invite/([A-Za-z0-9_-]+)`)
+	pool := x509.NewCertPool()
+	for i, p := range central {
+		p.says(`central is up`)
+		pool.AppendCertsFromPEM([]byte(get(t, http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%d/ca.pem", ports[1+i]))))
+	}
+	edge.says(`edge edge1 is up`)
+	pool.AppendCertsFromPEM([]byte(get(t, http.DefaultClient, text.http("/ca.pem"))))
+	trust := &tls.Config{RootCAs: pool}
+
+	ada := text.join(http.DefaultClient, text.http, "Ada")
+	bob := text.join(http.DefaultClient, text.http, "Bob")
+	channel := text.voiceChannel(http.DefaultClient, text.http, ada)
+	awaitNode(t, text)
+	a := enter(t, text.https(""), trust, ada, channel)
+	c := enter(t, text.https(""), trust, bob, channel)
+	talk(t, a)
+	talk(t, c)
+	a.until(t, "Ada hears Bob", func(n int) bool { return n > 50 })
+	c.until(t, "Bob hears Ada", func(n int) bool { return n > 50 })
+
+	// The gateway of at least one of them dies without a word.
+	victim := 0
+	if voices(t, ports[1]) == 0 {
+		victim = 1
+	}
+	lost := voices(t, ports[1+victim])
+	if lost == 0 {
+		t.Fatal("no voice WebSocket at either gateway")
+	}
+	central[victim].ends(syscall.SIGKILL)
+	a.until(t, "somebody resumes", func(int) bool {
+		return a.Stats().Voice.Resumes+c.Stats().Voice.Resumes >= lost
+	})
+	for _, l := range []*listener{a, c} {
+		l.mu.Lock()
+		already := l.packets
+		l.mu.Unlock()
+		l.until(t, "audio goes on", func(n int) bool { return n > already+100 })
+		if gap := l.silence(); gap > heardGap {
+			t.Errorf("heard a gap of %v", gap)
+		}
+		if moves := l.Stats().Moves; moves != 0 {
+			t.Errorf("media was moved %d times", moves)
+		}
+	}
+	if got := voices(t, ports[2-victim]); got != 2 {
+		t.Errorf("the living gateway serves %d of 2", got)
+	}
+}
+
+// awaitNode waits until the allocators know a node that is ready.
+func awaitNode(t *testing.T, text *running) {
+	t.Helper()
+	deadline := time.Now().Add(wait)
+	for {
+		var st struct {
+			Nodes []struct{ State string }
+		}
+		if err := json.Unmarshal([]byte(ctlSays(t, text.data, "status", "--json")), &st); err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(st.Nodes, func(n struct{ State string }) bool { return n.State == "ready" }) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no node is ready: %+v", st)
+		}
+	}
+}
+
+// voices is the number of voice WebSockets a gateway serves.
+func voices(t *testing.T, port int) int {
+	t.Helper()
+	metrics := get(t, http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
+	m := regexp.MustCompile(`(?m)^voicefleet_signaling_connections (\d+)`).FindStringSubmatch(metrics)
+	if m == nil {
+		t.Fatal("no voicefleet_signaling_connections")
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestEngineIsReplaced kills the media engine of an edge: its agent starts another
+// on the same ports, and people can talk again.
+func TestEngineIsReplaced(t *testing.T) {
+	ports := freePorts(t, 2)
+	b := launch(t, "bus", "--listen", fmt.Sprintf("127.0.0.1:%d", ports[0]))
+	address := b.says(`bus is up: --bus (\S+)`)
+	edge := launch(t, "edge", "--bus", address, "--node", "edge1", "--workers", "1", "--media-port", fmt.Sprint(freeMedia(t, 1)),
+		"--http", fmt.Sprintf("127.0.0.1:%d", ports[1]), "--capacity-pps", "100000")
+	edge.says(`edge edge1 is up`)
+	first := child(t, edge.cmd.Process.Pid, 0)
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	child(t, edge.cmd.Process.Pid, first)
+	if code, took := edge.ends(syscall.SIGTERM); code != 0 || took > 5*time.Second {
+		t.Errorf("SIGTERM: exit code %d after %v", code, took)
+	}
+}
+
+// child waits until the process pid has a child that is not the one named, and
+// gives its id.
+func child(t *testing.T, pid, not int) int {
+	t.Helper()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	deadline := time.After(wait)
+	for {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			ids, _ := os.ReadFile(task) // a thread may end while we look
+			for _, id := range strings.Fields(string(ids)) {
+				if n, err := strconv.Atoi(id); err == nil && n != not {
+					return n
+				}
+			}
+		}
+		select {
+		case <-look.C:
+		case <-deadline:
+			t.Fatalf("process %d has no child but %d", pid, not)
+		}
+	}
+}

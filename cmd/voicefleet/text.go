@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"voicefleet/allocator/allocatorserver"
+	"voicefleet/edgeagent/edgeagentserver"
+	"voicefleet/internal/addrs"
+	"voicefleet/internal/bus"
+	"voicefleet/textchat/chatserver"
+	"voicefleet/textchat/web"
+)
+
+// newChat makes guilds, accounts and the page, joined to the fleet by the bus.
+func newChat(conn *bus.Conn, dir, token string, worker uint16, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
+	return chatserver.New(chatserver.Config{
+		DataDir:    dir,
+		Placer:     allocatorserver.NewClient(conn),
+		Presence:   edgeagentserver.NewClient(conn),
+		Page:       web.Page(),
+		AdminToken: token,
+		Worker:     worker,
+		Metrics:    metrics,
+		Log:        log,
+	})
+}
+
+// controlMux is the control side of up and text: the fleet for the operator, the
+// authority, what the program shows, and textchat for all the rest. voice is nil
+// where the voice gateway runs elsewhere.
+func controlMux(conn *bus.Conn, s *shown, v *vouching, voice, chat http.Handler, token string) http.Handler {
+	mux := http.NewServeMux()
+	s.mount(mux, token)
+	mountFleet(mux, allocatorserver.NewClient(conn), token)
+	mux.HandleFunc("GET /ca.pem", v.servePEM)
+	mux.Handle("/", chat)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if voice != nil && isVoice(r) {
+			voice.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// storeDir reads --store.
+func storeDir(s string) (string, error) {
+	dir, ok := strings.CutPrefix(s, "sqlite:")
+	if !ok || dir == "" {
+		return "", fmt.Errorf("--store %q: want sqlite:FOLDER", s)
+	}
+	return filepath.Abs(dir)
+}
+
+func textCommand() *cobra.Command {
+	var c common
+	var busURL, store, name, domain, advertise string
+	var port int
+	var worker uint16
+	cmd := &cobra.Command{
+		Use:     "text",
+		Short:   "Run guilds, accounts, text and the page",
+		Long:    wordsText,
+		Example: wordsTextExamples,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := c.logger()
+			if err != nil {
+				return err
+			}
+			dir, err := storeDir(store)
+			if err != nil {
+				return err
+			}
+			first, err := addrs.ParseAdvertise(advertise)
+			if err != nil {
+				return fmt.Errorf("--advertise: %w", err)
+			}
+			ctx, stop := untilSignal(cmd.Context(), func() { fmt.Fprintln(cmd.ErrOrStderr(), wordsEnding) })
+			defer stop()
+			h, err := openHouse(dir, port, domain, first)
+			if err != nil {
+				return err
+			}
+			defer h.close()
+			shown := newShown()
+			conn, err := joinBus(ctx, busURL, "text", shown.registry(), log)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			chat, err := newChat(conn, dir, h.token, worker, shown.registry(), log)
+			if err != nil {
+				return err
+			}
+			shown.ready("bus", conn.Ready)
+			doorMetrics := shown.registry()
+			door, err := openDoor(h.listener, h.vouch, controlMux(conn, shown, h.vouch, nil, chat.Handler(), h.token), doorMetrics, log)
+			if err != nil {
+				return err
+			}
+			return live(ctx, log,
+				part{"addresses", h.watch.Run},
+				part{"textchat", chat.Run},
+				part{"control port", door.run},
+				part{"banner", func(ctx context.Context) error {
+					if err := h.greet(ctx, cmd.OutOrStdout(), chat, name, ""); err != nil {
+						return err
+					}
+					<-ctx.Done()
+					return nil
+				}},
+			)
+		},
+	}
+	c.flags(cmd)
+	busFlag(cmd, &busURL)
+	f := cmd.Flags()
+	f.StringVar(&store, "store", "sqlite:./data", "where guilds and messages are kept: sqlite:FOLDER")
+	f.IntVar(&port, "port", 8443, "TCP port of page, REST and gateway, http and https")
+	f.StringVar(&name, "name", "Voicefleet", "name of the first guild")
+	f.StringVar(&advertise, "advertise", "auto", "addresses to name first, separated by commas: the public one behind NAT")
+	f.StringVar(&domain, "acme-domain", "", "public name of this host: its certificate comes from Let's Encrypt")
+	f.Uint16Var(&worker, "worker", 0, "number of this instance in minted ids, 0 to 1023")
+	return cmd
+}

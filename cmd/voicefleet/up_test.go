@@ -1,0 +1,220 @@
+package main
+
+import (
+	"debug/elf"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/textchat"
+)
+
+// guest is the answer of /auth/guest.
+type guest struct {
+	Token   string        `json:"token"`
+	User    textchat.User `json:"user"`
+	GuildID textchat.ID   `json:"guild_id"`
+}
+
+func (r *running) join(c *http.Client, base func(string) string, nickname string) guest {
+	r.t.Helper()
+	g := post[guest](r.t, c, base("/api/v10/auth/guest"), "", map[string]string{"invite": r.invite, "nickname": nickname})
+	if g.Token == "" || g.GuildID == 0 {
+		r.t.Fatalf("joined as %+v", g)
+	}
+	return g
+}
+
+func TestUp(t *testing.T) {
+	r := launchUp(t)
+	secure := r.trusting()
+
+	t.Run("page", func(t *testing.T) {
+		for _, page := range []string{get(t, http.DefaultClient, r.http("/")), get(t, secure, r.https("/")), get(t, secure, r.https("/invite/"+r.invite))} {
+			if !strings.Contains(page, "<script") {
+				t.Errorf("not the page: %.200s", page)
+			}
+		}
+	})
+	t.Run("guests", func(t *testing.T) {
+		r.join(http.DefaultClient, r.http, "Ada")
+		r.join(secure, r.https, "Bob")
+	})
+	t.Run("shown", func(t *testing.T) {
+		if got := get(t, http.DefaultClient, r.http("/healthz")); got != "ok\n" {
+			t.Errorf("healthz: %q", got)
+		}
+		get(t, http.DefaultClient, r.http("/readyz"))
+		metrics := get(t, http.DefaultClient, r.http("/metrics"))
+		for _, want := range []string{"voicefleet_build_info", "voicefleet_connections_refused_total", "voicefleet_panics_total"} {
+			if !strings.Contains(metrics, "# HELP "+want+" ") && want != "voicefleet_panics_total" && want != "voicefleet_connections_refused_total" {
+				t.Errorf("metrics lack %s", want)
+			}
+		}
+		if strings.Contains(metrics, "error") && strings.Contains(metrics, "gathering") {
+			t.Errorf("metrics do not fit together: %.300s", metrics)
+		}
+		resp, err := http.Get(r.http("/debug/pprof/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("profiles without the token: %s", resp.Status)
+		}
+	})
+	t.Run("ctl", func(t *testing.T) {
+		var nodes []allocator.NodeView
+		deadline := time.Now().Add(wait)
+		for ready := false; !ready; {
+			if err := json.Unmarshal([]byte(ctlSays(t, r.data, "nodes", "--json")), &nodes); err != nil {
+				t.Fatal(err)
+			}
+			ready = len(nodes) == 1 && nodes[0].State == "ready"
+			if time.Now().After(deadline) {
+				t.Fatalf("nodes: %+v", nodes)
+			}
+		}
+		if len(nodes[0].Ports) != 2 || int(nodes[0].Ports[0]) != r.media || len(nodes[0].Addrs) == 0 {
+			t.Errorf("node shows ports %v, addresses %v", nodes[0].Ports, nodes[0].Addrs)
+		}
+		for _, args := range [][]string{{"nodes"}, {"status"}, {"calls"}, {"users"}, {"invite"}} {
+			if out := ctlSays(t, r.data, args...); out == "" {
+				t.Errorf("ctl %v says nothing", args)
+			}
+		}
+		if out := ctlSays(t, r.data, "invite"); !strings.Contains(out, r.invite) {
+			t.Errorf("invite says %s", out)
+		}
+		out, err := exec.Command(binary(), "ctl", "--data", r.data, "reset-password", "nobody").CombinedOutput()
+		if err == nil || strings.Count(string(out), "\n") != 1 {
+			t.Errorf("reset-password of nobody: %v: %s", err, out)
+		}
+	})
+	t.Run("reset-password", func(t *testing.T) {
+		creds := map[string]string{"username": "grace", "password": "correct horse"}
+		post[guest](t, http.DefaultClient, r.http("/api/v10/auth/register"), "", map[string]string{"username": "grace", "password": "correct horse", "invite": r.invite})
+		post[guest](t, http.DefaultClient, r.http("/api/v10/auth/login"), "", creds)
+		var answer struct{ Password string }
+		if err := json.Unmarshal([]byte(ctlSays(t, r.data, "reset-password", "grace", "--json")), &answer); err != nil || answer.Password == "" {
+			t.Fatalf("reset-password: %v", err)
+		}
+		creds["password"] = answer.Password
+		post[guest](t, http.DefaultClient, r.http("/api/v10/auth/login"), "", creds)
+	})
+	t.Run("taken", func(t *testing.T) {
+		other := filepath.Join(t.TempDir(), "data")
+		for name, c := range map[string]struct{ args, want []string }{
+			"port":   {[]string{"up", "--port", fmt.Sprint(r.port), "--media-port", fmt.Sprint(r.media + 10), "--data", other}, []string{fmt.Sprint(r.port), "--port", fmt.Sprintf("process %d", r.cmd.Process.Pid)}},
+			"media":  {[]string{"up", "--port", fmt.Sprint(freePorts(t, 1)[0]), "--media-port", fmt.Sprint(r.media), "--data", other}, []string{fmt.Sprint(r.media), "--media-port", fmt.Sprintf("process %d", r.cmd.Process.Pid)}},
+			"folder": {[]string{"up", "--port", fmt.Sprint(freePorts(t, 1)[0]), "--media-port", fmt.Sprint(r.media + 10), "--data", r.data}, []string{r.data, "--data", fmt.Sprintf("process %d", r.cmd.Process.Pid)}},
+		} {
+			out, err := exec.Command(binary(), c.args...).CombinedOutput()
+			if err == nil {
+				t.Errorf("%s: a second one started", name)
+			}
+			for _, w := range c.want {
+				if !strings.Contains(string(out), w) {
+					t.Errorf("%s: %q does not say %q", name, out, w)
+				}
+			}
+		}
+	})
+}
+
+func TestUpEndsAndComesBack(t *testing.T) {
+	r := launchUp(t)
+	g := r.join(http.DefaultClient, r.http, "Ada")
+	owner := r.says(`/owner/([A-Za-z0-9_-]+)`)
+	ca := get(t, http.DefaultClient, r.http("/ca.pem"))
+	code, took := r.ends(syscall.SIGINT)
+	if code != 0 || took > 5*time.Second {
+		t.Errorf("Ctrl-C: exit code %d after %v", code, took)
+	}
+	if !strings.Contains(r.text(), wordsEnded) {
+		t.Error("did not say that everything has ended")
+	}
+	if info, err := os.Stat(filepath.Join(r.data, fileToken)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("admin token: %v, %v", info, err)
+	}
+
+	again := &running{port: r.port, media: r.media, data: r.data}
+	again.process = launch(t, r.args()...)
+	if again.invite = again.says(`/invite/([A-Za-z0-9_-]+)`); again.invite != r.invite {
+		t.Errorf("invite is %s, was %s", again.invite, r.invite)
+	}
+	if got := again.says(`/owner/([A-Za-z0-9_-]+)`); got != owner {
+		t.Errorf("owner code is %s, was %s and unused", got, owner)
+	}
+	if get(t, http.DefaultClient, again.http("/ca.pem")) != ca {
+		t.Error("the authority is another one")
+	}
+	req, err := http.NewRequest("GET", again.http("/api/v10/users/@me"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", g.Token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var me textchat.User
+	if err := json.NewDecoder(resp.Body).Decode(&me); err != nil || me.ID != g.User.ID {
+		t.Errorf("after the second start I am %+v, %v", me, err)
+	}
+}
+
+func TestBinaryIsStatic(t *testing.T) {
+	f, err := elf.Open(binary())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+			t.Errorf("the binary has a %v segment", p.Type)
+		}
+	}
+}
+
+func TestEveryCommandHasAnExample(t *testing.T) {
+	for _, c := range append(root().Commands(), ctlCommand().Commands()...) {
+		if !c.Hidden && c.Name() != "help" && (c.Example == "" || c.Short == "") {
+			t.Errorf("%s has no example or no description", c.CommandPath())
+		}
+	}
+}
+
+func TestBadFlags(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"up --port 99999", "--port 99999"},
+		{"up --media-port 65535 --workers 2", "--media-port 65535"},
+		{"up --workers 0", "--workers 0"},
+		{"up --node UPPER", "--node"},
+		{"up --advertise example.org", "--advertise"},
+		{"up --log-level loud", "loud"},
+		{"edge", "--bus"},
+		{"central --bus nats://127.0.0.1:1 --advertise-endpoint here", "--advertise-endpoint"},
+		{"text --bus nats://127.0.0.1:1 --store cql://x", "--store"},
+		{"sfu", "not by hand"},
+		{"ctl nodes", "No voicefleet is running"},
+		{"bus --listen nowhere", "--listen"},
+		{"dance", "dance"},
+	} {
+		cmd := exec.Command(binary(), strings.Fields(c.args)...)
+		cmd.Dir = t.TempDir()
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), c.want) || strings.Count(string(out), "\n") > 3 {
+			t.Errorf("%s: %v: %s", c.args, err, out)
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/template"
+)
+
+// What the program says to people. Lines are at most 100 columns.
+
+const (
+	wordsRoot = `Voice for gaming communities, on your own machine.
+
+One process holds everything:
+
+  voicefleet up
+
+or each role runs on machines of its own, joined by a NATS server:
+
+  voicefleet text, voicefleet central, voicefleet edge, voicefleet bus`
+
+	wordsUp = `Starts everything in one process: page, accounts, text, calls and one media node.
+
+The page, the REST API and all WebSockets answer on one TCP port, by http and by https; voice
+comes in on one UDP port per worker. Open both in the firewall to be reached from elsewhere.`
+
+	wordsUpExamples = `  # At home or at a LAN party: just this.
+  voicefleet up
+
+  # Behind a router that forwards TCP 8443 and UDP 50000 to this PC:
+  voicefleet up --advertise 203.0.113.9
+
+  # On a server with a name of its own; certificates come from Let's Encrypt:
+  voicefleet up --port 443 --acme-domain voice.example.org
+
+  # Let more media nodes join:
+  voicefleet up --bus-listen 192.168.1.5:4222`
+
+	wordsText = `Runs guilds, accounts, text and the page.`
+
+	wordsTextExamples = `  voicefleet text --bus nats://bus.internal:4222 --store sqlite:/var/lib/voicefleet`
+
+	wordsCentral = `Runs the voice gateway and the allocator, which decides on which node a call lives. Any number of
+them may run; when one dies, clients resume at another and audio goes on meanwhile.`
+
+	wordsCentralExamples = `  voicefleet central --bus nats://bus.internal:4222 --advertise-endpoint voice1.example.org:8444
+  voicefleet central --bus nats://bus.internal:4222 --port 8445`
+
+	wordsEdge = `Runs one media node: an agent, and the media engine as its child process. The agent opens the
+media ports; when the engine dies it starts another one on them.`
+
+	wordsEdgeExamples = `  voicefleet edge --bus nats://bus.internal:4222 --name fra1 --region eu-central
+  voicefleet edge --bus nats://192.168.1.5:4222 --advertise 203.0.113.9 --workers 8`
+
+	wordsBus = `Runs the NATS server that is built in, alone, so that a fleet can be tried without installing one.
+It keeps everything in memory. Whoever reaches its port commands the fleet: listen where only its
+members can.`
+
+	wordsBusExamples = `  voicefleet bus --listen 127.0.0.1:4222`
+
+	wordsCtl = `Asks or changes a running "voicefleet up" or "voicefleet text". It finds its address and its admin
+token in the data folder; for one elsewhere give --url and --token.`
+
+	wordsCtlExamples = `  voicefleet ctl status
+  voicefleet ctl nodes
+  voicefleet ctl explain 1234567890123456789
+  voicefleet ctl bot create Parrot
+  voicefleet ctl reset-password ada`
+
+	wordsEnding = "\nEnding in order; Ctrl-C again ends at once."
+	wordsEnded  = "Everything has ended."
+)
+
+// wordsPortTaken is said when a port cannot be had; holder may be empty.
+func wordsPortTaken(proto string, port int, flag, holder string) string {
+	by := "another program"
+	if holder != "" {
+		by = holder
+	}
+	return fmt.Sprintf("%s port %d is taken by %s.\nEnd that first, or choose another port with %s.", proto, port, by, flag)
+}
+
+func wordsPortForbidden(proto string, port int, flag string) string {
+	return fmt.Sprintf("%s port %d is for the system only.\nChoose one above 1023 with %s, or allow it: sudo setcap cap_net_bind_service=+ep $(command -v voicefleet)", proto, port, flag)
+}
+
+func wordsFolderTaken(path, pid string) string {
+	by := "Another voicefleet"
+	if pid != "" {
+		by += " (process " + pid + ")"
+	}
+	return fmt.Sprintf("%s is using the data folder %s.\nEnd it first, or choose another folder with --data.", by, path)
+}
+
+func wordsNotRunning(data string) string {
+	return fmt.Sprintf("No voicefleet is running on the data folder %s.\nStart it, name its folder with --data, or give --url and --token.", data)
+}
+
+// banner is what `up` says once it is up.
+type banner struct {
+	Name   string
+	Port   int
+	Scheme string       // of links for others
+	Host   string       // that others reach us by
+	Addrs  []netip.Addr // all of them
+	Invite string       // code
+	QR     string       // of the invite link, or empty
+	Owner  string       // one-time code, or empty when the house has its owner
+	Data   string
+	CA     bool   // the certificate is self-made
+	Finger string // of the authority
+	Bus    string // where nodes may join, or empty
+	Bold   func(string) string
+}
+
+// Here is the address on this PC; browsers allow the microphone there without a
+// certificate.
+func (b banner) Here() string { return fmt.Sprintf("http://localhost:%d", b.Port) }
+
+// There is the address for others.
+func (b banner) There() string {
+	if b.Scheme == "https" && b.Port == 443 {
+		return "https://" + b.Host
+	}
+	return b.Scheme + "://" + net.JoinHostPort(strings.Trim(b.Host, "[]"), strconv.Itoa(b.Port))
+}
+
+// DataShort is the data folder as one would type it.
+func (b banner) DataShort() string { return filepath.Clean(b.Data) }
+
+var bannerText = template.Must(template.New("banner").Parse(`
+{{call .Bold .Name}} is up.
+
+  Talk      {{.Here}}   on this PC
+{{- if ne .Host "localhost"}}
+            {{.There}}   from others
+{{- end}}
+{{- if .Invite}}
+
+  Invite    {{call .Bold (printf "%s/invite/%s" .There .Invite)}}
+            Whoever opens it gives a nickname and talks. For the phone beside you:
+{{.QR}}
+{{- end}}
+{{- if .Owner}}
+  Owner     {{.Here}}/owner/{{.Owner}}
+            Yours alone, and good for one time: whoever opens it first owns the house. Anywhere else
+            than on this PC: {{.There}}/owner/{{.Owner}}
+{{end}}
+{{- if .CA}}
+  Trust     Other PCs are warned once, because no authority knows this one. Go past the warning, or
+            end it for good: open {{.There}}/ca.pem there and add it to the trusted
+            authorities. It can vouch for this host and its network only. Its SHA-256 begins with
+            {{.Finger}}
+{{end}}
+  Data      {{.DataShort}}
+            Accounts, messages, keys. Keep a copy of it.
+  Nodes     {{if .Bus}}voicefleet edge --bus {{.Bus}}   on another machine adds a media node.
+{{- else}}To add media nodes start this with --bus-listen ADDR:4222, then on another machine:
+            voicefleet edge --bus nats://ADDR:4222
+{{- end}}
+  Operate   voicefleet ctl --data {{.DataShort}} --help
+  End       Ctrl-C
+`))
