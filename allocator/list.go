@@ -18,6 +18,9 @@ type ExplainReply struct {
 	// Entry is where the call lives, if it does; its Why is the decision that
 	// put it there.
 	Entry *CallEntry `json:"entry,omitempty"`
+	// Decisions are the last ones the answering allocator made about it, newest
+	// first, refusals too, with at most MaxWhy candidates.
+	Decisions []Explanation `json:"decisions,omitempty"`
 	// Now is what it would decide for a new call without measurements.
 	Now Explanation `json:"now"`
 }

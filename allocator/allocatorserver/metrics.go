@@ -9,10 +9,12 @@ import (
 )
 
 type metrics struct {
-	seats *prometheus.CounterVec
-	took  prometheus.Histogram
-	races prometheus.Counter
-	live  prometheus.Gauge
+	seats    *prometheus.CounterVec
+	took     prometheus.Histogram
+	races    prometheus.Counter
+	live     prometheus.Gauge
+	reserved prometheus.Gauge
+	fenced   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -29,6 +31,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		})),
 		live: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "voicefleet_allocator_calls", Help: "Entries in the calls bucket.",
+		})),
+		reserved: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "voicefleet_allocator_reserved_sessions", Help: "Sessions this allocator has placed or expects that no heartbeat shows yet.",
+		})),
+		fenced: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "voicefleet_allocator_fenced_total", Help: "Calls ended on a node that they had been moved away from while it was out of reach.",
 		})),
 	}
 }

@@ -40,10 +40,15 @@ const (
 	// another writes the entry again. Well below allocator.CallIdle less the
 	// life of a grant, so that no entry is deleted under a fresh grant.
 	touchEvery = 5 * time.Second
-	// keyEvery is how often the public key is put again, well within its life.
-	keyEvery = time.Hour
+	// keyEvery is how often the public key is put again: a bucket that was lost
+	// must not refuse grants for long.
+	keyEvery = 10 * time.Second
 	// sweepEvery is how often ended calls are looked for.
 	sweepEvery = 5 * time.Second
+	// missingKept is how long a node counts as there that was missing when the
+	// nodes bucket was read again after an outage: it writes every second, but a
+	// bucket in memory begins empty.
+	missingKept = 3 * time.Second
 )
 
 // Server is one allocator.
@@ -59,7 +64,9 @@ type Server struct {
 	// Guarded by mu.
 	core      placement.Core
 	revisions map[sfu.CallID]uint64
-	endpoints map[string]string // signaling instance → endpoint
+	endpoints map[string]string              // signaling instance → endpoint
+	missing   map[edgeagent.NodeID]time.Time // to be lost then
+	decisions *decisions
 	draw      *mathrand.Rand
 	unsynced  int // buckets not read to the end yet
 }
@@ -85,6 +92,8 @@ func New(cfg Config) (*Server, error) {
 		panics:    telemetry.NewPanics(cfg.Metrics, cfg.Log),
 		revisions: map[sfu.CallID]uint64{},
 		endpoints: map[string]string{},
+		missing:   map[edgeagent.NodeID]time.Time{},
+		decisions: newDecisions(),
 		draw:      mathrand.New(mathrand.NewPCG(cfg.Seed, 1)),
 		unsynced:  3,
 	}, nil
@@ -112,6 +121,14 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("publish grant key: %w", err)
 	}
 
+	rekeyed := func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, keyEvery/2)
+		defer cancel()
+		if _, err := keys.Put(ctx, edgeagent.KeyID(public), public); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Warn("grant key could not be put again", "err", err)
+		}
+	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var all sync.WaitGroup
@@ -137,9 +154,9 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-sweep.C:
 			s.sweep(ctx)
 		case <-rekey.C:
-			if _, err := keys.Put(ctx, edgeagent.KeyID(public), public); err != nil {
-				s.cfg.Log.Warn("grant key could not be put again", "err", err)
-			}
+			rekeyed(ctx)
+		case <-s.cfg.Bus.Reconnected():
+			rekeyed(ctx)
 		}
 	}
 }
@@ -160,10 +177,24 @@ func (s *Server) seeNode(ch bus.Change[edgeagent.Heartbeat]) {
 	switch {
 	case ch.Synced:
 		s.syncedLocked()
+	case ch.Gone && ch.Revision == 0: // not found when read again
+		s.missing[edgeagent.NodeID(ch.Key)] = time.Now().Add(missingKept)
 	case ch.Gone:
+		delete(s.missing, edgeagent.NodeID(ch.Key))
 		s.core.Lose(edgeagent.NodeID(ch.Key))
-	default:
+	case string(ch.Value.Node) == ch.Key && ch.Value.Node.Valid():
+		delete(s.missing, ch.Value.Node)
 		s.core.Observe(ch.Value)
+	}
+}
+
+// loseMissingLocked gives up the nodes that have not come back.
+func (s *Server) loseMissingLocked(now time.Time) {
+	for n, until := range s.missing {
+		if now.After(until) {
+			delete(s.missing, n)
+			s.core.Lose(n)
+		}
 	}
 }
 
@@ -182,9 +213,10 @@ func (s *Server) seeCall(ch bus.Change[allocator.CallEntry]) {
 }
 
 // seeCallLocked takes in an entry unless a newer one is known already: the
-// watcher runs behind what this server wrote itself.
+// watcher runs behind what this server wrote itself. Without a revision the call
+// was not found when the bucket was read again.
 func (s *Server) seeCallLocked(id sfu.CallID, ch bus.Change[allocator.CallEntry]) {
-	if ch.Revision < s.revisions[id] {
+	if ch.Revision != 0 && ch.Revision < s.revisions[id] {
 		return
 	}
 	if ch.Gone {
@@ -225,9 +257,17 @@ func (s *Server) service() bus.Service {
 			bus.Handle("nodes", s.nodes),
 			bus.Handle("calls", s.list),
 		},
-		Code:    func(err error) (string, string) { c := codeOf(err); return string(c), err.Error() },
+		Code:    refusal,
 		Metrics: s.cfg.Metrics, Log: s.cfg.Log,
 	}
+}
+
+// refusal is an error as it crosses the bus.
+func refusal(err error) (code, message string) {
+	if own := (*allocator.Error)(nil); errors.As(err, &own) {
+		return string(own.Code), own.Message
+	}
+	return string(codeOf(err)), err.Error()
 }
 
 // codeOf is the one place where errors become codes.
@@ -248,8 +288,8 @@ func (s *Server) place(ctx context.Context, req allocator.PlaceRequest) (allocat
 }
 
 func (s *Server) seat(ctx context.Context, req allocator.PlaceRequest) (allocator.Assignment, error) {
-	if req.Call.ID == 0 || req.User.ID == 0 || req.Session == "" || len(req.Session) > 128 || len(req.RTT) > 256 {
-		return allocator.Assignment{}, allocator.Refuse(allocator.CodeBadRequest, "call, user and session are required")
+	if err := check(req); err != nil {
+		return allocator.Assignment{}, err
 	}
 	if err := s.Ready(); err != nil {
 		return allocator.Assignment{}, allocator.Refuse(allocator.CodeUnavailable, "%v", err)
@@ -271,14 +311,39 @@ func (s *Server) seat(ctx context.Context, req allocator.PlaceRequest) (allocato
 	return allocator.Assignment{}, allocator.Refuse(allocator.CodeUnavailable, "too many allocators placed this call at once")
 }
 
+// Bounds of a request: a grant carries what it names, and must stay a token of at
+// most 2,048 bytes.
+const (
+	maxName  = 128 // bytes of guild, gateway session and region
+	maxRTTs  = 256
+	maxAvoid = 16
+)
+
+func check(req allocator.PlaceRequest) error {
+	switch {
+	case req.Call.ID == 0 || req.User.ID == 0 || req.Session == "":
+		return allocator.Refuse(allocator.CodeBadRequest, "call, user and session are required")
+	case len(req.Session) > maxName || len(req.Guild) > maxName || len(req.Region) > maxName:
+		return allocator.Refuse(allocator.CodeBadRequest, "guild, session or region is longer than %d bytes", maxName)
+	case len(req.RTT) > maxRTTs:
+		return allocator.Refuse(allocator.CodeBadRequest, "%d RTTs, at most %d are read", len(req.RTT), maxRTTs)
+	case len(req.Avoid) > maxAvoid:
+		return allocator.Refuse(allocator.CodeBadRequest, "%d nodes to avoid, at most %d are", len(req.Avoid), maxAvoid)
+	}
+	return nil
+}
+
 // claim decides and writes the decision; bus.ErrConflict tells that somebody
 // else wrote the call since it was read.
 func (s *Server) claim(ctx context.Context, req allocator.PlaceRequest) (entry allocator.CallEntry, created bool, err error) {
 	now := time.Now()
 	s.mu.Lock()
+	s.loseMissingLocked(now)
 	ex, refused := s.core.Decide(now, req, s.draw)
+	s.decisions.add(ex)
 	old, live := s.core.Call(req.Call)
 	revision := s.revisions[req.Call]
+	adopted := false
 	switch {
 	case refused != nil:
 	case live && ex.Chosen == old.Node:
@@ -287,13 +352,19 @@ func (s *Server) claim(ctx context.Context, req allocator.PlaceRequest) (entry a
 		created = true
 		why := ex
 		why.Candidates = slices.Clone(ex.Candidates[:min(len(ex.Candidates), allocator.MaxWhy)])
-		entry = allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Epoch: s.core.NextEpoch(now), Created: now, Why: why}
+		entry = allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Created: now, Why: why}
+		if node, epoch, carried := s.core.Carrier(req.Call); carried && node == ex.Chosen {
+			entry.Epoch, created = epoch, false // it lost its entry, not its life
+			adopted = true
+		} else {
+			entry.Epoch = s.core.NextEpoch(now)
+		}
 	}
 	s.mu.Unlock()
 	if refused != nil {
 		return entry, false, refused
 	}
-	if created || now.Sub(entry.Touched) > touchEvery {
+	if created || adopted || now.Sub(entry.Touched) > touchEvery {
 		entry.Touched = now
 		key := req.Call.String()
 		if live {
@@ -325,6 +396,7 @@ func (s *Server) reread(ctx context.Context, id sfu.CallID) error {
 	if err != nil {
 		return fmt.Errorf("read call %v: %w", id, err)
 	}
+	delete(s.revisions, id) // what was read counts, even from a bucket made anew
 	s.seeCallLocked(id, bus.Change[allocator.CallEntry]{Entry: e})
 	return nil
 }
@@ -367,14 +439,17 @@ func (s *Server) gateways() []string {
 
 // update and remove pass an order on to the node of a call.
 func (s *Server) update(ctx context.Context, req allocator.UpdateRequest) (bus.Done, error) {
-	return tell(ctx, s, req.Call, "update", edgeagent.UpdateRequest{Call: req.Call, User: req.User, Rights: &req.Rights})
+	return tell(ctx, s, req.Call, req.User, "update", edgeagent.UpdateRequest{Call: req.Call, User: req.User, Rights: &req.Rights})
 }
 
 func (s *Server) remove(ctx context.Context, req allocator.RemoveRequest) (bus.Done, error) {
-	return tell(ctx, s, req.Call, "close", edgeagent.CloseRequest{Call: req.Call, User: req.User, Reason: req.Reason})
+	return tell(ctx, s, req.Call, req.User, "close", edgeagent.CloseRequest{Call: req.Call, User: req.User, Reason: req.Reason})
 }
 
-func tell[Req any](ctx context.Context, s *Server, id sfu.CallID, verb string, req Req) (bus.Done, error) {
+func tell[Req any](ctx context.Context, s *Server, id sfu.CallID, user sfu.UserID, verb string, req Req) (bus.Done, error) {
+	if id.ID == 0 || user.ID == 0 { // without a user the node would take all of the call
+		return bus.Done{}, allocator.Refuse(allocator.CodeBadRequest, "call and user are required")
+	}
 	s.mu.Lock()
 	entry, live := s.core.Call(id)
 	s.mu.Unlock()
@@ -395,7 +470,7 @@ func tell[Req any](ctx context.Context, s *Server, id sfu.CallID, verb string, r
 func (s *Server) explain(_ context.Context, req allocator.ExplainRequest) (allocator.ExplainReply, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out allocator.ExplainReply
+	out := allocator.ExplainReply{Decisions: s.decisions.of(req.Call)}
 	if e, ok := s.core.Call(req.Call); ok {
 		out.Entry = &e
 	}
@@ -436,13 +511,21 @@ func (s *Server) sweep(ctx context.Context) {
 			return
 		}
 		s.mu.Lock()
+		s.loseMissingLocked(time.Now())
+		strays := s.core.Strays()
 		ended := s.core.Ended(time.Now())
 		revisions := make([]uint64, len(ended))
 		for i, id := range ended {
 			revisions[i] = s.revisions[id]
 		}
 		s.metrics.live.Set(float64(len(s.revisions)))
+		reserved := 0
+		for _, load := range s.core.Reserved(time.Now()) {
+			reserved += load.Sessions
+		}
+		s.metrics.reserved.Set(float64(reserved))
 		s.mu.Unlock()
+		s.fence(ctx, strays)
 		for i, id := range ended {
 			err := s.calls.Delete(ctx, id.String(), revisions[i])
 			if err != nil && !errors.Is(err, bus.ErrConflict) && !errors.Is(err, bus.ErrNotFound) {
@@ -450,4 +533,35 @@ func (s *Server) sweep(ctx context.Context) {
 			}
 		}
 	})
+}
+
+// fenceTimeout bounds how long a sweep waits for one node.
+const fenceTimeout = time.Second
+
+// fence ends the sessions of calls on nodes they were moved away from, so that
+// their users come after.
+func (s *Server) fence(ctx context.Context, strays []placement.Stray) {
+	silent := map[edgeagent.NodeID]bool{}
+	for _, x := range strays {
+		if silent[x.Node] {
+			continue // the next sweep tries again
+		}
+		if err := s.closeCall(ctx, x); err != nil {
+			silent[x.Node] = true
+			s.cfg.Log.Warn("a call is on two nodes", "call", x.Call, "stray", x.Node, "err", err)
+			continue
+		}
+		s.metrics.fenced.Inc()
+	}
+}
+
+func (s *Server) closeCall(ctx context.Context, x placement.Stray) error {
+	ctx, cancel := context.WithTimeout(ctx, fenceTimeout)
+	defer cancel()
+	_, err := bus.Request[edgeagent.CloseRequest, bus.Done](ctx, s.cfg.Bus, bus.NodeSubject(string(x.Node), "close"),
+		edgeagent.CloseRequest{Call: x.Call, Reason: edgeagent.Moved})
+	if refused := (*bus.Error)(nil); errors.As(err, &refused) && refused.Code == string(edgeagent.CodeNoSession) {
+		return nil
+	}
+	return err
 }

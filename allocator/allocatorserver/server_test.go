@@ -212,8 +212,134 @@ func TestNodeGone(t *testing.T) {
 		}
 	}
 	ex, err := NewClient(f.conn).Explain(f.ctx, sfu.CallID{ID: 1})
-	if err != nil || ex.Entry == nil || ex.Entry.Why.Chosen != "b" || ex.Entry.Why.Reason == "" {
+	if err != nil || ex.Entry == nil || ex.Entry.Why.Chosen != "b" || ex.Entry.Why.Reason == "" || len(ex.Decisions) == 0 || ex.Now.Chosen != "b" {
 		t.Errorf("explained as %+v, %v", ex, err)
+	}
+}
+
+// serveNode answers update and close in the name of a node.
+func (f *fleet) serveNode(node string, update func(edgeagent.UpdateRequest) error, end func(edgeagent.CloseRequest) error) {
+	f.t.Helper()
+	serving, err := bus.Serve(f.ctx, f.conn, bus.Service{
+		Name: "edgeagent", Subject: bus.NodeSubject(node, ""),
+		Code: func(err error) (string, string) { return string(edgeagent.CodeOf(err)), err.Error() },
+		Verbs: []bus.Verb{
+			bus.Handle("update", func(_ context.Context, r edgeagent.UpdateRequest) (bus.Done, error) { return bus.Done{}, update(r) }),
+			bus.Handle("close", func(_ context.Context, r edgeagent.CloseRequest) (bus.Done, error) { return bus.Done{}, end(r) }),
+		},
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(serving.Stop)
+}
+
+// TestOrdersReachTheNode: update and remove go to the node of the call.
+func TestOrdersReachTheNode(t *testing.T) {
+	f := newFleet(t, 1, "a")
+	var updated edgeagent.UpdateRequest
+	var ended edgeagent.CloseRequest
+	f.serveNode("a",
+		func(r edgeagent.UpdateRequest) error { updated = r; return nil },
+		func(r edgeagent.CloseRequest) error {
+			if ended = r; r.User.ID == 9 {
+				return &edgeagent.Error{Code: edgeagent.CodeNoSession, Message: "session has ended"}
+			}
+			return nil
+		})
+	if _, err := f.place(3, 4); err != nil {
+		t.Fatal(err)
+	}
+	c := NewClient(f.conn)
+	call, user := sfu.CallID{ID: 3}, sfu.UserID{ID: 4}
+	if err := c.Update(f.ctx, allocator.UpdateRequest{Call: call, User: user, Rights: sfu.Rights{Mute: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if updated.Call != call || updated.User != user || updated.Rights == nil || !updated.Rights.Mute {
+		t.Errorf("the node was told %+v", updated)
+	}
+	if err := c.Remove(f.ctx, allocator.RemoveRequest{Call: call, User: user, Reason: "kicked"}); err != nil {
+		t.Fatal(err)
+	}
+	if ended != (edgeagent.CloseRequest{Call: call, User: user, Reason: "kicked"}) {
+		t.Errorf("the node was told %+v", ended)
+	}
+	for name, err := range map[string]error{
+		string(allocator.CodeNoCall):     c.Remove(f.ctx, allocator.RemoveRequest{Call: call, User: sfu.UserID{ID: 9}, Reason: "kicked"}),
+		string(allocator.CodeBadRequest): c.Remove(f.ctx, allocator.RemoveRequest{Call: call, Reason: "nobody"}),
+	} {
+		var refused *allocator.Error
+		if !errors.As(err, &refused) || string(refused.Code) != name {
+			t.Errorf("got %v, want code %s", err, name)
+		}
+	}
+}
+
+// TestACarriedCallIsAdopted: a call whose entry was lost stays on the node that
+// shows it, at the epoch it has there; and one that is shown by a node it was
+// moved away from is ended there.
+func TestACarriedCallIsAdopted(t *testing.T) {
+	f := newFleet(t, 2, "b")
+	closed := make(chan edgeagent.CloseRequest, 16)
+	f.serveNode("a", func(edgeagent.UpdateRequest) error { return nil }, func(r edgeagent.CloseRequest) error { closed <- r; return nil })
+	if _, err := f.place(50, 1); err != nil { // goes to b, the only node
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(f.ctx)
+	var beating sync.WaitGroup
+	defer beating.Wait()
+	defer cancel()
+	beating.Go(func() {
+		bus.Lease(ctx, f.nodes, "a", edgeagent.Heartbeat{
+			Node: "a", State: edgeagent.Draining, Capacity: edgeagent.Capacity{PPS: 1e6, BPS: 1e9, Sessions: 100}, Epoch: 77,
+			Calls: []edgeagent.CallOnANode{
+				{Call: sfu.CallID{ID: 51}, Epoch: 77, Sessions: 2},
+				{Call: sfu.CallID{ID: 50}, Epoch: 76, Sessions: 1},
+			},
+		}, time.Second)
+	})
+	c := NewClient(f.conn)
+	for seen := false; !seen; { // by the allocators; either may answer
+		seen = true
+		for range 4 {
+			nodes, err := c.Nodes(f.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen = seen && len(nodes) == 2
+		}
+	}
+	a, err := f.place(51, 2)
+	if err != nil || a.Node != "a" || a.Epoch != 77 || a.New {
+		t.Errorf("placed at %+v, error %v; want node a at epoch 77", a, err)
+	}
+	select {
+	case r := <-closed:
+		if r != (edgeagent.CloseRequest{Call: sfu.CallID{ID: 50}, Reason: edgeagent.Moved}) {
+			t.Errorf("node a was told %+v", r)
+		}
+	case <-time.After(3 * sweepEvery):
+		t.Error("node a keeps a call that lives elsewhere")
+	}
+}
+
+// TestDecisionsAreRemembered: refusals too, and not more than there is room for.
+func TestDecisionsAreRemembered(t *testing.T) {
+	d := newDecisions()
+	for i := range 3 * decisionCalls {
+		for j := range 2 * decisionsPerCall {
+			d.add(allocator.Explanation{Call: sfu.CallID{ID: snowflake.ID(i)}, Reason: fmt.Sprint(j), Candidates: make([]allocator.Candidate, 100)})
+		}
+	}
+	if len(d.calls) != decisionCalls || len(d.order) != decisionCalls {
+		t.Errorf("%d calls are remembered", len(d.calls))
+	}
+	last := d.of(sfu.CallID{ID: 3*decisionCalls - 1})
+	if len(last) != decisionsPerCall || last[0].Reason != fmt.Sprint(2*decisionsPerCall-1) || len(last[0].Candidates) != allocator.MaxWhy {
+		t.Errorf("%d decisions, the newest %+v", len(last), last[0])
+	}
+	if len(d.of(sfu.CallID{})) != 0 {
+		t.Error("the oldest call is still remembered")
 	}
 }
 
@@ -225,7 +351,7 @@ func TestRefusals(t *testing.T) {
 	c := NewClient(f.conn)
 	for name, err := range map[string]error{
 		string(allocator.CodeBadRequest): func() error { _, err := c.Place(f.ctx, allocator.PlaceRequest{}); return err }(),
-		string(allocator.CodeNoCall):     c.Remove(f.ctx, allocator.RemoveRequest{Call: sfu.CallID{ID: 77}}),
+		string(allocator.CodeNoCall):     c.Remove(f.ctx, allocator.RemoveRequest{Call: sfu.CallID{ID: 77}, User: sfu.UserID{ID: 1}}),
 	} {
 		var refused *allocator.Error
 		if !errors.As(err, &refused) || string(refused.Code) != name {

@@ -25,7 +25,12 @@ const (
 type Core struct {
 	nodes map[edgeagent.NodeID]edgeagent.Heartbeat
 	calls map[sfu.CallID]*call
-	epoch uint64 // the highest seen or given
+	// reserving are the calls that may have a reservation: those of the last
+	// sizeKept, so that a decision does not look at all calls.
+	reserving map[sfu.CallID]*call
+	// carried are the nodes that show sessions of a call, with its epoch there.
+	carried map[sfu.CallID]map[edgeagent.NodeID]uint64
+	epoch   uint64 // the highest seen or given
 }
 
 type call struct {
@@ -40,6 +45,7 @@ func (c *Core) Observe(hb edgeagent.Heartbeat) {
 	if c.nodes == nil {
 		c.nodes = map[edgeagent.NodeID]edgeagent.Heartbeat{}
 	}
+	c.carry(hb)
 	c.nodes[hb.Node] = hb
 	c.epoch = max(c.epoch, hb.Epoch)
 	for _, on := range hb.Calls {
@@ -55,8 +61,71 @@ func (c *Core) Observe(hb edgeagent.Heartbeat) {
 	}
 }
 
+// carry replaces what a node carries.
+func (c *Core) carry(hb edgeagent.Heartbeat) {
+	for _, on := range c.nodes[hb.Node].Calls {
+		delete(c.carried[on.Call], hb.Node)
+		if len(c.carried[on.Call]) == 0 {
+			delete(c.carried, on.Call)
+		}
+	}
+	if hb.State == edgeagent.Gone {
+		return
+	}
+	for _, on := range hb.Calls {
+		if on.Sessions < 1 {
+			continue
+		}
+		if c.carried == nil {
+			c.carried = map[sfu.CallID]map[edgeagent.NodeID]uint64{}
+		}
+		if c.carried[on.Call] == nil {
+			c.carried[on.Call] = map[edgeagent.NodeID]uint64{}
+		}
+		c.carried[on.Call][hb.Node] = on.Epoch
+	}
+}
+
 // Lose forgets a node whose lease has ended.
-func (c *Core) Lose(node edgeagent.NodeID) { delete(c.nodes, node) }
+func (c *Core) Lose(node edgeagent.NodeID) {
+	c.carry(edgeagent.Heartbeat{Node: node})
+	delete(c.nodes, node)
+}
+
+// Carrier is the node that shows sessions of a call, the one of the highest
+// epoch if there are several.
+func (c *Core) Carrier(id sfu.CallID) (node edgeagent.NodeID, epoch uint64, ok bool) {
+	for n, e := range c.carried[id] {
+		if !ok || e > epoch || e == epoch && n < node {
+			node, epoch, ok = n, e, true
+		}
+	}
+	return node, epoch, ok
+}
+
+// Stray is a call on a node it was moved away from, while that node could not be
+// told.
+type Stray struct {
+	Node edgeagent.NodeID
+	Call sfu.CallID
+}
+
+// Strays lists them: their sessions hear nobody of the others.
+func (c *Core) Strays() []Stray {
+	var out []Stray
+	for id, nodes := range c.carried {
+		k := c.calls[id]
+		if k == nil {
+			continue
+		}
+		for n, epoch := range nodes {
+			if n != k.entry.Node && epoch < k.entry.Epoch {
+				out = append(out, Stray{n, id})
+			}
+		}
+	}
+	return out
+}
 
 // ObserveCall takes in an entry of the calls bucket.
 func (c *Core) ObserveCall(e allocator.CallEntry) {
@@ -75,7 +144,10 @@ func (c *Core) ObserveCall(e allocator.CallEntry) {
 }
 
 // LoseCall forgets a call that was deleted from the calls bucket.
-func (c *Core) LoseCall(id sfu.CallID) { delete(c.calls, id) }
+func (c *Core) LoseCall(id sfu.CallID) {
+	delete(c.calls, id)
+	delete(c.reserving, id)
+}
 
 // Call is the entry of a live call.
 func (c *Core) Call(id sfu.CallID) (allocator.CallEntry, bool) {
@@ -101,6 +173,10 @@ func (c *Core) Seat(now time.Time, id sfu.CallID, expected int) {
 	}
 	k.expected = max(k.expected, min(expected, maxExpected))
 	k.seats = append(k.settled(now), now)
+	if c.reserving == nil {
+		c.reserving = map[sfu.CallID]*call{}
+	}
+	c.reserving[id] = k
 }
 
 // settled are the seats that still count.
@@ -124,9 +200,12 @@ func (k *call) reserved(now time.Time) int {
 // Reserved is the reserved load of every node.
 func (c *Core) Reserved(now time.Time) map[edgeagent.NodeID]edgeagent.Load {
 	out := map[edgeagent.NodeID]edgeagent.Load{}
-	for _, k := range c.calls {
-		if n := k.reserved(now); n > 0 {
+	for id, k := range c.reserving {
+		n := k.reserved(now)
+		if n > 0 {
 			out[k.entry.Node] = sum(out[k.entry.Node], seats(n))
+		} else if c.calls[id] != k || len(k.settled(now)) == 0 && now.Sub(k.entry.Created) >= sizeKept {
+			delete(c.reserving, id)
 		}
 	}
 	return out
@@ -172,9 +251,7 @@ func (c *Core) Ended(now time.Time) []sfu.CallID {
 		if now.Sub(k.entry.Touched) < allocator.CallIdle {
 			continue
 		}
-		hb, there := c.nodes[k.entry.Node]
-		carried := slices.ContainsFunc(hb.Calls, func(on edgeagent.CallOnANode) bool { return on.Call == id && on.Sessions > 0 })
-		if !there || !carried {
+		if _, carried := c.carried[id][k.entry.Node]; !carried {
 			out = append(out, id)
 		}
 	}
@@ -188,7 +265,7 @@ func (c *Core) Decide(now time.Time, req allocator.PlaceRequest, draw *rand.Rand
 	ex = allocator.Explanation{Call: req.Call, At: now}
 	more := max(1, min(req.Expected, maxExpected))
 	live := c.calls[req.Call]
-	if live != nil {
+	if live != nil || len(c.carried[req.Call]) > 0 {
 		more = 1
 	}
 	reserved := c.Reserved(now)
@@ -196,8 +273,12 @@ func (c *Core) Decide(now time.Time, req allocator.PlaceRequest, draw *rand.Rand
 		ex.Candidates = append(ex.Candidates, weigh(req, hb, reserved[hb.Node], more))
 	}
 	slices.SortFunc(ex.Candidates, rank)
+	home, _, carried := c.Carrier(req.Call)
 	if live != nil {
-		if done, err := c.stay(live, &ex); done {
+		home = live.entry.Node
+	}
+	if live != nil || carried {
+		if done, err := c.stay(home, &ex); done {
 			return ex, err
 		}
 	}
@@ -206,6 +287,10 @@ func (c *Core) Decide(now time.Time, req allocator.PlaceRequest, draw *rand.Rand
 		eligible++
 	}
 	if eligible == 0 {
+		if len(req.Avoid) > 0 { // a wish: better a node that just failed than none
+			req.Avoid = nil
+			return c.Decide(now, req, draw)
+		}
 		return ex, refuse(&ex)
 	}
 	best := ex.Candidates[0].Cost
@@ -227,20 +312,21 @@ func (c *Core) Decide(now time.Time, req allocator.PlaceRequest, draw *rand.Rand
 	return ex, nil
 }
 
-// stay keeps a live call together on its node while that is there. A call is
-// never split, so a full node refuses the joiner.
-func (c *Core) stay(live *call, ex *allocator.Explanation) (done bool, err *allocator.Error) {
-	hb, there := c.nodes[live.entry.Node]
+// stay keeps a live call together on its node while that is there, draining or
+// not. A call is never split, so a full node refuses the joiner. A call that has
+// lost its entry but is carried is as live as one.
+func (c *Core) stay(home edgeagent.NodeID, ex *allocator.Explanation) (done bool, err *allocator.Error) {
+	hb, there := c.nodes[home]
 	if !there || hb.State == edgeagent.Gone {
 		return false, nil // its node is gone: place it anew
 	}
 	for _, k := range ex.Candidates {
-		if k.Node == live.entry.Node && k.Fullness > 1 {
+		if k.Node == home && k.Fullness > 1 {
 			ex.Reason = "call is live on a full node"
 			return true, allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full", k.Node)
 		}
 	}
-	ex.Chosen, ex.Reason = live.entry.Node, "call is live here"
+	ex.Chosen, ex.Reason = home, "call is live here"
 	return true, nil
 }
 

@@ -25,6 +25,17 @@ func node(id, region string, sessions int, calls ...edgeagent.CallOnANode) edgea
 	}
 }
 
+// on is call 7 or another as its node shows it.
+func on(call int, epoch uint64, sessions int) edgeagent.CallOnANode {
+	return edgeagent.CallOnANode{Call: channel(call), Epoch: epoch, Sessions: sessions}
+}
+
+func joiningAs(id string) edgeagent.Heartbeat {
+	hb := node(id, "eu", 0)
+	hb.State = edgeagent.Joining
+	return hb
+}
+
 func TestDecide(t *testing.T) {
 	draining, joining := node("a", "eu", 0), node("a", "eu", 0)
 	draining.State, joining.State = edgeagent.Draining, edgeagent.Joining
@@ -67,6 +78,16 @@ func TestDecide(t *testing.T) {
 			live: &allocator.CallEntry{Node: "a"}, want: "b", reason: "lowest cost"},
 		{name: "avoided", nodes: []edgeagent.Heartbeat{node("a", "eu", 0), node("b", "us", 0)},
 			req: allocator.PlaceRequest{Region: "eu", Avoid: []edgeagent.NodeID{"a"}}, want: "b", reason: "lowest cost"},
+		{name: "avoided, but there is no other", nodes: []edgeagent.Heartbeat{node("a", "eu", 0), joiningAs("b")},
+			req: allocator.PlaceRequest{Avoid: []edgeagent.NodeID{"a"}}, want: "a", reason: "lowest cost"},
+		{name: "avoided and full", nodes: []edgeagent.Heartbeat{node("a", "eu", 1000)},
+			req: allocator.PlaceRequest{Avoid: []edgeagent.NodeID{"a"}}, code: allocator.CodeFull, reason: "every ready node is full"},
+		{name: "a call that lost its entry stays where it is carried", nodes: []edgeagent.Heartbeat{node("a", "us", 3, on(7, 40, 3)), node("b", "eu", 0)},
+			req: allocator.PlaceRequest{Region: "eu"}, want: "a", reason: "call is live here"},
+		{name: "on the node of the highest epoch", nodes: []edgeagent.Heartbeat{node("a", "eu", 3, on(7, 40, 3)), node("b", "us", 3, on(7, 41, 1))},
+			req: allocator.PlaceRequest{Region: "eu"}, want: "b", reason: "call is live here"},
+		{name: "an empty call is not carried", nodes: []edgeagent.Heartbeat{node("a", "us", 0, on(7, 40, 0)), node("b", "eu", 0)},
+			req: allocator.PlaceRequest{RTT: map[string]float64{"b": 1}}, want: "b", reason: "lowest cost"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var core Core
@@ -179,5 +200,123 @@ func TestEpochsGrow(t *testing.T) {
 			t.Fatalf("epoch %d after %d", e, last)
 		}
 		last = e
+	}
+}
+
+// TestStrays: a node that was out of reach while its call was placed again shows
+// it at a lower epoch.
+func TestStrays(t *testing.T) {
+	var core Core
+	core.Observe(node("a", "eu", 3, on(1, 10, 3), on(2, 11, 2), on(3, 12, 1)))
+	core.Observe(node("b", "eu", 1, on(1, 20, 1)))
+	core.ObserveCall(allocator.CallEntry{Call: channel(1), Node: "b", Epoch: 20})
+	core.ObserveCall(allocator.CallEntry{Call: channel(2), Node: "a", Epoch: 11})
+	core.ObserveCall(allocator.CallEntry{Call: channel(3), Node: "b", Epoch: 5}) // an entry that is older than what is carried
+	if got := fmt.Sprint(core.Strays()); got != "[{a 1}]" {
+		t.Errorf("strays %s", got)
+	}
+	if n, epoch, ok := core.Carrier(channel(1)); n != "b" || epoch != 20 || !ok {
+		t.Errorf("carrier %s of epoch %d", n, epoch)
+	}
+	// It has ended its sessions.
+	core.Observe(node("a", "eu", 3, on(2, 11, 2)))
+	if got := core.Strays(); len(got) != 0 {
+		t.Errorf("strays %v after they were closed", got)
+	}
+	core.Lose("a")
+	core.Lose("b")
+	if len(core.carried) != 0 {
+		t.Errorf("%v is carried by no node", core.carried)
+	}
+}
+
+// TestEnded: an entry outlives its last grant, and its sessions.
+func TestEnded(t *testing.T) {
+	var core Core
+	core.Observe(node("a", "eu", 1, on(1, 10, 1)))
+	for i := range 3 {
+		core.ObserveCall(allocator.CallEntry{Call: channel(i + 1), Node: "a", Epoch: 10, Touched: start})
+	}
+	core.ObserveCall(allocator.CallEntry{Call: channel(3), Node: "gone", Epoch: 10, Touched: start.Add(time.Minute)})
+	for _, c := range []struct {
+		after time.Duration
+		want  int
+	}{
+		{0, 0},
+		{edgeagent.GrantLife + edgeagent.ClockLeeway, 0},
+		{allocator.CallIdle, 1},
+		{allocator.CallIdle + time.Minute, 2},
+	} {
+		if got := core.Ended(start.Add(c.after)); len(got) != c.want {
+			t.Errorf("after %v calls %v have ended, want %d", c.after, got, c.want)
+		}
+	}
+	core.Observe(node("a", "eu", 0))
+	if got := core.Ended(start.Add(allocator.CallIdle)); len(got) != 2 {
+		t.Errorf("%v have ended after the last session left, want 2", got)
+	}
+}
+
+// TestNeverOverTheLimit: whatever the nodes carry, no decision carries one over
+// its limit, to one that is not ready, or a live call elsewhere.
+func TestNeverOverTheLimit(t *testing.T) {
+	states := []edgeagent.State{edgeagent.Ready, edgeagent.Ready, edgeagent.Ready, edgeagent.Joining, edgeagent.Draining, edgeagent.Gone}
+	for seed := range uint64(300) {
+		draw := rand.New(rand.NewPCG(seed, 3))
+		var core Core
+		known := map[edgeagent.NodeID]edgeagent.Heartbeat{}
+		for i := range 1 + draw.IntN(6) {
+			hb := node(fmt.Sprintf("n%d", i), []string{"eu", "us"}[draw.IntN(2)], draw.IntN(1001))
+			hb.Load.PPS, hb.Load.BPS = draw.Float64()*100_000, draw.Float64()*1e9
+			hb.State = states[draw.IntN(len(states))]
+			core.Observe(hb)
+			known[hb.Node] = hb
+		}
+		home := map[sfu.CallID]edgeagent.NodeID{}
+		given := map[edgeagent.NodeID]int{}
+		for range 50 {
+			req := allocator.PlaceRequest{Call: channel(1 + draw.IntN(20)), Region: "eu", Expected: draw.IntN(30)}
+			ex, err := core.Decide(start, req, draw)
+			if err != nil {
+				if ex.Chosen != "" {
+					t.Fatalf("seed %d: refused and chosen: %+v", seed, ex)
+				}
+				continue
+			}
+			hb := known[ex.Chosen]
+			if at, live := home[req.Call]; live && at != ex.Chosen {
+				t.Fatalf("seed %d: call %v is on %s and goes to %s", seed, req.Call, at, ex.Chosen)
+			} else if !live && hb.State != edgeagent.Ready {
+				t.Fatalf("seed %d: a new call goes to a node that is %s", seed, hb.State)
+			}
+			home[req.Call] = ex.Chosen
+			given[ex.Chosen]++
+			core.ObserveCall(allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Created: start})
+			core.Seat(start, req.Call, req.Expected)
+			if n := given[ex.Chosen]; hb.Load.Sessions+n > hb.Capacity.Sessions || hb.Load.PPS+float64(n)*seatPPS > hb.Capacity.PPS || hb.Load.BPS+float64(n)*seatBPS > hb.Capacity.BPS {
+				t.Fatalf("seed %d: %d sessions more carry %s over its limit: %+v", seed, n, ex.Chosen, hb.Load)
+			}
+			if len(ex.Candidates) != len(known) || ex.Reason == "" {
+				t.Fatalf("seed %d: unexplained: %+v", seed, ex)
+			}
+		}
+	}
+}
+
+// TestReservedForgetsWhatIsOver: a decision does not look at calls without
+// reservations.
+func TestReservedForgetsWhatIsOver(t *testing.T) {
+	var core Core
+	core.Observe(node("a", "eu", 0))
+	for i := range 100 {
+		core.ObserveCall(allocator.CallEntry{Call: channel(i + 1), Node: "a", Created: start})
+		core.Seat(start, channel(i+1), 2)
+	}
+	if got := core.Reserved(start)["a"].Sessions; got != 200 {
+		t.Errorf("%d sessions are reserved, want 200", got)
+	}
+	core.Reserved(start.Add(sizeKept))
+	if len(core.reserving) != 0 {
+		t.Errorf("%d calls are looked at for nothing", len(core.reserving))
 	}
 }
