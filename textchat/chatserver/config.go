@@ -141,4 +141,3 @@ func (c *Config) validate() error {
 // HTTP time-outs for whoever serves Handler: ReadHeaderTimeout bounds slow
 // headers, the handlers bound bodies themselves.
 const ReadHeaderTimeout = 10 * time.Second
-

@@ -1,7 +1,7 @@
 // Package chatserver runs textchat: REST under /api, the gateway WebSocket on
 // /gateway, the page everywhere else.
 //
-//	s, err := chatserver.New(ctx, chatserver.Config{DataDir: dir, Placer: p, Presence: q, Page: page})
+//	s, err := chatserver.New(chatserver.Config{DataDir: dir, Placer: p, Presence: q, Page: page})
 //	first, err := s.Bootstrap(ctx, "Voicefleet")   // first.Invite, first.OwnerCode
 //	go http.Serve(l, s.Handler())
 //	err = s.Run(ctx)                                // until ctx ends; then every session is told to come back

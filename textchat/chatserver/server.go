@@ -1,1 +1,277 @@
 package chatserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"voicefleet/edgeagent"
+	"voicefleet/internal/snowflake"
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/guild"
+	"voicefleet/textchat/internal/password"
+	"voicefleet/textchat/internal/ratelimit"
+	"voicefleet/textchat/internal/sqlite"
+)
+
+const (
+	// presenceQueue bounds call events that wait for their guild; beyond it they
+	// are dropped and counted.
+	presenceQueue = 4096
+	// sweepEvery is how often overdue connections and sessions are looked for.
+	sweepEvery = time.Second
+)
+
+// Server is one instance of textchat.
+type Server struct {
+	// Immutable.
+	cfg      Config
+	store    textchat.Store
+	ownStore bool
+	hasher   *password.Hasher
+	metrics  *metrics
+	api      http.Handler
+	root     http.Handler
+	// Times a test may shorten before Run.
+	resumeWindow    time.Duration
+	identifyTimeout time.Duration
+	heartbeatLimit  time.Duration
+
+	// Safe for concurrent use.
+	mint  snowflake.Mint
+	rates ratelimit.Table
+	hub   hub
+	voice lanes
+
+	// life ends when Run is asked to stop; everything that runs is counted in
+	// tasks. begun guards against a task begun after the wait.
+	life    context.Context
+	end     context.CancelFunc
+	tasks   sync.WaitGroup
+	taskMu  sync.Mutex
+	stopped bool // guarded by taskMu
+	running atomic.Bool
+
+	presence chan edgeagent.CallEvent
+
+	mu sync.RWMutex
+	// Guarded by mu.
+	owners   map[textchat.ID]*owner
+	channels map[textchat.ID]textchat.ID // channel → guild, of loaded guilds
+}
+
+// New opens the store. Handler works from now on; Run must be called to end
+// everything in order.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("chatserver: %w", err)
+	}
+	s := &Server{
+		cfg: cfg, store: cfg.Store,
+		hasher:          password.NewHasher(cfg.Limits.Hashers, cfg.Limits.HashQueue),
+		resumeWindow:    textchat.ResumeWindow,
+		identifyTimeout: textchat.IdentifyTimeout,
+		heartbeatLimit:  textchat.HeartbeatDeadline,
+		presence:        make(chan edgeagent.CallEvent, presenceQueue),
+		owners:          make(map[textchat.ID]*owner),
+		channels:        make(map[textchat.ID]textchat.ID),
+	}
+	var err error
+	if s.metrics, err = newMetrics(cfg.Metrics); err != nil {
+		return nil, fmt.Errorf("chatserver: %w", err)
+	}
+	if s.store == nil {
+		st, err := sqlite.Open(cfg.DataDir)
+		if err != nil {
+			return nil, fmt.Errorf("chatserver: %w", err)
+		}
+		s.store, s.ownStore = st, true
+	}
+	s.mint.Worker = cfg.Worker
+	s.hub.init()
+	s.voice.init(s)
+	s.life, s.end = context.WithCancel(context.Background())
+	s.api = s.newAPI()
+	s.root = s.newRoot()
+	return s, nil
+}
+
+// Handler answers /api, /gateway and, with a page, everything else.
+func (s *Server) Handler() http.Handler { return s.root }
+
+// Run serves until ctx ends: then clients are told to come back, what runs is
+// waited for and the store is closed. It is called once.
+func (s *Server) Run(ctx context.Context) error {
+	if !s.running.CompareAndSwap(false, true) {
+		return errors.New("chatserver: Run was called before")
+	}
+	cancel := func() {}
+	if s.cfg.Presence != nil {
+		c, err := s.cfg.Presence.SubscribePresence(s.notePresence)
+		if err != nil {
+			return errors.Join(fmt.Errorf("chatserver: subscribe to presence: %w", err), s.stop())
+		}
+		cancel = c
+		s.task(s.passPresence)
+	}
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			cancel()
+			return s.stop()
+		case now := <-sweep.C:
+			s.sweep(now)
+		}
+	}
+}
+
+// stop is the order of dying: clients, then what serves them, then the store.
+func (s *Server) stop() error {
+	s.hub.closeAll(textchat.CloseGoingAway)
+	s.end()
+	s.taskMu.Lock()
+	s.stopped = true
+	s.taskMu.Unlock()
+	s.tasks.Wait()
+	if s.ownStore {
+		if err := s.store.Close(); err != nil {
+			return fmt.Errorf("chatserver: close store: %w", err)
+		}
+	}
+	return nil
+}
+
+// Close ends a server whose Run was never called.
+func (s *Server) Close() error {
+	if !s.running.CompareAndSwap(false, true) {
+		return errors.New("chatserver: Close is for a server that does not run")
+	}
+	return s.stop()
+}
+
+// task runs f in a goroutine that Run waits for. It reports false, and runs
+// nothing, when the server has stopped.
+func (s *Server) task(f func()) bool {
+	s.taskMu.Lock()
+	defer s.taskMu.Unlock()
+	if s.stopped {
+		return false
+	}
+	s.tasks.Go(f)
+	return true
+}
+
+// recovered is deferred around one unit: a panic ends that unit only.
+func (s *Server) recovered(unit string) {
+	if r := recover(); r != nil {
+		s.panicked(unit, r)
+	}
+}
+
+func (s *Server) panicked(unit string, r any) {
+	s.metrics.panics.WithLabelValues(unit).Inc()
+	s.cfg.Log.Error("panic", "unit", unit, "panic", fmt.Sprint(r), "stack", stack())
+}
+
+func (s *Server) notePresence(e edgeagent.CallEvent) {
+	if e.Opened == nil && e.Left == nil {
+		return
+	}
+	select {
+	case s.presence <- e:
+	default:
+		s.metrics.presenceDropped.Inc()
+	}
+}
+
+func (s *Server) passPresence() {
+	for {
+		var e edgeagent.CallEvent
+		select {
+		case <-s.life.Done():
+			return
+		case e = <-s.presence:
+		}
+		o := s.loadedOwner(e.Call.ID)
+		if o == nil {
+			continue // no voice state can be in a guild that is not loaded
+		}
+		if e.Opened != nil {
+			o.post(guild.CallOpened{Channel: e.Call.ID, User: e.Opened.User.ID, Session: e.Opened.Session})
+		} else {
+			o.post(guild.CallLeft{Channel: e.Call.ID, User: e.Left.User.ID, Session: e.Left.Session, Reason: e.Left.Reason})
+		}
+	}
+}
+
+// loadedOwner is the owner of a channel's guild, if it is loaded.
+func (s *Server) loadedOwner(channel textchat.ID) *owner {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.owners[s.channels[channel]]
+}
+
+// owner is the owner of a guild; it is begun when needed.
+func (s *Server) owner(id textchat.ID) (*owner, error) {
+	s.mu.RLock()
+	o := s.owners[id]
+	s.mu.RUnlock()
+	if o != nil {
+		return o, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.owners[id]; o != nil {
+		return o, nil
+	}
+	o = newOwner(s, id)
+	if !s.task(o.run) {
+		return nil, textchat.Unavailable("The server is going away.", time.Second)
+	}
+	s.owners[id] = o
+	return o, nil
+}
+
+// ownerOf finds the guild of a channel.
+func (s *Server) ownerOf(ctx context.Context, channel textchat.ID) (*owner, error) {
+	s.mu.RLock()
+	g, ok := s.channels[channel]
+	s.mu.RUnlock()
+	if !ok {
+		var err error
+		if g, err = s.store.ChannelGuild(ctx, channel); errors.Is(err, textchat.ErrNoRecord) {
+			return nil, textchat.ErrUnknownChannel
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return s.owner(g)
+}
+
+func (s *Server) forget(id textchat.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.owners, id)
+}
+
+func (s *Server) noteChannels(g textchat.ID, ids ...textchat.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		s.channels[id] = g
+	}
+}
+
+func (s *Server) dropChannel(id textchat.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.channels, id)
+}
+
+func (s *Server) newID() textchat.ID { return s.mint.Next(time.Now()) }

@@ -1,0 +1,186 @@
+package chatserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"net/http"
+	"strings"
+
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/guild"
+)
+
+// admitOperator checks the admin token. An address may be wrong 20 times a
+// minute.
+func (c *call) admitOperator() error {
+	want := c.srv.cfg.AdminToken
+	got, ok := strings.CutPrefix(c.r.Header.Get("Authorization"), "Bearer ")
+	a, b := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(want))
+	if want != "" && ok && subtle.ConstantTimeCompare(a[:], b[:]) == 1 {
+		return nil
+	}
+	if a := c.srv.rates.Take(c.now, "operator|"+c.addr, perMinute(20)); !a.OK {
+		return c.limited(a, "user", "operator")
+	}
+	return textchat.ErrUnauthorized
+}
+
+// adminReset gives an account a new random password and makes its tokens void.
+func (c *call) adminReset() (int, any, error) {
+	var in struct {
+		Username string `json:"username"`
+	}
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	cred, err := c.srv.store.Login(c.ctx, strings.TrimSpace(in.Username))
+	if errors.Is(err, textchat.ErrNoRecord) || err == nil && (cred.User.Bot || cred.User.Guest) {
+		return 0, nil, textchat.InvalidField("username", "USERNAME_UNKNOWN", "There is no account of this name.")
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	pass := randomCode(16) // 92 bits
+	if cred.Hash, err = c.srv.hasher.Hash(c.ctx, pass); err != nil {
+		return 0, nil, err
+	}
+	if err := c.srv.store.UpdateUser(c.ctx, cred); err != nil {
+		return 0, nil, err
+	}
+	if err := c.srv.store.RevokeTokens(c.ctx, cred.User.ID); err != nil {
+		return 0, nil, err
+	}
+	for _, s := range c.srv.hub.of(cred.User.ID) {
+		s.finish(textchat.CloseAuthFailed)
+	}
+	return http.StatusOK, map[string]any{"user": cred.User, "password": pass}, nil
+}
+
+// makeBot adds a bot account to a guild.
+func (s *Server) makeBot(ctx context.Context, name string, o *owner, allowed func(*guild.Guild) error) (entry, error) {
+	name, err := nameField("name", name, textchat.MaxNickname)
+	if err != nil {
+		return entry{}, err
+	}
+	_, err = read(ctx, o, func(g *guild.Guild) (int, error) { return 0, allowed(g) })
+	if err != nil {
+		return entry{}, err
+	}
+	id := s.newID()
+	u := textchat.User{ID: id, Username: unlisted("bot", id), Discriminator: "0", GlobalName: &name, Bot: true}
+	t, err := s.newUser(ctx, u, "")
+	if err != nil {
+		return entry{}, err
+	}
+	if _, err := o.do(ctx, guild.Join{User: u}); err != nil {
+		return entry{}, err
+	}
+	return entry{Token: t, User: u, Guild: o.id}, nil
+}
+
+func (c *call) botCreate() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	var in struct {
+		Name string `json:"name"`
+	}
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	e, err := c.srv.makeBot(c.ctx, in.Name, o, func(g *guild.Guild) error {
+		if !g.Base(c.user.ID).Has(textchat.ManageGuild) {
+			return textchat.ErrMissingPerms
+		}
+		bots := 0
+		for _, m := range g.Members(0, textchat.MaxMembers) {
+			if m.User.Bot {
+				bots++
+			}
+		}
+		if bots >= textchat.MaxBots {
+			return textchat.Refuse(http.StatusBadRequest, textchat.CodeMaxGuilds, "Maximum number of bots reached (50)")
+		}
+		return nil
+	})
+	return http.StatusCreated, e, err
+}
+
+func (c *call) adminBot() (int, any, error) {
+	var in struct {
+		Name  string      `json:"name"`
+		Guild textchat.ID `json:"guild_id"`
+	}
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	if in.Guild == 0 {
+		first, err := c.srv.firstGuild(c.ctx)
+		if err != nil {
+			return 0, nil, err
+		}
+		in.Guild = first
+	}
+	o, err := c.srv.owner(in.Guild)
+	if err != nil {
+		return 0, nil, err
+	}
+	e, err := c.srv.makeBot(c.ctx, in.Name, o, func(*guild.Guild) error { return nil })
+	return http.StatusCreated, e, err
+}
+
+func (c *call) adminUsers() (int, any, error) {
+	limit, err := c.queryInt("limit", 100, 1, 1000)
+	if err != nil {
+		return 0, nil, err
+	}
+	after, err := c.queryID("after")
+	if err != nil {
+		return 0, nil, err
+	}
+	list, err := c.srv.store.Users(c.ctx, after, limit)
+	return http.StatusOK, append([]textchat.User{}, list...), err
+}
+
+func (c *call) adminGuilds() (int, any, error) {
+	ids, err := c.srv.store.GuildIDs(c.ctx, 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	type row struct {
+		ID      textchat.ID `json:"id"`
+		Name    string      `json:"name"`
+		Owner   textchat.ID `json:"owner_id"`
+		Members int         `json:"members"`
+		Online  int         `json:"online"`
+		InVoice int         `json:"in_voice"`
+	}
+	list := []row{}
+	for _, id := range ids {
+		o, err := c.srv.owner(id)
+		if err != nil {
+			return 0, nil, err
+		}
+		r, err := read(c.ctx, o, func(g *guild.Guild) (row, error) {
+			s := g.Self()
+			return row{s.ID, s.Name, s.Owner, g.MemberCount(), o.online(), g.VoiceCount()}, nil
+		})
+		if err != nil {
+			return 0, nil, err
+		}
+		list = append(list, r)
+	}
+	return http.StatusOK, list, nil
+}
+
+func (c *call) adminInvites() (int, any, error) {
+	id, err := c.id("guild", textchat.ErrUnknownGuild)
+	if err != nil {
+		return 0, nil, err
+	}
+	list, err := c.srv.store.Invites(c.ctx, id)
+	return http.StatusOK, append([]textchat.Invite{}, list...), err
+}

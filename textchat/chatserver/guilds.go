@@ -1,0 +1,910 @@
+package chatserver
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"voicefleet/internal/snowflake"
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/gatewaysession"
+	"voicefleet/textchat/internal/guild"
+)
+
+func gatewayEvent(name string, body []byte) gatewaysession.Event {
+	return gatewaysession.Event{Name: name, Body: body}
+}
+
+func (c *call) gatewayInfo() (int, any, error) {
+	return http.StatusOK, map[string]any{"url": c.srv.gatewayURL(c.r)}, nil
+}
+
+func (c *call) gatewayBot() (int, any, error) {
+	return http.StatusOK, map[string]any{"url": c.srv.gatewayURL(c.r), "shards": 1,
+		"session_start_limit": map[string]any{"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 16}}, nil
+}
+
+func (c *call) usersMe() (int, any, error) { return http.StatusOK, selfUser(c.user), nil }
+
+func (c *call) usersPatchMe() (int, any, error) {
+	var in struct {
+		GlobalName *string `json:"global_name"`
+	}
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	u := c.user
+	if in.GlobalName != nil {
+		n, err := nameField("global_name", *in.GlobalName, textchat.MaxNickname)
+		if err != nil {
+			return 0, nil, err
+		}
+		u.GlobalName = &n
+		if err := c.srv.store.UpdateUser(c.ctx, textchat.Credential{User: u}); err != nil {
+			return 0, nil, err
+		}
+		c.srv.userChanged(c.ctx, u)
+	}
+	return http.StatusOK, selfUser(u), nil
+}
+
+// usersGet shows a user; whoever has no account or shares nothing with it sees
+// the same: names are no secret to who knows the id.
+func (c *call) usersGet() (int, any, error) {
+	id, err := c.id("user", textchat.ErrUnknownUser)
+	if err != nil {
+		return 0, nil, err
+	}
+	u, err := c.srv.store.User(c.ctx, id)
+	if errors.Is(err, textchat.ErrNoRecord) {
+		err = textchat.ErrUnknownUser
+	}
+	return http.StatusOK, u, err
+}
+
+func (c *call) usersGuilds() (int, any, error) {
+	ids, err := c.srv.store.GuildIDs(c.ctx, c.user.ID)
+	if err != nil {
+		return 0, nil, err
+	}
+	type row struct {
+		ID          textchat.ID          `json:"id"`
+		Name        string               `json:"name"`
+		Icon        *string              `json:"icon"`
+		Banner      *string              `json:"banner"`
+		Owner       bool                 `json:"owner"`
+		Permissions textchat.Permissions `json:"permissions"`
+		Features    []string             `json:"features"`
+	}
+	list := []row{}
+	for _, id := range ids {
+		o, err := c.srv.owner(id)
+		if err != nil {
+			return 0, nil, err
+		}
+		r, err := read(c.ctx, o, func(g *guild.Guild) (row, error) {
+			s := g.Self()
+			return row{ID: s.ID, Name: s.Name, Icon: s.Icon, Owner: s.Owner == c.user.ID, Permissions: g.Base(c.user.ID), Features: []string{}}, nil
+		})
+		if err != nil {
+			return 0, nil, err
+		}
+		list = append(list, r)
+	}
+	return http.StatusOK, list, nil
+}
+
+func (c *call) application() (int, any, error) {
+	name := c.user.Username
+	if c.user.GlobalName != nil {
+		name = *c.user.GlobalName
+	}
+	return http.StatusOK, map[string]any{"id": c.user.ID, "name": name, "description": "", "icon": nil, "bot_public": false,
+		"bot_require_code_grant": false, "verify_key": "", "owner": c.user, "flags": 0, "rpc_origins": []string{}, "team": nil, "summary": "",
+		"terms_of_service_url": nil, "privacy_policy_url": nil}, nil
+}
+
+func (c *call) regions() (int, any, error) {
+	if c.r.PathValue("guild") != "" {
+		if _, err := c.guild(); err != nil {
+			return 0, nil, err
+		}
+	}
+	return http.StatusOK, c.srv.cfg.Regions(), nil
+}
+
+func (c *call) guildCreate() (int, any, error) {
+	var in struct {
+		Name string `json:"name"`
+	}
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	name, err := nameField("name", in.Name, textchat.MaxName)
+	if err != nil {
+		return 0, nil, err
+	}
+	if c.user.Guest {
+		return 0, nil, textchat.Refuse(http.StatusForbidden, textchat.CodeMissingAccess, "Guests cannot make guilds: claim an account first.")
+	}
+	ids, err := c.srv.store.GuildIDs(c.ctx, c.user.ID)
+	if err != nil {
+		return 0, nil, err
+	}
+	owned := 0
+	for _, id := range ids {
+		o, err := c.srv.owner(id)
+		if err != nil {
+			return 0, nil, err
+		}
+		mine, err := read(c.ctx, o, func(g *guild.Guild) (bool, error) { return g.Self().Owner == c.user.ID, nil })
+		if err != nil {
+			return 0, nil, err
+		}
+		if mine {
+			owned++
+		}
+	}
+	if owned >= textchat.MaxOwned || len(ids) >= textchat.MaxGuilds {
+		return 0, nil, textchat.Refuse(http.StatusBadRequest, textchat.CodeMaxGuilds, "Maximum number of guilds reached")
+	}
+	r, err := c.srv.makeGuild(c.ctx, name, c.user, true)
+	if err != nil {
+		return 0, nil, err
+	}
+	o, err := c.srv.owner(r.Guild.ID)
+	if err != nil {
+		return 0, nil, err
+	}
+	full, err := read(c.ctx, o, func(g *guild.Guild) (guild.Full, error) {
+		for _, s := range c.srv.hub.of(c.user.ID) {
+			o.add(s)
+		}
+		return g.Full(), nil
+	})
+	return http.StatusCreated, full, err
+}
+
+func (c *call) guildGet() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	counts := c.r.URL.Query().Get("with_counts") == "true"
+	full, err := read(c.ctx, o, func(g *guild.Guild) (guild.Full, error) {
+		f := g.Full()
+		if counts {
+			f.ApproximateCount, f.ApproximatePres = g.MemberCount(), o.online()
+		}
+		return f, nil
+	})
+	return http.StatusOK, full, err
+}
+
+// online is how many users of the guild have a session.
+func (o *owner) online() int {
+	users := make(map[textchat.ID]struct{}, len(o.subs))
+	for s := range o.subs {
+		users[s.user] = struct{}{}
+	}
+	return len(users)
+}
+
+func (c *call) guildPatch() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	var in struct {
+		Name        *string `json:"name"`
+		Description *string `json:"description"`
+	}
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	p := guild.PatchGuild{Actor: c.user.ID}
+	if in.Name != nil {
+		n, err := nameField("name", *in.Name, textchat.MaxName)
+		if err != nil {
+			return 0, nil, err
+		}
+		p.Name = &n
+	}
+	if in.Description != nil {
+		d, err := textField("description", *in.Description, 300)
+		if err != nil {
+			return 0, nil, err
+		}
+		p.Description = &d
+	}
+	if _, err := o.do(c.ctx, p); err != nil {
+		return 0, nil, err
+	}
+	full, err := read(c.ctx, o, func(g *guild.Guild) (guild.Full, error) { return g.Full(), nil })
+	return http.StatusOK, full, err
+}
+
+func textField(field, v string, most int) (string, error) {
+	if n := len([]rune(v)); n > most {
+		return "", textchat.InvalidField(field, "BASE_TYPE_MAX_LENGTH", "Too long.")
+	}
+	return v, nil
+}
+
+func (c *call) guildLeave() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	_, err = o.do(c.ctx, guild.Leave{User: c.user.ID})
+	return http.StatusNoContent, nil, err
+}
+
+// Channels.
+
+func (c *call) channelList() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	list, err := read(c.ctx, o, func(g *guild.Guild) ([]textchat.Channel, error) { return g.Channels(c.user.ID), nil })
+	return http.StatusOK, list, err
+}
+
+func (c *call) channelGet() (int, any, error) {
+	_, ch, _, err := c.channel(textchat.ViewChannel)
+	return http.StatusOK, ch, err
+}
+
+// channelForm is what may be set of a channel; what is nil stays.
+type channelForm struct {
+	Name       *string               `json:"name"`
+	Type       *textchat.ChannelType `json:"type"`
+	Position   *int                  `json:"position"`
+	Topic      *string               `json:"topic"`
+	NSFW       *bool                 `json:"nsfw"`
+	RateLimit  *int                  `json:"rate_limit_per_user"`
+	Bitrate    *int                  `json:"bitrate"`
+	UserLimit  *int                  `json:"user_limit"`
+	RTCRegion  *string               `json:"rtc_region"`
+	Echo       *bool                 `json:"echo"`
+	Overwrites *[]textchat.Overwrite `json:"permission_overwrites"`
+}
+
+// apply sets what the form has.
+func (f channelForm) apply(ch *textchat.Channel) error {
+	if f.Name != nil {
+		n, err := nameField("name", *f.Name, textchat.MaxName)
+		if err != nil {
+			return err
+		}
+		if ch.Type == textchat.ChannelText {
+			n = strings.ReplaceAll(strings.ToLower(n), " ", "-")
+		}
+		ch.Name = n
+	}
+	if f.Topic != nil {
+		t, err := textField("topic", *f.Topic, textchat.MaxTopic)
+		if err != nil {
+			return err
+		}
+		ch.Topic = &t
+	}
+	for _, n := range []struct {
+		field       string
+		from        *int
+		to          *int
+		least, most int
+	}{
+		{"position", f.Position, &ch.Position, 0, 1 << 20},
+		{"rate_limit_per_user", f.RateLimit, &ch.RateLimitPerUser, 0, 21600},
+		{"user_limit", f.UserLimit, &ch.UserLimit, 0, textchat.MaxUserLimit},
+		{"bitrate", f.Bitrate, &ch.Bitrate, 8000, 384000},
+	} {
+		if n.from == nil {
+			continue
+		}
+		if *n.from < n.least || *n.from > n.most {
+			return textchat.InvalidField(n.field, "NUMBER_TYPE_RANGE", "This number is out of range.")
+		}
+		*n.to = *n.from
+	}
+	if f.NSFW != nil {
+		ch.NSFW = *f.NSFW
+	}
+	if f.RTCRegion != nil {
+		r, err := nameField("rtc_region", *f.RTCRegion, 64)
+		if err != nil {
+			return err
+		}
+		ch.RTCRegion = &r
+	}
+	if f.Echo != nil {
+		if *f.Echo && ch.Type != textchat.ChannelVoice {
+			return textchat.InvalidField("echo", "BASE_TYPE_CHOICES", "Only a voice channel can echo.")
+		}
+		ch.Echo = *f.Echo
+	}
+	if ch.Type == textchat.ChannelText {
+		ch.Bitrate, ch.UserLimit, ch.RTCRegion = 0, 0, nil
+	}
+	if f.Overwrites != nil {
+		ch.Overwrites = nil
+		for _, o := range *f.Overwrites {
+			if o.Type != textchat.OverwriteRole && o.Type != textchat.OverwriteMember || o.ID == 0 {
+				return textchat.InvalidField("permission_overwrites", "BASE_TYPE_CHOICES", "An overwrite is for a role (0) or a member (1).")
+			}
+			if slices.ContainsFunc(ch.Overwrites, func(x textchat.Overwrite) bool { return x.ID == o.ID && x.Type == o.Type }) {
+				return textchat.InvalidField("permission_overwrites", "BASE_TYPE_DUPLICATE", "Two overwrites are for the same role or member.")
+			}
+			ch.Overwrites = append(ch.Overwrites, o)
+		}
+	}
+	return nil
+}
+
+func (c *call) channelCreate() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	var in channelForm
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	ch := textchat.Channel{ID: c.srv.newID(), Guild: o.id, Overwrites: []textchat.Overwrite{}}
+	if in.Type != nil {
+		ch.Type = *in.Type
+	}
+	switch {
+	case ch.Type != textchat.ChannelText && ch.Type != textchat.ChannelVoice:
+		return 0, nil, textchat.InvalidField("type", "BASE_TYPE_CHOICES", "Must be 0 (text) or 2 (voice).")
+	case in.Name == nil:
+		return 0, nil, textchat.InvalidField("name", "BASE_TYPE_REQUIRED", "This field is required")
+	case ch.Type == textchat.ChannelVoice:
+		ch.Bitrate = 64000
+	}
+	if err := in.apply(&ch); err != nil {
+		return 0, nil, err
+	}
+	out, err := o.do(c.ctx, guild.PutChannel{Actor: c.user.ID, New: true, Channel: ch, Overwrites: in.Overwrites != nil})
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusCreated, out.Channel, nil
+}
+
+func (c *call) channelPatch() (int, any, error) {
+	o, ch, _, err := c.channel(textchat.ViewChannel)
+	if err != nil {
+		return 0, nil, err
+	}
+	var in channelForm
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	if in.Type != nil && *in.Type != ch.Type {
+		return 0, nil, textchat.InvalidField("type", "BASE_TYPE_CHOICES", "The type of a channel stays.")
+	}
+	if err := in.apply(&ch); err != nil {
+		return 0, nil, err
+	}
+	out, err := o.do(c.ctx, guild.PutChannel{Actor: c.user.ID, Channel: ch, Overwrites: in.Overwrites != nil})
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, out.Channel, nil
+}
+
+func (c *call) channelDelete() (int, any, error) {
+	o, ch, _, err := c.channel(textchat.ViewChannel)
+	if err != nil {
+		return 0, nil, err
+	}
+	out, err := o.do(c.ctx, guild.DropChannel{Actor: c.user.ID, Channel: ch.ID})
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, out.Channel, nil
+}
+
+func (c *call) overwritePut() (int, any, error) {
+	var in textchat.Overwrite
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	return c.overwrite(&in)
+}
+
+func (c *call) overwriteDelete() (int, any, error) { return c.overwrite(nil) }
+
+// overwrite sets one overwrite of a channel, or takes it away.
+func (c *call) overwrite(set *textchat.Overwrite) (int, any, error) {
+	id, err := c.id("overwrite", textchat.Refuse(http.StatusNotFound, 10009, "Unknown Overwrite"))
+	if err != nil {
+		return 0, nil, err
+	}
+	o, ch, _, err := c.channel(textchat.ViewChannel)
+	if err != nil {
+		return 0, nil, err
+	}
+	list := slices.DeleteFunc(slices.Clone(ch.Overwrites), func(x textchat.Overwrite) bool { return x.ID == id })
+	if set != nil {
+		if set.Type != textchat.OverwriteRole && set.Type != textchat.OverwriteMember {
+			return 0, nil, textchat.InvalidField("type", "BASE_TYPE_CHOICES", "Must be 0 (role) or 1 (member).")
+		}
+		set.ID = id
+		list = append(list, *set)
+	}
+	ch.Overwrites = list
+	_, err = o.do(c.ctx, guild.PutChannel{Actor: c.user.ID, Channel: ch, Overwrites: true})
+	return http.StatusNoContent, nil, err
+}
+
+// Roles.
+
+type roleForm struct {
+	Name        *string               `json:"name"`
+	Permissions *textchat.Permissions `json:"permissions"`
+	Color       *int                  `json:"color"`
+	Hoist       *bool                 `json:"hoist"`
+	Mentionable *bool                 `json:"mentionable"`
+	Position    *int                  `json:"position"`
+}
+
+func (f roleForm) apply(r *textchat.Role, everyone bool) error {
+	if f.Name != nil && !everyone {
+		n, err := nameField("name", *f.Name, textchat.MaxName)
+		if err != nil {
+			return err
+		}
+		r.Name = n
+	}
+	if f.Permissions != nil {
+		r.Permissions = *f.Permissions & textchat.AllPermissions
+	}
+	if f.Color != nil {
+		if *f.Color < 0 || *f.Color > 0xffffff {
+			return textchat.InvalidField("color", "NUMBER_TYPE_RANGE", "Must be between 0 and 16777215.")
+		}
+		r.Color = *f.Color
+	}
+	if f.Hoist != nil {
+		r.Hoist = *f.Hoist
+	}
+	if f.Mentionable != nil {
+		r.Mentionable = *f.Mentionable
+	}
+	if f.Position != nil && !everyone {
+		if *f.Position < 1 || *f.Position > textchat.MaxRoles {
+			return textchat.InvalidField("position", "NUMBER_TYPE_RANGE", "Must be between 1 and 250.")
+		}
+		r.Position = *f.Position
+	}
+	return nil
+}
+
+func (c *call) roleList() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	list, err := read(c.ctx, o, func(g *guild.Guild) ([]textchat.Role, error) { return g.Roles(), nil })
+	return http.StatusOK, list, err
+}
+
+func (c *call) roleCreate() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	var in roleForm
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	base, err := read(c.ctx, o, func(g *guild.Guild) (textchat.Permissions, error) {
+		return g.Role(g.Self().ID).Permissions & g.Base(c.user.ID), nil
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	r := textchat.Role{ID: c.srv.newID(), Name: "new role", Permissions: base, Position: 1}
+	if err := in.apply(&r, false); err != nil {
+		return 0, nil, err
+	}
+	out, err := o.do(c.ctx, guild.PutRole{Actor: c.user.ID, New: true, Role: r})
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, out.Role, nil
+}
+
+func (c *call) rolePatch() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	id, err := c.id("role", textchat.ErrUnknownRole)
+	if err != nil {
+		return 0, nil, err
+	}
+	var in roleForm
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	r, err := read(c.ctx, o, func(g *guild.Guild) (textchat.Role, error) {
+		if r := g.Role(id); r != nil {
+			return *r, nil
+		}
+		return textchat.Role{}, textchat.ErrUnknownRole
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := in.apply(&r, id == o.id); err != nil {
+		return 0, nil, err
+	}
+	out, err := o.do(c.ctx, guild.PutRole{Actor: c.user.ID, Role: r})
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, out.Role, nil
+}
+
+func (c *call) roleDelete() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	id, err := c.id("role", textchat.ErrUnknownRole)
+	if err != nil {
+		return 0, nil, err
+	}
+	_, err = o.do(c.ctx, guild.DropRole{Actor: c.user.ID, Role: id})
+	return http.StatusNoContent, nil, err
+}
+
+// Invites.
+
+// invitePublic is an invite as anybody who has its code may see it.
+func (c *call) invitePublic(i textchat.Invite) (map[string]any, error) {
+	o, err := c.srv.owner(i.Guild)
+	if err != nil {
+		return nil, err
+	}
+	inviter, err := c.srv.store.User(c.ctx, i.Inviter)
+	if err != nil && !errors.Is(err, textchat.ErrNoRecord) {
+		return nil, err
+	}
+	return read(c.ctx, o, func(g *guild.Guild) (map[string]any, error) {
+		ch := g.Channel(i.Channel)
+		if ch == nil {
+			return nil, textchat.ErrUnknownInvite
+		}
+		s := g.Self()
+		return map[string]any{
+			"code": i.Code, "type": 0, "expires_at": i.Expires(), "inviter": inviter,
+			"guild": map[string]any{"id": s.ID, "name": s.Name, "icon": s.Icon, "description": s.Description, "splash": nil, "banner": nil,
+				"features": []string{}, "verification_level": 0, "vanity_url_code": nil, "nsfw_level": 0, "premium_subscription_count": 0},
+			"guild_id":                 s.ID,
+			"channel":                  map[string]any{"id": ch.ID, "name": ch.Name, "type": ch.Type},
+			"approximate_member_count": g.MemberCount(), "approximate_presence_count": o.online(),
+		}, nil
+	})
+}
+
+// inviteFull adds what members may see.
+func inviteFull(pub map[string]any, i textchat.Invite) map[string]any {
+	pub["uses"], pub["max_uses"], pub["max_age"], pub["temporary"], pub["created_at"] = i.Uses, i.MaxUses, i.MaxAge, i.Temporary, i.CreatedAt
+	return pub
+}
+
+func (c *call) inviteGet() (int, any, error) {
+	if err := c.guess(); err != nil {
+		return 0, nil, err
+	}
+	i, err := c.liveInvite(c.r.PathValue("code"))
+	if err != nil {
+		return 0, nil, err
+	}
+	pub, err := c.invitePublic(i)
+	return http.StatusOK, pub, err
+}
+
+func (c *call) inviteUse() (int, any, error) {
+	if err := c.guess(); err != nil {
+		return 0, nil, err
+	}
+	i, err := c.liveInvite(c.r.PathValue("code"))
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := c.join(c.user, i); err != nil {
+		return 0, nil, err
+	}
+	pub, err := c.invitePublic(i)
+	return http.StatusOK, pub, err
+}
+
+func (c *call) inviteDelete() (int, any, error) {
+	i, err := c.liveInvite(c.r.PathValue("code"))
+	if err != nil {
+		return 0, nil, err
+	}
+	o, err := c.srv.owner(i.Guild)
+	if err != nil {
+		return 0, nil, err
+	}
+	pub, err := c.invitePublic(i)
+	if err != nil {
+		return 0, nil, err
+	}
+	_, err = o.do(c.ctx, guild.DropInvite{Actor: c.user.ID, Invite: i})
+	return http.StatusOK, pub, err
+}
+
+func (c *call) inviteCreate() (int, any, error) {
+	o, ch, _, err := c.channel(textchat.CreateInvite)
+	if err != nil {
+		return 0, nil, err
+	}
+	in := struct {
+		MaxAge    *int `json:"max_age"`
+		MaxUses   int  `json:"max_uses"`
+		Temporary bool `json:"temporary"`
+	}{}
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	age := 86400
+	if in.MaxAge != nil {
+		age = *in.MaxAge
+	}
+	if age < 0 || age > 604800 {
+		return 0, nil, textchat.InvalidField("max_age", "NUMBER_TYPE_RANGE", "Must be between 0 and 604800.")
+	}
+	if in.MaxUses < 0 || in.MaxUses > 100 {
+		return 0, nil, textchat.InvalidField("max_uses", "NUMBER_TYPE_RANGE", "Must be between 0 and 100.")
+	}
+	list, err := c.srv.store.Invites(c.ctx, o.id)
+	if err != nil {
+		return 0, nil, err
+	}
+	i := textchat.Invite{Code: randomCode(10), Guild: o.id, Channel: ch.ID, Inviter: c.user.ID, MaxAge: age, MaxUses: in.MaxUses,
+		Temporary: in.Temporary, CreatedAt: textchat.Time{Time: c.now}}
+	if _, err := o.do(c.ctx, guild.PutInvite{Actor: c.user.ID, Invite: i, Count: len(list)}); err != nil {
+		return 0, nil, err
+	}
+	pub, err := c.invitePublic(i)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, inviteFull(pub, i), nil
+}
+
+// inviteList lists the invites of a guild or of one channel.
+func (c *call) inviteList() (int, any, error) {
+	var o *owner
+	var only textchat.ID
+	var err error
+	if c.r.PathValue("channel") != "" {
+		var ch textchat.Channel
+		if o, ch, _, err = c.channel(textchat.ManageChannels); err != nil {
+			return 0, nil, err
+		}
+		only = ch.ID
+	} else {
+		if o, err = c.guild(); err != nil {
+			return 0, nil, err
+		}
+		if err := o.ask(c.ctx, func() error {
+			if !o.core.Base(c.user.ID).Has(textchat.ManageGuild) {
+				return textchat.ErrMissingPerms
+			}
+			return nil
+		}); err != nil {
+			return 0, nil, err
+		}
+	}
+	list, err := c.srv.store.Invites(c.ctx, o.id)
+	if err != nil {
+		return 0, nil, err
+	}
+	shown := []map[string]any{}
+	for _, i := range list {
+		if only != 0 && i.Channel != only || !i.Live(c.now) {
+			continue
+		}
+		pub, err := c.invitePublic(i)
+		if errors.Is(err, textchat.ErrUnknownInvite) {
+			continue
+		} else if err != nil {
+			return 0, nil, err
+		}
+		shown = append(shown, inviteFull(pub, i))
+	}
+	return http.StatusOK, shown, nil
+}
+
+// Members.
+
+func (c *call) memberList() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	limit, err := c.queryInt("limit", 1, 1, 1000)
+	if err != nil {
+		return 0, nil, err
+	}
+	after, err := c.queryID("after")
+	if err != nil {
+		return 0, nil, err
+	}
+	list, err := read(c.ctx, o, func(g *guild.Guild) ([]textchat.Member, error) { return g.Members(after, limit), nil })
+	return http.StatusOK, list, err
+}
+
+func (c *call) memberSearch() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	limit, err := c.queryInt("limit", 1, 1, 1000)
+	if err != nil {
+		return 0, nil, err
+	}
+	q := c.r.URL.Query().Get("query")
+	list, err := read(c.ctx, o, func(g *guild.Guild) ([]textchat.Member, error) { return searchMembers(g, q, limit), nil })
+	return http.StatusOK, append([]textchat.Member{}, list...), err
+}
+
+func (c *call) memberGet() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	id, err := c.id("user", textchat.ErrUnknownMember)
+	if err != nil {
+		return 0, nil, err
+	}
+	m, err := read(c.ctx, o, func(g *guild.Guild) (textchat.Member, error) {
+		if m := g.Member(id); m != nil {
+			return *m, nil
+		}
+		return textchat.Member{}, textchat.ErrUnknownMember
+	})
+	return http.StatusOK, m, err
+}
+
+// given tells an absent field from a null one.
+type given[T any] struct {
+	set   bool
+	null  bool
+	value T
+}
+
+func (g *given[T]) UnmarshalJSON(b []byte) error {
+	g.set = true
+	if string(b) == "null" {
+		g.null = true
+		return nil
+	}
+	return jsonUnmarshal(b, &g.value)
+}
+
+func (c *call) memberPatch() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	id, err := c.id("user", textchat.ErrUnknownMember)
+	if err != nil {
+		return 0, nil, err
+	}
+	var in struct {
+		Nick    given[string]       `json:"nick"`
+		Roles   *[]snowflake.ID     `json:"roles"`
+		Mute    *bool               `json:"mute"`
+		Deaf    *bool               `json:"deaf"`
+		Channel given[snowflake.ID] `json:"channel_id"`
+	}
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	p := guild.PatchMember{Actor: c.user.ID, User: id, Roles: in.Roles, Mute: in.Mute, Deaf: in.Deaf}
+	if in.Nick.set {
+		nick := ""
+		if clean(in.Nick.value) != "" {
+			if nick, err = nameField("nick", in.Nick.value, textchat.MaxNickname); err != nil {
+				return 0, nil, err
+			}
+		}
+		p.Nick = &nick
+	}
+	if in.Channel.set {
+		p.Channel = &in.Channel.value
+	}
+	if c.r.PathValue("user") == "@me" && (in.Roles != nil || in.Mute != nil || in.Deaf != nil || in.Channel.set) {
+		return 0, nil, textchat.InvalidField("nick", "BASE_TYPE_CHOICES", "Only the nickname can be changed here.")
+	}
+	out, err := o.do(c.ctx, p)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, out.Member, nil
+}
+
+func (c *call) memberKick() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	id, err := c.id("user", textchat.ErrUnknownMember)
+	if err != nil {
+		return 0, nil, err
+	}
+	_, err = o.do(c.ctx, guild.Leave{User: id, Actor: c.user.ID})
+	return http.StatusNoContent, nil, err
+}
+
+// memberRole gives a role (PUT) or takes it (DELETE).
+func (c *call) memberRole() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	id, err := c.id("user", textchat.ErrUnknownMember)
+	if err != nil {
+		return 0, nil, err
+	}
+	role, err := c.id("role", textchat.ErrUnknownRole)
+	if err != nil {
+		return 0, nil, err
+	}
+	// Read and write in one step, or two at once would undo each other.
+	err = o.ask(c.ctx, func() error {
+		m := o.core.Member(id)
+		if m == nil {
+			return textchat.ErrUnknownMember
+		}
+		if o.core.Role(role) == nil {
+			return textchat.ErrUnknownRole
+		}
+		roles := slices.DeleteFunc(slices.Clone(m.Roles), func(r textchat.ID) bool { return r == role })
+		if c.r.Method == http.MethodPut {
+			roles = append(roles, role)
+		}
+		return o.handle(guild.PatchMember{Actor: c.user.ID, User: id, Roles: &roles}, nil)
+	})
+	return http.StatusNoContent, nil, err
+}
+
+func (c *call) voiceState() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	id, err := c.id("user", textchat.ErrUnknownUser)
+	if err != nil {
+		return 0, nil, err
+	}
+	v, err := read(c.ctx, o, func(g *guild.Guild) (textchat.VoiceState, error) {
+		v, ok := g.VoiceState(id)
+		if !ok || id != c.user.ID && !g.Permissions(c.user.ID, *v.Channel).Has(textchat.ViewChannel) {
+			return v, textchat.ErrUnknownVoice
+		}
+		return v, nil
+	})
+	return http.StatusOK, v, err
+}
+
+func (c *call) typing() (int, any, error) {
+	o, ch, _, err := c.channel(textchat.SendMessages)
+	if err != nil {
+		return 0, nil, err
+	}
+	_, err = o.do(c.ctx, guild.Typing{User: c.user.ID, Channel: ch.ID})
+	return http.StatusNoContent, nil, err
+}

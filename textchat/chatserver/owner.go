@@ -1,0 +1,319 @@
+package chatserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/gatewaysession"
+	"voicefleet/textchat/internal/guild"
+)
+
+const (
+	// inboxLen bounds the requests that wait for a guild; whoever asks when it is
+	// full waits for room, at most askTimeout.
+	inboxLen   = 256
+	askTimeout = 5 * time.Second
+)
+
+// owner is the one goroutine that touches a guild: it passes inputs to the core,
+// writes its changes, publishes its events, begins its effects, in this order.
+type owner struct {
+	// Immutable.
+	srv   *Server
+	id    textchat.ID
+	inbox chan request
+	gone  chan struct{} // closed when it turned out that there is no such guild
+
+	// Owned by run.
+	core *guild.Guild // nil: must be loaded
+	subs map[*session]struct{}
+}
+
+// request is one thing to do on the owner's goroutine.
+type request struct {
+	do   func() error
+	done chan error // nil: nobody waits
+}
+
+func newOwner(s *Server, id textchat.ID) *owner {
+	return &owner{srv: s, id: id, inbox: make(chan request, inboxLen), gone: make(chan struct{}), subs: make(map[*session]struct{})}
+}
+
+func (o *owner) run() {
+	o.srv.metrics.guilds.Inc()
+	defer o.srv.metrics.guilds.Dec()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-o.srv.life.Done():
+			return
+		case r := <-o.inbox:
+			err := o.guarded(r.do)
+			if r.done != nil {
+				r.done <- err
+			}
+			if errors.Is(err, textchat.ErrUnknownGuild) && o.core == nil {
+				o.srv.forget(o.id)
+				close(o.gone)
+				return
+			}
+		case <-timer.C:
+			_ = o.guarded(func() error { return o.handle(guild.Tick{}, nil) })
+		}
+		if o.core != nil {
+			if at := o.core.Deadline(); !at.IsZero() {
+				timer.Reset(max(time.Until(at), time.Millisecond))
+			} else {
+				timer.Reset(time.Hour)
+			}
+		}
+	}
+}
+
+// guarded runs one request. A panic throws the core away: it starts again from
+// the store, its calls end, and its sessions get the guild anew.
+func (o *owner) guarded(do func() error) (err error) {
+	defer func() {
+		r := recover()
+		if r == nil {
+			return
+		}
+		o.srv.panicked("guild", r)
+		err = textchat.Unavailable("This guild starts again.", time.Second)
+		if o.core == nil {
+			return
+		}
+		func() {
+			defer func() { _ = recover() }() // the core may be broken
+			o.srv.voice.begin(o, o.core.Abandon())
+		}()
+		o.core = nil
+		if o.load() == nil {
+			for s := range o.subs {
+				o.greet(s)
+			}
+		}
+	}()
+	if err := o.load(); err != nil {
+		return err
+	}
+	return do()
+}
+
+// load reads the guild, if it is not there.
+func (o *owner) load() error {
+	if o.core != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
+	defer cancel()
+	r, err := o.srv.store.Guild(ctx, o.id)
+	if errors.Is(err, textchat.ErrNoRecord) {
+		return textchat.ErrUnknownGuild
+	}
+	if err != nil {
+		o.srv.cfg.Log.Error("load guild", "guild", o.id, "err", err)
+		return textchat.Unavailable("This guild cannot be loaded now.", time.Second)
+	}
+	timeout := textchat.OpenTimeout
+	if o.srv.cfg.Presence == nil {
+		timeout = 0
+	}
+	o.core = guild.New(r, timeout)
+	ids := make([]textchat.ID, len(r.Channels))
+	for i, c := range r.Channels {
+		ids[i] = c.ID
+	}
+	o.srv.noteChannels(o.id, ids...)
+	return nil
+}
+
+// handle passes one input through the core. result, when not nil, gets what the
+// core put out.
+func (o *owner) handle(in guild.Input, result *guild.Out) error {
+	var out guild.Out
+	o.core.Handle(time.Now(), in, &out)
+	if out.Err != nil {
+		return out.Err
+	}
+	if len(out.Changes) > 0 {
+		ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
+		err := o.srv.store.Save(ctx, o.id, out.Changes)
+		cancel()
+		if err != nil {
+			o.core.Revert()
+			if !errors.Is(err, textchat.ErrBusy) {
+				o.srv.cfg.Log.Error("save guild", "guild", o.id, "err", err)
+			}
+			return textchat.Unavailable("The change could not be saved, try again.", time.Second)
+		}
+	}
+	for _, e := range out.Events {
+		o.publish(e)
+	}
+	for _, c := range out.Changes {
+		switch {
+		case c.PutChannel != nil:
+			o.srv.noteChannels(o.id, c.PutChannel.ID)
+		case c.DropChannel != 0:
+			o.core.Forget(c.DropChannel)
+			o.srv.dropChannel(c.DropChannel)
+		}
+	}
+	for _, u := range out.Joined {
+		for _, s := range o.srv.hub.of(u) {
+			o.add(s)
+		}
+	}
+	for _, u := range out.Parted {
+		for s := range o.subs {
+			if s.user == u {
+				delete(o.subs, s)
+			}
+		}
+	}
+	o.srv.voice.begin(o, out.Effects)
+	if result != nil {
+		*result = out
+	}
+	return nil
+}
+
+// publish gives an event to everybody it is for, encoded once.
+func (o *owner) publish(e guild.Event) {
+	if v, ok := e.Data.(guild.VoiceServer); ok {
+		for s := range o.subs {
+			if s.id == e.Session {
+				v.Endpoint = s.endpoint(v.Endpoints)
+				s.deliver(gatewaysession.Event{Name: e.Name, Body: encode(v)})
+			}
+		}
+		return
+	}
+	var body, hidden []byte
+	for s := range o.subs {
+		show, open := o.wants(s, e)
+		switch {
+		case !show:
+		case open:
+			if body == nil {
+				body = encode(e.Data)
+			}
+			s.deliver(gatewaysession.Event{Name: e.Name, Body: body})
+		case e.Hidden != nil:
+			if hidden == nil {
+				hidden = encode(e.Hidden)
+			}
+			s.deliver(gatewaysession.Event{Name: e.Name, Body: hidden})
+		}
+	}
+}
+
+// wants says whether a session gets an event, and whether in its open form.
+func (o *owner) wants(s *session, e guild.Event) (show, open bool) {
+	switch {
+	case e.Session != "":
+		return s.id == e.Session, true
+	case e.User != 0:
+		return s.user == e.User, true
+	case e.Except == s.user:
+		return false, false
+	case e.Own == s.user:
+		return true, true
+	case e.Intent&^s.intents != 0:
+		return false, false
+	case e.Channel == 0 || o.core.Permissions(s.user, e.Channel).Has(textchat.ViewChannel):
+		return true, true
+	}
+	return e.Was != 0 && o.core.Permissions(s.user, e.Was).Has(textchat.ViewChannel), false
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Errorf("encode %T: %w", v, err)) // our own plain structs
+	}
+	return b
+}
+
+// add makes a session listen, from its GUILD_CREATE on.
+func (o *owner) add(s *session) {
+	if _, ok := o.subs[s]; ok || !s.shardHas(o.id) || !s.listenTo(o) {
+		return
+	}
+	o.subs[s] = struct{}{}
+	o.greet(s)
+}
+
+func (o *owner) greet(s *session) {
+	s.deliver(gatewaysession.Event{Name: textchat.EventGuildCreate, Body: encode(o.core.Snapshot(s.user, s.large))})
+}
+
+// ask runs do on the owner's goroutine and waits for it.
+func (o *owner) ask(ctx context.Context, do func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	r := request{do: do, done: make(chan error, 1)}
+	select {
+	case o.inbox <- r:
+	case <-ctx.Done():
+		return textchat.Unavailable("This guild is busy, try again.", time.Second)
+	case <-o.gone:
+		return textchat.ErrUnknownGuild
+	case <-o.srv.life.Done():
+		return textchat.Unavailable("The server is going away.", time.Second)
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-o.gone:
+		return textchat.ErrUnknownGuild
+	case <-ctx.Done():
+		return textchat.Unavailable("This guild is busy, try again.", time.Second)
+	case <-o.srv.life.Done():
+		return textchat.Unavailable("The server is going away.", time.Second)
+	}
+}
+
+// do passes an input and waits for what came of it.
+func (o *owner) do(ctx context.Context, in guild.Input) (guild.Out, error) {
+	result := new(guild.Out) // not a local of ours: we may stop waiting first
+	if err := o.ask(ctx, func() error { return o.handle(in, result) }); err != nil {
+		return guild.Out{}, err
+	}
+	return *result, nil
+}
+
+// post passes an input and does not wait for what comes of it, only for room in
+// the queue.
+func (o *owner) post(in guild.Input) {
+	select {
+	case o.inbox <- request{do: func() error { return o.handle(in, nil) }}:
+	case <-o.gone:
+	case <-o.srv.life.Done():
+	}
+}
+
+// read looks at the guild. look must keep nothing that a core may change: what
+// its methods return is safe. Its results are safe to use only when read
+// returned nil.
+func read[T any](ctx context.Context, o *owner, look func(*guild.Guild) (T, error)) (T, error) {
+	result := new(T)
+	err := o.ask(ctx, func() error {
+		v, err := look(o.core)
+		if err == nil {
+			*result = v
+		}
+		return err
+	})
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return *result, nil
+}

@@ -1,0 +1,529 @@
+package chatserver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"voicefleet/internal/snowflake"
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/guild"
+	"voicefleet/textchat/internal/password"
+	"voicefleet/textchat/internal/ratelimit"
+	"voicefleet/textchat/internal/strictjson"
+)
+
+// bodyTimeout is how long a request body may take to arrive; requestTimeout how
+// long a request may take in all.
+const (
+	bodyTimeout    = 10 * time.Second
+	requestTimeout = 10 * time.Second
+)
+
+// call is one REST request under way.
+type call struct {
+	srv   *Server
+	w     http.ResponseWriter
+	r     *http.Request
+	ctx   context.Context
+	now   time.Time
+	addr  string // the client's prefix, for rate limits
+	user  textchat.User
+	token textchat.TokenHash
+}
+
+// run is a route's work: the status and body of a success (a nil body sends
+// none), or an error.
+type run func(*call) (status int, body any, err error)
+
+// Who may call a route.
+type access int
+
+const (
+	anybody  access = iota
+	account         // a token
+	operator        // the admin token
+)
+
+// route is one row of the table of routes.
+type route struct {
+	pattern string // as net/http wants it, below the version
+	access  access
+	rule    ratelimit.Rule // per user (or address) and major parameter
+	run     run
+}
+
+func perSecond(n int) ratelimit.Rule { return ratelimit.Rule{Limit: n, Window: time.Second} }
+func perMinute(n int) ratelimit.Rule { return ratelimit.Rule{Limit: n, Window: time.Minute} }
+
+func (s *Server) newAPI() http.Handler {
+	read, write := perSecond(30), perSecond(10)
+	lim := s.cfg.Limits
+	routes := []route{
+		{"POST /auth/guest", anybody, perMinute(lim.Guests), (*call).authGuest},
+		{"POST /auth/register", anybody, perMinute(lim.Registers), (*call).authRegister},
+		{"POST /auth/login", anybody, perMinute(lim.Logins), (*call).authLogin},
+		{"POST /auth/owner", anybody, perMinute(lim.Logins), (*call).authOwner},
+		{"POST /auth/logout", account, write, (*call).authLogout},
+		{"POST /auth/claim", account, perMinute(lim.Registers), (*call).authClaim},
+
+		{"GET /gateway", anybody, read, (*call).gatewayInfo},
+		{"GET /gateway/bot", account, read, (*call).gatewayBot},
+		{"GET /users/@me", account, read, (*call).usersMe},
+		{"PATCH /users/@me", account, perMinute(10), (*call).usersPatchMe},
+		{"GET /users/@me/guilds", account, read, (*call).usersGuilds},
+		{"DELETE /users/@me/guilds/{guild}", account, write, (*call).guildLeave},
+		{"GET /users/{user}", account, read, (*call).usersGet},
+		{"GET /oauth2/applications/@me", account, read, (*call).application},
+		{"GET /applications/@me", account, read, (*call).application},
+		{"GET /voice/regions", account, read, (*call).regions},
+
+		{"GET /invites/{code}", anybody, perMinute(lim.Invites), (*call).inviteGet},
+		{"POST /invites/{code}", account, perMinute(lim.Invites), (*call).inviteUse},
+		{"DELETE /invites/{code}", account, write, (*call).inviteDelete},
+
+		{"POST /guilds", account, perMinute(5), (*call).guildCreate},
+		{"GET /guilds/{guild}", account, read, (*call).guildGet},
+		{"PATCH /guilds/{guild}", account, write, (*call).guildPatch},
+		{"GET /guilds/{guild}/channels", account, read, (*call).channelList},
+		{"POST /guilds/{guild}/channels", account, write, (*call).channelCreate},
+		{"GET /guilds/{guild}/roles", account, read, (*call).roleList},
+		{"POST /guilds/{guild}/roles", account, write, (*call).roleCreate},
+		{"PATCH /guilds/{guild}/roles/{role}", account, write, (*call).rolePatch},
+		{"DELETE /guilds/{guild}/roles/{role}", account, write, (*call).roleDelete},
+		{"GET /guilds/{guild}/members", account, read, (*call).memberList},
+		{"GET /guilds/{guild}/members/search", account, read, (*call).memberSearch},
+		{"GET /guilds/{guild}/members/{user}", account, read, (*call).memberGet},
+		{"PATCH /guilds/{guild}/members/{user}", account, write, (*call).memberPatch},
+		{"DELETE /guilds/{guild}/members/{user}", account, write, (*call).memberKick},
+		{"PUT /guilds/{guild}/members/{user}/roles/{role}", account, write, (*call).memberRole},
+		{"DELETE /guilds/{guild}/members/{user}/roles/{role}", account, write, (*call).memberRole},
+		{"GET /guilds/{guild}/invites", account, read, (*call).inviteList},
+		{"GET /guilds/{guild}/regions", account, read, (*call).regions},
+		{"GET /guilds/{guild}/voice-states/{user}", account, read, (*call).voiceState},
+		{"POST /guilds/{guild}/bots", account, perMinute(5), (*call).botCreate},
+
+		{"GET /channels/{channel}", account, read, (*call).channelGet},
+		{"PATCH /channels/{channel}", account, write, (*call).channelPatch},
+		{"DELETE /channels/{channel}", account, write, (*call).channelDelete},
+		{"PUT /channels/{channel}/permissions/{overwrite}", account, write, (*call).overwritePut},
+		{"DELETE /channels/{channel}/permissions/{overwrite}", account, write, (*call).overwriteDelete},
+		{"POST /channels/{channel}/invites", account, perMinute(20), (*call).inviteCreate},
+		{"GET /channels/{channel}/invites", account, read, (*call).inviteList},
+		{"POST /channels/{channel}/typing", account, perSecond(5), (*call).typing},
+		{"GET /channels/{channel}/messages", account, read, (*call).messageList},
+		{"POST /channels/{channel}/messages", account, ratelimit.Rule{Limit: 10, Window: 5 * time.Second}, (*call).messageCreate},
+		{"GET /channels/{channel}/messages/{message}", account, read, (*call).messageGet},
+		{"PATCH /channels/{channel}/messages/{message}", account, ratelimit.Rule{Limit: 10, Window: 5 * time.Second}, (*call).messageEdit},
+		{"DELETE /channels/{channel}/messages/{message}", account, write, (*call).messageDelete},
+
+		{"POST /admin/reset-password", operator, read, (*call).adminReset},
+		{"POST /admin/bots", operator, perSecond(100), (*call).adminBot},
+		{"GET /admin/users", operator, read, (*call).adminUsers},
+		{"GET /admin/guilds", operator, read, (*call).adminGuilds},
+		{"GET /admin/guilds/{guild}/invites", operator, read, (*call).adminInvites},
+	}
+	mux := http.NewServeMux()
+	for _, rt := range routes {
+		mux.Handle(rt.pattern, s.serveRoute(rt))
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Via", "1.1 voicefleet") // clients take a 429 without it for a proxy's
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		path, err := unversioned(r.URL.EscapedPath())
+		if err != nil {
+			s.refuse(w, "none", err)
+			return
+		}
+		r2 := r.Clone(r.Context())
+		r2.URL.RawPath, r2.URL.Path = "", path
+		if strings.Contains(path, "%") {
+			r2.URL.RawPath = path
+			if r2.URL.Path, err = pathUnescape(path); err != nil {
+				s.refuse(w, "none", textchat.ErrNotFound)
+				return
+			}
+		}
+		h, pattern := mux.Handler(r2)
+		if pattern == "" {
+			// The mux knows whether only the method is wrong.
+			probe := &statusProbe{header: http.Header{}}
+			h.ServeHTTP(probe, r2)
+			if probe.status == http.StatusMethodNotAllowed {
+				w.Header().Set("Allow", probe.header.Get("Allow"))
+				s.refuse(w, "none", textchat.ErrMethod)
+				return
+			}
+			s.refuse(w, "none", textchat.ErrNotFound)
+			return
+		}
+		mux.ServeHTTP(w, r2)
+	})
+}
+
+type statusProbe struct {
+	header http.Header
+	status int
+}
+
+func (p *statusProbe) Header() http.Header         { return p.header }
+func (p *statusProbe) Write(b []byte) (int, error) { return len(b), nil }
+func (p *statusProbe) WriteHeader(status int)      { p.status = status }
+
+// unversioned takes /api, /api/v9 or /api/v10 off a path.
+func unversioned(path string) (string, error) {
+	path = strings.TrimPrefix(path, "/api")
+	rest, ok := strings.CutPrefix(path, "/v")
+	if !ok {
+		return path, nil
+	}
+	version, rest, _ := strings.Cut(rest, "/")
+	if n, err := strconv.Atoi(version); err != nil {
+		return path, nil // /voice/regions
+	} else if n != 9 && n != 10 {
+		return "", textchat.Refuse(http.StatusBadRequest, textchat.CodeInvalidVersion, "Invalid API version provided.")
+	}
+	return "/" + rest, nil
+}
+
+// serveRoute is the frame around every route: who calls, how often, what came
+// out.
+func (s *Server) serveRoute(rt route) http.Handler {
+	bucket := bucketName(rt.pattern)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		c := &call{srv: s, w: w, r: r, ctx: ctx, now: time.Now(), addr: prefixKey(s.clientAddr(r))}
+		defer func() {
+			s.metrics.latency.Observe(time.Since(c.now).Seconds())
+			if p := recover(); p != nil {
+				s.panicked("rest_request", p)
+				s.refuse(w, rt.pattern, textchat.ErrorOf(errors.New("panic")))
+			}
+		}()
+		if err := c.admit(rt, bucket); err != nil {
+			s.refuse(w, rt.pattern, err)
+			return
+		}
+		status, body, err := rt.run(c)
+		if err != nil {
+			s.refuse(w, rt.pattern, err)
+			return
+		}
+		s.metrics.requests.WithLabelValues(rt.pattern, strconv.Itoa(status)).Inc()
+		if body == nil {
+			w.WriteHeader(status)
+			return
+		}
+		writeJSON(w, status, body)
+	})
+}
+
+func bucketName(pattern string) string {
+	var h uint32 = 2166136261 // FNV-1a: short, and tells nothing
+	for _, b := range []byte(pattern) {
+		h = (h ^ uint32(b)) * 16777619
+	}
+	return strconv.FormatUint(uint64(h), 16)
+}
+
+// admit checks token and rates. The headers of the rate go out with every
+// answer.
+func (c *call) admit(rt route, bucket string) error {
+	s := c.srv
+	who := "ip|" + c.addr
+	switch rt.access {
+	case operator:
+		if err := c.admitOperator(); err != nil {
+			return err
+		}
+		who = "operator"
+	case account:
+		// A wrong token costs a look-up; the address pays for it.
+		if a := s.rates.Take(c.now, "token|"+c.addr, perSecond(20*s.cfg.Limits.Requests)); !a.OK {
+			return c.limited(a, "global", bucket)
+		}
+		auth := c.r.Header.Get("Authorization")
+		auth = strings.TrimPrefix(strings.TrimPrefix(auth, "Bot "), "Bearer ")
+		var err error
+		if c.user, c.token, err = s.authenticate(c.ctx, auth); err != nil {
+			return err
+		}
+		who = c.user.ID.String()
+	}
+	if rt.access != operator {
+		if a := s.rates.Take(c.now, "all|"+who, perSecond(s.cfg.Limits.Requests)); !a.OK {
+			c.w.Header().Set("X-RateLimit-Global", "true")
+			return c.limited(a, "global", bucket)
+		}
+	}
+	major := c.r.PathValue("guild") + c.r.PathValue("channel")
+	if len(major) > 20 {
+		return textchat.ErrNotFound
+	}
+	a := s.rates.Take(c.now, bucket+"|"+who+"|"+major, rt.rule)
+	setRateHeaders(c.w.Header(), a, c.now, bucket)
+	if !a.OK {
+		return c.limited(a, "user", bucket)
+	}
+	return nil
+}
+
+func setRateHeaders(h http.Header, a ratelimit.Answer, now time.Time, bucket string) {
+	h.Set("X-RateLimit-Limit", strconv.Itoa(a.Limit))
+	h.Set("X-RateLimit-Remaining", strconv.Itoa(a.Remaining))
+	h.Set("X-RateLimit-Reset", strconv.FormatFloat(float64(a.Reset.UnixMilli())/1000, 'f', 3, 64))
+	h.Set("X-RateLimit-Reset-After", strconv.FormatFloat(max(0, a.Reset.Sub(now).Seconds()), 'f', 3, 64))
+	h.Set("X-RateLimit-Bucket", bucket)
+}
+
+// limited is a 429.
+func (c *call) limited(a ratelimit.Answer, scope, bucket string) error {
+	setRateHeaders(c.w.Header(), a, c.now, bucket)
+	c.w.Header().Set("X-RateLimit-Scope", scope)
+	c.srv.metrics.limited.Inc()
+	return &textchat.Error{Status: http.StatusTooManyRequests, Message: "You are being rate limited.", RetryAfter: max(a.Reset.Sub(c.now), time.Millisecond)}
+}
+
+// writeLimited is a 429 outside of REST.
+func writeLimited(w http.ResponseWriter, a ratelimit.Answer, now time.Time, bucket string) {
+	w.Header().Set("Via", "1.1 voicefleet")
+	setRateHeaders(w.Header(), a, now, bucket)
+	writeError(w, &textchat.Error{Status: http.StatusTooManyRequests, Message: "You are being rate limited.", RetryAfter: max(a.Reset.Sub(now), time.Millisecond)})
+}
+
+// refuse answers with an error and counts it.
+func (s *Server) refuse(w http.ResponseWriter, pattern string, err error) {
+	e := textchat.ErrorOf(err)
+	switch {
+	case errors.Is(err, password.ErrBusy):
+		e = textchat.Unavailable("Too many people log in right now, try again.", 2*time.Second)
+	case e.Status == http.StatusInternalServerError && !errors.Is(err, context.Canceled):
+		s.cfg.Log.Error("request failed", "route", pattern, "err", err)
+	}
+	s.metrics.requests.WithLabelValues(pattern, strconv.Itoa(e.Status)).Inc()
+	writeError(w, e)
+}
+
+func writeError(w http.ResponseWriter, e *textchat.Error) {
+	if e.RetryAfter == 0 {
+		writeJSON(w, e.Status, e)
+		return
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	writeJSON(w, e.Status, map[string]any{"message": e.Message, "code": e.Code, "retry_after": e.RetryAfter.Seconds(),
+		"global": w.Header().Get("X-RateLimit-Global") != ""})
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	b := encode(body)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // the client may be gone
+}
+
+// body reads the request's JSON into v. No body is an empty object.
+func (c *call) body(v any) error {
+	_ = http.NewResponseController(c.w).SetReadDeadline(c.now.Add(bodyTimeout))
+	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, textchat.MaxBody))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return textchat.ErrTooLarge
+	}
+	if err != nil {
+		return textchat.ErrInvalidJSON
+	}
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
+	if len(bytes.TrimSpace(b)) == 0 {
+		b = []byte("{}") // some clients send a type without a body
+	}
+	if strictjson.Check(b, textchat.MaxDepth) != nil {
+		return textchat.ErrInvalidJSON
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
+			return textchat.InvalidField(wrong.Field, "BASE_TYPE_BAD_TYPE", "This value has the wrong type.")
+		}
+		return textchat.InvalidField("_", "BASE_TYPE_BAD_TYPE", "A value has the wrong form.")
+	}
+	return nil
+}
+
+// id reads a snowflake of the path; what is none is unknown.
+func (c *call) id(name string, unknown *textchat.Error) (textchat.ID, error) {
+	v := c.r.PathValue(name)
+	if v == "@me" && name == "user" {
+		return c.user.ID, nil
+	}
+	id, err := snowflake.Parse(v)
+	if err != nil || id == 0 || id > math.MaxInt64 {
+		return 0, unknown
+	}
+	return id, nil
+}
+
+// queryInt reads a number of the query within bounds.
+func (c *call) queryInt(name string, otherwise, least, most int) (int, error) {
+	v := c.r.URL.Query().Get(name)
+	if v == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < least || n > most {
+		return 0, textchat.InvalidField(name, "NUMBER_TYPE_RANGE", "Must be a number from "+strconv.Itoa(least)+" to "+strconv.Itoa(most)+".")
+	}
+	return n, nil
+}
+
+func (c *call) queryID(name string) (textchat.ID, error) {
+	v := c.r.URL.Query().Get(name)
+	if v == "" {
+		return 0, nil
+	}
+	id, err := snowflake.Parse(v)
+	if err != nil {
+		return 0, textchat.InvalidField(name, "NUMBER_TYPE_COERCE", "Value is not a snowflake.")
+	}
+	return min(id, math.MaxInt64-1), nil
+}
+
+// guild finds the guild of the path; to strangers it is unknown.
+func (c *call) guild() (*owner, error) {
+	id, err := c.id("guild", textchat.ErrUnknownGuild)
+	if err != nil {
+		return nil, err
+	}
+	o, err := c.srv.owner(id)
+	if err != nil {
+		return nil, err
+	}
+	return o, o.ask(c.ctx, func() error {
+		if o.core.Member(c.user.ID) == nil {
+			return textchat.ErrUnknownGuild
+		}
+		return nil
+	})
+}
+
+// channel finds a channel of the path and what the caller may do there. One that
+// it may not see is refused, to members; to strangers it is unknown.
+func (c *call) channel(need textchat.Permissions) (*owner, textchat.Channel, textchat.Permissions, error) {
+	id, err := c.id("channel", textchat.ErrUnknownChannel)
+	if err != nil {
+		return nil, textchat.Channel{}, 0, err
+	}
+	o, err := c.srv.ownerOf(c.ctx, id)
+	if err != nil {
+		return nil, textchat.Channel{}, 0, err
+	}
+	type seen struct {
+		channel textchat.Channel
+		perms   textchat.Permissions
+	}
+	v, err := read(c.ctx, o, func(g *guild.Guild) (seen, error) {
+		ch, p := g.Channel(id), g.Permissions(c.user.ID, id)
+		switch {
+		case ch == nil || g.Member(c.user.ID) == nil:
+			return seen{}, textchat.ErrUnknownChannel
+		case !p.Has(textchat.ViewChannel):
+			return seen{}, textchat.ErrMissingAccess
+		case !p.Has(need):
+			return seen{}, textchat.ErrMissingPerms
+		}
+		return seen{*ch, p}, nil
+	})
+	return o, v.channel, v.perms, err
+}
+
+// clientAddr is where a request comes from: the peer, or what trusted proxies
+// say, read from the nearest on.
+func (s *Server) clientAddr(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr := peer.Addr().Unmap()
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && s.trusted(addr); i-- {
+		next, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		addr = next.Unmap()
+	}
+	return addr
+}
+
+func (s *Server) trusted(a netip.Addr) bool {
+	for _, p := range s.cfg.TrustedProxies {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// prefixKey is the unit that limits count by: an IPv4 address or an IPv6 /64.
+func prefixKey(a netip.Addr) string {
+	if a.Is6() {
+		if p, err := a.WithZone("").Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return a.String()
+}
+
+// secure says whether the client came by TLS.
+func (s *Server) secure(r *http.Request) bool {
+	if r.TLS != nil {
+		return true
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && s.trusted(peer.Addr().Unmap()) && r.Header.Get("X-Forwarded-Proto") == "https"
+}
+
+// gatewayURL is the gateway as this client reaches it.
+func (s *Server) gatewayURL(r *http.Request) string {
+	if p := s.cfg.PublicURL; p != "" {
+		return "ws" + strings.TrimPrefix(strings.TrimRight(p, "/"), "http") + "/gateway"
+	}
+	scheme := "ws://"
+	if s.secure(r) {
+		scheme = "wss://"
+	}
+	host := r.Host
+	if !plausibleHost(host) {
+		host = "localhost"
+	}
+	return scheme + host + "/gateway"
+}
+
+// plausibleHost keeps a Host header from putting anything but a host into what
+// we send back.
+func plausibleHost(h string) bool {
+	if h == "" || len(h) > 255 {
+		return false
+	}
+	for _, c := range []byte(h) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '-', c == ':', c == '[', c == ']', c == '_':
+		default:
+			return false
+		}
+	}
+	if _, port, err := net.SplitHostPort(h); err == nil {
+		_, err := strconv.ParseUint(port, 10, 16)
+		return err == nil
+	}
+	return true
+}

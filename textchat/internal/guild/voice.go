@@ -1,0 +1,371 @@
+package guild
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
+	"voicefleet/sfu"
+	"voicefleet/textchat"
+)
+
+// replaceAfter is when an op 4 that repeats the present state asks for a new
+// grant, if the old one was not used: its voice server may be out of reach.
+const replaceAfter = 10 * time.Second
+
+// voice is a user in a voice channel.
+type voice struct {
+	channel            textchat.ID
+	session            string // gateway session
+	selfMute, selfDeaf bool
+
+	call   sfu.SessionID // the voice session that the grant opens
+	opened bool
+	placed time.Time
+	rights sfu.Rights // as the voice side knows them
+}
+
+// pending is a user on the way into a voice channel.
+type pending struct {
+	attempt            uint64
+	channel            textchat.ID
+	session            string
+	selfMute, selfDeaf bool
+	rights             sfu.Rights
+}
+
+// VoiceUpdate is gateway op 4. Channel zero leaves.
+type VoiceUpdate struct {
+	User               textchat.ID
+	Session            string
+	Channel            textchat.ID
+	SelfMute, SelfDeaf bool
+	RTT                map[string]float64 // measured by the client, may be nil
+	Region             string
+}
+
+// Placed and PlaceFailed answer a PlaceOrder.
+type Placed struct {
+	User       textchat.ID
+	Attempt    uint64
+	Assignment allocator.Assignment
+}
+type PlaceFailed struct {
+	User    textchat.ID
+	Attempt uint64
+	Code    string
+	Message string
+}
+
+// CallOpened and CallLeft are facts from the voice side.
+type CallOpened struct {
+	Channel textchat.ID
+	User    textchat.ID
+	Session sfu.SessionID
+}
+type CallLeft struct {
+	Channel textchat.ID
+	User    textchat.ID
+	Session sfu.SessionID
+	Reason  string
+}
+
+// SessionGone tells that a gateway session ended for good.
+type SessionGone struct {
+	User    textchat.ID
+	Session string
+}
+
+// Tick ends what has taken too long.
+type Tick struct{}
+
+// Deadline is when Tick has something to do next; zero: never as it stands.
+func (g *Guild) Deadline() time.Time {
+	var first time.Time
+	if g.openTimeout == 0 {
+		return first
+	}
+	for _, v := range g.voice {
+		if at := v.placed.Add(g.openTimeout); !v.opened && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	return first
+}
+
+// voiceState is the public form of a user's voice state, in a channel or not.
+func (g *Guild) voiceState(user textchat.ID) textchat.VoiceState {
+	s := textchat.VoiceState{Guild: g.self.ID, User: user}
+	if m := g.members[user]; m != nil {
+		c := *m
+		s.Member, s.Deaf, s.Mute = &c, m.Deaf, m.Mute
+	}
+	if v := g.voice[user]; v != nil {
+		ch := v.channel
+		s.Channel, s.Session, s.SelfMute, s.SelfDeaf, s.Suppress = &ch, v.session, v.selfMute, v.selfDeaf, !v.rights.Speak
+	}
+	return s
+}
+
+// VoiceState is the voice state of a user who is in a channel.
+func (g *Guild) VoiceState(user textchat.ID) (textchat.VoiceState, bool) {
+	if g.voice[user] == nil {
+		return textchat.VoiceState{}, false
+	}
+	return g.voiceState(user), true
+}
+
+// rights of a user in a voice channel.
+func (g *Guild) rights(user, channel textchat.ID) sfu.Rights {
+	p := g.Permissions(user, channel)
+	r := sfu.Rights{Speak: p.Has(textchat.Speak), Video: p.Has(textchat.Stream), Priority: p.Has(textchat.PrioritySpeaker)}
+	if m := g.members[user]; m != nil {
+		r.Mute, r.Deaf = m.Mute, m.Deaf
+	}
+	return r
+}
+
+// tell publishes the voice state of user, who was in channel was (or zero)
+// before.
+func (g *Guild) tell(out *Out, user, was textchat.ID, session string) {
+	s := g.voiceState(user)
+	e := Event{Name: textchat.EventVoiceStateUpdate, Intent: textchat.IntentVoiceStates, Own: user, Data: s, Was: was}
+	if s.Channel == nil {
+		s.Session = session
+		e.Data, e.Channel, e.Was = s, was, 0
+	} else {
+		e.Channel = *s.Channel
+		if was != 0 && was != *s.Channel {
+			hidden := s
+			hidden.Channel, hidden.Session, hidden.SelfMute, hidden.SelfDeaf, hidden.Suppress = nil, "", false, false, false
+			e.Hidden = hidden
+		}
+	}
+	out.event(e)
+}
+
+func (g *Guild) voiceError(out *Out, in VoiceUpdate, code, message string) {
+	out.event(Event{Name: textchat.EventVoiceError, Session: in.Session,
+		Data: VoiceError{Guild: g.self.ID, Channel: in.Channel, Code: code, Message: message}})
+}
+
+func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
+	if g.members[in.User] == nil {
+		return
+	}
+	v, p := g.voice[in.User], g.pending[in.User]
+	if in.Channel == 0 {
+		// A second session of the user does not end the call of the first.
+		if p != nil && p.session == in.Session {
+			g.cancel(out, in.User)
+		}
+		if v != nil && v.session == in.Session {
+			g.leave(out, in.User, "left")
+		}
+		return
+	}
+	switch {
+	case p != nil && p.session == in.Session && p.channel == in.Channel:
+		p.selfMute, p.selfDeaf = in.SelfMute, in.SelfDeaf
+		return
+	case p == nil && v != nil && v.session == in.Session && v.channel == in.Channel:
+		same := v.selfMute == in.SelfMute && v.selfDeaf == in.SelfDeaf
+		if !same || v.opened || now.Sub(v.placed) < replaceAfter {
+			v.selfMute, v.selfDeaf = in.SelfMute, in.SelfDeaf
+			g.tell(out, in.User, v.channel, "")
+			return
+		}
+	}
+	c := g.channels[in.Channel]
+	perms := g.Permissions(in.User, in.Channel)
+	switch {
+	case c == nil || c.Type != textchat.ChannelVoice || !perms.Has(textchat.ViewChannel):
+		g.voiceError(out, in, VoiceUnknownChannel, "There is no such voice channel.")
+		return
+	case !perms.Has(textchat.Connect):
+		g.voiceError(out, in, VoiceMissingPerms, "You may not connect to this channel.")
+		return
+	case g.isFull(c, in.User) && !perms.Has(textchat.MoveMembers):
+		g.voiceError(out, in, VoiceChannelFull, "This channel is full.")
+		return
+	}
+	g.place(out, in)
+}
+
+// isFull counts who is in a channel or on the way there, but for user.
+func (g *Guild) isFull(c *textchat.Channel, user textchat.ID) bool {
+	if c.UserLimit == 0 {
+		return false
+	}
+	n := 0
+	for id, v := range g.voice {
+		if p := g.pending[id]; id != user && (v.channel == c.ID || p != nil && p.channel == c.ID) {
+			n++
+		}
+	}
+	for id, p := range g.pending {
+		if id != user && p.channel == c.ID && g.voice[id] == nil {
+			n++
+		}
+	}
+	return n >= c.UserLimit
+}
+
+// place asks for a seat; the answer comes as an input.
+func (g *Guild) place(out *Out, in VoiceUpdate) {
+	if p := g.pending[in.User]; p != nil && p.channel != in.Channel {
+		g.cancel(out, in.User)
+	}
+	g.attempt++
+	p := &pending{attempt: g.attempt, channel: in.Channel, session: in.Session, selfMute: in.SelfMute, selfDeaf: in.SelfDeaf,
+		rights: g.rights(in.User, in.Channel)}
+	put(g, g.pending, in.User, p)
+	expected := 1
+	for _, v := range g.voice {
+		if v.channel == in.Channel {
+			expected++
+		}
+	}
+	out.Effects = append(out.Effects, Effect{User: in.User, Place: &PlaceOrder{Attempt: p.attempt, Request: allocator.PlaceRequest{
+		Guild: g.self.ID.String(), Call: callID(in.Channel), User: userID(in.User), Session: in.Session, Rights: p.rights,
+		Echo: g.channels[in.Channel].Echo, RTT: in.RTT, Region: in.Region, Expected: expected,
+	}}})
+}
+
+// cancel forgets a placement under way. Its seat is given back, unless it is in
+// the call that the user is in already.
+func (g *Guild) cancel(out *Out, user textchat.ID) {
+	p := g.pending[user]
+	if p == nil {
+		return
+	}
+	drop(g, g.pending, user)
+	if v := g.voice[user]; v == nil || v.channel != p.channel {
+		g.remove(out, user, p.channel, "cancelled")
+	}
+}
+
+func (g *Guild) remove(out *Out, user, channel textchat.ID, reason string) {
+	out.Effects = append(out.Effects, Effect{User: user, Remove: &allocator.RemoveRequest{
+		Call: callID(channel), User: userID(user), Reason: reason}})
+}
+
+// leave ends a voice state and the voice session behind it.
+func (g *Guild) leave(out *Out, user textchat.ID, reason string) {
+	v := g.voice[user]
+	drop(g, g.voice, user)
+	g.tell(out, user, v.channel, v.session)
+	g.remove(out, user, v.channel, reason)
+}
+
+func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
+	p := g.pending[in.User]
+	if p == nil || p.attempt != in.Attempt {
+		return // superseded: cancel or the newer attempt takes care of the seat
+	}
+	drop(g, g.pending, in.User)
+	was := textchat.ID(0)
+	if old := g.voice[in.User]; old != nil {
+		was = old.channel
+		if old.channel != p.channel {
+			g.remove(out, in.User, old.channel, "moved")
+		}
+	}
+	put(g, g.voice, in.User, &voice{channel: p.channel, session: p.session, selfMute: p.selfMute, selfDeaf: p.selfDeaf,
+		call: in.Assignment.Session, placed: now, rights: p.rights})
+	g.refreshRights(out, in.User) // they may have changed on the way
+	g.tell(out, in.User, was, "")
+	out.event(Event{Name: textchat.EventVoiceServerUpdate, Session: p.session,
+		Data: VoiceServer{Token: in.Assignment.Token, Guild: g.self.ID, Endpoints: in.Assignment.Endpoints}})
+}
+
+func (g *Guild) handlePlaceFailed(in PlaceFailed, out *Out) {
+	p := g.pending[in.User]
+	if p == nil || p.attempt != in.Attempt {
+		return
+	}
+	drop(g, g.pending, in.User)
+	g.voiceError(out, VoiceUpdate{Session: p.session, Channel: p.channel}, in.Code, in.Message)
+}
+
+func (g *Guild) handleCallOpened(in CallOpened, out *Out) {
+	v := g.voice[in.User]
+	if v == nil || v.channel != in.Channel {
+		if p := g.pending[in.User]; p == nil || p.channel != in.Channel {
+			g.remove(out, in.User, in.Channel, "no_voice_state") // a grant outlived its voice state
+		}
+		return
+	}
+	// An older grant of the same call may have been used: that session lives now.
+	v.call, v.opened = in.Session, true
+}
+
+func (g *Guild) handleCallLeft(in CallLeft, out *Out) {
+	v := g.voice[in.User]
+	if v == nil || v.channel != in.Channel || v.call != in.Session || in.Reason == edgeagent.Superseded {
+		return
+	}
+	drop(g, g.voice, in.User)
+	g.tell(out, in.User, v.channel, v.session)
+}
+
+func (g *Guild) handleSessionGone(in SessionGone, out *Out) {
+	if p := g.pending[in.User]; p != nil && p.session == in.Session {
+		g.cancel(out, in.User)
+	}
+	if v := g.voice[in.User]; v != nil && v.session == in.Session {
+		g.leave(out, in.User, "gateway_session_ended")
+	}
+}
+
+func (g *Guild) handleTick(now time.Time, out *Out) {
+	if g.openTimeout == 0 {
+		return
+	}
+	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
+		if v := g.voice[user]; !v.opened && now.Sub(v.placed) >= g.openTimeout {
+			g.leave(out, user, "not_opened")
+		}
+	}
+}
+
+// refreshRights passes on what a user may do in its call, when that changed. It
+// reports whether the public voice state changed with it.
+func (g *Guild) refreshRights(out *Out, user textchat.ID) bool {
+	v := g.voice[user]
+	if v == nil {
+		return false
+	}
+	r := g.rights(user, v.channel)
+	if r == v.rights {
+		return false
+	}
+	shown := r.Speak != v.rights.Speak || r.Mute != v.rights.Mute || r.Deaf != v.rights.Deaf
+	c := *v
+	c.rights = r
+	put(g, g.voice, user, &c)
+	out.Effects = append(out.Effects, Effect{User: user, Update: &allocator.UpdateRequest{
+		Call: callID(v.channel), User: userID(user), Rights: r}})
+	return shown
+}
+
+// refreshAll does so for everybody in voice, after roles or overwrites changed.
+func (g *Guild) refreshAll(out *Out) {
+	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
+		if g.refreshRights(out, user) {
+			g.tell(out, user, g.voice[user].channel, "")
+		}
+	}
+}
+
+// Abandon are the effects that end every call of the guild: its core is thrown
+// away after a fault.
+func (g *Guild) Abandon() []Effect {
+	var out Out
+	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
+		g.remove(&out, user, g.voice[user].channel, "guild_restarted")
+	}
+	return out.Effects
+}

@@ -1,0 +1,8 @@
+// Package sqlite is the embedded store: one file in write-ahead mode, one
+// writer that commits in groups, several readers.
+//
+// Writers hand a function to the one writing goroutine. It takes what waits (at
+// most groupMax), runs each inside a savepoint of one transaction, commits with
+// one fsync and only then tells them. So a write that returned is durable, and
+// 64 writers share the price of one disk flush.
+package sqlite
