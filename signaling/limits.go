@@ -4,8 +4,8 @@ import "time"
 
 // Every bound of a voice connection has a name.
 const (
-	// MaxMessage bounds a message of either side; an SDP offer with ten
-	// candidates and 26 m-sections takes 28 KiB.
+	// MaxMessage bounds a message of a client. The largest are SDP offers: a
+	// browser's with 26 sections is some 24 kB.
 	MaxMessage = 64 << 10
 	// MaxFirstMessage bounds what a client may send before it is
 	// authenticated; Identify takes less than 1 KiB.

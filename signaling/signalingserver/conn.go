@@ -115,12 +115,8 @@ func (c *conn) write() {
 		if ended && code == 0 {
 			return
 		}
-		for _, f := range batch {
-			_ = c.tcp.SetWriteDeadline(time.Now().Add(writeTimeout))
-			if err := c.ws.WriteMessage(f.op, f.data); err != nil {
-				code = signaling.CloseSlow
-				break
-			}
+		if c.send(batch) != nil && code == 0 {
+			code = signaling.CloseSlow
 		}
 		if code != 0 {
 			_ = c.tcp.SetWriteDeadline(time.Now().Add(linger))
@@ -131,6 +127,24 @@ func (c *conn) write() {
 			<-c.wake
 		}
 	}
+}
+
+// send writes a batch, together when it is more than one frame.
+func (c *conn) send(batch []frame) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	_ = c.tcp.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if len(batch) > 1 {
+		c.tcp.cork()
+	}
+	for _, f := range batch {
+		if err := c.ws.WriteMessage(f.op, f.data); err != nil {
+			_ = c.tcp.uncork()
+			return err
+		}
+	}
+	return c.tcp.uncork()
 }
 
 // read takes frames until the connection ends.

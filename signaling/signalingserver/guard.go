@@ -23,14 +23,20 @@ var errFirstTooBig = errors.New("too much before authentication")
 
 // guard is the connection under a WebSocket. Until the client is authenticated
 // it reads the frame headers (RFC 6455 section 5.2) ahead of the WebSocket
-// library, which would make room for whatever length they announce. Its Close
-// only ends the sending half; finish closes.
+// library, which would make room for whatever length they announce. Between cork
+// and uncork it gathers what is written: a join of a big call makes many small
+// messages for each member. Its Close only ends the sending half; finish closes.
 type guard struct {
 	net.Conn
 	proved  atomic.Bool // set when the client is authenticated
 	refused func()      // called once, from Read, before errFirstTooBig
 
 	closing sync.Once
+
+	writing sync.Mutex
+	// Guarded by writing.
+	corked bool
+	buf    []byte
 
 	// Owned by the reader.
 	head  [14]byte
@@ -99,10 +105,51 @@ func (g *guard) watch(b []byte) bool {
 	return true
 }
 
+// corkBytes is how much is gathered before it is sent on.
+const corkBytes = 16 << 10
+
+// Write sends, or gathers while corked.
+func (g *guard) Write(p []byte) (int, error) {
+	g.writing.Lock()
+	defer g.writing.Unlock()
+	if !g.corked {
+		return g.Conn.Write(p)
+	}
+	g.buf = append(g.buf, p...)
+	if len(g.buf) < corkBytes {
+		return len(p), nil
+	}
+	return len(p), g.flushLocked()
+}
+
+func (g *guard) flushLocked() error {
+	if len(g.buf) == 0 {
+		return nil
+	}
+	_, err := g.Conn.Write(g.buf)
+	g.buf = nil // most connections are quiet most of the time
+	return err
+}
+
+func (g *guard) cork() {
+	g.writing.Lock()
+	defer g.writing.Unlock()
+	g.corked = true
+}
+
+// uncork sends what was gathered.
+func (g *guard) uncork() error {
+	g.writing.Lock()
+	defer g.writing.Unlock()
+	g.corked = false
+	return g.flushLocked()
+}
+
 // Close ends the sending half and gives the client linger to go.
 func (g *guard) Close() error {
 	var err error
 	g.closing.Do(func() {
+		_ = g.uncork()
 		_ = g.Conn.SetReadDeadline(time.Now().Add(linger))
 		if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
 			err = half.CloseWrite()

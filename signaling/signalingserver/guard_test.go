@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"voicefleet/edgeagent"
 	"voicefleet/sfu"
@@ -108,3 +109,38 @@ func TestMailboxBound(t *testing.T) {
 		t.Error("still subscribed")
 	}
 }
+
+// A batch of messages goes out in one write, and nothing of it is lost when the
+// connection is closed in between.
+func TestCork(t *testing.T) {
+	w := &writes{}
+	g := &guard{Conn: w}
+	g.cork()
+	for range 3 {
+		_, _ = g.Write([]byte("abc"))
+	}
+	if len(w.got) != 0 {
+		t.Errorf("written while corked: %q", w.got)
+	}
+	if err := g.uncork(); err != nil || len(w.got) != 1 || w.got[0] != "abcabcabc" {
+		t.Errorf("%q, %v", w.got, err)
+	}
+	_, _ = g.Write([]byte("d"))
+	g.cork()
+	_, _ = g.Write(make([]byte, corkBytes))
+	_, _ = g.Write([]byte("e"))
+	_ = g.Close()
+	if len(w.got) != 4 || w.got[1] != "d" || len(w.got[2]) != corkBytes || w.got[3] != "e" || !w.closed {
+		t.Errorf("%d writes, closed %t", len(w.got), w.closed)
+	}
+}
+
+type writes struct {
+	net.Conn
+	got    []string
+	closed bool
+}
+
+func (w *writes) Write(p []byte) (int, error)     { w.got = append(w.got, string(p)); return len(p), nil }
+func (w *writes) SetReadDeadline(time.Time) error { return nil }
+func (w *writes) CloseWrite() error               { w.closed = true; return nil }

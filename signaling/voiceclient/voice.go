@@ -52,14 +52,15 @@ type Options struct {
 	// TLS is used for https and wss servers; nil: the system's roots.
 	TLS *tls.Config
 	// Slots is the number of speakers heard at once (default sfu.DefaultSlots,
-	// at most sfu.MaxSlots; each costs some 1 KiB of offer).
+	// at most sfu.MaxSlots; each adds some 310 bytes to the offer).
 	Slots int
 	// OnAudio is given each packet heard. It is called from one goroutine per
 	// slot, should not block, and must not call Close; Packet.Opus is lent
 	// until it returns.
 	OnAudio func(Packet)
 	// OnSpeaking and OnMember are told what the server says of the others, in
-	// order. They must not block.
+	// order. They must not block. A call that was moved is told all its
+	// members again.
 	OnSpeaking func(Speaking)
 	OnMember   func(Member)
 	// Net makes the sockets of the media; nil: the system's. A measurement can
