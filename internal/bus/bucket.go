@@ -101,6 +101,9 @@ func (b *Bucket[T]) ensure(ctx context.Context) error {
 func (b *Bucket[T]) do(ctx context.Context, verb, key string, op func(context.Context, jetstream.KeyValue) error) error {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
+	if err := b.c.await(ctx); err != nil {
+		return fmt.Errorf("%s %s in %s: %w", verb, key, b.name, err)
+	}
 	b.mu.Lock()
 	kv := b.kv
 	b.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -382,7 +384,7 @@ func TestWatchSurvivesTheLossOfServerAndBucket(t *testing.T) {
 
 	// Another server takes the place of this one, with nothing in memory.
 	reconnected := conns[0].Reconnected()
-	old := e.srv
+	old := e.srv.Load()
 	next, err := StartEmbedded(EmbeddedConfig{StoreDir: t.TempDir(), Token: "only in process"})
 	if err != nil {
 		t.Fatal(err)
@@ -413,6 +415,87 @@ func TestWatchSurvivesTheLossOfServerAndBucket(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Fatalf("kept seen %v, lost seen %v, synced %v", kept, lost, synced)
 		}
+	}
+}
+
+// TestRequestsWaitForTheBus: what is asked while the bus is away is answered when
+// it is back, and not even sent when its asker gave up before.
+func TestRequestsWaitForTheBus(t *testing.T) {
+	e, conns := start(t, 1)
+	asked := make(chan int, 10)
+	serve(t, conns[0], Service{
+		Name: "wait", Subject: "v1.wait.",
+		Verbs: []Verb{Handle("go", func(_ context.Context, q question) (answer, error) { asked <- q.N; return answer{q.N}, nil })},
+	})
+	next, err := StartEmbedded(EmbeddedConfig{StoreDir: t.TempDir(), Token: "only in process"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := e.srv.Load()
+	reconnected := conns[0].Reconnected()
+	lost := make(chan struct{})
+	swap(e, nil)
+	go func() { defer close(lost); old.Shutdown(); old.WaitForShutdown() }()
+	<-lost
+	if err := conns[0].Ready(); err == nil {
+		t.Error("ready without a server")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := Request[question, answer](ctx, conns[0], "v1.wait.go", question{1}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a request without a bus ends with %v", err)
+	}
+	answered := make(chan error)
+	go func() {
+		_, err := Request[question, answer](t.Context(), conns[0], "v1.wait.go", question{2})
+		answered <- err
+	}()
+	swap(e, next)
+	<-reconnected
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	if n := <-asked; n != 2 || len(asked) != 0 {
+		t.Errorf("%d was asked, and %d more", n, len(asked))
+	}
+}
+
+// TestServerOnAPort: another process needs the token.
+func TestServerOnAPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	if _, err := StartEmbedded(EmbeddedConfig{Port: port}); err == nil {
+		t.Fatal("started on a taken port")
+	}
+	l.Close()
+	e, err := StartEmbedded(EmbeddedConfig{Port: port, Token: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Shutdown)
+	if want := fmt.Sprintf("nats://127.0.0.1:%d", port); e.URL() != want {
+		t.Errorf("URL %s, want %s", e.URL(), want)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if c, err := Connect(ctx, Config{URL: e.URL()}); err == nil {
+		c.Close()
+		t.Error("connected without the token")
+	}
+	c, err := Connect(t.Context(), Config{URL: fmt.Sprintf("nats://secret@127.0.0.1:%d", port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if _, err := os.Stat(e.temp); err != nil {
+		t.Error(err)
+	}
+	e.Shutdown()
+	if _, err := os.Stat(e.temp); err == nil {
+		t.Error("the temporary folder is still there")
 	}
 }
 
@@ -458,5 +541,12 @@ func TestKeysReadTheBucket(t *testing.T) {
 	}
 }
 
-// swap makes e the server next; connections that are lost come back there.
-func swap(e, next *Embedded) { e.srv = next.srv }
+// swap makes e the server next, or none; connections that are lost come back
+// there.
+func swap(e, next *Embedded) {
+	if next == nil {
+		e.srv.Store(nil)
+		return
+	}
+	e.srv.Store(next.srv.Load())
+}

@@ -193,6 +193,25 @@ func (c *Conn) Ready() error {
 	return nil
 }
 
+// await returns when the bus is connected. What waits here is not sent when its
+// asker has given up meanwhile, as it would be out of the reconnect buffer.
+func (c *Conn) await(ctx context.Context) error {
+	for {
+		back := c.Reconnected()
+		switch {
+		case c.nc.IsConnected():
+			return nil
+		case c.nc.IsClosed():
+			return nats.ErrConnectionClosed
+		}
+		select {
+		case <-back:
+		case <-ctx.Done():
+			return fmt.Errorf("bus is away: %w", ctx.Err())
+		}
+	}
+}
+
 // Flush returns when the server has seen everything published and subscribed so
 // far.
 func (c *Conn) Flush(ctx context.Context) error {

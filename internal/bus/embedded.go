@@ -1,10 +1,12 @@
 package bus
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -37,8 +39,8 @@ const startTimeout = 10 * time.Second
 type Embedded struct {
 	// Immutable.
 	token string
-	temp  string // removed on Shutdown
-	srv   *server.Server
+	temp  string                        // removed on Shutdown
+	srv   atomic.Pointer[server.Server] // tests put another in its place
 }
 
 // StartEmbedded starts the server and returns when it takes connections.
@@ -87,7 +89,7 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		e.removeTemp()
 		return nil, fmt.Errorf("start bus: %w", err)
 	}
-	e.srv = srv
+	e.srv.Store(srv)
 	if cfg.Log != nil {
 		srv.SetLoggerV2(serverLog{cfg.Log.With("part", "nats")}, false, false, false)
 	}
@@ -101,19 +103,27 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 
 // URL is where other processes connect to; empty without a Port.
 func (e *Embedded) URL() string {
-	if e.srv.Addr() == nil {
+	addr := e.srv.Load().Addr()
+	if addr == nil {
 		return ""
 	}
-	return "nats://" + e.srv.Addr().String()
+	return "nats://" + addr.String()
 }
 
 // InProcessConn makes a connection without a socket; nats.go calls it.
-func (e *Embedded) InProcessConn() (net.Conn, error) { return e.srv.InProcessConn() }
+func (e *Embedded) InProcessConn() (net.Conn, error) {
+	srv := e.srv.Load()
+	if srv == nil {
+		return nil, errors.New("bus is away")
+	}
+	return srv.InProcessConn()
+}
 
 // Shutdown ends the server and returns when it has.
 func (e *Embedded) Shutdown() {
-	e.srv.Shutdown()
-	e.srv.WaitForShutdown()
+	srv := e.srv.Load()
+	srv.Shutdown()
+	srv.WaitForShutdown()
 	e.removeTemp()
 }
 

@@ -45,7 +45,7 @@ type reply struct {
 const timeoutHeader = "Voicefleet-Timeout-Ms"
 
 // Request asks subject and waits for the answer until ctx ends (RequestTimeout
-// when it has no deadline). A refusal is an *Error; whatever else comes back
+// when it has no deadline); while the bus is away it waits for it. A refusal is an *Error; whatever else comes back
 // means that nobody is known to have acted.
 func Request[Req, Rep any](ctx context.Context, c *Conn, subject string, req Req) (Rep, error) {
 	var rep Rep
@@ -55,6 +55,9 @@ func Request[Req, Rep any](ctx context.Context, c *Conn, subject string, req Req
 	}
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
+	if err := c.await(ctx); err != nil {
+		return rep, fmt.Errorf("request %s: %w", subject, err)
+	}
 	m := nats.NewMsg(subject)
 	m.Data = body
 	if d, ok := ctx.Deadline(); ok {
