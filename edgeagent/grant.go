@@ -71,7 +71,7 @@ func SignGrant(key ed25519.PrivateKey, g Grant) (string, error) {
 // is resumed with an expired one. keys gives the public key of a key id, or nil.
 func ReadGrant(token string, keys func(kid string) ed25519.PublicKey) (Grant, error) {
 	var g Grant
-	if len(token) > maxToken {
+	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") { // which base64 would skip
 		return g, ErrGrantForm
 	}
 	parts := strings.Split(token, ".")
