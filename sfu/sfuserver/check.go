@@ -22,17 +22,12 @@ func (w *worker) check(now time.Duration, d []byte, from demux.Remote, i int) {
 			w.drop(sfu.DropUfrag) // another client lives there
 			return
 		}
-		p = s.spare()
-		if old := s.paths[p].remote; old.IsValid() {
-			delete(w.byRemote, old)
-		}
-		s.paths[p] = path{remote: from, out: w.sock.arrival(i, from)}
-		w.byRemote[from] = s
+		p = w.newPath(s, from, i)
 	}
-	if s.paths[p].guessed {
-		s.paths[p] = path{remote: from, out: w.sock.arrival(i, from)}
+	if t := &s.paths[p]; !t.proven || t.guessed {
+		t.proven, t.guessed, t.out = true, false, w.sock.arrival(i, from)
 		if p == s.active {
-			s.call.core.Redirect(&s.member, s.paths[p].out)
+			w.activate(now, s, p)
 		}
 	}
 	s.paths[p].heard, s.checked = now, now
@@ -75,6 +70,17 @@ func (w *worker) authenticate(now time.Duration, d []byte, from demux.Remote) (*
 	return s, req, true
 }
 
+// newPath maps an address that is nobody's to a session.
+func (w *worker) newPath(s *session, from demux.Remote, i int) int {
+	p := s.spare()
+	if old := s.paths[p].remote; old.IsValid() {
+		delete(w.byRemote, old)
+	}
+	s.paths[p] = path{remote: from, out: w.sock.arrival(i, from)}
+	w.byRemote[from] = s
+	return p
+}
+
 // spare is the place for a new path: an empty one, or that of the path unheard
 // for longest which is not in use.
 func (s *session) spare() int {
@@ -96,17 +102,28 @@ func (w *worker) activate(now time.Duration, s *session, p int) {
 	s.active = p
 	if s.opener != nil {
 		s.call.core.Redirect(&s.member, s.paths[p].out)
-		w.srv.events.snapshot(s.snapshot(now, w))
+		if s.paths[p].proven {
+			w.srv.events.snapshot(s.snapshot(now, w))
+		}
 	}
 }
 
-// heard notes an authentic packet. One newer than all before that came from
-// another of the client's addresses moves egress there at once.
-func (w *worker) heard(now time.Duration, s *session, from demux.Remote, newer bool) {
+// heard notes an authentic packet, the i-th of the batch. One newer than all
+// before that came from another address moves egress there at once.
+func (w *worker) heard(now time.Duration, s *session, from demux.Remote, newer bool, bytes, i int) {
 	p := s.path(from)
+	if p < 0 {
+		if !newer {
+			return
+		}
+		p = w.newPath(s, from, i)
+	}
 	s.paths[p].heard = now
 	if p != s.active && newer {
 		w.activate(now, s, p)
+	}
+	if p == s.active && !s.paths[p].proven {
+		s.call.core.Credit(&s.member, unprovenFactor*bytes)
 	}
 }
 

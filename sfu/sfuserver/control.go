@@ -336,7 +336,7 @@ func (s *Server) rebuild(c *sfu.Snapshot) (*worker, *session, *sfu.Error) {
 		t.window = crypt.Resume(c.InIndex)
 	}
 	key := demux.RemoteFrom(remote)
-	t.paths[0] = path{remote: key, out: w.sock.leave(key), guessed: true}
+	t.paths[0] = path{remote: key, out: w.sock.leave(key), proven: true, guessed: true}
 	return w, t, nil
 }
 

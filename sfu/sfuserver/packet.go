@@ -13,7 +13,8 @@ import (
 //
 //  1. recvmmsg             socket.receive, one batch
 //  2. class                demux: STUN, DTLS, RTP or RTCP by its first bytes
-//  3. session              by the address it came from
+//  3. session              by the address it came from; if that is unknown, the
+//     client may have moved: by SSRC
 //  4. index, replay        before any cryptography
 //  5. open                 in place
 //  6. path                 the address it came from is the client's
@@ -49,9 +50,9 @@ func (w *worker) datagram(now time.Duration, i int) {
 	}
 	switch class := demux.Classify(d); class {
 	case demux.RTP:
-		w.voice(now, d, from)
+		w.voice(now, d, from, i)
 	case demux.RTCP:
-		w.rtcp(now, d, from)
+		w.rtcp(now, d, from, i)
 	case demux.STUN:
 		w.check(now, d, from, i)
 	case demux.DTLS:
@@ -64,8 +65,11 @@ func (w *worker) datagram(now time.Duration, i int) {
 func (w *worker) drop(why sfu.DropReason) { w.count.Drops[why]++ }
 
 // voice is the way of a sealed RTP packet.
-func (w *worker) voice(now time.Duration, d []byte, from demux.Remote) {
+func (w *worker) voice(now time.Duration, d []byte, from demux.Remote, i int) {
 	s := w.byRemote[from]
+	if s == nil {
+		s = w.bySSRC[binary.BigEndian.Uint32(d[8:])]
+	}
 	if s == nil {
 		w.drop(sfu.DropUnknownSource)
 		return
@@ -96,8 +100,10 @@ func (w *worker) voice(now time.Duration, d []byte, from demux.Remote) {
 	}
 	highest, started := s.window.Highest()
 	s.window.Accept(index)
-	s.media.MicSSRC = sfu.SSRC(h.SSRC)
-	w.heard(now, s, from, !started || index > highest)
+	if s.media.MicSSRC == 0 {
+		w.latch(s, h.SSRC)
+	}
+	w.heard(now, s, from, !started || index > highest, len(d), i)
 	if h.PayloadType != s.media.OpusPT {
 		w.drop(sfu.DropPayloadType)
 		return
@@ -111,7 +117,7 @@ func (w *worker) voice(now time.Duration, d []byte, from demux.Remote) {
 
 // rtcp is the way of a sealed RTCP packet. It ends in the call: nothing of it is
 // sent to anyone else.
-func (w *worker) rtcp(now time.Duration, d []byte, from demux.Remote) {
+func (w *worker) rtcp(now time.Duration, d []byte, from demux.Remote, i int) {
 	s := w.byRemote[from]
 	if s == nil {
 		w.drop(sfu.DropUnknownSource)
@@ -164,6 +170,6 @@ func (w *worker) rtcp(now time.Duration, d []byte, from demux.Remote) {
 	}
 	reports.window.Accept(uint64(index))
 	s.feedback++
-	w.heard(now, s, from, newer)
+	w.heard(now, s, from, newer, len(d), i)
 	s.call.core.Feedback(now, &s.member, compound, w.out)
 }

@@ -314,7 +314,7 @@ func TestRestore(t *testing.T) {
 			p, q := heard[i-1].Packet, heard[i].Packet
 			elapsed := heard[i].At.Sub(heard[i-1].At)
 			ticks := time.Duration(int32(q.Timestamp-p.Timestamp)) * time.Second / 48000
-			if d := ticks - elapsed; d > 100*time.Millisecond || d < -100*time.Millisecond {
+			if d := ticks - elapsed; d.Abs() > 5*time.Second { // a busy machine, but not another clock
 				t.Errorf("%s: time went on by %v in %v", c.Peer.Session, ticks, elapsed)
 			}
 		}

@@ -26,6 +26,10 @@ const (
 	maxReporters = 1 + sfu.MaxSlots + 3
 	// feedbackPerSecond bounds the RTCP packets of a session that are opened.
 	feedbackPerSecond = 100
+	// unprovenFactor is how many times the bytes received from an address may go
+	// there before a check came from it: an authentic packet can be caught and
+	// sent on by someone on its way.
+	unprovenFactor = 3
 	// snapshotStep is after how many packets in a slot, or from the client, a
 	// new snapshot is due. Restore jumps ahead by twice as much: that leaves
 	// snapshotStep packets for what is sent until the snapshot is taken (it is
@@ -90,6 +94,8 @@ type path struct {
 	remote demux.Remote // zero: no path
 	out    egress.Path
 	heard  time.Duration // the last valid check or authentic packet
+	// proven: a check came from there; else what goes there is limited.
+	proven bool
 	// guessed: restored, so the address to answer from is not known yet.
 	guessed bool
 }

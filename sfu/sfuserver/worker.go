@@ -36,6 +36,7 @@ type worker struct {
 	calls    map[sfu.CallID]*room
 	byUfrag  map[string]*session
 	byRemote map[demux.Remote]*session
+	bySSRC   map[uint32]*session // of their microphones; the first of equals
 	limiter  *icelite.Limiter
 	wheel    [wheelSlots][]*session
 	turn     int
@@ -74,6 +75,7 @@ func newWorker(srv *Server, sock *socket, limits sfu.Limits, noGate bool) *worke
 		calls:    make(map[sfu.CallID]*room),
 		byUfrag:  make(map[string]*session),
 		byRemote: make(map[demux.Remote]*session),
+		bySSRC:   make(map[uint32]*session),
 		limiter:  icelite.NewLimiter(limits.ChecksPerPrefix, srv.start),
 		compound: make([]byte, 0, sfu.MaxDatagram),
 		sealed:   make([]byte, 0, sfu.MaxDatagram),
@@ -218,7 +220,7 @@ func (w *worker) tickSession(now time.Duration, s *session) {
 // report sends the RTCP that is due to a session.
 func (w *worker) report(now time.Duration, s *session) {
 	compound := s.call.core.AppendReport(now, &s.member, w.compound[:0])
-	if len(compound) == 0 || s.srtcp > crypt.MaxRTCPIndex {
+	if len(compound) == 0 || !s.paths[s.active].proven || s.srtcp > crypt.MaxRTCPIndex {
 		return
 	}
 	datagram := s.sealer.SealRTCP(w.out.Next(), compound, s.srtcp)
@@ -288,6 +290,9 @@ func (w *worker) forget(s *session, why sfu.EndReason) {
 			w.wheel[i] = slices.Delete(w.wheel[i], at, at+1)
 		}
 	}
+	if ssrc := uint32(s.media.MicSSRC); w.bySSRC[ssrc] == s {
+		delete(w.bySSRC, ssrc)
+	}
 	r := s.call
 	at := slices.Index(r.sessions, s)
 	r.sessions = slices.Delete(r.sessions, at, at+1)
@@ -354,8 +359,17 @@ func (w *worker) connect(now time.Duration, s *session, p crypt.Profile, keying 
 	s.member = call.Member{
 		Session: s.id, User: s.user, SSRC: s.ssrc, Media: &s.media, Sealer: sealer, Indices: s.slotStart,
 	}
+	w.latch(s, uint32(s.media.MicSSRC))
 	w.blame = s.call
 	s.call.core.Join(now, &s.member, s.rights, s.selfDeaf, s.muted, s.paths[s.active].out)
 	w.srv.events.snapshot(s.snapshot(now, w))
 	return nil
+}
+
+// latch notes the source of a session's microphone.
+func (w *worker) latch(s *session, ssrc uint32) {
+	s.media.MicSSRC = sfu.SSRC(ssrc)
+	if ssrc != 0 && w.bySSRC[ssrc] == nil {
+		w.bySSRC[ssrc] = s
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtcp"
 	"github.com/pion/stun/v3"
 
 	"voicefleet/internal/snowflake"
@@ -281,7 +282,8 @@ func TestForwardsAndRefuses(t *testing.T) {
 		drops string
 	}{
 		{"replayed", good, p.at, "replay"},
-		{"from nowhere", p.voice(), stranger, "unknown_source"},
+		{"of nobody", append([]byte{0x80, 111}, make([]byte, 40)...), stranger, "unknown_source"},
+		{"replayed from elsewhere", good, stranger, "replay"},
 		{"forged", forged, p.at, "auth"},
 		{"with another's keys", wrongKey, p.at, "auth"},
 		{"of an unknown source", p.packet(9, 1234, 111, []byte("a frame of voice")), p.at, "ssrc"},
@@ -347,7 +349,8 @@ func TestPacketPathDoesNotAllocate(t *testing.T) {
 		{"forged", many(func() []byte { return forge(p.voice()) }), p.at},
 		{"replayed", many(once(p.packet(1, uint32(p.snap.Media.MicSSRC), 111, []byte("a frame of voice")))), p.at},
 		{"unknown SSRC", many(func() []byte { return p.packet(1, 1234, 111, []byte("a frame")) }), p.at},
-		{"stranger", many(p.voice), stranger},
+		{"stranger", many(once(append([]byte{0x80, 111}, make([]byte, 40)...))), stranger},
+		{"forged from elsewhere", many(func() []byte { return forge(p.voice()) }), stranger},
 		{"RTCP", many(func() []byte { return p.control([]byte{0x80, 201, 0, 1, 0, 0, 0, 9}) }), p.at},
 		{"RTCP forged", many(func() []byte { return forge(p.control([]byte{0x80, 201, 0, 1, 0, 0, 0, 9})) }), p.at},
 		{"NACK", many(func() []byte { return p.nack(8010, restoreJump) }), p.at},
@@ -424,15 +427,12 @@ func TestRoaming(t *testing.T) {
 			t.Fatalf("answer %v, %v", m, err)
 		}
 	}
+	answered(q.check(false), home)
 	b.facts()
 	hear(home)
-	if _, drops := b.receive(q.voice(), away); drops != "unknown_source" {
-		t.Errorf("from an address without check: %s", drops)
-	}
 
 	// A check proposes the new address. While the old one lives, only a newer
 	// authentic packet moves egress there.
-	answered(q.check(false), home)
 	answered(q.check(false), away)
 	hear(home)
 	old := q.voice()
@@ -482,6 +482,48 @@ func TestRoaming(t *testing.T) {
 	}
 }
 
+// TestMovesByVoice holds that a client whose address changes without notice, as
+// by a NAT that forgot it, is found by its SSRC; and that no more goes to an
+// address without a check than three times what came from there.
+func TestMovesByVoice(t *testing.T) {
+	b := newBench(t)
+	p, q := b.connect("p", 1, nil), b.connect("q", 2, nil)
+	home, away := q.at, netip.MustParseAddrPort("203.0.113.5:777")
+	old := q.voice()
+	b.receive(p.voice(), p.at)
+	b.receive(q.voice(), home)
+	if _, drops := b.receive(old, away); drops != "" || len(b.w.byRemote) != 2 {
+		t.Errorf("a late packet from elsewhere: dropped %q, %d addresses", drops, len(b.w.byRemote))
+	}
+	d := q.voice()
+	b.receive(d, away)
+	bytes := 0
+	for range 100 {
+		sent, _ := b.receive(p.voice(), p.at)
+		for _, x := range sent {
+			if x.to != away {
+				t.Fatalf("sent to %v", x.to)
+			}
+			bytes += len(x.bytes)
+		}
+	}
+	if bytes == 0 || bytes > unprovenFactor*len(d) {
+		t.Errorf("%d bytes sent for %d received", bytes, len(d))
+	}
+	b.pass(6 * time.Second) // no reports there, either
+	for _, x := range b.out {
+		if x.to == away {
+			t.Errorf("%d bytes sent", len(x.bytes))
+		}
+	}
+	b.receive(q.check(false), away)
+	for range 100 {
+		if sent, _ := b.receive(p.voice(), p.at); len(sent) != 1 || sent[0].to != away {
+			t.Fatalf("after a check: %v", sent)
+		}
+	}
+}
+
 func TestSessionsEnd(t *testing.T) {
 	b := newBench(t)
 	p, q := b.connect("p", 1, nil), b.connect("q", 2, nil)
@@ -516,7 +558,7 @@ func TestSessionsEnd(t *testing.T) {
 		t.Errorf("closed twice: %v", ev.Err)
 	}
 	b.command(sfu.Command{Close: &sfu.Close{Session: "idle"}})
-	if len(b.w.sessions)+len(b.w.calls)+len(b.w.byUfrag)+len(b.w.byRemote) != 0 ||
+	if len(b.w.sessions)+len(b.w.calls)+len(b.w.byUfrag)+len(b.w.byRemote)+len(b.w.bySSRC) != 0 ||
 		len(b.srv.routes.sessions)+len(b.srv.routes.calls)+len(b.srv.routes.ssrcs) != 0 {
 		t.Errorf("something is left: %+v", b.srv.routes)
 	}
@@ -637,4 +679,102 @@ func TestCommandsAreRefused(t *testing.T) {
 	if ev := b.command(sfu.Command{Negotiate: &sfu.Negotiate{Session: "offers", Offer: "v=0"}}); ev.Err == nil || ev.Err.Code != sfu.CodeBadOffer {
 		t.Errorf("bad offer: %v", ev.Err)
 	}
+}
+
+// TestReports reads what a client gets every five seconds.
+func TestReports(t *testing.T) {
+	b := newBench(t)
+	p, q := b.connect("p", 1, nil), b.connect("q", 2, nil)
+	reports := func(of *peer) (list []rtcp.Packet) {
+		t.Helper()
+		for _, d := range b.out {
+			if d.to != of.at || demux.Classify(d.bytes) != demux.RTCP {
+				continue
+			}
+			compound, _, ok := of.opener.OpenRTCP(bytes.Clone(d.bytes))
+			if !ok {
+				t.Fatal("a report cannot be opened")
+			}
+			packets, err := rtcp.Unmarshal(compound)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, packets...)
+		}
+		return list
+	}
+	// p's own report, for the one about p to refer to.
+	own := make([]byte, 28)
+	copy(own, []byte{0x80, 200, 0, 6})
+	binary.BigEndian.PutUint32(own[4:], uint32(p.snap.Media.MicSSRC))
+	binary.BigEndian.PutUint32(own[8:], 0x11112222)
+	binary.BigEndian.PutUint32(own[12:], 0x33334444)
+	b.receive(p.control(own), p.at)
+	var last rtpwire.Header
+	for i := range 100 {
+		d := p.voice()
+		if i%10 != 5 {
+			sent, _ := b.receive(d, p.at)
+			last = q.hears(sent[0])
+		}
+		b.pass(20 * time.Millisecond)
+	}
+	b.out = nil
+	b.pass(4 * time.Second)
+	toQ, toP := reports(q), reports(p)
+	if len(toQ) != 2 || len(toP) != 2 {
+		t.Fatalf("%d and %d packets", len(toQ), len(toP))
+	}
+	sr, ok := toQ[0].(*rtcp.SenderReport)
+	if !ok || sr.SSRC != last.SSRC || sr.PacketCount != 90 || sr.OctetCount != 90*16 || len(sr.Reports) != 0 {
+		t.Errorf("to q: %v", toQ[0])
+	}
+	// The time of the report on the clock of the slot: as long after the last
+	// packet as it was written after it.
+	if since := time.Duration(sr.RTPTime-last.Timestamp) * time.Second / 48000; since <= 0 || since > 5*time.Second {
+		t.Errorf("the report is %v after the last packet", since)
+	}
+	if s, ok := toQ[1].(*rtcp.SourceDescription); !ok || s.Chunks[0].Source != last.SSRC || s.Chunks[0].Items[0].Text != "voicefleet" {
+		t.Errorf("to q: %v", toQ[1])
+	}
+	rr, ok := toP[0].(*rtcp.ReceiverReport)
+	if !ok || len(rr.Reports) != 1 {
+		t.Fatalf("to p: %v", toP[0])
+	}
+	if r := rr.Reports[0]; r.SSRC != uint32(p.snap.Media.MicSSRC) || r.TotalLost != 10 || r.FractionLost != 10*256/100 ||
+		r.LastSequenceNumber != 100 || r.LastSenderReport != 0x22223333 || r.Delay == 0 {
+		t.Errorf("about p: %+v", r)
+	}
+	// Nothing new, nothing to report but what p sent.
+	b.out = nil
+	b.pass(5 * time.Second)
+	if n := len(reports(q)); n != 0 {
+		t.Errorf("%d packets about nothing", n)
+	}
+}
+
+// FuzzVoice forwards arbitrary headers and payloads, authentic ones: nothing
+// panics, and a listener gets at most one packet for one, but for the onset of
+// speech.
+func FuzzVoice(f *testing.F) {
+	f.Add([]byte{0x90, 111, 0, 1, 0, 0, 0, 9, 0, 0, 0x1b, 0x59, 0xbe, 0xde, 0, 1, 0x10, 0x9e, 0, 0, 1, 2, 3, 4, 5})
+	f.Add([]byte{0xb0, 111, 0, 2, 0, 0, 0, 9, 0, 0, 0x1b, 0x59, 0x10, 0, 0, 1, 1, 1, 127, 0, 1, 2, 3, 4, 9})
+	f.Add([]byte{0xaf, 239, 255, 255, 0, 0, 0, 9, 0, 0, 0x1b, 0x59, 0})
+	b := newBench(f)
+	p, q := b.connect("p", 1, nil), b.connect("q", 2, nil)
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		b.t, q.b.t = t, t
+		b.now += 5 * time.Millisecond
+		h, ok := rtpwire.Parse(plain, 1)
+		if !ok || len(plain) > 1400 {
+			return
+		}
+		binary.BigEndian.PutUint32(plain[8:], uint32(p.snap.Media.MicSSRC))
+		p.seq++
+		binary.BigEndian.PutUint16(plain[2:], uint16(p.seq))
+		sent, drops := b.receive(p.sealer.SealRTP(nil, plain[:h.Length], plain[h.Length:], p.seq), p.at)
+		if len(sent) > 1+sfu.OnsetPackets || b.w.count.panics != 0 {
+			t.Fatalf("%d sent, dropped %q, %d panics", len(sent), drops, b.w.count.panics)
+		}
+	})
 }

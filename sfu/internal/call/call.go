@@ -124,9 +124,26 @@ type listener struct {
 	place    [stage.Positions]uint8 // slot of each position, or none
 	payload  uint8                  // type
 	levelExt uint8
+	off      uint8 // why nothing is sent to it now; 0: it is
 	nack     bool
-	deaf     bool // server deaf
-	selfDeaf bool
+	// limited: nobody has shown yet to receive at path; credit is how many bytes
+	// may still go there.
+	limited bool
+	credit  int
+}
+
+// Reasons not to send to a listener, as bits.
+const (
+	offDeaf = 1 << iota
+	offSelfDeaf
+	offNowhere
+)
+
+func (l *listener) set(bit uint8, on bool) {
+	l.off &^= bit
+	if on {
+		l.off |= bit
+	}
 }
 
 // slot is one receive stream of a listener.
@@ -185,11 +202,13 @@ func (c *Call) Join(now time.Duration, m *Member, rights sfu.Rights, selfDeaf bo
 		return
 	}
 	l := listener{
-		sealer: m.Sealer, member: m, path: path,
+		sealer: m.Sealer, member: m,
 		slots:   make([]slot, len(m.Media.Slots)),
 		payload: m.Media.OpusPT, levelExt: m.Media.LevelExt, nack: m.Media.NACK,
-		deaf: rights.Deaf, selfDeaf: selfDeaf, muted: userSet(muted),
+		muted: userSet(muted),
 	}
+	l.set(offDeaf, rights.Deaf)
+	l.set(offSelfDeaf, selfDeaf)
 	for i := range l.place {
 		l.place[i] = none
 	}
@@ -204,6 +223,7 @@ func (c *Call) Join(now time.Duration, m *Member, rights sfu.Rights, selfDeaf bo
 	}
 	m.listener = len(c.listeners)
 	c.listeners = append(c.listeners, l)
+	c.Redirect(m, path)
 	for p := range c.positions {
 		if s := c.positions[p].m; s != nil && s.gate.Open() {
 			c.seat(now, &c.listeners[m.listener], s)
@@ -261,10 +281,22 @@ func (m *Member) AppendIndices(dst []uint64, c *Call) []uint64 {
 	return dst
 }
 
-// Redirect sends what m hears to another address.
+// Redirect sends what m hears to another address, without limit.
 func (c *Call) Redirect(m *Member, path egress.Path) {
 	if m.listener >= 0 {
-		c.listeners[m.listener].path = path
+		l := &c.listeners[m.listener]
+		l.path, l.limited, l.credit = path, false, 0
+		l.set(offNowhere, path.Len == 0)
+	}
+}
+
+// Credit allows so many more bytes to the address of m, and no more than were
+// allowed since Redirect.
+func (c *Call) Credit(m *Member, bytes int) {
+	if m.listener >= 0 {
+		l := &c.listeners[m.listener]
+		l.limited = true
+		l.credit += bytes
 	}
 }
 
@@ -272,14 +304,14 @@ func (c *Call) Redirect(m *Member, path egress.Path) {
 func (c *Call) SetRights(m *Member, rights sfu.Rights) {
 	m.rights = rights
 	if m.listener >= 0 {
-		c.listeners[m.listener].deaf = rights.Deaf
+		c.listeners[m.listener].set(offDeaf, rights.Deaf)
 	}
 }
 
 // SetSelfDeaf stops or starts forwarding to m.
 func (c *Call) SetSelfDeaf(m *Member, deaf bool) {
 	if m.listener >= 0 {
-		c.listeners[m.listener].selfDeaf = deaf
+		c.listeners[m.listener].set(offSelfDeaf, deaf)
 	}
 }
 

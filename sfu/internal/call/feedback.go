@@ -73,7 +73,7 @@ func (c *Call) resend(now time.Duration, m *Member, ssrc uint32, seq uint16, out
 		return
 	}
 	l := &c.listeners[m.listener]
-	if l.deaf || l.selfDeaf || l.path.Len == 0 {
+	if l.off != 0 || l.limited {
 		return
 	}
 	for i := range l.slots {

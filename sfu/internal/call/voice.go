@@ -198,7 +198,7 @@ func (c *Call) forward(now time.Duration, m *Member, ts uint32, level uint8, mar
 	for i := range c.listeners {
 		l := &c.listeners[i]
 		k := l.place[position]
-		if k == none || l.deaf || l.selfDeaf || l.path.Len == 0 {
+		if k == none || l.off != 0 || l.limited && !l.spend(len(payload)) {
 			continue
 		}
 		s := &l.slots[k]
@@ -229,6 +229,16 @@ func (c *Call) forward(now time.Duration, m *Member, ts uint32, level uint8, mar
 	}
 	c.cfg.Count.PacketsOut += sent
 	c.cfg.Count.BytesOut += bytes
+}
+
+// spend takes the room of a packet off a listener's credit.
+func (l *listener) spend(payload int) bool {
+	size := rtpwire.LevelHeader + payload + crypt.MaxOverhead
+	if l.credit < size {
+		return false
+	}
+	l.credit -= size
+	return true
 }
 
 // turn prepares a slot for the first packet of a speaker: its timestamps follow
