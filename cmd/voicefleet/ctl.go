@@ -225,10 +225,7 @@ func (c *ctl) status(ctx context.Context) error {
 	st.URL = c.url
 	err := c.ask(ctx, "GET", "/readyz", nil, nil)
 	if st.Ready = err == nil; err != nil {
-		var jsonErr *json.SyntaxError
-		if st.Ready = errors.As(err, &jsonErr); !st.Ready {
-			st.Why = err.Error()
-		}
+		st.Why = err.Error()
 	}
 	if st.Guilds, err = c.guilds(ctx); err != nil {
 		return err

@@ -131,6 +131,7 @@ func enter(t *testing.T, server string, trust *tls.Config, g guest, channel text
 		t.Fatalf("join: %v", err)
 	}
 	l.Call = call
+	t.Logf("joined: %+v", call.Stats())
 	t.Cleanup(func() { call.Close() })
 	return l
 }
