@@ -22,14 +22,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fleet is a real bus with some allocators and nodes that only beat.
 type fleet struct {
-	t     *testing.T
+	t     testing.TB
 	ctx   context.Context
 	conn  *bus.Conn
 	nodes *bus.Bucket[edgeagent.Heartbeat]
 	keys  *bus.Keys
 }
 
-func newFleet(t *testing.T, allocators int, nodes ...string) *fleet {
+func newFleet(t testing.TB, allocators int, nodes ...string) *fleet {
 	t.Helper()
 	server, err := bus.StartEmbedded(bus.EmbeddedConfig{StoreDir: t.TempDir()})
 	if err != nil {
@@ -69,7 +69,7 @@ func newFleet(t *testing.T, allocators int, nodes ...string) *fleet {
 		all.Go(func() {
 			bus.Lease(ctx, f.nodes, n, edgeagent.Heartbeat{
 				Node: edgeagent.NodeID(n), State: edgeagent.Ready, Region: "eu",
-				Capacity: edgeagent.Capacity{PPS: 1e6, BPS: 1e9, Sessions: 10_000},
+				Capacity: edgeagent.Capacity{PPS: 1e12, BPS: 1e15, Sessions: 1e9},
 			}, time.Second)
 		})
 	}
@@ -365,5 +365,28 @@ func TestRefusals(t *testing.T) {
 	calls, err := c.Calls(f.ctx)
 	if err != nil || len(calls) != 1 || fmt.Sprint(calls[0].Call) != "1" {
 		t.Errorf("calls %+v, %v", calls, err)
+	}
+}
+
+// BenchmarkPlace is a seat given over the bus: a new call each time, written to
+// the bucket, or one that is live.
+func BenchmarkPlace(b *testing.B) {
+	for _, fresh := range []bool{true, false} {
+		b.Run(map[bool]string{true: "new", false: "live"}[fresh], func(b *testing.B) {
+			f := newFleet(b, 1, "a", "b", "c")
+			if _, err := f.place(1, 1); err != nil {
+				b.Fatal(err)
+			}
+			c := NewClient(f.conn)
+			call := snowflake.ID(1)
+			for b.Loop() {
+				if fresh {
+					call++
+				}
+				if _, err := c.Place(f.ctx, allocator.PlaceRequest{Call: sfu.CallID{ID: call}, User: sfu.UserID{ID: 1}, Session: "gw"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -471,3 +471,60 @@ func TestBackOffGrowsAndEnds(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkOpen is a session opened and closed over the bus, by an engine that
+// takes no time.
+func BenchmarkOpen(b *testing.B) {
+	e, err := bus.StartEmbedded(bus.EmbeddedConfig{StoreDir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer e.Shutdown()
+	conn, err := bus.Connect(b.Context(), bus.Config{Embedded: e})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	keys, err := bus.OpenBucket[ed25519.PublicKey](b.Context(), conn, bus.KeysBucket)
+	if err != nil {
+		b.Fatal(err)
+	}
+	pub := key.Public().(ed25519.PublicKey)
+	if _, err := keys.Put(b.Context(), edgeagent.KeyID(pub), pub); err != nil {
+		b.Fatal(err)
+	}
+	// Room for the used grants of a long benchmark.
+	s, err := New(Config{Bus: conn, Node: "edge-1", CapacityPPS: 1, Engine: edgeagenttest.NewEngine(b).Start, Limits: sfu.Limits{Sessions: 1 << 20}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	client := NewClient(conn)
+	open := func(i int) error {
+		token, err := edgeagent.SignGrant(key, edgeagent.Grant{
+			ID: sfu.SessionID("g" + snowflake.ID(i).String()), Node: "edge-1", Call: callID(1), User: userID(1),
+			Expires: time.Now().Add(edgeagent.GrantLife),
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, err = client.Open(ctx, "edge-1", edgeagent.OpenRequest{Token: token})
+		return err
+	}
+	for open(0) != nil { // until the node is up and knows the key
+		if ctx.Err() != nil {
+			b.Fatal(ctx.Err())
+		}
+	}
+	i := 0
+	for b.Loop() {
+		i++
+		if err := open(i); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
