@@ -19,6 +19,7 @@ const (
 // Window is what one window measured.
 type Window struct {
 	CPU      procstat.CPU `json:"cpu"`
+	First    procstat.CPU `json:"cpu_first"` // of the first process: the node's agent
 	Packets  uint64       `json:"packets"`  // counted while CPU was
 	Expected uint64       `json:"expected"` // of the window, by the rule
 	Received uint64       `json:"received"`
@@ -165,6 +166,8 @@ func (r *run) conclude(results []CaseResult) {
 			row = append(row, c.ratio(other).String())
 		}
 		against.Rows = append(against.Rows, row)
+		agent := c.Arms[armEdge].spread(func(w Window) float64 { return w.micros(w.First.Total()) })
+		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%v: of the node's time the agent took %s µs/packet", c.Case, agent))
 		r.goals(c)
 	}
 	cost.Values = results

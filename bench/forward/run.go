@@ -394,7 +394,7 @@ func (r *run) window(ctx context.Context, c Case, pids []int, speak func(context
 		if err != nil {
 			return err
 		}
-		w.CPU = after.cpu.Sub(before.cpu)
+		w.CPU, w.First = after.cpu.Sub(before.cpu), after.first.Sub(before.first)
 		w.Packets = after.packets - before.packets
 		return nil
 	})
@@ -421,10 +421,11 @@ func (r *run) window(ctx context.Context, c Case, pids []int, speak func(context
 	return w, nil
 }
 
-// reading is CPU time and packets at a moment.
+// reading is CPU time and packets at a moment; first is the time of the first
+// process alone.
 type reading struct {
-	cpu     procstat.CPU
-	packets uint64
+	cpu, first procstat.CPU
+	packets    uint64
 }
 
 func (r *run) reading(ctx context.Context, at time.Time, pids []int) (reading, error) {
@@ -437,8 +438,12 @@ func (r *run) reading(ctx context.Context, at time.Time, pids []int) (reading, e
 	if err != nil {
 		return reading{}, err
 	}
+	first, err := procstat.ReadCPU(pids[0])
+	if err != nil {
+		return reading{}, err
+	}
 	total, err := r.counts(ctx)
-	return reading{cpu: cpu, packets: total.Voice + total.Other}, err
+	return reading{cpu: cpu, first: first, packets: total.Voice + total.Other}, err
 }
 
 // counts asks all generators at once: they are to answer at the same moment.
