@@ -5,10 +5,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pion/stun/v3"
+	"github.com/pion/webrtc/v4"
 	"go.uber.org/goleak"
 
 	"voicefleet/sfu"
@@ -334,4 +336,46 @@ func TestLeavesNothingRunning(t *testing.T) {
 	}
 	e.Stop()
 	goleak.VerifyNone(t, ignore)
+}
+
+// lossy loses the first so many datagrams that begin with a ChangeCipherSpec:
+// the end of the server's handshake.
+type lossy struct {
+	net.PacketConn
+	left atomic.Int32
+}
+
+func (l *lossy) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		n, from, err := l.PacketConn.ReadFrom(b)
+		if err != nil || n == 0 || b[0] != 20 || l.left.Add(-1) < 0 {
+			return n, from, err
+		}
+	}
+}
+
+// TestLastFlightLost connects a client that misses the end of the handshake
+// three times.
+func TestLastFlightLost(t *testing.T) {
+	e := sfutest.Start(t, 1, sfu.Start{})
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lossy{PacketConn: conn}
+	l.left.Store(3)
+	var setting webrtc.SettingEngine
+	mux := webrtc.NewICEUDPMux(nil, l)
+	defer mux.Close()
+	setting.SetICEUDPMux(mux)
+	setting.SetDTLSRetransmissionInterval(50 * time.Millisecond)
+	a := sfutest.Dial(t, e, sfutest.Peer{Session: "a", Call: sfutest.Call(7), User: sfutest.User(1), Setting: &setting})
+	b := sfutest.Dial(t, e, sfutest.Peer{Session: "b", Call: sfutest.Call(7), User: sfutest.User(2)})
+	if n := l.left.Load(); n > 0 {
+		t.Fatalf("%d were not lost", n)
+	}
+	defer talk(t, a, 'a')()
+	defer talk(t, b, 'b')()
+	awaitVoices(t, a, time.Time{}, 10, 'b')
+	awaitVoices(t, b, time.Time{}, 10, 'a')
 }
