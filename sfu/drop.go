@@ -13,7 +13,7 @@ const (
 	DropSTUN                            // malformed STUN, or not a binding request
 	DropIntegrity                       // STUN without a valid MESSAGE-INTEGRITY
 	DropUfrag                           // STUN for no live session
-	DropRateLimited                     // too many checks from this prefix
+	DropRateLimited                     // too many checks from this prefix, or voice packets of a session
 	DropHalfOpen                        // handshake limit reached
 	DropDTLS                            // DTLS without a validated address, or after the handshake
 	DropNoKeys                          // SRTP before the handshake ended

@@ -24,6 +24,11 @@ const (
 	MaxDatagram = 1500
 	// SSRCsPerSession bounds the sources one session may send from.
 	SSRCsPerSession = 4
+	// VoicePerSecond bounds the voice packets of one session that are opened:
+	// frames of 2.5 ms are 400 a second, and each may go to a whole call.
+	VoicePerSecond = 500
+	// FeedbackPerSecond bounds the RTCP packets of one session that are opened.
+	FeedbackPerSecond = 100
 	// HandshakeTimeout ends a session whose DTLS handshake takes longer.
 	HandshakeTimeout = 10 * time.Second
 	// ConsentTimeout ends a session without a valid STUN check for so long

@@ -88,6 +88,10 @@ func (w *worker) voice(now time.Duration, d []byte, from demux.Remote, i int) {
 		w.drop(sfu.DropSSRC)
 		return
 	}
+	if s.count(now); s.voices >= sfu.VoicePerSecond {
+		w.drop(sfu.DropRateLimited)
+		return
+	}
 	index, ok := s.window.Estimate(h.Sequence)
 	if !ok || !s.window.Fresh(index) {
 		w.drop(sfu.DropReplay)
@@ -98,6 +102,7 @@ func (w *worker) voice(now time.Duration, d []byte, from demux.Remote, i int) {
 		w.drop(sfu.DropAuth)
 		return
 	}
+	s.voices++
 	highest, started := s.window.Highest()
 	s.window.Accept(index)
 	if s.media.MicSSRC == 0 {
@@ -128,10 +133,7 @@ func (w *worker) rtcp(now time.Duration, d []byte, from demux.Remote, i int) {
 		return
 	}
 	w.blame = s.call
-	if now-s.feedbackSince >= time.Second {
-		s.feedback, s.feedbackSince = 0, now
-	}
-	if s.feedback >= feedbackPerSecond {
+	if s.count(now); s.feedback >= sfu.FeedbackPerSecond {
 		w.drop(sfu.DropRTCP)
 		return
 	}

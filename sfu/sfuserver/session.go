@@ -24,8 +24,6 @@ const (
 	// maxReporters bounds the sources of a client's RTCP: some clients report
 	// about each slot from a source of its own.
 	maxReporters = 1 + sfu.MaxSlots + 3
-	// feedbackPerSecond bounds the RTCP packets of a session that are opened.
-	feedbackPerSecond = 100
 	// unprovenFactor is how many times the bytes received from an address may go
 	// there before a check came from it: an authentic packet can be caught and
 	// sent on by someone on its way.
@@ -83,10 +81,10 @@ type session struct {
 	srtcp     uint32 // index of the next SRTCP packet to the client
 	member    call.Member
 
-	feedback      int           // packets in the second
-	feedbackSince time.Duration // that began then
-	turns         int           // of the wheel
-	stored        stored        // in the last snapshot
+	voices, feedback int           // packets in the second
+	counted          time.Duration // that began then
+	turns            int           // of the wheel
+	stored           stored        // in the last snapshot
 }
 
 // path is an address from which a valid check came.
@@ -132,6 +130,13 @@ func (s *session) path(remote demux.Remote) int {
 		}
 	}
 	return -1
+}
+
+// count begins a new second if the last is over.
+func (s *session) count(now time.Duration) {
+	if now-s.counted >= time.Second {
+		s.voices, s.feedback, s.counted = 0, 0, now
+	}
 }
 
 // snapshot is the session as Restore wants it.

@@ -482,6 +482,33 @@ func TestRoaming(t *testing.T) {
 	}
 }
 
+// TestFloodOfAMember holds the rates of one session.
+func TestFloodOfAMember(t *testing.T) {
+	b := newBench(t)
+	p, q := b.connect("p", 1, nil), b.connect("q", 2, nil)
+	flood := func(n int, make func() []byte) (passed int) {
+		for range n {
+			if _, drops := b.receive(make(), p.at); drops == "" {
+				passed++
+			}
+		}
+		return passed
+	}
+	report := func() []byte { return p.control([]byte{0x80, 201, 0, 1, 0, 0, 0, 9}) }
+	for range 2 {
+		if n := flood(2000, p.voice); n != sfu.VoicePerSecond {
+			t.Errorf("%d voice packets in a second", n)
+		}
+		if n := flood(2000, report); n != sfu.FeedbackPerSecond {
+			t.Errorf("%d RTCP packets in a second", n)
+		}
+		if sent, _ := b.receive(q.voice(), q.at); len(sent) != 1 {
+			t.Error("another session suffers")
+		}
+		b.now += time.Second
+	}
+}
+
 // TestMovesByVoice holds that a client whose address changes without notice, as
 // by a NAT that forgot it, is found by its SSRC; and that no more goes to an
 // address without a check than three times what came from there.

@@ -20,7 +20,7 @@
 //     400 ms and the newcomer is louder by at least 6 dB;
 //
 // otherwise none, and it asks again: for the stage with its packets, at most
-// every 100 ms; for slots, every 500 ms. Of equals, the lower seat number loses
+// every 100 ms; for slots, every 500 ms, and when someone leaves the call. Of equals, the lower seat number loses
 // its speaker. Nobody loses a seat for being silent: only to someone else, or by
 // leaving.
 //
