@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 )
 
@@ -433,9 +434,10 @@ func TestRequestsWaitForTheBus(t *testing.T) {
 	}
 	old := e.srv.Load()
 	reconnected := conns[0].Reconnected()
-	lost := make(chan struct{})
+	lost := conns[0].nc.StatusChanged(nats.RECONNECTING)
 	swap(e, nil)
-	go func() { defer close(lost); old.Shutdown(); old.WaitForShutdown() }()
+	old.Shutdown()
+	old.WaitForShutdown()
 	<-lost
 	if err := conns[0].Ready(); err == nil {
 		t.Error("ready without a server")
