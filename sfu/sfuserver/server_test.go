@@ -2,13 +2,16 @@ package sfuserver_test
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/pion/dtls/v3"
 	"github.com/pion/stun/v3"
 	"github.com/pion/webrtc/v4"
 	"go.uber.org/goleak"
@@ -378,4 +381,54 @@ func TestLastFlightLost(t *testing.T) {
 	defer talk(t, b, 'b')()
 	awaitVoices(t, a, time.Time{}, 10, 'b')
 	awaitVoices(t, b, time.Time{}, 10, 'a')
+}
+
+// TestOtherTransports connects clients over IPv6 and with the older protection
+// profile.
+func TestOtherTransports(t *testing.T) {
+	if probe, err := net.ListenPacket("udp6", "[::1]:0"); err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	} else {
+		probe.Close()
+	}
+	six := webrtc.SettingEngine{}
+	six.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP6})
+	cm := webrtc.SettingEngine{}
+	cm.SetSRTPProtectionProfiles(dtls.SRTP_AES128_CM_HMAC_SHA1_80)
+	e := sfutest.Start(t, 1, sfu.Start{Advertise: []netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.1")}})
+	a := sfutest.Dial(t, e, sfutest.Peer{Session: "a", Call: sfutest.Call(7), User: sfutest.User(1), Setting: &six})
+	b := sfutest.Dial(t, e, sfutest.Peer{Session: "b", Call: sfutest.Call(7), User: sfutest.User(2), Setting: &cm})
+	defer talk(t, a, 'a')()
+	defer talk(t, b, 'b')()
+	awaitVoices(t, a, time.Time{}, 10, 'b')
+	awaitVoices(t, b, time.Time{}, 10, 'a')
+	for _, ev := range e.Facts() {
+		if s := ev.Snapshot; s != nil && s.Open.Session == "b" && s.Profile != uint16(dtls.SRTP_AES128_CM_HMAC_SHA1_80) {
+			t.Errorf("profile %d", s.Profile)
+		}
+		if c := ev.Connected; c != nil && c.Session == "a" && !c.Remote.Addr().Is6() {
+			t.Errorf("a is at %v", c.Remote)
+		}
+	}
+}
+
+// BenchmarkNegotiate is select protocol to session description, without the
+// bus: an offer of a microphone and 16 slots.
+func BenchmarkNegotiate(b *testing.B) {
+	e := sfutest.Start(b, 1, sfu.Start{Limits: sfu.Limits{Sessions: 1 << 20}})
+	offer := sfutest.Offer(b, 16)
+	n := 0
+	for b.Loop() {
+		n++
+		id := sfu.SessionID(fmt.Sprint("s", n))
+		if _, err := e.Open(id, sfutest.Call(7), sfutest.User(uint64(n))); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := e.Negotiate(id, offer); err != nil {
+			b.Fatal(err)
+		}
+		if err := e.Close(id); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -252,3 +252,15 @@ func (c *Client) Await(t testing.TB, what string, enough func([]Heard) bool) []H
 		}
 	}
 }
+
+// Offer is the offer of a client with so many slots that never connects.
+func Offer(t testing.TB, slots int) string {
+	t.Helper()
+	c := &Client{Peer: Peer{Slots: slots}}
+	offer, err := c.offer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.PC.Close()
+	return offer
+}

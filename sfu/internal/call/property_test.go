@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"voicefleet/sfu"
+	"voicefleet/sfu/internal/crypt"
 	"voicefleet/sfu/internal/egress"
 	"voicefleet/sfu/internal/rtpwire"
 	"voicefleet/sfu/internal/stage"
@@ -144,4 +145,36 @@ func (p placements) Speaking(sfu.Speaking) {}
 func (p placements) Placed(f sfu.Placed) {
 	p.flush()
 	p.who[fmt.Sprint(f.Session, f.Slot)] = f.SSRC
+}
+
+// TestCrowd holds the arithmetic of a crowd that talks without pause, as a load
+// tester computes it: 33 are on stage; who is on it hears the 32 others, who is
+// not hears as many of them as it has slots.
+func TestCrowd(t *testing.T) {
+	for _, c := range []struct{ talkers, listeners, slots, perRound int }{
+		{10, 10, 32, 10 * 9},
+		{25, 25, 32, 25 * 24},
+		{3, 303, 32, 3 * 302},
+		{33, 33, 32, 33 * 32},
+		{40, 40, 32, 40 * 32},
+		{40, 50, 16, 50 * 16},
+		{5, 8, 2, 8 * 2},
+	} {
+		call, members, out, count := forwarding(t, c.listeners, c.slots, crypt.AEADAES128GCM, false)
+		round := 0
+		run := func(rounds int) uint64 {
+			before := count.PacketsOut
+			for range rounds {
+				round++
+				speak(call, members, c.talkers, round, rtpwire.Voice|30, make([]byte, 50), out)
+				call.Tick(time.Duration(round)*20*time.Millisecond, out)
+			}
+			return count.PacketsOut - before
+		}
+		run(1)
+		if got := run(100); got != uint64(100*c.perRound) {
+			t.Errorf("%d talkers, %d listeners of %d slots: %d packets in 100 rounds, want %d",
+				c.talkers, c.listeners, c.slots, got, 100*c.perRound)
+		}
+	}
 }
