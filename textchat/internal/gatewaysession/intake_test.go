@@ -1,0 +1,132 @@
+package gatewaysession
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"voicefleet/textchat"
+)
+
+var start = time.Unix(1_800_000_000, 0)
+
+func TestIntakeCloses(t *testing.T) {
+	long := `{"op":1,"d":"` + strings.Repeat("x", textchat.MaxFrame) + `"}`
+	deep := `{"op":3,"d":` + strings.Repeat("[", 20) + strings.Repeat("]", 20) + `}`
+	for _, c := range []struct {
+		in         string
+		identified bool
+		want       textchat.CloseCode
+	}{
+		{``, false, textchat.CloseDecode},
+		{`x`, false, textchat.CloseDecode},
+		{`[]`, false, textchat.CloseDecode},
+		{`{}`, false, textchat.CloseDecode},
+		{`{"op":"1"}`, false, textchat.CloseDecode},
+		{`{"op":1,"op":2}`, false, textchat.CloseDecode},
+		{"{\"op\":1,\"d\":\"\xff\"}", false, textchat.CloseDecode},
+		{long, false, textchat.CloseDecode},
+		{deep, true, textchat.CloseDecode},
+		{`{"op":99}`, false, textchat.CloseUnknownOp},
+		{`{"op":0}`, true, textchat.CloseUnknownOp},
+		{`{"op":10}`, true, textchat.CloseUnknownOp},
+		{`{"op":3,"d":{}}`, false, textchat.CloseNotAuthenticated},
+		{`{"op":4,"d":{}}`, false, textchat.CloseNotAuthenticated},
+		{`{"op":8,"d":{}}`, false, textchat.CloseNotAuthenticated},
+		{`{"op":4,"d":{"guild_id":"x"}}`, true, textchat.CloseDecode},
+		{`{"op":4,"d":{"self_mute":1}}`, true, textchat.CloseDecode},
+		{`{"op":2,"d":null}`, false, textchat.CloseDecode},
+		{`{"op":2,"d":{"intents":1}}`, false, textchat.CloseAuthFailed},
+		{`{"op":2,"d":{"token":"` + strings.Repeat("t", 300) + `","intents":1}}`, false, textchat.CloseAuthFailed},
+		{`{"op":2,"d":{"token":"t"}}`, false, textchat.CloseInvalidIntents},
+		{`{"op":2,"d":{"token":"t","intents":268435456}}`, false, textchat.CloseInvalidIntents},
+		{`{"op":2,"d":{"token":"t","intents":-1}}`, false, textchat.CloseDecode},
+		{`{"op":2,"d":{"token":"t","intents":1,"shard":[1,1]}}`, false, textchat.CloseInvalidShard},
+		{`{"op":2,"d":{"token":"t","intents":1,"shard":[0,0]}}`, false, textchat.CloseInvalidShard},
+		{`{"op":2,"d":{"token":"t","intents":1,"shard":[0]}}`, false, textchat.CloseInvalidShard},
+		{`{"op":2,"d":{"token":"t","intents":1}}`, true, textchat.CloseAlreadyIdentified},
+		{`{"op":6,"d":{"token":"t","session_id":"s","seq":1}}`, true, textchat.CloseAlreadyIdentified},
+		{`{"op":6,"d":{"seq":-1}}`, false, textchat.CloseDecode},
+	} {
+		in := Intake{identified: c.identified}
+		if got := in.Handle(start, []byte(c.in)).Close; got != c.want {
+			t.Errorf("%.60s (identified %v): %d, want %d", c.in, c.identified, got, c.want)
+		}
+	}
+}
+
+func TestIntakeReadsWhatLibrariesSend(t *testing.T) {
+	in := Intake{}
+	a := in.Handle(start, []byte(`{"op":2,"d":{"token":"Bot abc","intents":53608189,"compress":true,"large_threshold":250,"shard":[1,3],"properties":{"$os":"linux"},"presence":{"since":0,"game":{"name":""},"status":"","afk":false}}}`))
+	if id := a.Identify; id == nil || id.Token != "abc" || !id.Compress || id.Large != 250 || id.Shard != [2]uint64{1, 3} {
+		t.Errorf("identify: %+v", a)
+	}
+	if a = in.Handle(start, []byte(`{"op":6,"d":{"token":"Bot abc","session_id":"s","seq":null}}`)); a.Resume == nil || a.Resume.Token != "abc" || a.Resume.Seq != 0 {
+		t.Errorf("resume: %+v", a)
+	}
+	if a = in.Handle(start, []byte(`{"op":1,"d":null}`)); !a.Beat {
+		t.Errorf("beat: %+v", a)
+	}
+	in.Identified()
+	for _, s := range []string{
+		`{"op":4,"d":{"guild_id":41771983423143937,"channel_id":41771983423143938,"self_mute":true,"self_deaf":false}}`,
+		`{"op":4,"d":{"guild_id":"41771983423143937","channel_id":"41771983423143938","self_mute":true}}`,
+	} {
+		if v := in.Handle(start, []byte(s)).Voice; v == nil || v.Guild != 41771983423143937 || v.Channel != 41771983423143938 || !v.SelfMute {
+			t.Errorf("%s: %+v", s, v)
+		}
+	}
+	if v := in.Handle(start, []byte(`{"op":4,"d":{"guild_id":"1","channel_id":null,"rtt":{"eu":12.5,"bad":-1}}}`)).Voice; v == nil || v.Channel != 0 || len(v.RTT) != 1 {
+		t.Errorf("leave: %+v", v)
+	}
+	if m := in.Handle(start, []byte(`{"op":8,"d":{"guild_id":["7"],"query":"","limit":0,"nonce":"n"}}`)).Members; m == nil || m.Guild != 7 || m.Nonce != "n" {
+		t.Errorf("members: %+v", m)
+	}
+	if m := in.Handle(start, []byte(`{"op":8,"d":{"guild_id":7,"user_ids":"9"}}`)).Members; m == nil || len(m.Users) != 1 || m.Users[0] != 9 {
+		t.Errorf("members by id: %+v", m)
+	}
+	for _, op := range []int{3, 31, 43} {
+		if a := in.Handle(start, fmt.Appendf(nil, `{"op":%d,"d":{"status":"online","since":null,"activities":[],"afk":false}}`, op)); a != (Action{}) {
+			t.Errorf("op %d: %+v", op, a)
+		}
+	}
+}
+
+func TestIntakeFrameBudget(t *testing.T) {
+	var in Intake
+	for i := range textchat.FrameBudget {
+		if a := in.Handle(start, []byte(`{"op":1,"d":null}`)); a.Close != 0 {
+			t.Fatalf("frame %d: %d", i, a.Close)
+		}
+	}
+	if a := in.Handle(start.Add(59*time.Second), []byte(`{"op":1}`)); a.Close != textchat.CloseRateLimited {
+		t.Fatalf("one too many: %+v", a)
+	}
+	if a := in.Handle(start.Add(60*time.Second), []byte(`{"op":1}`)); a.Close != 0 {
+		t.Fatalf("the next minute: %+v", a)
+	}
+}
+
+func FuzzIntake(f *testing.F) {
+	for _, s := range []string{`{"op":1,"d":1}`, `{"op":2,"d":{"token":"t","intents":1,"shard":[0,1]}}`, `{"op":4,"d":{"guild_id":1,"channel_id":null}}`,
+		`{"op":8,"d":{"guild_id":["1"],"user_ids":[1,2]}}`, `{"op":6,"d":{"seq":18446744073709551615}}`, `{"op":3,"d":null}`} {
+		f.Add([]byte(s), true)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, identified bool) {
+		in := Intake{identified: identified}
+		a := in.Handle(start, b)
+		n := 0
+		for _, set := range []bool{a.Close != 0, a.Beat, a.Identify != nil, a.Resume != nil, a.Voice != nil, a.Members != nil} {
+			if set {
+				n++
+			}
+		}
+		if n > 1 {
+			t.Fatalf("%q asks for %d things", b, n)
+		}
+		if a.Members != nil && len(a.Members.Users) > maxIDs || a.Voice != nil && len(a.Voice.RTT) > maxRTT {
+			t.Fatalf("%q is kept without bound", b)
+		}
+	})
+}

@@ -1,0 +1,314 @@
+package guild
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/sfu"
+	"voicefleet/textchat"
+)
+
+var update = flag.Bool("update", false, "write what came out into the transcripts")
+
+// Names of the transcripts.
+var ids = map[string]textchat.ID{"guild": 1, "boss": 11, "ann": 12, "bob": 13, "cat": 14, "mod": 21, "vip": 22,
+	"general": 31, "lobby": 32, "small": 33, "secret": 34, "echo": 35, "none": 0}
+
+func nameOf(id textchat.ID) string {
+	for n, i := range ids {
+		if i == id {
+			return n
+		}
+	}
+	return id.String()
+}
+
+func testGuild() *Guild {
+	g := textchat.GuildRecord{Guild: textchat.Guild{ID: 1, Name: "test", Owner: ids["boss"]}}
+	g.Roles = []textchat.Role{
+		{ID: 1, Name: "@everyone", Permissions: textchat.DefaultPermissions},
+		{ID: ids["mod"], Name: "mod", Position: 5, Permissions: textchat.MuteMembers | textchat.DeafenMembers | textchat.MoveMembers |
+			textchat.KickMembers | textchat.ManageRoles | textchat.ManageNicknames | textchat.ManageChannels},
+		{ID: ids["vip"], Name: "vip", Position: 2},
+	}
+	voice := func(name string) textchat.Channel {
+		return textchat.Channel{ID: ids[name], Guild: 1, Name: name, Type: textchat.ChannelVoice, Overwrites: []textchat.Overwrite{}}
+	}
+	small, secret, echo := voice("small"), voice("secret"), voice("echo")
+	small.UserLimit = 1
+	secret.Overwrites = []textchat.Overwrite{{ID: 1, Deny: textchat.ViewChannel}, {ID: ids["vip"], Allow: textchat.ViewChannel}}
+	echo.Echo = true
+	g.Channels = []textchat.Channel{{ID: ids["general"], Guild: 1, Name: "general"}, voice("lobby"), small, secret, echo}
+	for _, n := range []string{"boss", "ann", "bob"} {
+		g.Members = append(g.Members, textchat.Member{User: textchat.User{ID: ids[n], Username: n}, Roles: []textchat.ID{}})
+	}
+	return New(g, textchat.OpenTimeout)
+}
+
+// TestTranscripts runs testdata/*.txt: lines "> input" and, below each, what
+// came of it. Run with -update to write the latter.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g, now := testGuild(), time.Unix(1_800_000_000, 0)
+			var got strings.Builder
+			for line := range strings.Lines(string(b)) {
+				line = strings.TrimRight(line, "\n")
+				if !strings.HasPrefix(line, "> ") {
+					if line == "" || strings.HasPrefix(line, "#") {
+						fmt.Fprintln(&got, line)
+					}
+					continue
+				}
+				fmt.Fprintln(&got, line)
+				words := strings.Fields(line[2:])
+				switch words[0] {
+				case "wait":
+					d, err := time.ParseDuration(words[1])
+					if err != nil {
+						t.Fatal(err)
+					}
+					now = now.Add(d)
+					continue
+				case "revert":
+					g.Revert()
+					continue
+				}
+				var out Out
+				g.Handle(now, parse(t, words), &out)
+				for _, c := range out.Changes {
+					if c.DropChannel != 0 {
+						g.Forget(c.DropChannel)
+					}
+				}
+				got.WriteString(show(out))
+			}
+			if *update {
+				if err := os.WriteFile(f, []byte(got.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got.String() != string(b) {
+				t.Errorf("%s came out differently:\n%s", f, got.String())
+			}
+		})
+	}
+}
+
+// parse reads "verb key=value ...".
+func parse(t *testing.T, words []string) Input {
+	t.Helper()
+	arg := map[string]string{}
+	for _, w := range words[1:] {
+		k, v, _ := strings.Cut(w, "=")
+		arg[k] = v
+	}
+	id := func(k string) textchat.ID {
+		v, ok := arg[k]
+		if !ok {
+			return 0
+		}
+		i, ok := ids[v]
+		if !ok {
+			t.Fatalf("who is %q", v)
+		}
+		return i
+	}
+	num := func(k string) uint64 {
+		n, err := strconv.ParseUint(arg[k], 10, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", k, err)
+		}
+		return n
+	}
+	flag := func(k string) *bool {
+		v, ok := arg[k]
+		if !ok {
+			return nil
+		}
+		b := v == "yes"
+		return &b
+	}
+	yes := func(k string) bool { return arg[k] == "yes" }
+	switch words[0] {
+	case "join":
+		return Join{User: textchat.User{ID: id("user"), Username: arg["user"]}}
+	case "leave":
+		return Leave{User: id("user"), Actor: id("by")}
+	case "voice":
+		return VoiceUpdate{User: id("user"), Session: arg["session"], Channel: id("channel"), SelfMute: yes("mute"), SelfDeaf: yes("deaf")}
+	case "placed":
+		return Placed{User: id("user"), Attempt: num("attempt"), Assignment: allocator.Assignment{Session: sfu.SessionID(arg["call"]), Token: "T", Endpoints: []string{":1"}}}
+	case "failed":
+		return PlaceFailed{User: id("user"), Attempt: num("attempt"), Code: arg["code"], Message: "no"}
+	case "opened":
+		return CallOpened{User: id("user"), Channel: id("channel"), Session: sfu.SessionID(arg["call"])}
+	case "left":
+		return CallLeft{User: id("user"), Channel: id("channel"), Session: sfu.SessionID(arg["call"]), Reason: arg["reason"]}
+	case "gone":
+		return SessionGone{User: id("user"), Session: arg["session"]}
+	case "tick":
+		return Tick{}
+	case "patch":
+		p := PatchMember{Actor: id("by"), User: id("user"), Mute: flag("mute"), Deaf: flag("deaf")}
+		if _, ok := arg["channel"]; ok {
+			c := id("channel")
+			p.Channel = &c
+		}
+		if n, ok := arg["nick"]; ok {
+			p.Nick = &n
+		}
+		if r, ok := arg["role"]; ok {
+			list := []textchat.ID{}
+			if r != "none" {
+				list = append(list, id("role"))
+			}
+			p.Roles = &list
+		}
+		return p
+	case "deny", "allow": // one overwrite of a channel for a role or member
+		p := PutChannel{Actor: id("by"), Overwrites: true}
+		o := textchat.Overwrite{ID: id("for"), Type: textchat.OverwriteRole}
+		if o.ID >= 11 && o.ID <= 14 {
+			o.Type = textchat.OverwriteMember
+		}
+		bit := map[string]textchat.Permissions{"speak": textchat.Speak, "connect": textchat.Connect, "view": textchat.ViewChannel, "ban": textchat.BanMembers}[arg["what"]]
+		if words[0] == "deny" {
+			o.Deny = bit
+		} else {
+			o.Allow = bit
+		}
+		p.Channel = *testGuild().Channel(id("channel"))
+		p.Channel.Overwrites = []textchat.Overwrite{o}
+		return p
+	case "dropchannel":
+		return DropChannel{Actor: id("by"), Channel: id("channel")}
+	case "droprole":
+		return DropRole{Actor: id("by"), Role: id("role")}
+	case "owner":
+		return SetOwner{User: id("user")}
+	}
+	t.Fatalf("unknown input %q", words[0])
+	return nil
+}
+
+func show(o Out) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, "    "+format+"\n", args...) }
+	if o.Err != nil {
+		line("refused %d: %s", o.Err.Code, o.Err.Message)
+	}
+	for _, c := range o.Changes {
+		switch {
+		case c.PutMember != nil:
+			m := c.PutMember
+			roles := ""
+			for _, r := range m.Roles {
+				roles += " " + nameOf(r)
+			}
+			line("save member %s mute=%v deaf=%v roles=[%s]", nameOf(m.User.ID), m.Mute, m.Deaf, strings.TrimSpace(roles))
+		case c.DropMember != 0:
+			line("save without member %s", nameOf(c.DropMember))
+		case c.PutChannel != nil:
+			line("save channel %s", nameOf(c.PutChannel.ID))
+		case c.DropChannel != 0:
+			line("save without channel %s", nameOf(c.DropChannel))
+		case c.DropRole != 0:
+			line("save without role %s", nameOf(c.DropRole))
+		case c.PutGuild != nil:
+			line("save guild owner=%s", nameOf(c.PutGuild.Owner))
+		default:
+			line("save something else")
+		}
+	}
+	for _, e := range o.Events {
+		to := ""
+		for _, f := range []struct {
+			k string
+			v textchat.ID
+		}{{"user", e.User}, {"own", e.Own}, {"except", e.Except}, {"channel", e.Channel}, {"was", e.Was}} {
+			if f.v != 0 {
+				to += " " + f.k + ":" + nameOf(f.v)
+			}
+		}
+		if e.Session != "" {
+			to += " session:" + e.Session
+		}
+		if e.Hidden != nil {
+			to += " hidden:" + data(e.Hidden)
+		}
+		line("%s %s ->%s", e.Name, data(e.Data), to)
+	}
+	if len(o.Parted) > 0 || len(o.Joined) > 0 {
+		line("joined %d, parted %d", len(o.Joined), len(o.Parted))
+	}
+	for _, e := range o.Effects {
+		switch {
+		case e.Place != nil:
+			r := e.Place.Request
+			line("place attempt=%d user=%s call=%s session=%s speak=%v mute=%v deaf=%v echo=%v", e.Place.Attempt, nameOf(r.User.ID), nameOf(r.Call.ID), r.Session,
+				r.Rights.Speak, r.Rights.Mute, r.Rights.Deaf, r.Echo)
+		case e.Update != nil:
+			line("update user=%s call=%s speak=%v mute=%v deaf=%v", nameOf(e.Update.User.ID), nameOf(e.Update.Call.ID), e.Update.Rights.Speak, e.Update.Rights.Mute, e.Update.Rights.Deaf)
+		case e.Remove != nil:
+			line("remove user=%s call=%s reason=%s", nameOf(e.Remove.User.ID), nameOf(e.Remove.Call.ID), e.Remove.Reason)
+		}
+	}
+	return b.String()
+}
+
+func data(d any) string {
+	switch v := d.(type) {
+	case textchat.VoiceState:
+		c := "-"
+		if v.Channel != nil {
+			c = nameOf(*v.Channel)
+		}
+		var on []string
+		for k, set := range map[string]bool{"mute": v.Mute, "deaf": v.Deaf, "self_mute": v.SelfMute, "self_deaf": v.SelfDeaf, "suppress": v.Suppress} {
+			if set {
+				on = append(on, k)
+			}
+		}
+		slices.Sort(on)
+		return fmt.Sprintf("{%s in %s by %q %v}", nameOf(v.User), c, v.Session, on)
+	case VoiceServer:
+		return fmt.Sprintf("{%s %v}", v.Token, v.Endpoints)
+	case VoiceError:
+		return fmt.Sprintf("{%s %s}", nameOf(v.Channel), v.Code)
+	}
+	return ""
+}
+
+func TestSnapshotHidesWhatMayNotBeSeen(t *testing.T) {
+	g := testGuild()
+	var out Out
+	now := time.Unix(1_800_000_000, 0)
+	g.Handle(now, VoiceUpdate{User: ids["boss"], Session: "s", Channel: ids["secret"]}, &out)
+	g.Handle(now, Placed{User: ids["boss"], Attempt: 1, Assignment: allocator.Assignment{Session: "c"}}, &out)
+	ann, boss := g.Snapshot(ids["ann"], 50), g.Snapshot(ids["boss"], 50)
+	if len(ann.VoiceStates) != 0 || slices.ContainsFunc(ann.Channels, func(c textchat.Channel) bool { return c.ID == ids["secret"] }) {
+		t.Errorf("ann sees %v and %d channels", ann.VoiceStates, len(ann.Channels))
+	}
+	if len(boss.VoiceStates) != 1 || len(boss.Channels) != 5 || len(boss.Members) != 3 {
+		t.Errorf("boss sees %d states, %d channels, %d members", len(boss.VoiceStates), len(boss.Channels), len(boss.Members))
+	}
+	if large := g.Snapshot(ids["ann"], 2); !large.Large || len(large.Members) != 1 {
+		t.Errorf("a large guild lists %d members", len(large.Members))
+	}
+}
