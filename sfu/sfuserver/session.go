@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// idleTimeout ends a session that nobody negotiates.
+	// idleTimeout ends a session that nobody negotiates, or whose client then
+	// begins no handshake.
 	idleTimeout = 30 * time.Second
 	// maxPaths bounds the addresses of one client: a few interfaces, each in
 	// both families.

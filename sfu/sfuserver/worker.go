@@ -207,7 +207,11 @@ func (w *worker) tickSession(now time.Duration, s *session) {
 		w.end(now, s, sfu.EndConsent)
 		return
 	case !connected:
-		return // a handshake ends by itself
+		// A handshake ends by itself, but a client may never begin one.
+		if s.handshake == nil && now-s.negotiated >= idleTimeout {
+			w.end(now, s, sfu.EndHandshake)
+		}
+		return
 	}
 	if s.turns++; s.turns%int(call.ReportEvery/time.Second) == 0 {
 		w.report(now, s)

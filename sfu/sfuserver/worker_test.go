@@ -574,6 +574,18 @@ func TestSessionsEnd(t *testing.T) {
 	if _, drops := b.receive(p.voice(), p.at); drops != "unknown_source" {
 		t.Errorf("a packet of the dead: %s", drops)
 	}
+	open("checks-only")
+	c := b.w.sessions["checks-only"]
+	c.negotiated, c.remoteUfrag = b.now, "clientc"
+	client := &peer{b: b, snap: sfu.Snapshot{LocalUfrag: c.local.Ufrag, LocalPwd: c.local.Pwd, RemoteUfrag: "clientc"}}
+	for range 31 {
+		b.receive(client.check(true), netip.MustParseAddrPort("198.51.100.9:9"))
+		b.receive(q.check(false), q.at)
+		b.pass(time.Second)
+	}
+	if got := b.ended(); len(got) != 1 || got["checks-only"] != sfu.EndHandshake {
+		t.Errorf("without a handshake: %v", got)
+	}
 	open("idle") // ids are never used twice, but the engine would not mind
 	if ev := b.command(sfu.Command{Close: &sfu.Close{Session: "q"}}); ev.Err != nil {
 		t.Error(ev.Err)
