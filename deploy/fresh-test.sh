@@ -24,7 +24,7 @@ cleanup() {
 	set +e
 	# The whole group: chroot, make and the program.
 	[ -z "$up" ] || { kill -TERM -"$up"; wait "$up"; } 2>/dev/null
-	umount "$root/mnt/repo" "$root/proc" "$root/dev" 2>/dev/null
+	umount "$root/mnt/repo" "$root/proc" 2>/dev/null
 	# Never remove through a mount that is still there.
 	if ! grep -q " $dir" /proc/mounts; then rm -rf "$dir"; else echo "fresh-test: still mounted: $dir" >&2; fi
 }
@@ -38,16 +38,16 @@ say "a Debian 12 from $mirror"
 debootstrap --variant=minbase bookworm "$root" "$mirror" >"$dir/debootstrap.log" 2>&1 || { tail -n 20 "$dir/debootstrap.log" >&2; exit 1; }
 mkdir -p "$root/mnt/repo"
 mount -t proc proc "$root/proc"
-mount --rbind /dev "$root/dev" 2>/dev/null || mount --bind /dev "$root/dev"
-mount --make-rslave "$root/dev"
-mount --bind "$repo" "$root/mnt/repo"
+# /dev is debootstrap's own: null, urandom and the like.
+mount --bind -o ro "$repo" "$root/mnt/repo"
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 cp /etc/hosts "$root/etc/hosts"
 
 # inside COMMAND: runs it in the fresh system with a clean environment, save for
 # where packages and modules come from here.
 go_env=$(. deploy/env.sh; for v in GOPROXY GONOSUMDB GOSUMDB GONOPROXY GOPRIVATE GOINSECURE; do
-	value=$(go env "$v" 2>/dev/null) && [ -n "$value" ] && printf '%s=%s ' "$v" "$value"
+	value=$(go env "$v" 2>/dev/null)
+	[ -z "$value" ] || printf '%s=%s ' "$v" "$value"
 done)
 inside() {
 	# shellcheck disable=SC2086 # a list of words
