@@ -21,7 +21,7 @@ type Hearing struct {
 	Power []float64
 }
 
-// Listen begins to measure, every 20 ms over a window of 43 ms, how strong each
+// Listen begins to measure, every 10 ms over a window of 21 ms, how strong each
 // frequency (Hz) is in the sum of all remote audio the page receives.
 func Listen(p Page, freqs ...float64) error {
 	b, err := json.Marshal(freqs)
@@ -102,10 +102,10 @@ const Script = `(() => {
   let ctx, sum, node;
   const ensure = () => {
     if (ctx) return;
-    ctx = new AudioContext({ sampleRate: 48000, latencyHint: 'interactive' });
+    ctx = new AudioContext({ latencyHint: 'interactive' });
     sum = ctx.createGain();
     node = ctx.createAnalyser();
-    node.fftSize = 2048;
+    node.fftSize = 1024;
     sum.connect(node);
     const buf = new Float32Array(node.fftSize);
     const short = 480;
@@ -120,7 +120,7 @@ const Script = `(() => {
       if (!ears.freqs.length) return;
       const row = [performance.timeOrigin + performance.now()];
       for (const f of ears.freqs) {
-        const w = 2 * Math.cos(2 * Math.PI * f / 48000);
+        const w = 2 * Math.cos(2 * Math.PI * f / ctx.sampleRate);
         let s1 = 0, s2 = 0;
         for (let i = 0; i < buf.length; i++) {
           const hann = 0.5 - 0.5 * Math.cos(2 * Math.PI * i / buf.length);
@@ -130,9 +130,10 @@ const Script = `(() => {
       }
       ears.rows.push(row);
       if (ears.rows.length > 6000) ears.rows.splice(0, 3000);
-    }, 20);
+    }, 10);
   };
   ears.listen = (freqs) => { ears.freqs = freqs; ears.rows = []; };
+  ears.state = () => [ctx.state, ctx.sampleRate, ctx.currentTime];
   ears.take = () => ears.rows.splice(0);
   ears.sockets = (part) => {
     let n = 0;

@@ -42,12 +42,15 @@ type reply struct {
 	Message string          `json:"message"`
 }
 
-// prefs give the browser a microphone that hums one tone and no questions.
+// prefs give the browser a microphone that hums one tone, a loudspeaker even on
+// a machine without one (else it runs no audio graph), and no questions.
 const prefs = `user_pref("media.navigator.streams.fake", true);
 user_pref("media.navigator.permission.disabled", true);
 user_pref("media.navigator.audio.fake_frequency", %d);
 user_pref("media.autoplay.default", 0);
 user_pref("media.autoplay.blocking_policy", 0);
+user_pref("media.autoplay.block-webaudio", false);
+user_pref("media.cubeb.force_mock_context", true);
 user_pref("app.update.enabled", false);
 user_pref("browser.shell.checkDefaultBrowser", false);
 user_pref("datareporting.policy.dataSubmissionEnabled", false);

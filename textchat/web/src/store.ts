@@ -236,6 +236,7 @@ function voiceServer(server: VoiceServer) {
   });
   call = next;
   speaker = ears;
+  if (!old) callState.value = 'connecting';
   reader = new QualityReader();
   mic.onReplaced = (t) => { void call?.pc.then((pc) => pc.getSenders()[0]?.replaceTrack(t)).catch(() => {}); };
   clearInterval(poll);

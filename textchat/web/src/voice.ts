@@ -42,7 +42,6 @@ export class Call {
 
   constructor(private who: CallIdentity, private server: VoiceServer, readonly pc: Promise<RTCPeerConnection>, private on: CallEvents) {
     this.urls = voiceUrls(location, server.endpoint, server.endpoints);
-    on.state('connecting');
     this.watchdog = window.setTimeout(() => this.fail('no media within 10 s'), 10_000);
     pc.then((pc) => this.wire(pc), (e) => this.fail(String(e)));
     this.connect();

@@ -15,7 +15,7 @@ const say = (what) => console.log(JSON.stringify(what));
 client.once(Events.ClientReady, (c) => {
   for (const guild of c.guilds.cache.values()) {
     say({
-      ready: c.user.username,
+      ready: c.user.displayName,
       guild: guild.name,
       channels: guild.channels.cache.map((ch) => ch.name).sort(),
       voice: guild.voiceStates.cache.filter((v) => v.channel).map((v) => [v.member?.displayName, v.channel.name]),
