@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -48,13 +47,6 @@ func talk(t *testing.T, c *sfutest.Client, who byte) (stop func()) {
 		close(done)
 		<-ended
 	}
-}
-
-// from is the packets of one speaker among those heard.
-func from(heard []sfutest.Heard, who sfu.SSRC) []sfutest.Heard {
-	return slices.DeleteFunc(slices.Clone(heard), func(h sfutest.Heard) bool {
-		return len(h.Packet.CSRC) != 1 || sfu.SSRC(h.Packet.CSRC[0]) != who
-	})
 }
 
 func TestTwoHearEachOther(t *testing.T) {

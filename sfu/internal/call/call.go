@@ -303,6 +303,9 @@ func (c *Call) Credit(m *Member, bytes int) {
 // SetRights replaces what m may do.
 func (c *Call) SetRights(m *Member, rights sfu.Rights) {
 	m.rights = rights
+	if rights.Mute || !rights.Speak {
+		m.kept = 0
+	}
 	if m.listener >= 0 {
 		c.listeners[m.listener].set(offDeaf, rights.Deaf)
 	}

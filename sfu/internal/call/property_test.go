@@ -26,9 +26,8 @@ func TestProperties(t *testing.T) {
 }
 
 type watched struct {
-	seq    uint16
-	ts     uint32
-	member int
+	seq uint16
+	ts  uint32
 }
 
 func properties(t *testing.T, rnd *rand.Rand) {

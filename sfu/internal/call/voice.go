@@ -56,20 +56,14 @@ func (c *Call) Voice(now time.Duration, m *Member, h *rtpwire.Header, index uint
 	}
 
 	// 2. gate
-	was := m.gate.Open()
-	muted := m.rights.Mute || !m.rights.Speak
-	var verdict gate.Verdict
+	was, muted := m.gate.Open(), m.rights.Mute || !m.rights.Speak
+	if late >= 0 && (muted || !was || late > maxLate) {
+		c.dropSilent(muted)
+		return
+	}
+	verdict := gate.Forward
 	switch {
-	case late >= 0:
-		if muted {
-			c.drop(sfu.DropMuted)
-			return
-		}
-		if !was || late > maxLate {
-			c.drop(sfu.DropSilence)
-			return
-		}
-		verdict = gate.Forward
+	case late >= 0: // the gate has judged what came after it
 	case muted:
 		verdict = m.gate.Muted(now)
 	case c.cfg.NoGate:
@@ -85,15 +79,12 @@ func (c *Call) Voice(now time.Duration, m *Member, h *rtpwire.Header, index uint
 		m.last = ts
 	}
 	switch verdict {
-	case gate.Hold, gate.Keep:
-		if verdict == gate.Keep {
-			m.keep(h, payload)
-		}
-		if muted {
-			c.drop(sfu.DropMuted)
-		} else {
-			c.drop(sfu.DropSilence)
-		}
+	case gate.Keep:
+		m.keep(h, payload)
+		c.dropSilent(muted)
+		return
+	case gate.Hold:
+		c.dropSilent(muted)
 		return
 	case gate.Fade:
 		c.wake(m)
@@ -129,22 +120,36 @@ func (c *Call) Voice(now time.Duration, m *Member, h *rtpwire.Header, index uint
 	}
 
 	// 4. slots, 5. onset
-	marker := false
 	if began {
 		c.seatAll(now, m)
-		marker = true
-		for i := range m.onset[:m.kept] {
-			o := &m.onset[i]
-			if age := int32(h.Timestamp - o.ts); age > 0 && age <= maxOnset {
-				c.forward(now, m, o.ts+m.shift, o.level, marker, false, o.payload, out)
-				marker = false
-			}
-		}
-		m.kept = 0
+		began = !c.forwardOnset(now, m, h.Timestamp, out)
 	}
 
 	// 6. forward
-	c.forward(now, m, ts, h.Level, marker, late >= 0, payload, out)
+	c.forward(now, m, ts, h.Level, began, late >= 0, payload, out)
+}
+
+// forwardOnset sends what the gate held back before a packet with this
+// timestamp, and says whether there was anything.
+func (c *Call) forwardOnset(now time.Duration, m *Member, ts uint32, out *egress.Batch) (sent bool) {
+	for i := range m.onset[:m.kept] {
+		o := &m.onset[i]
+		if age := int32(ts - o.ts); age > 0 && age <= maxOnset {
+			c.forward(now, m, o.ts+m.shift, o.level, !sent, false, o.payload, out)
+			sent = true
+		}
+	}
+	m.kept = 0
+	return sent
+}
+
+// dropSilent counts a packet that is not forwarded for what it holds.
+func (c *Call) dropSilent(muted bool) {
+	if muted {
+		c.drop(sfu.DropMuted)
+	} else {
+		c.drop(sfu.DropSilence)
+	}
 }
 
 // anchor moves a speaker's timestamps so that this one is the clock's.
