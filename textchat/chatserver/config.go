@@ -93,6 +93,9 @@ type Limits struct {
 	Attempts    int
 	// Requests are REST requests a second of one user or address (default 50).
 	Requests int
+	// Messages are those one user may send, and edit, in one channel in 5 s
+	// (default 10).
+	Messages int
 	// Hashers are passwords hashed at once (default 2, each 19 MiB and ~30 ms of
 	// one core); HashQueue is how many more may wait (default 32).
 	Hashers   int
@@ -118,7 +121,7 @@ func (c *Config) validate() error {
 		d int
 	}{
 		{&c.Limits.Guests, 60}, {&c.Limits.Registers, 10}, {&c.Limits.Logins, 20}, {&c.Limits.Invites, 60},
-		{&c.Limits.Connections, 256}, {&c.Limits.Attempts, 300}, {&c.Limits.Requests, 50},
+		{&c.Limits.Connections, 256}, {&c.Limits.Attempts, 300}, {&c.Limits.Requests, 50}, {&c.Limits.Messages, 10},
 		{&c.Limits.Hashers, 2}, {&c.Limits.HashQueue, 32},
 	} {
 		if *f.v < 0 {

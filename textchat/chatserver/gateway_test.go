@@ -1,9 +1,21 @@
 package chatserver
 
 import (
+	"bytes"
+	"compress/zlib"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
+
+	"voicefleet/textchat"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -60,4 +72,379 @@ func TestLoginToVoice(t *testing.T) {
 		t.Fatalf("after leaving, boss: %v", got)
 	}
 	w.voice.expect(t, "remove "+ann.id+" left")
+}
+
+func TestCloseCodes(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann := w.guest("Ann")
+	before := w.enter(w.guest("Witness"))
+	id := func(change func(map[string]any)) string {
+		m := identify(ann.token, allIntents)
+		change(m)
+		b, _ := json.Marshal(map[string]any{"op": 2, "d": m})
+		return string(b)
+	}
+	for _, c := range []struct {
+		name, query string
+		frames      []string
+		want        uint16
+	}{
+		{"not JSON", "?v=10", []string{"hello"}, 4002},
+		{"4,097 bytes", "?v=10", []string{`{"op":1,"d":"` + strings.Repeat("x", 4097-15) + `"}`}, 4002},
+		{"1 MiB", "?v=10", []string{`{"op":1,"d":"` + strings.Repeat("x", 1<<20) + `"}`}, 4002},
+		{"deep", "?v=10", []string{`{"op":1,"d":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`}, 4002},
+		{"unknown op", "?v=10", []string{`{"op":77,"d":null}`}, 4001},
+		{"too early", "?v=10", []string{`{"op":4,"d":{}}`}, 4003},
+		{"wrong token", "?v=10", []string{id(func(m map[string]any) { m["token"] = "nonsense" })}, 4004},
+		{"token of nobody", "?v=10", []string{id(func(m map[string]any) { m["token"] = ann.token[:len(ann.token)-4] + "AAAA" })}, 4004},
+		{"resume with a wrong token", "?v=10", []string{`{"op":6,"d":{"token":"x","session_id":"y","seq":1}}`}, 4004},
+		{"identify twice", "?v=10", []string{id(func(map[string]any) {}), id(func(map[string]any) {})}, 4005},
+		{"shard", "?v=10", []string{id(func(m map[string]any) { m["shard"] = []int{3, 2} })}, 4010},
+		{"version", "?v=8", nil, 4012},
+		{"intents", "?v=10", []string{id(func(m map[string]any) { m["intents"] = 1 << 30 })}, 4013},
+		{"121 frames", "?v=10", slices.Repeat([]string{`{"op":1,"d":null}`}, 121), 4008},
+	} {
+		s := w.dial(c.query)
+		for _, f := range c.frames {
+			s.raw(f)
+		}
+		if got := s.closeCode(); got != c.want {
+			t.Errorf("%s: closed with %d, want %d", c.name, got, c.want)
+		}
+	}
+	// Nothing of this reached anybody else.
+	before.send(1, nil)
+	if f := before.next(); f.Op != 11 {
+		t.Errorf("the witness got op %d %s", f.Op, f.T)
+	}
+	if a := w.try("GET", "/gateway?x", "", nil); a.status != 200 {
+		t.Errorf("REST: %d", a.status)
+	}
+	resp, err := w.http.Client().Get(w.http.URL + "/gateway")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusUpgradeRequired {
+		t.Errorf("plain GET /gateway: %d", resp.StatusCode)
+	}
+}
+
+func TestIdentifyTimeout(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, func(s *Server) { s.identifyTimeout, s.heartbeatLimit = 100*time.Millisecond, time.Second })
+	s := w.dial("?v=10")
+	if got := s.closeCode(); got != 4009 {
+		t.Errorf("silent from the start: %d", got)
+	}
+	// Silent afterwards: closed, and resumable.
+	ann := w.guest("Ann")
+	a := w.enter(ann)
+	if got := a.closeCode(); got != 4009 {
+		t.Errorf("no heartbeat: %d", got)
+	}
+	b := w.dial("?v=10")
+	b.next()
+	b.last = a.last
+	b.send(6, map[string]any{"token": ann.token, "session_id": a.session, "seq": a.last})
+	b.event("RESUMED")
+}
+
+func TestHeartbeat(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	s := w.dial("?v=10&encoding=json")
+	hello := s.next()
+	if hello.Op != 10 || hello.data()["heartbeat_interval"] != 41250.0 {
+		t.Fatalf("hello: %d %s", hello.Op, hello.D)
+	}
+	for _, d := range []any{nil, 0, 7} {
+		s.send(1, d)
+		if f := s.next(); f.Op != 11 {
+			t.Fatalf("ack of %v: op %d", d, f.Op)
+		}
+	}
+}
+
+// TestResume: whatever happened between a break and the resume arrives, in
+// order and once, for every place at which the connection may break.
+func TestResume(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss := w.boss()
+	ann := w.guest("Ann")
+	general := w.channelID(boss, "general")
+	a := w.enter(ann)
+	want := 0
+	say := func() {
+		want++
+		w.do("POST", "/channels/"+general+"/messages", boss.token, map[string]any{"content": fmt.Sprint(want)})
+	}
+	got := 0
+	hear := func(n int) {
+		t.Helper()
+		for range n {
+			got++
+			if c := a.event("MESSAGE_CREATE")["content"]; c != fmt.Sprint(got) {
+				t.Fatalf("heard %v, want %d", c, got)
+			}
+		}
+	}
+	for round := range 6 {
+		say()
+		say()
+		if round%2 == 0 {
+			hear(1) // the other is on the way when the connection breaks
+		} else {
+			hear(2)
+		}
+		a.breakOff()
+		for range round {
+			say()
+		}
+		b := w.dial("?v=10")
+		b.next()
+		b.last, b.session = a.last, a.session
+		b.send(6, map[string]any{"token": ann.token, "session_id": a.session, "seq": a.last})
+		a = b
+		hear(want - got)
+		if d := a.event("RESUMED"); d == nil {
+			t.Fatal("RESUMED has no object")
+		}
+	}
+
+	// A second connection takes the session over from a first that still stands.
+	c := w.dial("?v=10")
+	c.next()
+	c.last, c.session = a.last, a.session
+	c.send(6, map[string]any{"token": ann.token, "session_id": a.session, "seq": a.last})
+	c.event("RESUMED")
+	if code := a.closeCode(); code != 4000 {
+		t.Errorf("the replaced connection: %d", code)
+	}
+
+	// Sequences of the future, sessions of others and unknown ones.
+	f := w.dial("?v=10")
+	f.next()
+	f.send(6, map[string]any{"token": ann.token, "session_id": a.session, "seq": 1 << 40})
+	if code := f.closeCode(); code != 4007 {
+		t.Errorf("future: %d", code)
+	}
+	for _, r := range []map[string]any{
+		{"token": boss.token, "session_id": a.session, "seq": 1},
+		{"token": ann.token, "session_id": "unknown", "seq": 1},
+	} {
+		x := w.dial("?v=10")
+		x.next()
+		x.send(6, r)
+		if fr := x.next(); fr.Op != 9 || string(fr.D) != "false" {
+			t.Errorf("resume %v: op %d %s", r, fr.Op, fr.D)
+		}
+		// The socket stays open for an Identify.
+		x.send(2, identify(ann.token, allIntents))
+		x.event("READY")
+	}
+
+	// Good-bye ends the session; its voice state tells when the server knows.
+	bo := w.enter(boss)
+	c.joinVoice(w.guildID(), w.channelID(ann, "Lobby"), false)
+	bo.event("VOICE_STATE_UPDATE")
+	c.ws.WriteClose(1000, nil)
+	bo.event("VOICE_STATE_UPDATE")
+	x := w.dial("?v=10")
+	x.next()
+	x.send(6, map[string]any{"token": ann.token, "session_id": c.session, "seq": c.last})
+	if fr := x.next(); fr.Op != 9 {
+		t.Errorf("resume after good-bye: op %d %s", fr.Op, fr.T)
+	}
+}
+
+// TestReplayTooOld: events that are gone cannot be resumed from.
+func TestReplayTooOld(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann := w.guest("Ann")
+	a := w.enter(ann)
+	a.breakOff()
+	s := w.srv.hub.session(a.session)
+	for range textchat.ReplayEvents + 1 {
+		s.deliver(gatewayEvent("X", []byte(`{}`)))
+	}
+	b := w.dial("?v=10")
+	b.next()
+	b.send(6, map[string]any{"token": ann.token, "session_id": a.session, "seq": a.last})
+	if f := b.next(); f.Op != 9 || string(f.D) != "false" {
+		t.Fatalf("op %d %s", f.Op, f.D)
+	}
+}
+
+func TestCompression(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann := w.guest("Ann")
+	t.Run("zlib-stream", func(t *testing.T) {
+		// One inflater for the whole connection, fed message by message.
+		in, feed := io.Pipe()
+		defer feed.Close()
+		var z io.ReadCloser
+		inflate := func(b []byte) []byte {
+			if !bytes.HasSuffix(b, []byte{0, 0, 0xff, 0xff}) {
+				t.Errorf("message ends with % x", b[len(b)-4:])
+			}
+			go feed.Write(b)
+			if z == nil {
+				r, err := zlib.NewReader(in)
+				if err != nil {
+					t.Error(err)
+					return nil
+				}
+				z = r
+			}
+			d := json.NewDecoder(z)
+			var v json.RawMessage
+			if err := d.Decode(&v); err != nil {
+				t.Error(err)
+			}
+			return v
+		}
+		s := w.dialWith("?v=10&encoding=json&compress=zlib-stream", inflate)
+		s.next()
+		s.send(2, identify(ann.token, allIntents))
+		s.event("READY")
+		s.event("GUILD_CREATE")
+	})
+	t.Run("zstd-stream", func(t *testing.T) {
+		in, feed := io.Pipe()
+		defer feed.Close()
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer z.Close()
+		inflate := func(b []byte) []byte {
+			go feed.Write(b)
+			var v json.RawMessage
+			if err := json.NewDecoder(z).Decode(&v); err != nil {
+				t.Error(err)
+			}
+			return v
+		}
+		s := w.dialWith("?encoding=json&v=10&compress=zstd-stream", inflate)
+		s.next()
+		s.send(2, identify(ann.token, allIntents))
+		s.event("READY")
+		s.event("GUILD_CREATE")
+	})
+	t.Run("payload", func(t *testing.T) {
+		binary := 0
+		s := w.dialWith("?v=10&encoding=json", func(b []byte) []byte {
+			binary++
+			r, err := zlib.NewReader(bytes.NewReader(b))
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			out, err := io.ReadAll(r)
+			if err != nil {
+				t.Error(err)
+			}
+			return out
+		})
+		s.next()
+		m := identify(ann.token, allIntents)
+		m["compress"] = true
+		s.send(2, m)
+		s.event("READY")
+		s.event("GUILD_CREATE")
+		if binary == 0 {
+			t.Error("nothing was compressed")
+		}
+	})
+}
+
+func TestFramerBlocks(t *testing.T) {
+	// Messages beyond the size of one block, and empty ones, for both streams.
+	var zl, zs framer
+	var zlOut, zsOut, want []byte
+	for _, n := range []int{0, 1, 65535, 65536, 131072, 131073, 400000} {
+		text := bytes.Repeat([]byte("0123456789"), n/10+1)[:n]
+		want = append(want, text...)
+		b, _ := zl.frame(zlibStream, text)
+		zlOut = append(zlOut, b...)
+		b, _ = zs.frame(zstdStream, text)
+		zsOut = append(zsOut, b...)
+	}
+	r, err := zlib.NewReader(bytes.NewReader(zlOut))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(r, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("zlib: %v", err)
+	}
+	z, err := zstd.NewReader(bytes.NewReader(zsOut), zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	if _, err := io.ReadFull(z, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("zstd: %v", err)
+	}
+}
+
+func TestIntents(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss, ann := w.boss(), w.guest("Ann")
+	general, lobby := w.channelID(boss, "general"), w.channelID(boss, "Lobby")
+	s := w.dial("?v=10")
+	s.next()
+	s.send(2, identify(ann.token, int(textchat.IntentGuilds))) // no messages, no voice states
+	s.session = s.event("READY")["session_id"].(string)
+	s.event("GUILD_CREATE")
+	bo := w.enter(boss)
+	w.do("POST", "/channels/"+general+"/messages", boss.token, map[string]any{"content": "x"})
+	bo.event("MESSAGE_CREATE")
+	bo.joinVoice(w.guildID(), lobby, false)
+	bo.event("VOICE_STATE_UPDATE")
+	w.do("PATCH", "/channels/"+general, boss.token, map[string]any{"topic": "t"})
+	s.event("CHANNEL_UPDATE") // and nothing before it
+	// Its own voice state comes whatever it asked for.
+	s.joinVoice(w.guildID(), lobby, false)
+	s.event("VOICE_STATE_UPDATE")
+	s.event("VOICE_SERVER_UPDATE")
+}
+
+func TestRequestMembers(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann := w.guest("Ann")
+	w.guest("Bob")
+	s := w.enter(ann)
+	s.send(8, map[string]any{"guild_id": []string{w.guildID()}, "query": "", "limit": 0, "nonce": "n1"})
+	c := s.event("GUILD_MEMBERS_CHUNK")
+	if len(c["members"].([]any)) != 2 || c["nonce"] != "n1" || c["chunk_count"] != 1.0 {
+		t.Fatalf("all: %v", c)
+	}
+	s.send(8, map[string]any{"guild_id": w.guildID(), "query": "", "limit": 0, "nonce": "n2"})
+	if r := s.event("RATE_LIMITED"); r["opcode"] != 8.0 || r["meta"].(map[string]any)["nonce"] != "n2" {
+		t.Fatalf("again: %v", r)
+	}
+	s.send(8, map[string]any{"guild_id": w.guildID(), "query": "bo", "limit": 10})
+	if c := s.event("GUILD_MEMBERS_CHUNK"); len(c["members"].([]any)) != 1 {
+		t.Fatalf("query: %v", c)
+	}
+	s.send(8, map[string]any{"guild_id": w.guildID(), "user_ids": []string{ann.id, "5"}})
+	if c := s.event("GUILD_MEMBERS_CHUNK"); len(c["members"].([]any)) != 1 || len(c["not_found"].([]any)) != 1 {
+		t.Fatalf("ids: %v", c)
+	}
+}
+
+func TestShards(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann := w.guest("Ann")
+	mine := uint64(w.first.Guild>>22) % 2
+	for shard := range uint64(2) {
+		s := w.dial("?v=10")
+		s.next()
+		m := identify(ann.token, allIntents)
+		m["shard"] = []uint64{shard, 2}
+		s.send(2, m)
+		if n := len(s.event("READY")["guilds"].([]any)); (n == 1) != (shard == mine) {
+			t.Errorf("shard %d has %d guilds, the guild is on %d", shard, n, mine)
+		}
+	}
 }

@@ -126,7 +126,7 @@ func newWorld(t *testing.T, dir string, change func(*Config), tweak func(*Server
 	t.Helper()
 	v := newVoiceSide()
 	cfg := Config{DataDir: dir, Placer: v, Presence: v, AdminToken: "let-me-in",
-		Limits: Limits{Guests: 1e6, Registers: 1e6, Logins: 1e6, Invites: 1e6, Requests: 1e6, Attempts: 1e6}}
+		Limits: Limits{Guests: 1e6, Registers: 1e6, Logins: 1e6, Invites: 1e6, Requests: 1e6, Attempts: 1e6, Messages: 1e6}}
 	if change != nil {
 		change(&cfg)
 	}
@@ -303,7 +303,13 @@ func (s *socket) OnClose(_ *gws.Conn, err error) {
 
 func (w *world) dial(query string) *socket {
 	w.t.Helper()
-	s := &socket{t: w.t, frames: make(chan frame, 10000), closed: make(chan uint16, 1)}
+	return w.dialWith(query, nil)
+}
+
+// dialWith reads binary frames by inflate.
+func (w *world) dialWith(query string, inflate func([]byte) []byte) *socket {
+	w.t.Helper()
+	s := &socket{t: w.t, inflate: inflate, frames: make(chan frame, 10000), closed: make(chan uint16, 1)}
 	ws, _, err := gws.NewClient(s, &gws.ClientOption{Addr: "ws" + strings.TrimPrefix(w.http.URL, "http") + "/gateway" + query})
 	if err != nil {
 		w.t.Fatal(err)

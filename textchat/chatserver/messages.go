@@ -121,7 +121,7 @@ func (c *call) messageCreate() (int, any, error) {
 	}
 	stored.Nonce = echoed
 	if !repeated {
-		o.post(guild.Posted{Message: stored})
+		o.tell(c.ctx, guild.Posted{Message: stored})
 	}
 	return http.StatusOK, stored, nil
 }
@@ -242,7 +242,7 @@ func (c *call) messageEdit() (int, any, error) {
 		} else if err != nil {
 			return 0, nil, err
 		}
-		o.post(guild.Posted{Message: m, Edited: true})
+		o.tell(c.ctx, guild.Posted{Message: m, Edited: true})
 	}
 	return http.StatusOK, m, nil
 }
@@ -264,6 +264,6 @@ func (c *call) messageDelete() (int, any, error) {
 	} else if err != nil {
 		return 0, nil, err
 	}
-	o.post(guild.Erased{Channel: ch.ID, Message: m.ID})
+	o.tell(c.ctx, guild.Erased{Channel: ch.ID, Message: m.ID})
 	return http.StatusNoContent, nil, nil
 }

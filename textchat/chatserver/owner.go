@@ -299,6 +299,25 @@ func (o *owner) post(in guild.Input) {
 	}
 }
 
+// tell passes an input that must not be lost, and waits until its events are
+// out, or ctx ends: then they come later.
+func (o *owner) tell(ctx context.Context, in guild.Input) {
+	r := request{do: func() error { return o.handle(in, nil) }, done: make(chan error, 1)}
+	select {
+	case o.inbox <- r:
+	case <-o.gone:
+		return
+	case <-o.srv.life.Done():
+		return
+	}
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+	case <-o.gone:
+	case <-o.srv.life.Done():
+	}
+}
+
 // read looks at the guild. look must keep nothing that a core may change: what
 // its methods return is safe. Its results are safe to use only when read
 // returned nil.

@@ -68,6 +68,7 @@ func perMinute(n int) ratelimit.Rule { return ratelimit.Rule{Limit: n, Window: t
 func (s *Server) newAPI() http.Handler {
 	read, write := perSecond(30), perSecond(10)
 	lim := s.cfg.Limits
+	talk := ratelimit.Rule{Limit: lim.Messages, Window: 5 * time.Second}
 	routes := []route{
 		{"POST /auth/guest", anybody, perMinute(lim.Guests), (*call).authGuest},
 		{"POST /auth/register", anybody, perMinute(lim.Registers), (*call).authRegister},
@@ -121,9 +122,9 @@ func (s *Server) newAPI() http.Handler {
 		{"GET /channels/{channel}/invites", account, read, (*call).inviteList},
 		{"POST /channels/{channel}/typing", account, perSecond(5), (*call).typing},
 		{"GET /channels/{channel}/messages", account, read, (*call).messageList},
-		{"POST /channels/{channel}/messages", account, ratelimit.Rule{Limit: 10, Window: 5 * time.Second}, (*call).messageCreate},
+		{"POST /channels/{channel}/messages", account, talk, (*call).messageCreate},
 		{"GET /channels/{channel}/messages/{message}", account, read, (*call).messageGet},
-		{"PATCH /channels/{channel}/messages/{message}", account, ratelimit.Rule{Limit: 10, Window: 5 * time.Second}, (*call).messageEdit},
+		{"PATCH /channels/{channel}/messages/{message}", account, talk, (*call).messageEdit},
 		{"DELETE /channels/{channel}/messages/{message}", account, write, (*call).messageDelete},
 
 		{"POST /admin/reset-password", operator, read, (*call).adminReset},

@@ -1,0 +1,228 @@
+package chatserver
+
+import (
+	"testing"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
+	"voicefleet/internal/snowflake"
+	"voicefleet/sfu"
+)
+
+func (w *world) callOf(channel string) sfu.CallID {
+	w.t.Helper()
+	id, err := snowflake.Parse(channel)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return sfu.CallID{ID: id}
+}
+
+func (p person) user() sfu.UserID {
+	id, _ := snowflake.Parse(p.id)
+	return sfu.UserID{ID: id}
+}
+
+func TestVoiceRefusals(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann := w.guest("Ann")
+	a := w.enter(ann)
+	general, lobby := w.channelID(ann, "general"), w.channelID(ann, "Lobby")
+	a.joinVoice(w.guildID(), general, false)
+	if e := a.event("VOICE_ERROR"); e["code"] != "unknown_channel" || e["guild_id"] != w.guildID() || e["message"] == "" {
+		t.Fatalf("text channel: %v", e)
+	}
+	w.voice.mu.Lock()
+	w.voice.refuse = allocator.Refuse(allocator.CodeFull, "no room")
+	w.voice.mu.Unlock()
+	a.joinVoice(w.guildID(), lobby, false)
+	if e := a.event("VOICE_ERROR"); e["code"] != "full" || e["message"] != "no room" {
+		t.Fatalf("full: %v", e)
+	}
+	// A guild that is not one's own is not looked at.
+	a.joinVoice("12345", lobby, false)
+	a.send(1, nil)
+	if f := a.next(); f.Op != 11 {
+		t.Fatalf("foreign guild: %s %s", f.T, f.D)
+	}
+}
+
+func TestNewestJoinWins(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann := w.guest("Ann")
+	a := w.enter(ann)
+	lobby, echo := w.channelID(ann, "Lobby"), w.channelID(ann, "Echo test")
+	w.voice.mu.Lock()
+	w.voice.hold = make(chan struct{})
+	w.voice.mu.Unlock()
+	a.joinVoice(w.guildID(), lobby, false)
+	w.voice.expect(t, "place")
+	w.voice.mu.Lock()
+	w.voice.hold = nil // the first hangs on, until it is cancelled
+	w.voice.mu.Unlock()
+	a.joinVoice(w.guildID(), echo, false)
+	w.voice.expect(t, "remove "+ann.id+" cancelled")
+	w.voice.expect(t, "place "+ann.id+" speak=true mute=false deaf=false echo=true")
+	if s := a.event("VOICE_STATE_UPDATE"); s["channel_id"] != echo {
+		t.Fatalf("in %v", s["channel_id"])
+	}
+	if s := a.event("VOICE_SERVER_UPDATE"); s["token"] != "grant2" {
+		t.Fatalf("server: %v", s)
+	}
+}
+
+func TestModeration(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss, ann, bob := w.boss(), w.guest("Ann"), w.guest("Bob")
+	a := w.enter(ann)
+	lobby := w.channelID(ann, "Lobby")
+	member := "/guilds/" + w.guildID() + "/members/" + ann.id
+	if r := w.try("PATCH", member, boss.token, map[string]any{"mute": true}); r.status != 400 || r.body["code"] != 40032.0 {
+		t.Fatalf("not in voice: %d %s", r.status, r.raw)
+	}
+	a.joinVoice(w.guildID(), lobby, false)
+	w.voice.expect(t, "place")
+	a.event("VOICE_STATE_UPDATE")
+	a.event("VOICE_SERVER_UPDATE")
+	for _, body := range []map[string]any{{"mute": true}, {"deaf": true}, {"channel_id": nil}, {"nick": "x"}, {"roles": []string{}}} {
+		if r := w.try("PATCH", member, bob.token, body); r.status != 403 || r.body["code"] != 50013.0 {
+			t.Errorf("bob %v: %d %s", body, r.status, r.raw)
+		}
+	}
+	w.do("PATCH", member, boss.token, map[string]any{"mute": true, "deaf": true})
+	a.event("GUILD_MEMBER_UPDATE")
+	if s := a.event("VOICE_STATE_UPDATE"); s["mute"] != true || s["deaf"] != true || s["channel_id"] != lobby {
+		t.Fatalf("muted: %v", s)
+	}
+	w.voice.expect(t, "update "+ann.id+" speak=true mute=true deaf=true")
+	// SPEAK goes by an overwrite: the media engine is told at once.
+	w.do("PUT", "/channels/"+lobby+"/permissions/"+w.guildID(), boss.token, map[string]any{"type": 0, "deny": "2097152", "allow": "0"})
+	a.event("CHANNEL_UPDATE")
+	if s := a.event("VOICE_STATE_UPDATE"); s["suppress"] != true {
+		t.Fatalf("suppressed: %v", s)
+	}
+	w.voice.expect(t, "update "+ann.id+" speak=false")
+	w.do("PATCH", member, boss.token, map[string]any{"channel_id": nil})
+	if s := a.event("VOICE_STATE_UPDATE"); s["channel_id"] != nil {
+		t.Fatalf("disconnected: %v", s)
+	}
+	w.voice.expect(t, "remove "+ann.id+" disconnected")
+	// Kicked: the guild goes away.
+	w.do("DELETE", member, boss.token, nil)
+	if d := a.event("GUILD_DELETE"); d["id"] != w.guildID() || d["unavailable"] == true {
+		t.Fatalf("kicked: %v", d)
+	}
+	if r := w.try("GET", "/channels/"+lobby, ann.token, nil); r.status != 404 {
+		t.Fatalf("after the kick: %d", r.status)
+	}
+}
+
+func TestVoiceStateEndsWithItsSessions(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, func(s *Server) { s.resumeWindow = 10 * time.Millisecond })
+	boss, ann := w.boss(), w.guest("Ann")
+	bo := w.enter(boss)
+	lobby := w.channelID(ann, "Lobby")
+	join := func() *socket {
+		t.Helper()
+		a := w.enter(ann)
+		a.joinVoice(w.guildID(), lobby, false)
+		w.voice.expect(t, "place")
+		a.event("VOICE_STATE_UPDATE")
+		a.event("VOICE_SERVER_UPDATE")
+		if s := bo.event("VOICE_STATE_UPDATE"); s["channel_id"] != lobby {
+			t.Fatalf("joined: %v", s)
+		}
+		return a
+	}
+	gone := func(how string) {
+		t.Helper()
+		if s := bo.event("VOICE_STATE_UPDATE"); s["channel_id"] != nil || s["user_id"] != ann.id {
+			t.Fatalf("%s: %v", how, s)
+		}
+	}
+	// The client says good-bye.
+	a := join()
+	a.ws.WriteClose(1000, nil)
+	gone("good-bye")
+	w.voice.expect(t, "remove "+ann.id+" gateway_session_ended")
+	// The connection breaks and nobody resumes.
+	a = join()
+	a.breakOff()
+	gone("broken")
+	w.voice.expect(t, "remove")
+	// The media session ends; first another one, which is not ours.
+	a = join()
+	call := w.callOf(lobby)
+	w.voice.tell(edgeagent.CallEvent{Call: call, Opened: &edgeagent.SessionStart{Session: "vs3", User: ann.user()}})
+	w.voice.tell(edgeagent.CallEvent{Call: call, Left: &edgeagent.Left{Session: "vs1", User: ann.user(), Reason: "consent"}})
+	w.voice.tell(edgeagent.CallEvent{Call: call, Left: &edgeagent.Left{Session: "vs3", User: ann.user(), Reason: "consent"}})
+	gone("media")
+	a.event("VOICE_STATE_UPDATE")
+	// The account logs out.
+	a.joinVoice(w.guildID(), lobby, false)
+	w.voice.expect(t, "place")
+	bo.event("VOICE_STATE_UPDATE")
+	w.do("POST", "/auth/logout", ann.token, nil)
+	gone("logout")
+	if c := a.closeCode(); c != 4004 {
+		t.Errorf("closed with %d", c)
+	}
+	if r := w.try("GET", "/users/@me", ann.token, nil); r.status != 401 {
+		t.Errorf("the token still works: %d", r.status)
+	}
+}
+
+// TestVoiceStateOutlivesABreak: a lost connection that resumes keeps its place.
+func TestVoiceStateOutlivesABreak(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss, ann := w.boss(), w.guest("Ann")
+	lobby := w.channelID(ann, "Lobby")
+	a := w.enter(ann)
+	a.joinVoice(w.guildID(), lobby, false)
+	w.voice.expect(t, "place")
+	a.event("VOICE_STATE_UPDATE")
+	a.event("VOICE_SERVER_UPDATE")
+	a.breakOff()
+	bo := w.dial("?v=10")
+	bo.next()
+	bo.send(2, identify(boss.token, allIntents))
+	bo.event("READY")
+	if states := bo.event("GUILD_CREATE")["voice_states"].([]any); len(states) != 1 {
+		t.Fatalf("voice states after a break: %v", states)
+	}
+	b := w.dial("?v=10")
+	b.next()
+	b.last, b.session = a.last, a.session
+	b.send(6, map[string]any{"token": ann.token, "session_id": a.session, "seq": a.last})
+	b.event("RESUMED")
+	b.joinVoice(w.guildID(), lobby, true)
+	if s := b.event("VOICE_STATE_UPDATE"); s["self_mute"] != true || s["channel_id"] != lobby {
+		t.Fatalf("after the resume: %v", s)
+	}
+}
+
+// TestGuildPanic: a fault in one guild restarts that guild only.
+func TestGuildPanic(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann := w.guest("Ann")
+	a := w.enter(ann)
+	lobby := w.channelID(ann, "Lobby")
+	a.joinVoice(w.guildID(), lobby, false)
+	w.voice.expect(t, "place")
+	a.event("VOICE_STATE_UPDATE")
+	a.event("VOICE_SERVER_UPDATE")
+	o, err := w.srv.owner(w.first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.ask(t.Context(), func() error { panic("poison") }); err == nil {
+		t.Fatal("a panic went unnoticed")
+	}
+	w.voice.expect(t, "remove "+ann.id+" guild_restarted")
+	if g := a.event("GUILD_CREATE"); len(g["voice_states"].([]any)) != 0 || g["member_count"] != 1.0 {
+		t.Fatalf("after the restart: %v", g["voice_states"])
+	}
+	a.joinVoice(w.guildID(), lobby, false)
+	a.event("VOICE_STATE_UPDATE")
+}
