@@ -57,6 +57,15 @@ func (c EdgeConfig) withDefaults() EdgeConfig {
 	return c
 }
 
+// validate fills the zero fields and looks for the program.
+func (c *EdgeConfig) validate() error {
+	*c = c.withDefaults()
+	if _, err := os.Stat(c.Program); err != nil {
+		return fmt.Errorf("no program to measure: %w (make build makes it)", err)
+	}
+	return nil
+}
+
 const (
 	// readyTimeout is how long the node may take to be ready.
 	readyTimeout = 20 * time.Second
@@ -95,11 +104,8 @@ type edge struct {
 // startEdge starts a bus and a node on it, and returns when the node is ready.
 func startEdge(ctx context.Context, config EdgeConfig) (e *edge, err error) {
 	e = &edge{
-		config: config.withDefaults(), ended: make(chan struct{}), log: &kept{also: config.Log}, token: rand.Text(),
+		config: config, ended: make(chan struct{}), log: &kept{also: config.Log}, token: rand.Text(),
 		calls: make(map[int]sfu.CallID), sessions: make(map[int][]sfu.SessionID),
-	}
-	if _, err := os.Stat(e.config.Program); err != nil {
-		return nil, fmt.Errorf("no program to measure: %w (make build makes it)", err)
 	}
 	port, err := freePort()
 	if err != nil {

@@ -79,7 +79,7 @@ type MemoryReading struct {
 
 // Memory measures what connected, silent sessions cost.
 func Memory(ctx context.Context, config MemoryConfig) (report *bench.Report, err error) {
-	if err := config.validate(); err != nil {
+	if err := errors.Join(config.validate(), config.Edge.validate()); err != nil {
 		return nil, err
 	}
 	r := &run{

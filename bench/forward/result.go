@@ -20,8 +20,8 @@ const (
 type Window struct {
 	CPU      procstat.CPU `json:"cpu"`
 	First    procstat.CPU `json:"cpu_first"` // of the first process: the node's agent
-	Packets  uint64       `json:"packets"`  // counted while CPU was
-	Expected uint64       `json:"expected"` // of the window, by the rule
+	Packets  uint64       `json:"packets"`   // counted while CPU was
+	Expected uint64       `json:"expected"`  // of the window, by the rule
 	Received uint64       `json:"received"`
 	Other    uint64       `json:"other"`   // warm-up, tail, silence frames
 	Unknown  uint64       `json:"unknown"` // of no announced source

@@ -133,7 +133,7 @@ type run struct {
 // Run measures all cases and reports. Goals that are missed are in the report; an
 // error means that there is no result, or a partial one (Report.Partial).
 func Run(ctx context.Context, config Config) (report *bench.Report, err error) {
-	if err := config.validate(); err != nil {
+	if err := errors.Join(config.validate(), config.Edge.validate()); err != nil {
 		return nil, err
 	}
 	r := &run{config: config, random: rand.New(rand.NewPCG(config.Seed, 1))}

@@ -259,7 +259,10 @@ func (s *server) account(ctx context.Context, i int) (*account, error) {
 		if !strings.HasPrefix(token, "Bot ") {
 			token = "Bot " + token
 		}
-		return &account{token: token}, nil
+		if err := s.rest(ctx, http.MethodGet, "/api/v10/users/@me", token, nil, &made.User); err != nil {
+			return nil, err
+		}
+		return &account{token: token, user: made.User.ID}, nil
 	case s.admin != "":
 		err := s.rest(ctx, http.MethodPost, "/api/admin/bots", "Bearer "+s.admin, map[string]any{"name": name, "guild_id": s.guild}, &made)
 		if err != nil {

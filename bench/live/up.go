@@ -93,23 +93,14 @@ func StartUp(ctx context.Context, c UpConfig) (*Up, error) {
 	return u, nil
 }
 
-// await asks until it is ready and has written where its operator finds it.
+// await asks until it is ready and has its first guild.
 func (u *Up) await(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, upTimeout)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
-		if err != nil {
-			return err
-		}
-		res, err := client.Do(req)
-		if err == nil {
-			_ = res.Body.Close()
-			_, missing := os.Stat(filepath.Join(u.Data, "admin.url"))
-			if res.StatusCode == http.StatusOK && missing == nil {
-				return nil
-			}
+		if u.ready(ctx, client, url) {
+			return nil
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
@@ -119,6 +110,32 @@ func (u *Up) await(ctx context.Context, url string) error {
 			return fmt.Errorf("not ready after %v", upTimeout)
 		}
 	}
+}
+
+// ready says whether the server answers /readyz and the operator sees a guild.
+func (u *Up) ready(ctx context.Context, client *http.Client, url string) bool {
+	token, err1 := word(filepath.Join(u.Data, "admin.token"))
+	_, err2 := word(filepath.Join(u.Data, "admin.url"))
+	if err1 != nil || err2 != nil {
+		return false
+	}
+	for _, path := range []string{"/readyz", "/api/admin/guilds"} {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
+		if err != nil {
+			return false
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		res, err := client.Do(req)
+		if err != nil {
+			return false
+		}
+		body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+		_ = res.Body.Close()
+		if err != nil || res.StatusCode != http.StatusOK || path != "/readyz" && !bytes.Contains(body, []byte(`"id"`)) {
+			return false
+		}
+	}
+	return true
 }
 
 // Stop ends it and removes its data.

@@ -40,7 +40,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(forwardCommand(), memoryCommand(), roleCommand())
+	cmd.AddCommand(callCommand(), joinCommand(), forwardCommand(), memoryCommand(), roleCommand())
 	return cmd
 }
 

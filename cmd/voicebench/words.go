@@ -28,3 +28,19 @@ two processes have grown by (resident memory, goroutines) by the sessions.
 The agent collects its garbage when asked; the engine is let alone until its
 memory has not fallen for a while. Its goroutines are counted in the stack dump it
 leaves when it is ended, once idle and once with all sessions.`
+
+const wordsCall = `Call puts bots into a voice channel, through every door a person goes through, and
+lets some of them talk. Each listener tells when it heard the first sound after it
+asked to join, how many packets of speech it got of those that were due to it, how
+long they took from the moment they were due, and whether the voice was the right
+one: by the bytes of each frame, and, when built with libopus (tags
+opus,nolibopusfile), by the tones in what it decodes.
+
+Without --server or --data it starts a server of its own for the run.`
+
+const wordsJoin = `Join lets bots join a channel one after the other while somebody talks there, and
+tells how long each stage took, from op 4 to the first sound heard, and how much of
+it was the server: each message or datagram of ours until its answer, summed.
+
+Without --server or --data it starts a server of its own, and the goals for joins on
+one machine apply.`

@@ -21,22 +21,24 @@ type Track struct {
 
 	seed  maphash.Seed
 	index map[uint64]int
+	quiet map[uint64]bool // frames that Index does not know
 }
 
 // NewTrack makes a track whose voiced frames are all different: one that repeats
 // another's bytes is still sent, but called unvoiced, so that nobody counts it.
 func NewTrack(voice int, frames []Frame) (*Track, error) {
-	t := &Track{Voice: voice, Frames: frames, seed: maphash.MakeSeed(), index: make(map[uint64]int, len(frames))}
+	t := &Track{Voice: voice, Frames: frames, seed: maphash.MakeSeed(), index: make(map[uint64]int, len(frames)), quiet: make(map[uint64]bool)}
 	voiced := 0
 	for i := range frames {
 		f := &frames[i]
 		if len(f.Data) == 0 || len(f.Data) > maxFrame {
 			return nil, fmt.Errorf("frame %d has %d bytes", i, len(f.Data))
 		}
+		sum := maphash.Bytes(t.seed, f.Data)
 		if !f.Voiced {
+			t.quiet[sum] = true
 			continue
 		}
-		sum := maphash.Bytes(t.seed, f.Data)
 		if _, taken := t.index[sum]; taken {
 			f.Voiced = false
 			continue
@@ -55,6 +57,9 @@ func (t *Track) Index(data []byte) (int, bool) {
 	i, ok := t.index[maphash.Bytes(t.seed, data)]
 	return i, ok
 }
+
+// Quiet tells a frame of the track that is not voiced.
+func (t *Track) Quiet(data []byte) bool { return t.quiet[maphash.Bytes(t.seed, data)] }
 
 // The file form of a track: magic, count of frames, and for each frame its level
 // with the voiced bit above it, its length and its bytes.

@@ -1,0 +1,267 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"voicefleet/bench"
+	"voicefleet/bench/internal/opus"
+	"voicefleet/bench/internal/speech"
+	"voicefleet/bench/internal/tap"
+	"voicefleet/sfu"
+	"voicefleet/signaling/voiceclient"
+)
+
+// Goals of the project for joins on loopback.
+const (
+	goalHeard50     = 350.0 // ms
+	goalHeard99     = 600.0
+	goalServer99    = 30.0
+	goalDescribed50 = 8.0
+)
+
+// JoinConfig of Join.
+type JoinConfig struct {
+	Target  Target
+	Command string
+	Seed    uint64
+
+	Joins    int  // default 200
+	Accounts int  // who take turns (default 8)
+	Slots    int  // K (default 16)
+	Goals    bool // those of loopback apply
+
+	Progress io.Writer
+}
+
+// Validate fills the zero fields and refuses what cannot be measured.
+func (c *JoinConfig) Validate() error {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&c.Joins, 200)
+	def(&c.Accounts, 8)
+	def(&c.Slots, 16)
+	if c.Progress == nil {
+		c.Progress = io.Discard
+	}
+	if c.Joins < 1 || c.Joins > 100_000 || c.Accounts < 1 || c.Accounts > 1000 {
+		return fmt.Errorf("join: %d joins of %d accounts, want 1 to 100,000 of 1 to 1,000", c.Joins, c.Accounts)
+	}
+	return nil
+}
+
+// heardTimeout is how long a bot that is in may wait for sound.
+const heardTimeout = 10 * time.Second
+
+// The stages of a join, in their order. All but the first and the last two are
+// parts of "heard".
+const (
+	stageGateway   = "gateway: dial to READY"
+	stagePlaced    = "op 4 to VOICE_SERVER_UPDATE"
+	stageDial      = "voice WebSocket: dial to open"
+	stageReady     = "identify to ready"
+	stageDescribed = "select protocol to description"
+	stageICE       = "ICE: answer to path"
+	stageDTLS      = "DTLS: path to keys"
+	stageHeard     = "op 4 to first audio heard"
+	stageSTUN      = "server: a STUN check to its answer"
+	stageFlights   = "server: DTLS flights, summed"
+	stageServer    = "server's own share, summed"
+)
+
+var stages = []string{stageGateway, stagePlaced, stageDial, stageReady, stageDescribed, stageICE, stageDTLS, stageHeard, stageSTUN, stageFlights, stageServer}
+
+// joiner is a measurement under way.
+type joiner struct {
+	config JoinConfig
+	server *server
+	report *bench.Report
+	times  map[string]*hdrhistogram.Histogram
+	failed []error
+}
+
+// Join measures joins one after the other, while somebody talks in the channel
+// without pause.
+func Join(ctx context.Context, config JoinConfig) (report *bench.Report, err error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	j := &joiner{config: config, times: make(map[string]*hdrhistogram.Histogram),
+		report: &bench.Report{Kind: "join", Command: config.Command, Seed: config.Seed, Started: time.Now().UTC(), Machine: bench.ThisMachine()}}
+	defer func() { j.report.Took = bench.Seconds(time.Since(j.report.Started)) }()
+	for _, s := range stages {
+		j.times[s] = newLatency()
+	}
+	if j.server, err = open(ctx, config.Target); err != nil {
+		return nil, err
+	}
+	accounts := make([]*account, config.Accounts+1) // and the talker
+	for i := range accounts {
+		if accounts[i], err = j.server.account(ctx, i); err != nil {
+			return nil, fmt.Errorf("bot %d: %w", i+1, err)
+		}
+	}
+	stop, err := j.speaker(ctx, accounts[0])
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	j.say("channel %q at %s: %d joins", j.server.name, j.server.url, config.Joins)
+	for i := range config.Joins {
+		if err := j.once(ctx, accounts[1+i%config.Accounts]); err != nil {
+			if ctx.Err() != nil {
+				j.report.Partial = fmt.Sprintf("ended after %d joins: %v", i, ctx.Err())
+				break
+			}
+			j.failed = append(j.failed, fmt.Errorf("join %d: %w", i+1, err))
+			j.say("%v", j.failed[len(j.failed)-1])
+		}
+		if (i+1)%20 == 0 {
+			h := j.times[stageHeard]
+			j.say("%d joins: first audio p50 %s, p99 %s", i+1, at(h, 50), at(h, 99))
+		}
+	}
+	j.conclude()
+	return j.report, nil
+}
+
+func (j *joiner) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(j.config.Progress, format+"\n", args...)
+}
+
+func at(h *hdrhistogram.Histogram, q float64) string {
+	return ms(time.Duration(h.ValueAtPercentile(q)))
+}
+
+// speaker enters the channel and talks until it is stopped.
+func (j *joiner) speaker(ctx context.Context, a *account) (stop func() error, err error) {
+	track, err := opus.Talk(speech.Config{Seed: j.config.Seed, Frames: 500})
+	if err != nil {
+		return nil, fmt.Errorf("make speech: %w", err)
+	}
+	v, err := voiceclient.Join(ctx, voiceclient.Config{
+		Server: j.server.url, Token: a.token, Guild: j.server.guild, Channel: j.server.channel,
+		Options: voiceclient.Options{TLS: j.server.tls},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("talker: %w", err)
+	}
+	talking, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	c := &call{}
+	b := &bot{call: v, talker: newTalker(sfu.UserID{ID: a.user}, track)}
+	running.Go(func() { c.talk(talking, b, 0) })
+	return func() error {
+		cancel()
+		running.Wait()
+		return v.Close()
+	}, nil
+}
+
+// once measures one join and leaves again.
+func (j *joiner) once(ctx context.Context, a *account) error {
+	eyes, err := tap.New()
+	if err != nil {
+		return fmt.Errorf("look at sockets: %w", err)
+	}
+	heard := make(chan struct{})
+	var first sync.Once
+	v, err := voiceclient.Join(ctx, voiceclient.Config{
+		Server: j.server.url, Token: a.token, Guild: j.server.guild, Channel: j.server.channel,
+		Options: voiceclient.Options{
+			TLS: j.server.tls, Slots: j.config.Slots, Net: eyes,
+			OnAudio: func(p voiceclient.Packet) {
+				if len(p.Opus) > silenceFrame {
+					first.Do(func() { close(heard) })
+				}
+			},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = v.Close() }()
+	timer := time.NewTimer(heardTimeout)
+	defer timer.Stop()
+	select {
+	case <-heard:
+	case <-timer.C:
+		return fmt.Errorf("in, but nothing heard for %v", heardTimeout)
+	case <-v.Done():
+		return fmt.Errorf("call ended: %w", v.Err())
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s, wire := v.Stats(), eyes.Times()
+	for stage, d := range map[string]time.Duration{
+		stageGateway: s.Gateway, stagePlaced: s.Placed, stageDial: s.Voice.Connect, stageReady: s.Voice.Ready, stageDescribed: s.Voice.Description,
+		stageICE: s.Voice.ICE, stageDTLS: s.Voice.DTLS, stageHeard: s.FirstAudio, stageSTUN: wire.STUN, stageFlights: wire.Flights,
+		stageServer: s.Placed + s.Voice.Ready + s.Voice.Description + wire.STUN + wire.Flights,
+	} {
+		if d <= 0 {
+			return fmt.Errorf("no time for stage %q", stage)
+		}
+		_ = j.times[stage].RecordValue(d.Nanoseconds())
+	}
+	return nil
+}
+
+// stageResult is a stage as numbers, in milliseconds.
+type stageResult struct {
+	Stage string  `json:"stage"`
+	N     int64   `json:"n"`
+	P50   float64 `json:"p50_ms"`
+	P90   float64 `json:"p90_ms"`
+	P99   float64 `json:"p99_ms"`
+	Max   float64 `json:"max_ms"`
+}
+
+// conclude makes the report.
+func (j *joiner) conclude() {
+	results := make(map[string]stageResult, len(stages))
+	table := bench.Table{Title: fmt.Sprintf("%d joins", j.times[stageHeard].TotalCount()), Head: []string{"stage", "p50", "p90", "p99", "max"}}
+	var values []stageResult
+	for _, s := range stages {
+		h := j.times[s]
+		q := func(p float64) float64 { return float64(h.ValueAtPercentile(p)) / 1e6 }
+		r := stageResult{Stage: s, N: h.TotalCount(), P50: q(50), P90: q(90), P99: q(99), Max: float64(h.Max()) / 1e6}
+		results[s] = r
+		values = append(values, r)
+		table.Rows = append(table.Rows, []string{s, at(h, 50), at(h, 90), at(h, 99), ms(time.Duration(h.Max()))})
+	}
+	table.Values = values
+	j.report.Tables = append(j.report.Tables, table)
+	j.report.Notes = append(j.report.Notes,
+		"the server's own share is the sum of: op 4 to VOICE_SERVER_UPDATE, identify to ready, select protocol to description, the longest STUN check, all DTLS flights; each from our message to its answer, so it holds the way and our own delay in noticing it")
+	for i, err := range j.failed {
+		if i == 5 {
+			j.report.Notes = append(j.report.Notes, fmt.Sprintf("%d more joins failed", len(j.failed)-i))
+			break
+		}
+		j.report.Notes = append(j.report.Notes, err.Error())
+	}
+	void := ""
+	if j.times[stageHeard].TotalCount() == 0 {
+		void = "no join succeeded"
+	}
+	goal := func(name string, value, bound float64, unit string) {
+		j.report.Goals = append(j.report.Goals, bench.Goal{Name: name, Value: value, Bound: bound, Unit: unit, Void: void})
+	}
+	goal("joins that failed", float64(len(j.failed)), 0, "joins")
+	if !j.config.Goals {
+		return
+	}
+	goal("op 4 to first audio, p50", results[stageHeard].P50, goalHeard50, "ms")
+	goal("op 4 to first audio, p99", results[stageHeard].P99, goalHeard99, "ms")
+	goal("server's own share, p99", results[stageServer].P99, goalServer99, "ms")
+	goal("select protocol to description, p50", results[stageDescribed].P50, goalDescribed50, "ms")
+}
