@@ -22,22 +22,25 @@ import (
 // the list of processes.
 const busEnv = "VOICEFLEET_BUS"
 
-// connectTime is how long a program waits at its start for the bus.
-const connectTime = 30 * time.Second
-
-// busFlag is --bus of the roles.
-func busFlag(cmd *cobra.Command, url *string) {
-	cmd.Flags().StringVar(url, "bus", os.Getenv(busEnv), "NATS servers, nats://[TOKEN@]HOST:PORT, separated by commas (or $"+busEnv+")")
+// busAt is where a role finds the bus, and how long it waits for it.
+type busAt struct {
+	url  string
+	wait time.Duration
 }
 
-// joinBus connects a role to the bus.
-func joinBus(ctx context.Context, url, name string, metrics prometheus.Registerer, log *slog.Logger) (*bus.Conn, error) {
-	if url == "" {
+func (b *busAt) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&b.url, "bus", os.Getenv(busEnv), "NATS servers, nats://[TOKEN@]HOST:PORT, separated by commas (or $"+busEnv+")")
+	cmd.Flags().DurationVar(&b.wait, "bus-wait", 30*time.Second, "how long to wait for the bus at the start; later it is waited for as long as it takes")
+}
+
+// join connects a role to the bus.
+func (b *busAt) join(ctx context.Context, name string, metrics prometheus.Registerer, log *slog.Logger) (*bus.Conn, error) {
+	if b.url == "" {
 		return nil, errors.New("needs --bus nats://HOST:PORT; try one with: voicefleet bus")
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	ctx, cancel := context.WithTimeout(ctx, b.wait)
 	defer cancel()
-	return bus.Connect(ctx, bus.Config{URL: url, Name: name, Metrics: metrics, Log: log})
+	return bus.Connect(ctx, bus.Config{URL: b.url, Name: name, Metrics: metrics, Log: log})
 }
 
 // splitListen reads HOST:PORT of a flag.

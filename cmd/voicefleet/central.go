@@ -88,7 +88,8 @@ func endpointOf(list []netip.Addr, port int) string {
 
 func centralCommand() *cobra.Command {
 	var c common
-	var busURL, data, endpoint, advertise, domain string
+	var at busAt
+	var data, endpoint, advertise, domain string
 	var port int
 	cmd := &cobra.Command{
 		Use:     "central",
@@ -138,7 +139,7 @@ func centralCommand() *cobra.Command {
 				endpoint = endpointOf(watch.Addrs(), port)
 			}
 			shown := newShown()
-			conn, err := joinBus(ctx, busURL, "central "+endpoint, shown.registry(), log)
+			conn, err := at.join(ctx, "central "+endpoint, shown.registry(), log)
 			if err != nil {
 				return err
 			}
@@ -173,7 +174,7 @@ func centralCommand() *cobra.Command {
 		},
 	}
 	c.flags(cmd)
-	busFlag(cmd, &busURL)
+	at.flags(cmd)
 	f := cmd.Flags()
 	f.IntVar(&port, "port", 8444, "TCP port of the voice gateway, http and https")
 	f.StringVar(&endpoint, "advertise-endpoint", "", "HOST:PORT that clients are sent to (default: the first address of this host)")

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -47,11 +48,15 @@ func openDoor(l net.Listener, v *vouching, h http.Handler, metrics prometheus.Re
 	d := &door{split: split, vouch: v}
 	d.server = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.TLS == nil {
+			switch {
+			case r.TLS != nil:
+				h.ServeHTTP(w, r)
+			case needsSecure(r):
+				// Temporary: the browser must not remember it for localhost.
+				http.Redirect(w, r, "https://"+r.Host+r.URL.RequestURI(), http.StatusTemporaryRedirect)
+			default:
 				plain.ServeHTTP(w, r)
-				return
 			}
-			h.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       requestTime,
@@ -100,4 +105,19 @@ func (d *door) run(ctx context.Context) error {
 // host and port, so it answers upgrades on "/".
 func isVoice(r *http.Request) bool {
 	return (r.URL.Path == "/" || r.URL.Path == "") && strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+// needsSecure says whether a person is opening the page by http from elsewhere,
+// as browsers do with a bare address: they would get a page without microphone.
+// Programs, this PC and whatever stands behind a proxy are left alone, and so is
+// the authority's certificate, which has to be had before https is trusted.
+func needsSecure(r *http.Request) bool {
+	if r.Method != http.MethodGet || r.URL.Path == "/ca.pem" || !strings.Contains(r.Header.Get("Accept"), "text/html") || r.Header.Get("X-Forwarded-Proto") != "" {
+		return false
+	}
+	if strings.HasPrefix(r.URL.Path, "/.well-known/") || strings.HasPrefix(r.URL.Path, "/api/") {
+		return false
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && !from.Addr().Unmap().IsLoopback() && r.Host != ""
 }

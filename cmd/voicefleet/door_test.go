@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,5 +70,58 @@ func TestDoor(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhoIsSentToHTTPS(t *testing.T) {
+	for name, c := range map[string]struct {
+		from, path, accept string
+		want               bool
+	}{
+		"a browser in the LAN":    {"192.0.2.7:4711", "/invite/abc", "text/html,*/*", true},
+		"a browser here":          {"127.0.0.1:4711", "/", "text/html,*/*", false},
+		"a browser here, by IPv6": {"[::1]:4711", "/", "text/html,*/*", false},
+		"a bot":                   {"192.0.2.7:4711", "/api/v10/gateway", "*/*", false},
+		"the API in a browser":    {"192.0.2.7:4711", "/api/v10/gateway", "text/html,*/*", false},
+		"the authority":           {"192.0.2.7:4711", "/ca.pem", "text/html,*/*", false},
+		"a challenge":             {"192.0.2.7:4711", "/.well-known/acme-challenge/x", "text/html", false},
+	} {
+		r, err := http.NewRequest("GET", "http://192.0.2.1:8443"+c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.RemoteAddr = c.from
+		r.Header.Set("Accept", c.accept)
+		if needsSecure(r) != c.want {
+			t.Errorf("%s: %v", name, !c.want)
+		}
+		r.Header.Set("X-Forwarded-Proto", "https")
+		if needsSecure(r) {
+			t.Errorf("%s: sent round in circles behind a proxy", name)
+		}
+	}
+}
+
+func TestPublicNameBesideOurOwn(t *testing.T) {
+	v, err := vouch(t.TempDir(), "voice.example.org", func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.1")} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := v.config()
+	if !slices.Contains(c.NextProtos, "acme-tls/1") || slices.Contains(c.NextProtos, "h2") {
+		t.Errorf("protocols %v", c.NextProtos)
+	}
+	// Whoever comes by the address of the LAN gets the certificate of the house.
+	cert, err := c.GetCertificate(&tls.ClientHelloInfo{})
+	if err != nil || cert.Leaf.VerifyHostname("192.0.2.1") != nil {
+		t.Errorf("certificate for the LAN: %v", err)
+	}
+	// A challenge never asked for is refused and does not reach the page.
+	page := v.plain(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "page") }))
+	if w := ask(page, "/.well-known/acme-challenge/unknown", nil); w.Code == http.StatusOK {
+		t.Errorf("unknown challenge: %d %s", w.Code, w.Body)
+	}
+	if w := ask(page, "/", nil); w.Body.String() != "page" {
+		t.Errorf("page: %d %s", w.Code, w.Body)
 	}
 }

@@ -112,7 +112,8 @@ func (m *media) start(conn *bus.Conn, e *engines, watch *addrs.Watcher, metrics 
 func edgeCommand() *cobra.Command {
 	var c common
 	var m media
-	var busURL, listen, token string
+	var at busAt
+	var listen, token string
 	cmd := &cobra.Command{
 		Use:     "edge",
 		Short:   "Run one media node",
@@ -124,12 +125,12 @@ func edgeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runEdge(cmd, &m, busURL, listen, token, log)
+			return runEdge(cmd, &m, &at, listen, token, log)
 		},
 	}
 	c.flags(cmd)
 	m.flags(cmd, min(runtime.NumCPU(), maxWorkers))
-	busFlag(cmd, &busURL)
+	at.flags(cmd)
 	cmd.Flags().StringVar(&listen, "http", "127.0.0.1:9443", "address and port for /metrics, /healthz and /readyz; empty: none")
 	cmd.Flags().StringVar(&token, "admin-token", os.Getenv(tokenEnv), "token for /metrics from afar and for profiles (or $"+tokenEnv+")")
 	return cmd
@@ -138,7 +139,7 @@ func edgeCommand() *cobra.Command {
 // tokenEnv may hold the admin token of a role without a data folder.
 const tokenEnv = "VOICEFLEET_ADMIN_TOKEN"
 
-func runEdge(cmd *cobra.Command, m *media, busURL, listen, token string, log *slog.Logger) error {
+func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, log *slog.Logger) error {
 	first, err := m.check()
 	if err != nil {
 		return err
@@ -156,7 +157,7 @@ func runEdge(cmd *cobra.Command, m *media, busURL, listen, token string, log *sl
 	media := &engines{sockets: sockets, child: true, log: log}
 	defer media.close()
 	shown := newShown()
-	conn, err := joinBus(ctx, busURL, "edge "+m.node, shown.registry(), log)
+	conn, err := at.join(ctx, "edge "+m.node, shown.registry(), log)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -323,6 +324,35 @@ func child(t *testing.T, pid, not int) int {
 		case <-look.C:
 		case <-deadline:
 			t.Fatalf("process %d has no child but %d", pid, not)
+		}
+	}
+}
+
+// TestNodeJoinsAHouse adds a media node to a running `voicefleet up`, by the line
+// its banner gives.
+func TestNodeJoinsAHouse(t *testing.T) {
+	ports := freePorts(t, 2)
+	r := launchUp(t, "--bus-listen", fmt.Sprintf("127.0.0.1:%d", ports[0]), "--node", "house")
+	address := r.says(`voicefleet edge --bus (nats://\S+)`)
+	stranger := exec.Command(binary(), "edge", "--bus", fmt.Sprintf("nats://guess@127.0.0.1:%d", ports[0]), "--node", "evil", "--workers", "1",
+		"--media-port", fmt.Sprint(freeMedia(t, 1)), "--http", "", "--bus-wait", "1s")
+	if out, err := stranger.CombinedOutput(); err == nil || !strings.Contains(string(out), "uthorization") {
+		t.Errorf("a wrong token: %v: %s", err, out)
+	}
+	edge := launch(t, "edge", "--bus", address, "--node", "second", "--workers", "1", "--media-port", fmt.Sprint(freeMedia(t, 1)),
+		"--http", fmt.Sprintf("127.0.0.1:%d", ports[1]), "--capacity-pps", "100000")
+	edge.says(`edge second is up`)
+	deadline := time.Now().Add(wait)
+	for {
+		var nodes []struct{ Node, State string }
+		if err := json.Unmarshal([]byte(ctlSays(t, r.data, "nodes", "--json")), &nodes); err != nil {
+			t.Fatal(err)
+		}
+		if len(nodes) == 2 && nodes[0].Node == "house" && nodes[1].Node == "second" && nodes[1].State == "ready" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nodes: %+v", nodes)
 		}
 	}
 }

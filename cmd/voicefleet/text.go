@@ -62,7 +62,8 @@ func storeDir(s string) (string, error) {
 
 func textCommand() *cobra.Command {
 	var c common
-	var busURL, store, name, domain, advertise string
+	var at busAt
+	var store, name, domain, advertise string
 	var port int
 	var worker uint16
 	cmd := &cobra.Command{
@@ -92,7 +93,7 @@ func textCommand() *cobra.Command {
 			}
 			defer h.close()
 			shown := newShown()
-			conn, err := joinBus(ctx, busURL, "text", shown.registry(), log)
+			conn, err := at.join(ctx, "text", shown.registry(), log)
 			if err != nil {
 				return err
 			}
@@ -122,7 +123,7 @@ func textCommand() *cobra.Command {
 		},
 	}
 	c.flags(cmd)
-	busFlag(cmd, &busURL)
+	at.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&store, "store", "sqlite:./data", "where guilds and messages are kept: sqlite:FOLDER")
 	f.IntVar(&port, "port", 8443, "TCP port of page, REST and gateway, http and https")
