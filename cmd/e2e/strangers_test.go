@@ -10,10 +10,13 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/lxzan/gws"
+
+	"voicefleet/signaling/voiceclient"
 )
 
 // rude is what a stranger sends on a fresh WebSocket and how it must end.
@@ -24,10 +27,44 @@ type rude struct {
 }
 
 // TestStrangersAreShownTheDoor sends what no client should to every door of a
-// running house; whoever misbehaves gets the documented answer.
+// running house: whoever misbehaves gets the documented answer, and a call that
+// goes on meanwhile loses not one packet.
 func TestStrangersAreShownTheDoor(t *testing.T) {
 	h := startUp(t, "")
-	shownTheDoor(t, h)
+	var mu sync.Mutex
+	got, first, last := 0, uint16(0), uint16(0)
+	joinLobby(t, h, h.page(""), "", "Listener", func(p voiceclient.Packet) {
+		mu.Lock()
+		defer mu.Unlock()
+		if got == 0 {
+			first = p.Seq
+		}
+		got, last = got+1, p.Seq
+	})
+	talker := joinLobby(t, h, h.page(""), "", "Talker", nil)
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		beat := time.NewTicker(20 * time.Millisecond)
+		defer beat.Stop()
+		frame := append([]byte{0xf8}, bytes.Repeat([]byte{0x55}, 79)...) // one CELT frame of 20 ms; nobody decodes it
+		for {
+			select {
+			case <-stop:
+				return
+			case <-beat.C:
+				_ = talker.WriteOpus(frame, 20*time.Millisecond, 20)
+			}
+		}
+	}()
+	t.Run("strangers", func(t *testing.T) { shownTheDoor(t, h) })
+	close(stop)
+	<-done
+	mu.Lock()
+	defer mu.Unlock()
+	if missing := int(last-first) + 1 - got; got < 100 || missing != 0 {
+		t.Errorf("the call went on meanwhile: %d packets heard, %d lost", got, missing)
+	}
 }
 
 func shownTheDoor(t *testing.T, h *house) {
@@ -43,17 +80,17 @@ func shownTheDoor(t *testing.T, h *house) {
 			{"unknown opcode", []string{`{"op":99,"d":null}`}, 4001},
 			{"before identify", []string{`{"op":4,"d":{"guild_id":"1","channel_id":"2"}}`}, 4003},
 			{"wrong token", []string{`{"op":2,"d":{"token":"MQ.x.y","intents":0,"properties":{}}}`}, 4004},
-			{"bad intents", []string{`{"op":2,"d":{"token":"MQ.x.y","intents":-1,"properties":{}}}`}, 4013},
-			{"silence", nil, 4003},
+			{"intents of the wrong type", []string{`{"op":2,"d":{"token":"MQ.x.y","intents":-1,"properties":{}}}`}, 4002},
+			{"silence", nil, 4009},
 		},
 		"/?v=8": {
 			{"not JSON", []string{"}{"}, 4002},
-			{"oversized", []string{`{"op":3,"d":"` + huge + `"}`}, 4002},
+			{"oversized", []string{`{"op":3,"d":"` + huge + `"}`}, 1009},
 			{"unknown opcode", []string{`{"op":99,"d":null}`}, 4001},
 			{"before identify", []string{`{"op":1,"d":{"protocol":"webrtc"}}`}, 4003},
 			{"forged grant", []string{`{"op":0,"d":{"server_id":"1","user_id":"2","session_id":"x","token":"vf1.AAAAAAAAAAA.e30.` + strings.Repeat("A", 86) + `"}}`}, 4004},
-			{"resume of nothing", []string{`{"op":7,"d":{"server_id":"1","session_id":"x","token":"vf1.a.b.c","seq_ack":7}}`}, 4006},
-			{"silence", nil, 4003},
+			{"resume of nothing", []string{`{"op":7,"d":{"server_id":"1","session_id":"x","token":"vf1.a.b.c","seq_ack":7}}`}, 4004},
+			{"silence", nil, 4009},
 		},
 	}
 	for path, cases := range doors {
