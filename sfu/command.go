@@ -201,10 +201,12 @@ type CallReading struct {
 }
 
 // Snapshot is what the agent must hold so that a session can outlive the engine
-// process: sent once when the session is connected, and again when its address
-// or rights change. Restore hands it back. Indices are upper bounds for what
-// was used when it was taken; Restore jumps ahead of them so that no AEAD nonce
-// is used twice.
+// process: sent when the session is connected, again when its address or rights
+// change, and after every 8,192 packets of a stream; the newest one counts.
+// Restore hands it back. Indices are upper bounds for what was used when it was
+// taken; Restore jumps ahead of them by 16,384, so that no AEAD nonce is used
+// twice. Self-deafness and muted users are not part of it: Update tells them
+// again.
 type Snapshot struct {
 	Open   Open      `json:"open"`
 	SSRC   SSRC      `json:"ssrc"`
