@@ -15,9 +15,9 @@ var (
 )
 
 // Store is the durable truth. A write that returned nil survives a crash of the
-// process and of the machine; one that failed was not done, or not wholly
-// known to be: the guild that asked for it starts again from the store.
-// Everything is safe for concurrent use.
+// process and of the machine; one that failed was not done, unless it failed
+// because its context ended: that leaves it open. Everything is safe for
+// concurrent use.
 type Store interface {
 	Accounts
 	Guilds

@@ -87,8 +87,9 @@ type Limits struct {
 	Logins int
 	// Invites are looked-up invites a minute (default 60).
 	Invites int
-	// Connections are gateway connections open at once (default 256), Attempts
-	// new ones a minute (default 300).
+	// Connections are gateway connections open at once (default 1,024, some 10 KiB
+	// each), Attempts new ones a minute (default 3,000: everybody behind one router
+	// comes back at once).
 	Connections int
 	Attempts    int
 	// Requests are REST requests a second of one user or address (default 50).
@@ -121,7 +122,7 @@ func (c *Config) validate() error {
 		d int
 	}{
 		{&c.Limits.Guests, 60}, {&c.Limits.Registers, 10}, {&c.Limits.Logins, 20}, {&c.Limits.Invites, 60},
-		{&c.Limits.Connections, 256}, {&c.Limits.Attempts, 300}, {&c.Limits.Requests, 50}, {&c.Limits.Messages, 10},
+		{&c.Limits.Connections, 1024}, {&c.Limits.Attempts, 3000}, {&c.Limits.Requests, 50}, {&c.Limits.Messages, 10},
 		{&c.Limits.Hashers, 2}, {&c.Limits.HashQueue, 32},
 	} {
 		if *f.v < 0 {

@@ -416,11 +416,15 @@ func (c *conn) identify(in gatewaysession.Identify) {
 		s.finish(textchat.CloseUnknown)
 		return
 	}
+	owners := s.takeLate()
 	for _, g := range guilds {
 		o, err := c.srv.owner(g.ID)
 		if err != nil {
 			return
 		}
+		owners = append(owners, o)
+	}
+	for _, o := range owners {
 		_ = o.ask(c.srv.life, func() error {
 			if o.core.Member(s.user) != nil {
 				o.add(s)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/lxzan/gws"
 	"go.uber.org/goleak"
 
 	"voicefleet/textchat"
@@ -271,6 +273,70 @@ func TestReplayTooOld(t *testing.T) {
 	b.send(6, map[string]any{"token": ann.token, "session_id": a.session, "seq": a.last})
 	if f := b.next(); f.Op != 9 || string(f.D) != "false" {
 		t.Fatalf("op %d %s", f.Op, f.D)
+	}
+}
+
+// TestLaggard: a client that does not read is dropped, not waited for, and the
+// others get everything meanwhile.
+func TestLaggard(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann, bob := w.guest("Ann"), w.guest("Bob")
+	general := w.channelID(bob, "general")
+	b := w.enter(bob)
+	// Ann reads until her session begins, and then no more.
+	raw, err := net.Dial("tcp", strings.TrimPrefix(w.http.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close() })
+	raw.(*net.TCPConn).SetReadBuffer(4096)
+	begun := make(chan string, 1)
+	h := &stubborn{begun: begun, stop: make(chan struct{})}
+	ws, _, err := gws.NewClientFromConn(h, &gws.ClientOption{Addr: "ws" + strings.TrimPrefix(w.http.URL, "http") + "/gateway?v=10"}, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); ws.ReadLoop() }()
+	t.Cleanup(func() { close(h.stop); raw.Close(); <-done })
+	j, _ := json.Marshal(map[string]any{"op": 2, "d": identify(ann.token, allIntents)})
+	if err := ws.WriteMessage(gws.OpcodeText, j); err != nil {
+		t.Fatal(err)
+	}
+	s := w.srv.hub.session(<-begun)
+	s.mu.Lock()
+	c := s.conn
+	s.mu.Unlock()
+	if c == nil {
+		t.Fatal("not attached")
+	}
+	filler := gatewayEvent("FILLER", []byte(`"`+strings.Repeat("x", 16<<10)+`"`))
+	for range textchat.ReplayEvents {
+		s.deliver(filler)
+	}
+	s.mu.Lock()
+	attached := s.conn != nil
+	s.mu.Unlock()
+	if attached || !c.dead.Load() {
+		t.Fatal("the laggard is still waited for")
+	}
+	w.do("POST", "/channels/"+general+"/messages", bob.token, map[string]any{"content": "x"})
+	b.event("MESSAGE_CREATE")
+}
+
+// stubborn reads frames up to READY and then holds the reader.
+type stubborn struct {
+	gws.BuiltinEventHandler
+	begun chan string
+	stop  chan struct{}
+}
+
+func (h *stubborn) OnMessage(_ *gws.Conn, m *gws.Message) {
+	var f frame
+	_ = json.Unmarshal(m.Bytes(), &f)
+	if f.T == "READY" {
+		h.begun <- f.data()["session_id"].(string)
+		<-h.stop
 	}
 }
 

@@ -115,7 +115,8 @@ func (c *call) messageCreate() (int, any, error) {
 	if err := c.mentions(o, &m, perms); err != nil {
 		return 0, nil, err
 	}
-	stored, repeated, err := c.srv.store.AddMessage(c.ctx, m, nonce)
+	// A client that goes away does not stop this: what is stored is told.
+	stored, repeated, err := c.srv.store.AddMessage(c.srv.life, m, nonce)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -237,7 +238,7 @@ func (c *call) messageEdit() (int, any, error) {
 		if err := c.mentions(o, &m, perms); err != nil {
 			return 0, nil, err
 		}
-		if err := c.srv.store.EditMessage(c.ctx, m); errors.Is(err, textchat.ErrNoRecord) {
+		if err := c.srv.store.EditMessage(c.srv.life, m); errors.Is(err, textchat.ErrNoRecord) {
 			return 0, nil, textchat.ErrUnknownMessage
 		} else if err != nil {
 			return 0, nil, err
@@ -259,7 +260,7 @@ func (c *call) messageDelete() (int, any, error) {
 	if m.Author.ID != c.user.ID && !perms.Has(textchat.ManageMessages) {
 		return 0, nil, textchat.ErrMissingPerms
 	}
-	if err := c.srv.store.DeleteMessage(c.ctx, ch.ID, m.ID); errors.Is(err, textchat.ErrNoRecord) {
+	if err := c.srv.store.DeleteMessage(c.srv.life, ch.ID, m.ID); errors.Is(err, textchat.ErrNoRecord) {
 		return 0, nil, textchat.ErrUnknownMessage
 	} else if err != nil {
 		return 0, nil, err

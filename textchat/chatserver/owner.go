@@ -142,10 +142,9 @@ func (o *owner) handle(in guild.Input, result *guild.Out) error {
 		return out.Err
 	}
 	if len(out.Changes) > 0 {
-		ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
-		err := o.srv.store.Save(ctx, o.id, out.Changes)
-		cancel()
-		if err != nil {
+		// No deadline: giving up would leave open whether it was done. Whoever asked
+		// waits no longer than it likes.
+		if err := o.srv.store.Save(o.srv.life, o.id, out.Changes); err != nil {
 			o.core.Revert()
 			if !errors.Is(err, textchat.ErrBusy) {
 				o.srv.cfg.Log.Error("save guild", "guild", o.id, "err", err)

@@ -34,7 +34,9 @@ type session struct {
 	sent     uint64 // sequence of the last event given to conn
 	host     string // by which the client reached us
 	guilds   []*owner
+	late     []*owner  // guilds that were joined before READY was out
 	detached time.Time // zero while attached
+	ready    bool      // READY, the first event, is out
 	ended    bool
 }
 
@@ -44,10 +46,11 @@ func (s *session) shardHas(g textchat.ID) bool { return uint64(g>>22)%s.shard[1]
 // deliver numbers an event and has it written, if a client is there.
 func (s *session) deliver(e gatewaysession.Event) {
 	s.mu.Lock()
-	if s.ended {
+	if s.ended || !s.ready && e.Name != textchat.EventReady {
 		s.mu.Unlock()
 		return
 	}
+	s.ready = true
 	s.replay.Push(e)
 	c := s.conn
 	slow := false
@@ -108,11 +111,16 @@ func (s *session) detach(c *conn) {
 	s.detachLocked(c)
 }
 
-// listenTo notes that a guild delivers here; false when the session has ended.
+// listenTo notes that a guild delivers here; false when the session has ended,
+// or is not ready: then it asks for the guild itself.
 func (s *session) listenTo(o *owner) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
+		return false
+	}
+	if !s.ready {
+		s.late = append(s.late, o)
 		return false
 	}
 	if !slices.Contains(s.guilds, o) {
@@ -151,6 +159,15 @@ func (s *session) finish(code textchat.CloseCode) {
 			}
 		})
 	}
+}
+
+// takeLate are the guilds that came while the session was not ready.
+func (s *session) takeLate() []*owner {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	late := s.late
+	s.late = nil
+	return late
 }
 
 // endpoint fills the host in by which this client reached us.
