@@ -105,7 +105,7 @@ func busCommand() *cobra.Command {
 			}
 			defer e.Shutdown()
 			host, port, _ := splitListen("--listen", listen)
-			fmt.Fprintf(cmd.OutOrStdout(), "bus is up: --bus %s\n", busURL(host, port, token))
+			fmt.Fprintln(cmd.OutOrStdout(), wordsBusUp(busURL(host, port, token)))
 			ctx, stop := untilSignal(cmd.Context(), func() { fmt.Fprintln(cmd.ErrOrStderr(), wordsEnding) })
 			defer stop()
 			<-ctx.Done()

@@ -163,7 +163,7 @@ func centralCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "central is up: voice gateway wss://%s/\n", endpoint)
+			fmt.Fprintln(cmd.OutOrStdout(), wordsCentralUp(endpoint))
 			return live(ctx, log,
 				part{"addresses", watch.Run},
 				part{"keys", func(ctx context.Context) error { return keys.Run(ctx, conn) }},

@@ -36,7 +36,6 @@ type door struct {
 	split  *oneport.Splitter
 	vouch  *vouching
 	server *http.Server
-	plain  http.Handler
 }
 
 func openDoor(l net.Listener, v *vouching, h http.Handler, metrics prometheus.Registerer, log *slog.Logger) (*door, error) {

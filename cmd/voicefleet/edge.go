@@ -176,7 +176,7 @@ func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, log 
 		parts = append(parts, side)
 	}
 	parts = append(parts, part{"agent", agent.Run})
-	fmt.Fprintf(cmd.OutOrStdout(), "edge %s is up: UDP %d to %d, reachable at %v\n", m.node, m.port, m.port+m.workers-1, watch.Addrs())
+	fmt.Fprintln(cmd.OutOrStdout(), wordsEdgeUp(m.node, m.port, m.port+m.workers-1, watch.Addrs()))
 	return live(ctx, log, parts...)
 }
 

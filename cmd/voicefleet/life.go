@@ -72,12 +72,15 @@ func live(ctx context.Context, log *slog.Logger, parts ...part) error {
 	return failure
 }
 
-// untilSignal is a context that ends with the first Ctrl-C or SIGTERM. A second
-// one kills the process at once.
+// untilSignal is a context that ends with the first Ctrl-C, SIGTERM or end of the
+// terminal. A second one kills the process at once.
 func untilSignal(parent context.Context, first func()) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	go func() {
 		select {
 		case <-ctx.Done():

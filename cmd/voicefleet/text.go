@@ -113,7 +113,7 @@ func textCommand() *cobra.Command {
 				part{"textchat", chat.Run},
 				part{"control port", door.run},
 				part{"banner", func(ctx context.Context) error {
-					if err := h.greet(ctx, cmd.OutOrStdout(), chat, name, ""); err != nil {
+					if err := h.greet(ctx, cmd.OutOrStdout(), chat, name, "$"+busEnv); err != nil {
 						return err
 					}
 					<-ctx.Done()

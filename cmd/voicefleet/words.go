@@ -75,6 +75,15 @@ token in the data folder; for one elsewhere give --url and --token.`
 	wordsEnded  = "Everything has ended."
 )
 
+// What the roles say once they are up; tests and scripts wait for these lines.
+func wordsBusUp(url string) string { return "bus is up: --bus " + url }
+func wordsCentralUp(endpoint string) string {
+	return "central is up: voice gateway wss://" + endpoint + "/"
+}
+func wordsEdgeUp(node string, first, last int, addrs []netip.Addr) string {
+	return fmt.Sprintf("edge %s is up: UDP %d to %d, reachable at %v", node, first, last, addrs)
+}
+
 // wordsPortTaken is said when a port cannot be had; holder may be empty.
 func wordsPortTaken(proto string, port int, flag, holder string) string {
 	by := "another program"
