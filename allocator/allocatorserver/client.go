@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"voicefleet/allocator"
 	"voicefleet/internal/bus"
@@ -68,13 +69,28 @@ func (c *Client) Calls(ctx context.Context) ([]allocator.CallEntry, error) {
 	}
 }
 
+// askAgain is the pause before asking again while no allocator is up: one that
+// restarts or takes over is there within a second or two.
+const askAgain = 100 * time.Millisecond
+
 func ask[Rep, Req any](ctx context.Context, c *Client, verb string, req Req) (Rep, error) {
-	rep, err := bus.Request[Req, Rep](ctx, c.bus, bus.AllocatorSubject+verb, req)
-	if err == nil {
-		return rep, nil
+	ctx, cancel := context.WithTimeout(ctx, bus.RequestTimeout)
+	defer cancel()
+	for {
+		rep, err := bus.Request[Req, Rep](ctx, c.bus, bus.AllocatorSubject+verb, req)
+		if err == nil {
+			return rep, nil
+		}
+		if refused := (*bus.Error)(nil); errors.As(err, &refused) {
+			return rep, &allocator.Error{Code: allocator.ErrorCode(refused.Code), Message: refused.Message}
+		}
+		if errors.Is(err, bus.ErrNobody) {
+			select {
+			case <-time.After(askAgain):
+				continue
+			case <-ctx.Done():
+			}
+		}
+		return rep, &allocator.Error{Code: allocator.CodeUnavailable, Message: fmt.Sprintf("no allocator answers, try again in a moment (%v)", err)}
 	}
-	if refused := (*bus.Error)(nil); errors.As(err, &refused) {
-		return rep, &allocator.Error{Code: allocator.ErrorCode(refused.Code), Message: refused.Message}
-	}
-	return rep, &allocator.Error{Code: allocator.CodeUnavailable, Message: fmt.Sprintf("allocator: %v", err)}
 }

@@ -68,11 +68,12 @@ func synced(keys *bus.Keys) func() error {
 	}
 }
 
-// checkEndpoint refuses what no client could dial.
+// checkEndpoint refuses what no client could dial. Without a host it stands for
+// the host at which the client reached the text gateway.
 func checkEndpoint(flag, s string) error {
-	host, port, err := net.SplitHostPort(s)
-	if n, _ := strconv.Atoi(port); err != nil || host == "" || n < 1 || n > 65535 {
-		return fmt.Errorf("%s %q: want HOST:PORT", flag, s)
+	_, port, err := net.SplitHostPort(s)
+	if n, _ := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return fmt.Errorf("%s %q: want HOST:PORT, or :PORT for the host that the page came from", flag, s)
 	}
 	return nil
 }
@@ -177,7 +178,7 @@ func centralCommand() *cobra.Command {
 	at.flags(cmd)
 	f := cmd.Flags()
 	f.IntVar(&port, "port", 8444, "TCP port of the voice gateway, http and https")
-	f.StringVar(&endpoint, "advertise-endpoint", "", "HOST:PORT that clients are sent to (default: the first address of this host)")
+	f.StringVar(&endpoint, "advertise-endpoint", "", "HOST:PORT that clients are sent to; :PORT for the host that their page came from (default: the first address of this host)")
 	f.StringVar(&advertise, "advertise", "auto", "addresses to name in the certificate first, separated by commas")
 	f.StringVar(&domain, "acme-domain", "", "public name of this host: its certificate comes from Let's Encrypt")
 	f.StringVar(&data, "data", "./data-central", "data folder: admin token and certificates")

@@ -44,6 +44,10 @@ type reply struct {
 // timeoutHeader carries how long the asker still waits, in milliseconds.
 const timeoutHeader = "Voicefleet-Timeout-Ms"
 
+// ErrNobody tells that nobody serves the subject just now: the request was not
+// delivered, and asking again is safe.
+var ErrNobody = nats.ErrNoResponders
+
 // Request asks subject and waits for the answer until ctx ends (RequestTimeout
 // when it has no deadline); while the bus is away it waits for it. A refusal is an *Error; whatever else comes back
 // means that nobody is known to have acted.

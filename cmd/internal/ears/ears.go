@@ -62,6 +62,17 @@ func Joins(p Page) ([]time.Duration, error) {
 	return out, nil
 }
 
+// Sockets counts the open WebSockets of the page whose address contains part.
+func Sockets(p Page, part string) (int, error) {
+	b, err := json.Marshal(part)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	err = p.Eval(fmt.Sprintf("window.__ears.open(%s).length", b), &n)
+	return n, err
+}
+
 // Cut closes every open WebSocket of the page whose address contains part, and
 // says how many there were.
 func Cut(p Page, part string) (int, error) {
@@ -70,7 +81,7 @@ func Cut(p Page, part string) (int, error) {
 		return 0, err
 	}
 	n := 0
-	err = p.Eval(fmt.Sprintf("window.__ears.sockets(%s)", b), &n)
+	err = p.Eval(fmt.Sprintf("window.__ears.cut(%s)", b), &n)
 	return n, err
 }
 
@@ -133,13 +144,9 @@ const Script = `(() => {
     }, 10);
   };
   ears.listen = (freqs) => { ears.freqs = freqs; ears.rows = []; };
-  ears.state = () => [ctx.state, ctx.sampleRate, ctx.currentTime];
   ears.take = () => ears.rows.splice(0);
-  ears.sockets = (part) => {
-    let n = 0;
-    for (const s of ears.conns) if (s.readyState === 1 && s.url.includes(part)) { s.close(4999); n++; }
-    return n;
-  };
+  ears.open = (part) => ears.conns.filter((s) => s.readyState === 1 && s.url.includes(part));
+  ears.cut = (part) => ears.open(part).map((s) => s.close(4999)).length;
   const Peer = window.RTCPeerConnection;
   window.RTCPeerConnection = class extends Peer {
     constructor(...args) {
