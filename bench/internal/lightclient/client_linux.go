@@ -223,7 +223,7 @@ func (c *Client) Connect(ctx context.Context, sdp string) (Stages, error) {
 		return stages, ctx.Err()
 	}
 	began := time.Now()
-	p := newPipe(c.send, net.UDPAddrFromAddrPort(a.remote))
+	p := newPipe(func(b []byte) { _ = c.send(b) }, net.UDPAddrFromAddrPort(a.remote))
 	c.mu.Lock()
 	c.shake = p
 	c.mu.Unlock()
@@ -271,13 +271,15 @@ func (c *Client) Close() {
 	_ = unix.Close(c.fd)
 }
 
-// send sends one datagram of the handshake.
-func (c *Client) send(b []byte) {
+// send sends one datagram to the server. The address keeps its kernel form inside,
+// so it belongs to one sender at a time.
+func (c *Client) send(b []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closed {
-		_ = unix.Sendto(c.fd, b, 0, c.remote)
+	if c.closed {
+		return net.ErrClosed
 	}
+	return unix.Sendto(c.fd, b, 0, c.remote)
 }
 
 // Counts are what the client received until now.
@@ -452,7 +454,7 @@ func (c *Client) speak(mark Mark, size int) error {
 		return fmt.Errorf("speak: %w", err)
 	}
 	c.sealed = sealed
-	return unix.Sendto(c.fd, sealed, 0, c.remote)
+	return c.send(sealed)
 }
 
 func mustMarshal(h *rtp.Header) []byte {

@@ -54,6 +54,10 @@ type pipe struct {
 	// Guarded by mu.
 	asked  time.Time     // our last datagram, zero once something came back
 	server time.Duration // sum of the waits for the server's flights
+	// expired ends the read under way when its deadline has passed: pion/dtls
+	// cancels a read by a deadline in the past.
+	expired chan struct{}
+	timer   *time.Timer // closes expired; nil without a deadline to come
 }
 
 // waited is the server's part of the handshake: from the last datagram of each
@@ -65,7 +69,7 @@ func (p *pipe) waited() time.Duration {
 }
 
 func newPipe(send func([]byte), remote net.Addr) *pipe {
-	return &pipe{send: send, remote: remote, in: make(chan []byte, handshakeQueue), done: make(chan struct{})}
+	return &pipe{send: send, remote: remote, in: make(chan []byte, handshakeQueue), done: make(chan struct{}), expired: make(chan struct{})}
 }
 
 // push hands in a copy of a datagram.
@@ -83,7 +87,17 @@ func (p *pipe) push(b []byte) {
 }
 
 func (p *pipe) ReadFrom(b []byte) (int, net.Addr, error) {
+	p.mu.Lock()
+	expired := p.expired
+	p.mu.Unlock()
 	select {
+	case <-expired: // before what waits: a cancelled read takes nothing
+		return 0, nil, os.ErrDeadlineExceeded
+	default:
+	}
+	select {
+	case <-expired:
+		return 0, nil, os.ErrDeadlineExceeded
 	case d := <-p.in:
 		return copy(b, d), p.remote, nil
 	case <-p.done:
@@ -110,10 +124,34 @@ func (p *pipe) Close() error {
 	return nil
 }
 
+// SetReadDeadline replaces the deadline; the zero time means none.
+func (p *pipe) SetReadDeadline(t time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pending := p.timer == nil || p.timer.Stop()
+	p.timer = nil
+	select {
+	case <-p.expired:
+		p.expired = make(chan struct{})
+	default:
+		if !pending { // the timer fires just now, for a deadline that is replaced
+			p.expired = make(chan struct{})
+		}
+	}
+	expired := p.expired
+	switch wait := time.Until(t); {
+	case t.IsZero():
+	case wait <= 0:
+		close(expired)
+	default:
+		p.timer = time.AfterFunc(wait, func() { close(expired) })
+	}
+	return nil
+}
+
+func (p *pipe) SetDeadline(t time.Time) error    { return p.SetReadDeadline(t) }
+func (p *pipe) SetWriteDeadline(time.Time) error { return nil } // a write never waits
 func (p *pipe) LocalAddr() net.Addr              { return &net.UDPAddr{} }
-func (p *pipe) SetDeadline(time.Time) error      { return nil }
-func (p *pipe) SetReadDeadline(time.Time) error  { return nil }
-func (p *pipe) SetWriteDeadline(time.Time) error { return nil }
 
 var _ net.PacketConn = (*pipe)(nil)
 

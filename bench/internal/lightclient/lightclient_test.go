@@ -4,15 +4,19 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
 	"voicefleet/bench/internal/lightclient"
 	"voicefleet/bench/internal/pionforward"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // startEngine runs an engine until the test ends.
 func startEngine(t *testing.T, config lightclient.Config) *lightclient.Engine {
@@ -97,9 +101,14 @@ func TestCountsThroughPion(t *testing.T) {
 		t.Fatalf("spoke %+v", spoken)
 	}
 	const pairs = 2*3 + 2 // each listener hears both, the talkers each other
-	deadline := time.Now().Add(5 * time.Second)
-	for e.Total().Voice < pairs*window && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
+	deadline, look := time.After(5*time.Second), time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for e.Total().Voice < pairs*window {
+		select {
+		case <-look.C:
+		case <-deadline:
+			t.Fatalf("heard %+v", e.Total())
+		}
 	}
 	for i, c := range clients {
 		n := c.Counts()
@@ -135,5 +144,71 @@ func TestCountsThroughPion(t *testing.T) {
 	}
 	if n := e.Total(); n.Voice != 0 {
 		t.Errorf("%+v after reset", n)
+	}
+}
+
+// TestConnectRefuses holds that a client tells what is wrong with an answer, and
+// gives up on a server that does not answer.
+func TestConnectRefuses(t *testing.T) {
+	e := startEngine(t, lightclient.Config{})
+	answer := func(lines ...string) string {
+		return "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n" + strings.Join(lines, "\r\n") + "\r\n"
+	}
+	const (
+		ufrag       = "a=ice-ufrag:abcd"
+		pwd         = "a=ice-pwd:abcdefghijklmnopqrstuv"
+		fingerprint = "a=fingerprint:sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF"
+		candidate   = "a=candidate:1 1 udp 1 127.0.0.1 9 typ host"
+	)
+	for _, c := range []struct{ sdp, want string }{
+		{"", "0 sections to an offer of 2"},
+		{"m=audio\n", "1 sections to an offer of 2"},
+		{answer(), "without ICE credentials"},
+		{answer(ufrag, pwd), "without a sha-256 fingerprint"},
+		{answer(ufrag, pwd, "a=fingerprint:sha-1 00:11"), "without a sha-256 fingerprint"},
+		{answer(ufrag, pwd, fingerprint), "without a UDP candidate"},
+		{answer(ufrag, pwd, fingerprint, "a=candidate:1 1 tcp 1 127.0.0.1 9 typ host", "a=candidate:1 1 udp 1 ::1 9 typ host", "a=candidate:1 1 udp 1 x 9 typ host"), "without a UDP candidate"},
+		{strings.Repeat("a", 70<<10), "at most"},
+		{answer(ufrag, pwd, fingerprint, candidate), "no answer to STUN checks"},
+	} {
+		client, err := e.Add(1, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		if _, err := client.Connect(ctx, c.sdp); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.60q: %v, want %q", c.sdp, err, c.want)
+		}
+		cancel()
+		client.Close()
+		client.Close()
+	}
+}
+
+// TestWrongCertificate holds that the fingerprint of the answer is the proof.
+func TestWrongCertificate(t *testing.T) {
+	e := startEngine(t, lightclient.Config{})
+	f, err := pionforward.New(netip.MustParseAddr("127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Talkers("room", 1); err != nil {
+		t.Fatal(err)
+	}
+	c, err := e.Add(1, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := f.Join(t.Context(), "room", 1, c.Offer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(answer, "a=fingerprint:sha-256 ") + len("a=fingerprint:sha-256 ")
+	forged := answer[:at] + "00:00" + answer[at+5:]
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := c.Connect(ctx, forged); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("got %v", err)
 	}
 }
