@@ -89,8 +89,8 @@ func (m *media) check() ([]netip.Addr, error) {
 // node makes the agent of this process, with engines on the sockets.
 func (m *media) start(conn *bus.Conn, e *engines, watch *addrs.Watcher, metrics prometheus.Registerer, log *slog.Logger) (*edgeagentserver.Server, error) {
 	ports := make([]uint16, len(e.sockets))
-	for i, s := range e.sockets {
-		ports[i] = uint16(s.LocalAddr().(*net.UDPAddr).Port)
+	for i := range ports {
+		ports[i] = uint16(m.port + i)
 	}
 	return edgeagentserver.New(edgeagentserver.Config{
 		Bus:           conn,

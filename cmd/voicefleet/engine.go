@@ -50,9 +50,8 @@ func asStream(f *os.File) (net.Conn, error) {
 	return c, nil
 }
 
-// asSocket makes a UDP socket of a file; the file is used up.
+// asSocket makes a UDP socket of a file, which stays as it is.
 func asSocket(f *os.File) (*net.UDPConn, error) {
-	defer f.Close()
 	c, err := net.FilePacketConn(f)
 	if err != nil {
 		return nil, fmt.Errorf("open media socket: %w", err)
@@ -68,7 +67,7 @@ func asSocket(f *os.File) (*net.UDPConn, error) {
 // engines starts media engines on the same sockets, one at a time.
 type engines struct {
 	// Immutable.
-	sockets []*net.UDPConn
+	sockets []*os.File
 	child   bool
 	log     *slog.Logger
 
@@ -151,11 +150,7 @@ func (e *engines) host(theirs *os.File) (*engine, error) {
 		return nil, err
 	}
 	for _, s := range e.sockets {
-		f, err := s.File()
-		if err != nil {
-			return failed(fmt.Errorf("duplicate media socket: %w", err))
-		}
-		own, err := asSocket(f)
+		own, err := asSocket(s)
 		if err != nil {
 			return failed(err)
 		}
@@ -198,14 +193,7 @@ func (e *engines) spawn(theirs *os.File) (*engine, error) {
 	cmd.ExtraFiles = []*os.File{theirs}
 	// A group of its own: Ctrl-C is for the agent, which ends it in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	for _, s := range e.sockets {
-		f, err := s.File()
-		if err != nil {
-			return nil, fmt.Errorf("duplicate media socket: %w", err)
-		}
-		defer f.Close()
-		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
-	}
+	cmd.ExtraFiles = append(cmd.ExtraFiles, e.sockets...)
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start media engine: %w", err)
 	}

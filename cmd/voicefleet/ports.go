@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // listenTCP opens the control port on every address, IPv4 and IPv6.
@@ -22,23 +24,55 @@ func listenTCP(port int, flag string) (net.Listener, error) {
 // kernel cuts it to net.core.rmem_max.
 const mediaBuffer = 4 << 20
 
-// listenMedia opens n UDP ports from first on, one per worker.
-func listenMedia(first, n int, flag string) ([]*net.UDPConn, error) {
-	var socks []*net.UDPConn
+// listenMedia opens n UDP ports from first on, one per worker. The files are for
+// keeping and handing over only: they are not watched by this process, which
+// would otherwise wake up for every datagram that an engine receives.
+func listenMedia(first, n int, flag string) ([]*os.File, error) {
+	var files []*os.File
+	failed := func(err error) ([]*os.File, error) {
+		for _, f := range files {
+			f.Close()
+		}
+		return nil, err
+	}
 	for i := range n {
 		c, err := net.ListenUDP("udp", &net.UDPAddr{Port: first + i})
 		if err != nil {
-			for _, s := range socks {
-				s.Close()
-			}
-			return nil, portError("UDP", first+i, flag, err)
+			return failed(portError("UDP", first+i, flag, err))
 		}
 		// Best effort: a smaller buffer works, and its drops are counted.
 		_ = c.SetReadBuffer(mediaBuffer)
 		_ = c.SetWriteBuffer(mediaBuffer)
-		socks = append(socks, c)
+		f, err := unwatched(c)
+		c.Close()
+		if err != nil {
+			return failed(fmt.Errorf("keep UDP port %d: %w", first+i, err))
+		}
+		files = append(files, f)
 	}
-	return socks, nil
+	return files, nil
+}
+
+// unwatched is a second file of a socket that the runtime's poller leaves alone:
+// it takes in what is non-blocking when the file is made. Whoever makes a
+// connection of the file sets it to non-blocking again.
+func unwatched(c *net.UDPConn) (f *os.File, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	inner := raw.Control(func(fd uintptr) {
+		var second int
+		if second, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return
+		}
+		if err = unix.SetNonblock(second, false); err != nil {
+			unix.Close(second)
+			return
+		}
+		f = os.NewFile(uintptr(second), c.LocalAddr().String())
+	})
+	return f, errors.Join(inner, err)
 }
 
 func portError(proto string, port int, flag string, err error) error {

@@ -44,7 +44,9 @@ func sfuCommand() *cobra.Command {
 			}
 			var socks []*net.UDPConn
 			for i := range sockets {
-				s, err := asSocket(os.NewFile(uintptr(firstSocketFD+i), "media"))
+				f := os.NewFile(uintptr(firstSocketFD+i), "media")
+				s, err := asSocket(f)
+				f.Close()
 				if err != nil {
 					return err
 				}
