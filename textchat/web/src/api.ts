@@ -1,6 +1,6 @@
 // REST, as textchat/api.md has it. Every failure is an ApiError with words for
 // people.
-import type { Guild, Message, User } from './types';
+import type { Message, User } from './types';
 
 export class ApiError extends Error {
   constructor(
@@ -24,6 +24,7 @@ export interface Session {
 export interface Invite {
   code: string;
   guild: { id: string; name: string };
+  channel?: { id: string; name: string; type: number };
   approximate_member_count?: number;
 }
 
@@ -55,11 +56,13 @@ export const guest = (invite: string, nickname: string) => call<Session>('POST',
 export const register = (username: string, password: string, invite?: string) => call<Session>('POST', '/auth/register', { username, password, invite });
 export const login = (username: string, password: string) => call<Session>('POST', '/auth/login', { username, password });
 export const owner = (code: string, username: string, password: string) => call<Session>('POST', '/auth/owner', { code, username, password });
+export const claim = (username: string, password: string) => call<Session>('POST', '/auth/claim', { username, password });
 export const logout = () => call<void>('POST', '/auth/logout');
 export const invite = (code: string) => call<Invite>('GET', `/invites/${encodeURIComponent(code)}?with_counts=true`);
 export const accept = (code: string) => call<Invite>('POST', `/invites/${encodeURIComponent(code)}`, {});
 export const makeInvite = (channel: string) => call<Invite>('POST', `/channels/${channel}/invites`, { max_age: 0, max_uses: 0 });
 export const messages = (channel: string, before?: string) => call<Message[]>('GET', `/channels/${channel}/messages?limit=50${before ? `&before=${before}` : ''}`);
 export const say = (channel: string, content: string, nonce: string) => call<Message>('POST', `/channels/${channel}/messages`, { content, nonce, enforce_nonce: true });
-export const moderate = (guild: string, user: string, change: { mute?: boolean; deaf?: boolean; channel_id?: null }) => call<unknown>('PATCH', `/guilds/${guild}/members/${user}`, change);
-export type { Guild };
+export const typing = (channel: string) => call<void>('POST', `/channels/${channel}/typing`);
+export const unsay = (channel: string, message: string) => call<void>('DELETE', `/channels/${channel}/messages/${message}`);
+export const moderate = (guild: string, user: string, change: { mute?: boolean; deaf?: boolean; channel_id?: string | null }) => call<unknown>('PATCH', `/guilds/${guild}/members/${user}`, change);

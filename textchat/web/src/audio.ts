@@ -12,8 +12,16 @@ let context: AudioContext | undefined;
 /** The one audio context; made or woken by a click or key. */
 export function audio(): AudioContext {
   context ??= new AudioContext({ latencyHint: 'interactive' });
-  if (context.state === 'suspended') void context.resume();
+  if (context.state !== 'running') void context.resume().catch(() => {});
   return context;
+}
+// A context that the system put to sleep (a phone call, a closed lid) wakes with the next touch.
+for (const e of ['pointerdown', 'keydown']) addEventListener(e, () => { if (context) audio(); }, { capture: true, passive: true });
+
+/** Where sound is played; '' is the system's choice. */
+export async function output(sink: string) {
+  const ctx = audio() as AudioContext & { setSinkId?: (id: string) => Promise<void> };
+  await ctx.setSinkId?.(sink).catch(() => {}); // unplugged: the system's choice stays
 }
 
 /** Reads the level of a stream, 0..1, whenever asked. */
@@ -31,6 +39,7 @@ export class Meter {
     this.source.connect(this.node);
   }
 
+  /** -60 dBFS and less is 0, -5 dBFS and more is 1. */
   level(): number {
     this.node.getFloatTimeDomainData(this.buf);
     let sum = 0;
@@ -44,20 +53,24 @@ export class Meter {
 
 /** The microphone. What is sent is a copy of it that can be shut, so that the meter still hears. */
 export class Microphone {
-  stream?: MediaStream;
   sent?: MediaStreamTrack;
   meter?: Meter;
-  /** Called with the new track after it was lost and is back. */
-  onReplaced?: (t: MediaStreamTrack) => void;
+  /** Called with the track to send whenever there is another one. */
+  onTrack?: (t: MediaStreamTrack) => void;
+  /** Called when it is lost, and when it is back. */
+  onLost?: (lost: boolean) => void;
+  private stream?: MediaStream;
+  private wanted = false;
   private open = true;
   private busy?: Promise<MediaStreamTrack>;
 
   constructor(private settings: () => MicSettings) {
-    navigator.mediaDevices?.addEventListener('devicechange', () => { if (this.stream && this.stream.getTracks()[0]?.readyState !== 'live') void this.again(); });
+    navigator.mediaDevices?.addEventListener('devicechange', () => void this.devicesChanged());
   }
 
   /** Opens the microphone, or gives the open one. */
   acquire(): Promise<MediaStreamTrack> {
+    this.wanted = true;
     if (this.sent?.readyState === 'live') return Promise.resolve(this.sent);
     this.busy ??= this.take().finally(() => { this.busy = undefined; });
     return this.busy;
@@ -65,31 +78,45 @@ export class Microphone {
 
   private async take(): Promise<MediaStreamTrack> {
     if (!navigator.mediaDevices) throw new Error('This address is not secure, so the browser lends no microphone. Use https, or localhost.');
-    const s = this.settings();
-    const audio = { echoCancellation: s.echoCancellation, noiseSuppression: s.noiseSuppression, autoGainControl: s.autoGainControl };
+    const { device, echoCancellation, noiseSuppression, autoGainControl } = this.settings();
+    const audio = { echoCancellation, noiseSuppression, autoGainControl };
     let stream: MediaStream;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({ audio: s.device ? { ...audio, deviceId: { exact: s.device } } : audio });
+      stream = await navigator.mediaDevices.getUserMedia({ audio: device ? { ...audio, deviceId: { exact: device } } : audio });
     } catch (e) {
-      if (!s.device || (e as DOMException).name === 'NotAllowedError') throw e;
+      if (!device || (e as DOMException).name === 'NotAllowedError') throw e;
       stream = await navigator.mediaDevices.getUserMedia({ audio }); // the chosen one is not plugged in
     }
-    this.release();
+    this.stop();
+    if (!this.wanted) { for (const t of stream.getTracks()) t.stop(); throw new DOMException('no longer wanted', 'AbortError'); }
+    const track = stream.getAudioTracks()[0];
     this.stream = stream;
-    this.sent = stream.getAudioTracks()[0].clone();
+    this.sent = track.clone();
     this.sent.enabled = this.open;
     this.meter = new Meter(stream);
-    stream.getAudioTracks()[0].onended = () => void this.again();
+    track.onended = () => { this.onLost?.(true); void this.again(); };
+    this.onTrack?.(this.sent);
     return this.sent;
   }
 
   /** Opens it anew, with the settings as they are now. */
   async again() {
-    if (!this.stream) return;
+    if (!this.wanted) return;
+    const had = this.sent?.readyState === 'live';
     try {
-      const t = await this.take();
-      this.onReplaced?.(t);
-    } catch { /* no microphone now: devicechange will tell when one comes */ }
+      await this.take();
+      if (!had) this.onLost?.(false);
+    } catch { /* there is none now: devicechange tells when one comes */ }
+  }
+
+  private async devicesChanged() {
+    if (!this.wanted) return;
+    const track = this.stream?.getAudioTracks()[0];
+    if (track?.readyState !== 'live') { await this.again(); return; }
+    const chosen = this.settings().device;
+    if (!chosen || track.getSettings().deviceId === chosen) return;
+    const list = await navigator.mediaDevices.enumerateDevices();
+    if (list.some((d) => d.kind === 'audioinput' && d.deviceId === chosen)) await this.again(); // it is plugged in again
   }
 
   set enabled(on: boolean) {
@@ -97,69 +124,88 @@ export class Microphone {
     if (this.sent) this.sent.enabled = on;
   }
 
+  /** Gives it back to the system. */
   release() {
+    this.wanted = false;
+    this.stop();
+  }
+
+  private stop() {
     this.meter?.close();
     for (const t of [...(this.stream?.getTracks() ?? []), ...(this.sent ? [this.sent] : [])]) { t.onended = null; t.stop(); }
     this.stream = this.sent = this.meter = undefined;
   }
 }
 
+interface Slot { track: MediaStreamTrack; user: string; gain?: GainNode; source?: MediaStreamAudioSourceNode; el?: HTMLAudioElement }
+
 /** Plays the slots of a call, each at the volume of who sits in it. */
 export class Loudspeaker {
-  private slots = new Map<string, { gain: GainNode; source: MediaStreamAudioSourceNode; el: HTMLAudioElement; user: string }>();
+  private slots = new Map<string, Slot>();
   private master: GainNode;
 
-  constructor(private volume: (user: string) => number, sink: string) {
+  constructor(private volume: (user: string) => number) {
     const ctx = audio();
     this.master = ctx.createGain();
     this.master.connect(ctx.destination);
-    void this.output(sink);
   }
 
+  /** A slot costs nothing until somebody is to be heard in it. */
   add(mid: string, track: MediaStreamTrack) {
-    const ctx = audio();
-    const stream = new MediaStream([track]);
-    // A remote stream gives WebAudio nothing in Chromium unless an element plays it too.
-    const el = new Audio();
-    el.muted = true;
-    el.srcObject = stream;
-    void el.play().catch(() => {});
-    const source = ctx.createMediaStreamSource(stream);
-    const gain = ctx.createGain();
-    source.connect(gain).connect(this.master);
-    this.slots.set(mid, { gain, source, el, user: '' });
+    const slot: Slot = { track, user: '' };
+    this.slots.set(mid, slot);
+    track.onunmute = () => this.play(slot);
+    if (!track.muted) this.play(slot);
   }
 
   seat(mid: string, user: string) {
-    const s = this.slots.get(mid);
-    if (s) { s.user = user; s.gain.gain.value = this.volume(user); }
+    const slot = this.slots.get(mid);
+    if (!slot) return;
+    slot.user = user;
+    this.play(slot);
+    slot.gain!.gain.value = this.volume(user);
+  }
+
+  private play(slot: Slot) {
+    if (slot.gain) return;
+    const ctx = audio();
+    const stream = new MediaStream([slot.track]);
+    // A remote stream gives WebAudio nothing in Chromium unless an element plays it, too.
+    slot.el = new Audio();
+    slot.el.muted = true;
+    slot.el.srcObject = stream;
+    void slot.el.play().catch(() => {});
+    slot.source = ctx.createMediaStreamSource(stream);
+    slot.gain = ctx.createGain();
+    slot.gain.gain.value = this.volume(slot.user);
+    slot.source.connect(slot.gain).connect(this.master);
   }
 
   /** Applies volumes that have changed. */
-  refresh() { for (const s of this.slots.values()) s.gain.gain.value = this.volume(s.user); }
+  refresh() { for (const s of this.slots.values()) if (s.gain) s.gain.gain.value = this.volume(s.user); }
 
   set deaf(on: boolean) { this.master.gain.value = on ? 0 : 1; }
 
-  async output(sink: string) {
-    const ctx = audio() as AudioContext & { setSinkId?: (id: string) => Promise<void> };
-    await ctx.setSinkId?.(sink).catch(() => {});
-  }
-
   close() {
-    for (const s of this.slots.values()) { s.source.disconnect(); s.el.srcObject = null; }
+    for (const s of this.slots.values()) {
+      s.track.onunmute = null;
+      s.source?.disconnect();
+      if (s.el) s.el.srcObject = null;
+    }
     this.slots.clear();
     this.master.disconnect();
   }
 }
 
+const tunes = { come: [523, 659], go: [659, 440], off: [392, 330], on: [330, 392] };
+
 /** Two short notes: up when somebody comes, down when somebody goes. */
-export function chime(up: boolean) {
+export function chime(tune: keyof typeof tunes) {
   const ctx = audio();
   if (ctx.state !== 'running') return;
-  [up ? 523 : 659, up ? 659 : 440].forEach((hz, i) => {
+  tunes[tune].forEach((hz, i) => {
     const o = ctx.createOscillator(), g = ctx.createGain(), t = ctx.currentTime + i * 0.09;
     o.frequency.value = hz;
-    o.type = 'sine';
     g.gain.setValueAtTime(0, t);
     g.gain.linearRampToValueAtTime(0.06, t + 0.01);
     g.gain.exponentialRampToValueAtTime(0.0001, t + 0.16);

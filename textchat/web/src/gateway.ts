@@ -12,7 +12,10 @@ export interface GatewayEvents {
 
 /** Close codes after which identifying again is of no use. */
 const final = new Set([4004, 4010, 4011, 4012, 4013, 4014]);
-const intents = (1 << 0) | (1 << 1) | (1 << 7) | (1 << 9) | (1 << 10) | (1 << 11) | (1 << 15);
+const [GUILDS, MEMBERS, VOICE_STATES, MESSAGES, TYPING, CONTENT] = [0, 1, 7, 9, 11, 15].map((bit) => 1 << bit);
+const intents = GUILDS | MEMBERS | VOICE_STATES | MESSAGES | TYPING | CONTENT;
+const openTimeout = 8_000;
+const probeTimeout = 3_000;
 
 export class Gateway {
   private ws?: WebSocket;
@@ -21,12 +24,13 @@ export class Gateway {
   private beat = 0;
   private acked = true;
   private retry = 0;
+  private timer = 0; // opening or probing
   private backoff = new Backoff(250, 8000);
   private ended = false;
 
   constructor(private token: string, private on: GatewayEvents) {
     this.connect();
-    addEventListener('online', this.hurry);
+    addEventListener('online', this.probe);
   }
 
   get sessionId() { return this.session; }
@@ -35,8 +39,9 @@ export class Gateway {
   close() {
     this.ended = true;
     clearTimeout(this.retry);
+    clearTimeout(this.timer);
     clearInterval(this.beat);
-    removeEventListener('online', this.hurry);
+    removeEventListener('online', this.probe);
     this.ws?.close(1000);
   }
 
@@ -44,17 +49,35 @@ export class Gateway {
     if (this.ws?.readyState === WebSocket.OPEN) this.ws.send(JSON.stringify({ op, d }));
   }
 
-  private hurry = () => {
-    if (this.ws && this.ws.readyState <= WebSocket.OPEN) return;
-    clearTimeout(this.retry);
-    this.connect();
+  /** Looks at once whether the connection is alive, and brings it back if it is not. */
+  probe = () => {
+    if (this.ended || this.ws?.readyState === WebSocket.CONNECTING) return;
+    if (this.ws?.readyState !== WebSocket.OPEN) {
+      clearTimeout(this.retry);
+      this.connect();
+      return;
+    }
+    this.acked = false;
+    this.send(1, this.seq);
+    clearTimeout(this.timer);
+    this.timer = window.setTimeout(() => { if (!this.acked) this.abandon(); }, probeTimeout);
   };
 
   private connect() {
     const ws = new WebSocket(`${location.protocol === 'http:' ? 'ws' : 'wss'}://${location.host}/gateway?v=10&encoding=json`);
     this.ws = ws;
+    clearTimeout(this.timer);
+    this.timer = window.setTimeout(() => { if (ws.readyState === WebSocket.CONNECTING) this.abandon(); }, openTimeout);
     ws.onmessage = (e) => { if (this.ws === ws) this.receive(JSON.parse(e.data)); };
     ws.onclose = (e) => { if (this.ws === ws) this.lost(e.code); };
+  }
+
+  /** Takes the connection for dead without waiting for its closing handshake. */
+  private abandon() {
+    const ws = this.ws;
+    this.ws = undefined;
+    ws?.close(4000);
+    this.lost(1006);
   }
 
   private receive(m: { op: number; d: any; s: number | null; t: string | null }) {
@@ -62,17 +85,17 @@ export class Gateway {
       case 0:
         if (m.s !== null) this.seq = m.s;
         if (m.t === 'READY') this.session = m.d.session_id;
+        this.on.dispatch(m.t!, m.d);
         if (m.t === 'READY' || m.t === 'RESUMED') {
           this.backoff.reset();
           this.on.status(true);
         }
-        this.on.dispatch(m.t!, m.d);
         break;
       case 1: this.send(1, this.seq); break;
-      case 7: this.ws?.close(4000); break;
+      case 7: this.abandon(); break;
       case 9:
         if (!m.d) { this.session = ''; this.seq = null; }
-        this.ws?.close(4000);
+        this.abandon();
         break;
       case 10: this.hello(m.d.heartbeat_interval); break;
       case 11: this.acked = true; break;
@@ -81,9 +104,10 @@ export class Gateway {
 
   private hello(interval: number) {
     clearInterval(this.beat);
+    clearTimeout(this.timer);
     this.acked = true;
     this.beat = window.setInterval(() => {
-      if (!this.acked) { this.ws?.close(4000); return; }
+      if (!this.acked) { this.abandon(); return; }
       this.acked = false;
       this.send(1, this.seq);
     }, interval * 0.9);
@@ -93,10 +117,12 @@ export class Gateway {
 
   private lost(code: number) {
     clearInterval(this.beat);
+    clearTimeout(this.timer);
     if (this.ended) return;
     this.on.status(false);
     if (final.has(code)) { this.on.refused(); return; }
-    if (code === 1000 || code === 1001 || code === 4007) { this.session = ''; this.seq = null; }
+    if (code === 1000 || code === 4007) { this.session = ''; this.seq = null; }
+    clearTimeout(this.retry);
     this.retry = window.setTimeout(() => this.connect(), this.backoff.next());
   }
 }

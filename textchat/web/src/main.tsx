@@ -1,7 +1,6 @@
 import { render } from 'preact';
 import { App } from './components/App';
-import { start } from './store';
-import './settings';
+import { start } from './session';
 import './style.css';
 
 start();

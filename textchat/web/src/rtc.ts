@@ -2,74 +2,77 @@
 // The offer is sent once, without candidates; the server is ICE-lite and answers
 // every slot with a stream of its own, so nothing is negotiated again when people
 // come and go.
+import { withNack } from './sdp';
 
 export const SLOTS = 16;
-
-/** Asks for resends of lost Opus packets: adds `nack` feedback to the Opus payload of each audio section. */
-export function withNack(sdp: string): string {
-  return sdp
-    .split(/(?=^m=)/m)
-    .map((section) => {
-      if (!section.startsWith('m=audio')) return section;
-      const opus = /^a=rtpmap:(\d+) opus\/48000/im.exec(section)?.[1];
-      if (!opus || section.includes(`a=rtcp-fb:${opus} nack`)) return section;
-      return section.replace(new RegExp(`^(a=rtpmap:${opus} opus/48000.*)(\\r\\n)`, 'im'), `$1$2a=rtcp-fb:${opus} nack$2`);
-    })
-    .join('');
-}
 
 function opusOnly(t: RTCRtpTransceiver) {
   const codecs = RTCRtpReceiver.getCapabilities?.('audio')?.codecs.filter((c) => /opus$/i.test(c.mimeType));
   if (codecs?.length && t.setCodecPreferences) t.setCodecPreferences(codecs);
 }
 
-/** Makes the connection and its offer; the answer is applied with `answer`. */
-export async function prepare(mic: MediaStreamTrack | null): Promise<RTCPeerConnection> {
+/** Makes the connection and its offer. A microphone that comes later goes into the same sender. */
+export async function prepare(mic: MediaStreamTrack | undefined): Promise<RTCPeerConnection> {
   const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
-  const sender = pc.addTransceiver(mic ?? 'audio', { direction: 'sendonly' });
-  opusOnly(sender);
-  for (let i = 0; i < SLOTS; i++) opusOnly(pc.addTransceiver('audio', { direction: 'recvonly' }));
+  opusOnly(pc.addTransceiver(mic ?? 'audio', { direction: 'sendonly' }));
+  for (let i = 0; i < SLOTS; i++) {
+    const slot = pc.addTransceiver('audio', { direction: 'recvonly' });
+    opusOnly(slot);
+    // As little delay as the network allows: the browser raises it where it must.
+    if ('jitterBufferTarget' in slot.receiver) (slot.receiver as { jitterBufferTarget: number | null }).jitterBufferTarget = 0;
+  }
   const offer = await pc.createOffer();
   try {
     await pc.setLocalDescription({ type: 'offer', sdp: withNack(offer.sdp!) });
   } catch {
     await pc.setLocalDescription(offer); // a browser that keeps its offer as it made it
   }
-  for (const t of pc.getTransceivers()) {
-    // As little delay as the network allows: the browser raises it where it must.
-    if ('jitterBufferTarget' in t.receiver) (t.receiver as any).jitterBufferTarget = 0;
-  }
   return pc;
 }
 
-export interface Quality { rtt?: number; loss?: number; jitter?: number; codec?: string }
+/** What the slots are called and play. */
+export const slots = (pc: RTCPeerConnection) =>
+  pc.getTransceivers().filter((t) => t.direction === 'recvonly' && t.mid !== null).map((t) => ({ mid: t.mid!, track: t.receiver.track }));
 
-/** Reads round trip (ms), loss (0..1 since the last reading), jitter (ms) and codec. */
+export const send = (pc: RTCPeerConnection, mic: MediaStreamTrack) => pc.getSenders()[0]?.replaceTrack(mic);
+
+/** Milliseconds, and parts of one. */
+export interface Quality { rtt?: number; lossIn?: number; lossOut?: number; jitter?: number; buffer?: number; codec?: string; path?: string }
+
+/** Reads how good a connection was since it was last read. */
 export class QualityReader {
-  private lost = 0;
-  private received = 0;
+  private last = { lost: 0, received: 0, delay: 0, emitted: 0 };
 
   async read(pc: RTCPeerConnection): Promise<Quality> {
     const q: Quality = {};
-    let lost = 0, received = 0, jitter = 0;
-    const codecs = new Map<string, string>();
-    let codec: string | undefined;
-    (await pc.getStats()).forEach((s: any) => {
-      if (s.type === 'candidate-pair' && s.nominated && s.currentRoundTripTime !== undefined) q.rtt = s.currentRoundTripTime * 1000;
-      if (s.type === 'codec') codecs.set(s.id, `${s.mimeType.split('/')[1]} ${s.clockRate / 1000} kHz`);
-      if (s.type === 'inbound-rtp' && s.packetsReceived > 0) {
-        lost += s.packetsLost ?? 0;
-        received += s.packetsReceived;
-        jitter = Math.max(jitter, (s.jitter ?? 0) * 1000);
-        codec = s.codecId;
+    const now = { lost: 0, received: 0, delay: 0, emitted: 0 };
+    const byId = new Map<string, any>();
+    (await pc.getStats()).forEach((s: any) => byId.set(s.id, s));
+    let codec: any;
+    for (const s of byId.values()) {
+      if (s.type === 'candidate-pair' && (s.nominated || s.selected) && s.state === 'succeeded' && s.currentRoundTripTime !== undefined) {
+        q.rtt = s.currentRoundTripTime * 1000;
+        const remote = byId.get(s.remoteCandidateId);
+        if (remote?.address) q.path = `${remote.address.includes(':') ? `[${remote.address}]` : remote.address}:${remote.port} ${remote.protocol}`;
+      } else if (s.type === 'inbound-rtp' && s.packetsReceived > 0) {
+        now.lost += s.packetsLost ?? 0;
+        now.received += s.packetsReceived;
+        now.delay += s.jitterBufferDelay ?? 0;
+        now.emitted += s.jitterBufferEmittedCount ?? 0;
+        q.jitter = Math.max(q.jitter ?? 0, (s.jitter ?? 0) * 1000);
+        codec ??= byId.get(s.codecId);
+      } else if (s.type === 'remote-inbound-rtp' && s.fractionLost !== undefined) {
+        q.lossOut = s.fractionLost;
+      } else if (s.type === 'outbound-rtp') {
+        codec ??= byId.get(s.codecId);
       }
-      if (s.type === 'outbound-rtp') codec ??= s.codecId;
-    });
-    const dl = lost - this.lost, dr = received - this.received;
-    if (dr > 0) { q.loss = Math.max(0, dl) / (dr + Math.max(0, dl)); q.jitter = jitter; }
-    this.lost = lost;
-    this.received = received;
-    if (codec) q.codec = codecs.get(codec);
+    }
+    const lost = Math.max(0, now.lost - this.last.lost), received = now.received - this.last.received;
+    if (received > 0) q.lossIn = lost / (received + lost);
+    const emitted = now.emitted - this.last.emitted;
+    if (emitted > 0) q.buffer = ((now.delay - this.last.delay) / emitted) * 1000;
+    this.last = now;
+    if (codec?.mimeType) q.codec = `${codec.mimeType.split('/')[1]} ${codec.clockRate / 1000} kHz`;
     return q;
   }
 }

@@ -8,7 +8,7 @@ export interface Settings extends MicSettings {
   talkKey: string; // KeyboardEvent.code
   theme: 'system' | 'dark' | 'light';
   chimes: boolean;
-  volumes: Record<string, number>; // user id → 0..2
+  volumes: Record<string, number>; // user id → 0..2; absent is 1
 }
 
 const initial: Settings = {
@@ -16,7 +16,7 @@ const initial: Settings = {
   pushToTalk: false, talkKey: 'Space', theme: 'system', chimes: true, volumes: {},
 };
 
-function stored<T>(key: string, otherwise: T): T {
+function stored<T extends object>(key: string, otherwise: T): T {
   try {
     const v = JSON.parse(localStorage.getItem(key) ?? 'null');
     return v && typeof v === 'object' ? { ...otherwise, ...v } : otherwise;
@@ -34,6 +34,8 @@ export const settings = signal<Settings>(stored('voicefleet.settings', initial))
 export const change = (part: Partial<Settings>) => { settings.value = { ...settings.value, ...part }; };
 effect(() => keep('voicefleet.settings', JSON.stringify(settings.value)));
 effect(() => { document.documentElement.dataset.theme = settings.value.theme; });
+
+export const volumeOf = (user: string) => settings.value.volumes[user] ?? 1;
 
 export const remembered = () => { try { return localStorage.getItem('voicefleet.token') ?? ''; } catch { return ''; } };
 export const remember = (token: string) => keep('voicefleet.token', token || null);

@@ -2,135 +2,100 @@
 // PeerConnection it negotiates. The socket comes back by itself; the media does
 // not notice.
 import { Backoff } from './backoff';
+import { after, type Closing } from './closing';
 import { voiceUrls } from './endpoints';
 import type { VoiceServer } from './types';
-
-export type CallState = 'connecting' | 'connected' | 'resuming' | 'ended';
 
 export interface Seat { slot: number; mid: string; user_id: string; ssrc: number }
 
 export interface CallEvents {
-  state(s: CallState): void;
-  track(mid: string, track: MediaStreamTrack): void;
+  /** Sound can flow from now on. */
+  connected(): void;
+  /** The socket is away and comes back, or is back; sound flows all the while. */
+  resuming(yes: boolean): void;
   seat(s: Seat): void;
-  speaking(user: string, on: boolean): void;
-  present(users: string[], here: boolean): void;
-  /** It cannot go on: ask the gateway for the channel again, unless told to leave. */
-  broken(why: string): void;
+  speaking(user: string, ssrc: number, on: boolean): void;
+  /** All who are there, the listener apart. */
+  roster(users: string[]): void;
+  gone(user: string): void;
+  /** It is over, and not by close(): 'again' wants a new grant, 'told' waits for what the text gateway says. */
+  over(then: 'again' | 'told', why: string): void;
 }
 
 export interface CallIdentity { guild: string; user: string; session: string }
 
-/** Close codes after which the same socket session may be resumed; all others need a new grant. */
-const resumable = (code: number) => code < 4000 || code === 4009 || code === 4020 || code === 4999;
+const openTimeout = 4_000; // one endpoint is given this long before the next
+const mediaTimeout = 10_000; // from the grant to the first connected path; the server gives up a handshake then, too
+const silenceTimeout = 4_000; // a path that lost its consent checks rarely comes back later
 
 export class Call {
   node = '';
-  ssrc = 0;
   private ws?: WebSocket;
   private urls: string[];
   private turn = 0;
   private seqAck = -1;
   private identified = false;
+  private answered = false;
+  private over = false;
   private beat = 0;
   private acked = true;
   private retry = 0;
-  private backoff = new Backoff(100, 4000);
-  private answered = false;
-  private over = false;
+  private opening = 0;
   private watchdog = 0;
+  private backoff = new Backoff(100, 4000);
 
   constructor(private who: CallIdentity, private server: VoiceServer, readonly pc: Promise<RTCPeerConnection>, private on: CallEvents) {
     this.urls = voiceUrls(location, server.endpoint, server.endpoints);
-    this.watchdog = window.setTimeout(() => this.fail('no media within 10 s'), 10_000);
-    pc.then((pc) => this.wire(pc), (e) => this.fail(String(e)));
+    this.watchdog = window.setTimeout(() => this.end('again', 'no media in time'), mediaTimeout);
+    pc.then((pc) => this.watch(pc), (e) => this.end('again', String(e)));
+    addEventListener('online', this.hurry);
     this.connect();
   }
+
+  /** Whether sound flows, as far as this side knows. */
+  healthy = false;
 
   /** Leaves; the server ends the session at once. */
   close() {
     if (this.over) return;
     this.over = true;
-    clearTimeout(this.retry);
-    clearTimeout(this.watchdog);
+    this.healthy = false;
+    removeEventListener('online', this.hurry);
+    for (const t of [this.retry, this.watchdog, this.opening]) clearTimeout(t);
     clearInterval(this.beat);
     this.ws?.close(1000);
-    void this.pc.then((pc) => pc.close(), () => {});
-    this.on.state('ended');
+    this.pc.then((pc) => pc.close(), () => {});
   }
 
-  /** Tells the server whom this listener does not want to hear, by their SSRC. */
-  want(ssrc: number, on: boolean) { this.send(15, { [String(ssrc)]: on ? 100 : 0, any: 100 }); }
-
-  private wire(pc: RTCPeerConnection) {
-    if (this.over) { pc.close(); return; }
-    for (const t of pc.getTransceivers()) if (t.direction === 'recvonly' && t.mid) this.on.track(t.mid, t.receiver.track);
-    pc.onconnectionstatechange = () => {
-      if (pc.connectionState === 'connected') {
-        clearTimeout(this.watchdog);
-        this.on.state('connected');
-      }
-      if (pc.connectionState === 'failed') this.fail('the media path is lost');
-      if (pc.connectionState === 'disconnected') {
-        clearTimeout(this.watchdog);
-        this.watchdog = window.setTimeout(() => this.fail('the media path is lost'), 6000);
-      }
-    };
+  /** Names the sources this listener does not want to be sent. */
+  unwanted(ssrcs: number[]) {
+    this.send(15, { any: 100, ...Object.fromEntries(ssrcs.map((s) => [s, 0])) });
   }
 
-  private fail(why: string) {
+  private end(then: 'again' | 'told', why: string) {
     if (this.over) return;
     this.close();
-    this.on.broken(why);
+    this.on.over(then, why);
   }
 
-  private connect() {
-    const ws = new WebSocket(this.urls[this.turn++ % this.urls.length]);
-    this.ws = ws;
-    ws.onmessage = (e) => { if (this.ws === ws) this.receive(JSON.parse(e.data)); };
-    ws.onclose = (e) => { if (this.ws === ws) this.lost(e.code); };
-  }
+  // ── Media ──────────────────────────────────────────────────────────────────
 
-  private send(op: number, d: unknown) {
-    if (this.ws?.readyState === WebSocket.OPEN) this.ws.send(JSON.stringify({ op, d }));
-  }
-
-  private receive(m: { op: number; d: any; seq?: number }) {
-    if (m.seq !== undefined) this.seqAck = m.seq;
-    switch (m.op) {
-      case 8: this.hello(m.d.heartbeat_interval); break;
-      case 2: void this.ready(m.d); break;
-      case 4: void this.describe(m.d.sdp); break;
-      case 5: this.on.speaking(m.d.user_id, (m.d.speaking & 1) !== 0); break;
-      case 6: this.acked = true; break;
-      case 9: this.backoff.reset(); this.on.state('connected'); break;
-      case 11: this.on.present(m.d.user_ids, true); break;
-      case 13: this.on.present([m.d.user_id], false); break;
-      case 100: for (const s of m.d.slots as Seat[]) this.on.seat(s); break;
-    }
-  }
-
-  private hello(interval: number) {
-    clearInterval(this.beat);
-    this.acked = true;
-    this.beat = window.setInterval(() => {
-      if (!this.acked) { this.ws?.close(4009); return; }
-      this.acked = false;
-      this.send(3, { t: Date.now(), seq_ack: this.seqAck });
-    }, interval * 0.8);
-    const base = { server_id: this.who.guild, session_id: this.who.session, token: this.server.token };
-    if (this.identified) this.send(7, { ...base, seq_ack: this.seqAck });
-    else this.send(0, { ...base, user_id: this.who.user });
-  }
-
-  private async ready(d: any) {
-    this.identified = true;
-    this.backoff.reset();
-    this.node = d.node ?? '';
-    this.ssrc = d.ssrc;
-    if (this.answered) return;
-    const pc = await this.pc.catch(() => undefined);
-    if (pc?.localDescription && !this.over) this.send(1, { protocol: 'webrtc', data: { type: 'offer', sdp: pc.localDescription.sdp } });
+  private watch(pc: RTCPeerConnection) {
+    if (this.over) { pc.close(); return; }
+    pc.onconnectionstatechange = () => {
+      this.healthy = pc.connectionState === 'connected';
+      switch (pc.connectionState) {
+        case 'connected':
+          clearTimeout(this.watchdog);
+          this.on.connected();
+          break;
+        case 'disconnected':
+          clearTimeout(this.watchdog);
+          this.watchdog = window.setTimeout(() => this.end('again', 'the media path is silent'), silenceTimeout);
+          break;
+        case 'failed': this.end('again', 'the media path failed'); break;
+      }
+    };
   }
 
   private async describe(sdp: string) {
@@ -139,16 +104,85 @@ export class Call {
     try {
       await (await this.pc).setRemoteDescription({ type: 'answer', sdp });
     } catch (e) {
-      this.fail(`the answer was not understood: ${e}`);
+      this.end('again', `the answer was not understood: ${e}`);
     }
+  }
+
+  // ── The socket ─────────────────────────────────────────────────────────────
+
+  private connect() {
+    if (!this.urls.length) { this.end('again', 'no voice gateway was named'); return; }
+    const ws = new WebSocket(this.urls[this.turn++ % this.urls.length]);
+    this.ws = ws;
+    this.opening = window.setTimeout(() => { if (ws.readyState === WebSocket.CONNECTING) this.abandon(); }, openTimeout);
+    ws.onmessage = (e) => { if (this.ws === ws) this.receive(JSON.parse(e.data)); };
+    ws.onclose = (e) => { if (this.ws === ws) this.lost(e.code); };
+  }
+
+  /** Takes the socket for dead without waiting for a closing handshake that may never come. */
+  private abandon() {
+    const ws = this.ws;
+    this.ws = undefined;
+    ws?.close(4000);
+    this.lost(1006);
+  }
+
+  private hurry = () => {
+    if (this.over || this.ws?.readyState === WebSocket.OPEN) return;
+    this.backoff.reset();
+    clearTimeout(this.retry);
+    this.connect();
+  };
+
+  private send(op: number, d: unknown) {
+    if (this.ws?.readyState === WebSocket.OPEN) this.ws.send(JSON.stringify({ op, d }));
+  }
+
+  private receive(m: { op: number; d: any; seq?: number }) {
+    if (m.seq !== undefined) this.seqAck = m.seq;
+    switch (m.op) {
+      case 2: void this.ready(m.d); break;
+      case 4: void this.describe(m.d.sdp); break;
+      case 5: this.on.speaking(m.d.user_id, m.d.ssrc, (m.d.speaking & 1) !== 0); break;
+      case 6: this.acked = true; break;
+      case 8: this.hello(m.d.heartbeat_interval); break;
+      case 9: this.backoff.reset(); this.on.resuming(false); break;
+      case 11: if (m.d.all) this.on.roster(m.d.user_ids); break;
+      case 13: this.on.gone(m.d.user_id); break;
+      case 100: for (const s of m.d.slots as Seat[]) this.on.seat(s); break;
+    }
+  }
+
+  private hello(interval: number) {
+    clearTimeout(this.opening);
+    clearInterval(this.beat);
+    this.acked = true;
+    this.beat = window.setInterval(() => {
+      if (!this.acked) { this.abandon(); return; }
+      this.acked = false;
+      this.send(3, { t: Date.now(), seq_ack: this.seqAck });
+    }, interval * 0.8);
+    const base = { server_id: this.who.guild, session_id: this.who.session, token: this.server.token };
+    if (this.identified) this.send(7, { ...base, seq_ack: this.seqAck });
+    else this.send(0, { ...base, user_id: this.who.user });
+  }
+
+  private async ready(d: { node?: string }) {
+    this.identified = true;
+    this.backoff.reset();
+    this.node = d.node ?? '';
+    if (this.answered) return;
+    const pc = await this.pc.catch(() => undefined);
+    if (pc?.localDescription && !this.over) this.send(1, { protocol: 'webrtc', data: { type: 'offer', sdp: pc.localDescription.sdp } });
   }
 
   private lost(code: number) {
     clearInterval(this.beat);
+    clearTimeout(this.opening);
     if (this.over) return;
-    if (code === 4014) { this.close(); return; } // the gateway tells what comes next
-    if (!resumable(code)) { this.fail(`voice gateway closed with ${code}`); return; }
-    if (this.answered) this.on.state('resuming');
+    const then: Closing = after(code, this.answered || !this.identified);
+    if (then !== 'resume') { this.end(then, `the voice gateway closed with ${code}`); return; }
+    if (this.answered) this.on.resuming(true);
     this.retry = window.setTimeout(() => this.connect(), this.backoff.next());
   }
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Backoff } from '../src/backoff';
 import { voiceUrls } from '../src/endpoints';
-import { withNack } from '../src/rtc';
+import { withNack } from '../src/sdp';
 
 test('voice gateways: an entry without a host is the page’s own host and scheme', () => {
   const lan = { protocol: 'https:', hostname: '192.0.2.7', port: '8443' };

@@ -1,44 +1,66 @@
-import { computed, signal } from '@preact/signals';
-import { guild, online, toasts, token } from '../store';
-import { CallBar } from './CallBar';
+import { callChannel } from '../calls';
+import { link } from '../session';
+import { dismiss, guild, me, online, ready, toasts, token } from '../store';
+import { unread } from '../chat';
 import { Chat } from './Chat';
 import { Connection } from './Connection';
+import { Dock } from './Dock';
+import { Close, Mark, People as PeopleIcon, Speaker, Talk } from './icons';
 import { People } from './People';
+import { Person } from './Person';
+import { Rooms } from './Rooms';
 import { Settings } from './Settings';
-import { Sidebar } from './Sidebar';
-import { Welcome } from './Welcome';
+import { Stage } from './Stage';
+import { hide, panel, part, peopleOpen, person, type Part } from './views';
+import { Homeless, Welcome } from './Welcome';
 
-export type Drawer = '' | 'settings' | 'connection' | 'people' | 'channels';
-export const drawer = signal<Drawer>('');
-export const toggle = (d: Drawer) => { drawer.value = drawer.value === d ? '' : d; };
-const inside = computed(() => token.value !== '');
-
-addEventListener('keydown', (e) => { if (e.key === 'Escape') drawer.value = ''; });
+addEventListener('keydown', (e) => { if (e.key === 'Escape') { hide(); peopleOpen.value = false; } });
 
 export function App() {
   return (
     <>
-      {inside.value ? <Inside /> : <Welcome />}
-      <div class="toasts" role="status" aria-live="polite">
-        {toasts.value.map((t) => <p key={t.id}>{t.text}</p>)}
+      {token.value && !link.value ? <Inside /> : <Welcome />}
+      <div class="toasts" role="alert">
+        {toasts.value.map((t) => (
+          <p key={t.id}><span>{t.text}</span><button class="icon" aria-label="Dismiss" onClick={() => dismiss(t.id)}><Close /></button></p>
+        ))}
       </div>
     </>
   );
 }
 
 function Inside() {
-  if (!guild.value) return <main class="blank"><p role="status">{online.value ? 'You are in no community yet: open an invite link.' : 'Connecting…'}</p></main>;
+  if (!guild.value || !me.value) {
+    return ready.value ? <Homeless /> : <main class="blank"><div class="sea" aria-hidden="true" /><p role="status"><Mark />{online.value ? 'Coming in…' : 'Connecting…'}</p></main>;
+  }
   return (
-    <div class={'house ' + (drawer.value && 'show-' + drawer.value)}>
-      {!online.value && <p class="lost" role="status">Connection lost. Coming back by itself…</p>}
-      <nav class="side" aria-label="Channels">
-        <Sidebar />
-        <CallBar />
-      </nav>
+    <div class={`house part-${part.value}${callChannel.value ? ' in-call' : ''}${peopleOpen.value ? ' with-people' : ''}`}>
+      <Rooms />
+      {callChannel.value && <Stage />}
+      {callChannel.value && <Dock />}
       <Chat />
       <People />
-      {drawer.value === 'settings' && <Settings />}
-      {drawer.value === 'connection' && <Connection />}
+      <Parts />
+      <p class="lost" role="status">{online.value ? '' : 'Connection lost. It comes back by itself.'}</p>
+      {panel.value === 'settings' && <Settings />}
+      {panel.value === 'connection' && <Connection />}
+      {panel.value === 'person' && <Person key={person.value} id={person.value} />}
     </div>
+  );
+}
+
+/** The parts of the page that a phone shows one at a time. */
+function Parts() {
+  const one = (p: Part, label: string, Icon: () => preact.JSX.Element, dot = false) => (
+    <button aria-current={part.value === p ? 'page' : undefined} onClick={() => { part.value = p; }}>
+      <Icon /><span>{label}</span>{dot && <i class="dot" />}
+    </button>
+  );
+  return (
+    <nav class="parts" aria-label="Parts of the page">
+      {one('voice', 'Voice', Speaker)}
+      {one('chat', 'Chat', Talk, unread.value.size > 0)}
+      {one('people', 'People', PeopleIcon)}
+    </nav>
   );
 }

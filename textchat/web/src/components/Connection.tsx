@@ -1,22 +1,25 @@
-import { callState, node, quality } from '../store';
-import { drawer } from './App';
-import { Close } from './icons';
+import { callState, node, quality } from '../calls';
+import { Panel } from './Panel';
+
+const ms = (v?: number) => (v === undefined ? '–' : v < 10 ? `${v.toFixed(1)} ms` : `${v.toFixed(0)} ms`);
+const percent = (v?: number) => (v === undefined ? '–' : `${(v * 100).toFixed(1)} %`);
 
 /** How good the call is, in figures. */
 export function Connection() {
   const q = quality.value;
-  const rows: [string, string][] = [
-    ['State', callState.value],
-    ['Round trip', q.rtt === undefined ? '–' : `${q.rtt.toFixed(0)} ms`],
-    ['Loss', q.loss === undefined ? '–' : `${(q.loss * 100).toFixed(1)} %`],
-    ['Jitter', q.jitter === undefined ? '–' : `${q.jitter.toFixed(0)} ms`],
+  const rows: [string, string, string?][] = [
+    ['State', callState.value === 'none' ? 'no call' : callState.value],
+    ['Round trip', ms(q.rtt), 'to the voice server and back'],
+    ['Loss', `${percent(q.lossIn)} in, ${percent(q.lossOut)} out`, 'of the packets of the last second'],
+    ['Jitter', ms(q.jitter), 'how unevenly packets come'],
+    ['Buffer', ms(q.buffer), 'waited for the uneven ones'],
     ['Codec', q.codec ?? '–'],
     ['Node', node.value || '–'],
+    ['Address', q.path ?? '–'],
   ];
   return (
-    <section class="panel" role="dialog" aria-label="Connection">
-      <header class="head"><h2>Connection</h2><button class="icon" aria-label="Close" onClick={() => { drawer.value = ''; }}><Close /></button></header>
-      <dl>{rows.map(([k, v]) => <div key={k}><dt>{k}</dt><dd>{v}</dd></div>)}</dl>
-    </section>
+    <Panel label="Connection">
+      <dl>{rows.map(([k, v, why]) => <div key={k}><dt>{k}{why && <small>{why}</small>}</dt><dd>{v}</dd></div>)}</dl>
+    </Panel>
   );
 }

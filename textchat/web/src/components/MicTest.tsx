@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { audio } from '../audio';
-import { complain, mic } from '../store';
+import { callChannel, mic } from '../calls';
 
 /** A level meter of the open microphone. */
 export function Level() {
@@ -8,28 +8,43 @@ export function Level() {
   useEffect(() => {
     let frame = 0;
     let shown = 0;
-    const draw = () => {
+    let told = 0;
+    const draw = (now: number) => {
       const level = mic.meter?.level() ?? 0;
       shown = Math.max(level, shown * 0.9);
-      bar.current?.style.setProperty('--level', String(shown));
-      bar.current?.setAttribute('aria-valuenow', String(Math.round(shown * 100)));
+      bar.current?.style.setProperty('--level', shown.toFixed(3));
+      if (now - told > 200) { bar.current?.setAttribute('aria-valuenow', String(Math.round(shown * 100))); told = now; }
       frame = requestAnimationFrame(draw);
     };
-    draw();
+    frame = requestAnimationFrame(draw);
     return () => cancelAnimationFrame(frame);
   }, []);
-  return <div class="level" ref={bar} role="meter" aria-label="Microphone level" aria-valuemin={0} aria-valuemax={100} aria-valuenow={0} />;
+  return <div class="level" ref={bar} role="meter" aria-label="Microphone level" aria-valuemin={0} aria-valuemax={100} aria-valuenow={0}><i /></div>;
 }
 
+const why = (e: Error) =>
+  e.name === 'NotAllowedError' ? 'The browser may not use the microphone. Allow it beside the address, then try again.'
+    : e.name === 'NotFoundError' ? 'No microphone was found.' : e.message;
+
 export function MicTest() {
-  const [on, setOn] = useState(false);
+  const [state, set] = useState<'off' | 'asking' | 'on'>(callChannel.value && mic.sent ? 'on' : 'off');
+  const [problem, setProblem] = useState('');
   const begin = () => {
     audio();
-    mic.acquire().then(() => setOn(true), complain);
+    set('asking');
+    setProblem('');
+    mic.acquire().then(() => set('on'), (e) => { set('off'); setProblem(why(e)); });
   };
+  useEffect(() => () => { if (!callChannel.value && !document.querySelector('.welcome')) mic.release(); }, []);
   return (
     <div class="mictest">
-      {on ? <><Level /><small>Say something: the bar should move.</small></> : <button type="button" class="quiet" onClick={begin}>Test microphone</button>}
+      {state === 'on' ? (
+        <>
+          <Level />
+          <small>Say something: the bar moves when your microphone works.</small>
+        </>
+      ) : <button type="button" class="quiet" disabled={state === 'asking'} onClick={begin}>{state === 'asking' ? 'Waiting for the browser…' : 'Test microphone'}</button>}
+      <p class="problem" role="alert">{problem}</p>
     </div>
   );
 }

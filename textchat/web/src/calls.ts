@@ -1,0 +1,364 @@
+// The call of this page: asking for a channel, being placed, moved, cut off and
+// brought back. What is wanted is one thing (`callChannel`), what is there another
+// (`live`), and what is on its way a third (`next`): a new connection replaces the
+// old one only when sound flows.
+import { computed, effect, signal } from '@preact/signals';
+import { Backoff } from './backoff';
+import { Loudspeaker, Microphone, audio, chime, output } from './audio';
+import type { Gateway } from './gateway';
+import { QualityReader, prepare, send, slots, type Quality } from './rtc';
+import { change, settings, volumeOf } from './settings';
+import { channelOf, houseOf, inChannel, me, online, toast } from './store';
+import { isSilent } from './text';
+import type { VoiceError, VoiceServer, VoiceState } from './types';
+import { Call } from './voice';
+
+export type CallState = 'none' | 'connecting' | 'waiting' | 'connected' | 'resuming';
+
+export const callChannel = signal(''); // what is wanted; '' is no call
+export const callState = signal<CallState>('none');
+export const callSince = signal(0);
+export const speaking = signal<ReadonlySet<string>>(new Set());
+export const node = signal('');
+export const quality = signal<Quality>({});
+export const muted = signal(false);
+export const deafened = signal(false);
+export const talking = signal(false); // push-to-talk is held
+export const mutedHint = signal(false);
+export const micProblem = signal('');
+
+const askTimeout = 6_000; // an op 4 without any answer is repeated
+const leaveTimeout = 1_500; // for the text gateway to say why the voice gateway sent us away
+const micKept = 60_000; // after a call the microphone stays warm this long
+
+interface Connection { call: Call; ears: Loudspeaker }
+
+export const mic = new Microphone(() => settings.value);
+let gateway: Gateway | undefined;
+let live: Connection | undefined;
+let next: Connection | undefined;
+let offer: Promise<RTCPeerConnection> | undefined; // made ready while the answer to op 4 is out
+let asked = false;
+let again = 0; // timer: ask anew
+let cool = 0; // timer: give the microphone back
+let backoff = new Backoff(400, 8000);
+let reader = new QualityReader();
+const ssrcs = new Map<string, number>(); // of who is in the call
+
+export const useGateway = (g: Gateway | undefined) => { gateway = g; };
+
+// ── Joining and leaving ─────────────────────────────────────────────────────
+
+/** Joins a voice channel. Microphone, offer and placement come at the same time. */
+export function join(channel: string) {
+  if (callChannel.value === channel) return;
+  audio();
+  openMic();
+  if (!callChannel.value) callSince.value = 0;
+  backoff.reset();
+  ask(channel);
+}
+
+function openMic() {
+  clearTimeout(cool);
+  micProblem.value = '';
+  mic.acquire().catch((e: Error) => {
+    micProblem.value = e.name === 'NotAllowedError' ? 'The browser may not use the microphone. You can listen; to talk, allow it beside the address.'
+      : e.name === 'NotFoundError' ? 'No microphone was found. You can listen; plug one in to talk.'
+      : e.name === 'AbortError' ? '' : e.message;
+  });
+}
+mic.onTrack = (t) => {
+  micProblem.value = '';
+  for (const pc of [live?.call.pc, next?.call.pc, offer]) pc?.then((pc) => send(pc, t)).catch(() => {});
+};
+mic.onLost = (lost) => { micProblem.value = lost ? 'The microphone was lost. It is used again as soon as it is back.' : ''; };
+
+/** Tries the microphone again after it was refused or missing. */
+export const retryMic = openMic;
+
+function state(channel: string | null) {
+  return { guild_id: (houseOf(callChannel.value || (channel ?? '')) ?? houseOf(channel ?? ''))?.guild.id, channel_id: channel, self_mute: muted.value || deafened.value, self_deaf: deafened.value };
+}
+
+function ask(channel: string) {
+  clearTimeout(again);
+  dropNext();
+  const house = houseOf(channel);
+  const before = houseOf(callChannel.value);
+  if (before && house && before !== house) gateway?.send(4, state(null));
+  callChannel.value = channel;
+  if (!live) callState.value = callState.value === 'waiting' ? 'waiting' : 'connecting';
+  asked = true;
+  gateway?.send(4, state(channel));
+  offer = prepare(mic.sent);
+  offer.catch(() => {});
+  again = window.setTimeout(() => { if (online.value) ask(channel); else gateway?.probe(); }, askTimeout);
+}
+
+export function leave() {
+  const channel = callChannel.value;
+  if (!channel) return;
+  if (houseOf(channel)) gateway?.send(4, state(null));
+  over();
+}
+
+/** Ends the call on this side. */
+function over() {
+  const was = callState.value;
+  clearTimeout(again);
+  dropNext();
+  drop(live);
+  live = undefined;
+  asked = false;
+  callChannel.value = '';
+  callState.value = 'none';
+  node.value = '';
+  quiet();
+  if (settings.value.chimes && (was === 'connected' || was === 'resuming')) chime('off');
+  clearTimeout(cool);
+  cool = window.setTimeout(() => mic.release(), micKept);
+}
+
+function quiet() {
+  speaking.value = new Set();
+  quality.value = {};
+  ssrcs.clear();
+}
+
+function drop(c: Connection | undefined) {
+  c?.call.close();
+  c?.ears.close();
+}
+
+function dropNext() {
+  offer?.then((pc) => pc.close(), () => {});
+  offer = undefined;
+  drop(next);
+  next = undefined;
+}
+
+/** Signed out. */
+export function endCalls() {
+  leave();
+  clearTimeout(cool);
+  mic.release();
+}
+
+// ── Being placed ────────────────────────────────────────────────────────────
+
+export function onVoiceServer(server: VoiceServer) {
+  const channel = callChannel.value;
+  if (!channel || !me.value || !gateway || houseOf(channel)?.guild.id !== server.guild_id) return;
+  if (!server.endpoint && !server.endpoints?.length) { callState.value = live ? callState.value : 'waiting'; return; } // a place is being found
+  clearTimeout(again);
+  asked = false;
+  const pc = offer ?? prepare(mic.sent); // moved: nobody asked
+  offer = undefined;
+  drop(next);
+  const ears = new Loudspeaker(volumeOf);
+  ears.deaf = deafened.value;
+  pc.then((pc) => { for (const s of slots(pc)) ears.add(s.mid, s.track); }, () => {});
+  const mine = () => live?.call === call || next?.call === call;
+  const call: Call = new Call({ guild: server.guild_id, user: me.value.id, session: gateway.sessionId }, server, pc, {
+    connected: () => { if (mine()) connected(call); },
+    resuming: (yes) => { if (live?.call === call) callState.value = yes ? 'resuming' : 'connected'; },
+    seat: (s) => ears.seat(s.mid, s.user_id),
+    speaking: (user, ssrc, on) => {
+      if (!mine()) return;
+      const isNew = ssrcs.get(user) !== ssrc;
+      ssrcs.set(user, ssrc);
+      setSpeaking(user, on);
+      if (isNew && volumeOf(user) === 0) tellUnwanted();
+    },
+    roster: (users) => {
+      if (!mine()) return;
+      for (const u of ssrcs.keys()) if (!users.includes(u)) ssrcs.delete(u);
+      for (const u of speaking.value) if (u !== me.value?.id && !users.includes(u)) setSpeaking(u, false);
+    },
+    gone: (user) => { if (mine()) { ssrcs.delete(user); setSpeaking(user, false); } },
+    over: (then) => { if (mine()) broken(call, then); },
+  });
+  next = { call, ears };
+}
+
+function connected(call: Call) {
+  if (next?.call === call) {
+    const old = live;
+    live = next;
+    next = undefined;
+    drop(old); // sound flows on the new path: the old one may go
+    reader = new QualityReader();
+    tellUnwanted();
+    if (!callSince.value) {
+      callSince.value = Date.now();
+      if (settings.value.chimes) chime('on');
+    }
+  }
+  backoff.reset();
+  node.value = call.node;
+  callState.value = 'connected';
+}
+
+function broken(call: Call, then: 'again' | 'told') {
+  if (next?.call === call) { drop(next); next = undefined; } else { drop(live); live = undefined; quiet(); }
+  if (live || next || asked) return; // another one stands, or is on its way
+  callState.value = 'connecting';
+  clearTimeout(again);
+  // Sent away: the text gateway says whether we were moved or removed. If it says nothing, we come back.
+  if (then === 'told') again = window.setTimeout(() => bringBack(), leaveTimeout);
+  else bringBack();
+}
+
+/** Asks for a new grant for the channel we are, as far as the server knows, still in. */
+function bringBack() {
+  const channel = callChannel.value;
+  if (!channel) return;
+  clearTimeout(again);
+  again = window.setTimeout(() => {
+    gateway?.probe();
+    if (!online.value) return; // onOnline goes on
+    asked = true; // from here on, our own leaving is no news
+    gateway?.send(4, state(null));
+    ask(channel);
+  }, backoff.next());
+}
+
+/** The text gateway is back: `fresh` when it is another session, which took our voice state with it. */
+export function onOnline(fresh: boolean) {
+  const channel = callChannel.value;
+  if (!channel) return;
+  if (fresh) ask(channel);
+  else if (!live && !next) bringBack();
+}
+
+export function onVoiceState(v: VoiceState, before: VoiceState | undefined) {
+  if (v.user_id !== me.value?.id) {
+    if (v.channel_id !== callChannel.value) setSpeaking(v.user_id, false);
+    if (v.channel_id !== before?.channel_id) crowdChanged();
+    return;
+  }
+  if (!callChannel.value || v.guild_id !== houseOf(callChannel.value)?.guild.id) return;
+  const elsewhere = v.session_id !== gateway?.sessionId;
+  if (v.channel_id) {
+    if (elsewhere && !asked) { toast('You joined this call from another place.'); over(); return; }
+    if (!asked && v.channel_id !== callChannel.value) {
+      callChannel.value = v.channel_id;
+      toast(`You were moved to ${channelOf(v.channel_id)?.name ?? 'another channel'}.`);
+    }
+    return;
+  }
+  if (asked || elsewhere) return; // the server let go of an older call
+  if (live && !live.call.healthy || !live && !next) { bringBack(); return; } // it gave us up for lost
+  toast('You were disconnected from the call.');
+  over();
+}
+
+export function onVoiceError(e: VoiceError) {
+  if (e.channel_id !== callChannel.value || !asked) { toast(e.message); return; }
+  clearTimeout(again);
+  offer?.then((pc) => pc.close(), () => {});
+  offer = undefined;
+  asked = false;
+  // Nobody can take the call just now: that passes.
+  if (e.code === 'unavailable' || e.code === 'no_nodes' || e.code === 'full') {
+    if (!live) { callState.value = 'waiting'; again = window.setTimeout(() => ask(e.channel_id), Math.min(2000, backoff.next())); }
+    return;
+  }
+  toast(e.message);
+  over();
+}
+
+// ── Who is there ────────────────────────────────────────────────────────────
+
+function setSpeaking(user: string, on: boolean) {
+  if (speaking.value.has(user) === on) return;
+  const s = new Set(speaking.value);
+  if (on) s.add(user); else s.delete(user);
+  speaking.value = s;
+}
+
+let crowd = { channel: '', users: new Set<string>() };
+let crowdTimer = 0;
+
+/** Chimes once for all who came or went within a moment; who only reconnected makes no sound. */
+function crowdChanged() {
+  clearTimeout(crowdTimer);
+  crowdTimer = window.setTimeout(() => {
+    const channel = callChannel.value;
+    const users = new Set(inChannel(channel).map((v) => v.user_id).filter((u) => u !== me.value?.id));
+    const was = crowd;
+    crowd = { channel, users };
+    if (!channel || was.channel !== channel || callState.value === 'connecting' || !settings.value.chimes) return;
+    if ([...users].some((u) => !was.users.has(u))) chime('come');
+    else if ([...was.users].some((u) => !users.has(u))) chime('go');
+  }, 300);
+}
+effect(() => { void callChannel.value; crowdChanged(); });
+
+/** Who stands at volume 0 need not be sent. */
+function tellUnwanted() {
+  live?.call.unwanted([...ssrcs].filter(([user]) => volumeOf(user) === 0).map(([, ssrc]) => ssrc));
+}
+
+export function setVolume(user: string, v: number) {
+  const { [user]: was = 1, ...others } = settings.value.volumes;
+  change({ volumes: v === 1 ? others : { ...others, [user]: v } });
+  live?.ears.refresh();
+  if ((was === 0) !== (v === 0)) tellUnwanted();
+}
+
+// ── Microphone and loudspeaker ──────────────────────────────────────────────
+
+/** Whether the microphone is heard by the others now. */
+export const open = computed(() => !muted.value && !deafened.value && (!settings.value.pushToTalk || talking.value));
+effect(() => { mic.enabled = open.value; });
+
+const tell = () => { if (callChannel.value) gateway?.send(4, state(callChannel.value)); };
+
+export function setMuted(on: boolean) {
+  muted.value = on;
+  if (!on && deafened.value) setDeafened(false);
+  else tell();
+}
+
+export function setDeafened(on: boolean) {
+  deafened.value = on;
+  if (live) live.ears.deaf = on;
+  if (next) next.ears.deaf = on;
+  tell();
+}
+
+export function setOutput(sink: string) { change({ sink }); void output(sink); }
+export function setInput(part: Parameters<typeof change>[0]) { change(part); void mic.again(); }
+if (settings.value.sink) addEventListener('pointerdown', () => void output(settings.value.sink), { once: true });
+
+// Push-to-talk. A key that writes letters does not talk while somebody writes.
+const writes = (t: EventTarget | null) => t instanceof HTMLElement && (t.isContentEditable || /^(TEXTAREA|SELECT)$/.test(t.tagName) || (t.tagName === 'INPUT' && !/^(checkbox|range|button)$/.test((t as HTMLInputElement).type)));
+const isTalkKey = (e: KeyboardEvent) => settings.value.pushToTalk && callChannel.value !== '' && e.code === settings.value.talkKey && (isSilent(e.code) || !writes(e.target));
+addEventListener('keydown', (e) => { if (isTalkKey(e)) { talking.value = true; e.preventDefault(); } }, { capture: true });
+addEventListener('keyup', (e) => {
+  if (e.code !== settings.value.talkKey) return;
+  if (isTalkKey(e)) e.preventDefault(); // else it would press the focused button
+  talking.value = false;
+}, { capture: true });
+for (const e of ['blur', 'pagehide']) addEventListener(e, () => { talking.value = false; });
+
+// One's own ring and the hint to whoever talks while muted come from the meter:
+// the server tells nobody about himself.
+let loud = 0;
+setInterval(() => {
+  const level = callState.value !== 'none' && mic.meter ? mic.meter.level() : 0;
+  const id = me.value?.id ?? '';
+  setSpeaking(id, level > 0.35 && open.value && (callState.value === 'connected' || callState.value === 'resuming'));
+  loud = (muted.value || deafened.value) && callState.value !== 'none' ? Math.min(8, level > 0.5 ? loud + 1 : Math.max(0, loud - 0.2)) : 0;
+  mutedHint.value = loud >= 4 || (mutedHint.value && loud > 0);
+}, 100);
+
+setInterval(() => {
+  const c = live;
+  if (c && document.visibilityState === 'visible') c.call.pc.then((pc) => reader.read(pc)).then((q) => { if (live === c) quality.value = q; }, () => {});
+}, 1000);
+
+// Whoever closes the page leaves at once, instead of after the session's time-out.
+addEventListener('pagehide', (e) => { if (!e.persisted) leave(); });

@@ -1,0 +1,66 @@
+import { useEffect, useState } from 'preact/hooks';
+import { callChannel, callSince, callState, micProblem, mutedHint, quality, retryMic } from '../calls';
+import { settings } from '../settings';
+import { channelOf, inChannel, nameOf, me } from '../store';
+import type { VoiceState } from '../types';
+import { Avatar } from './Avatar';
+import { EarOff, MicOff } from './icons';
+import { presence } from './Rooms';
+import { show } from './views';
+
+const SHOWN = 120; // tiles; a bigger crowd is counted
+
+const states = { none: '', connecting: 'Connecting…', waiting: 'Waiting for a voice server…', connected: 'Connected', resuming: 'Reconnecting…' };
+
+function Clock() {
+  const [, tick] = useState(0);
+  useEffect(() => { const t = setInterval(() => tick((n) => n + 1), 1000); return () => clearInterval(t); }, []);
+  if (!callSince.value) return null;
+  const s = Math.floor((Date.now() - callSince.value) / 1000);
+  const two = (n: number) => String(n).padStart(2, '0');
+  return <time aria-hidden="true">{s >= 3600 ? `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}` : Math.floor(s / 60)}:{two(s % 60)}</time>;
+}
+
+/** The call one is in: everybody at the table. */
+export function Stage() {
+  const channel = channelOf(callChannel.value);
+  const there = inChannel(callChannel.value);
+  const rtt = quality.value.rtt;
+  const s = callState.value;
+  const grade = rtt === undefined ? '' : rtt < 80 ? 'good' : rtt < 200 ? 'fair' : 'poor';
+  return (
+    <section class={`stage ${s}`} aria-label={`Call in ${channel?.name ?? ''}`}>
+      <div class="sea" aria-hidden="true" />
+      <header class="head">
+        <h2>{channel?.name}</h2>
+        <Clock />
+        <p class={`state ${s === 'connected' ? grade : 'busy'}`}><span role="status">{states[s]}</span>{s === 'connected' && rtt !== undefined && <span> · {Math.round(rtt)} ms</span>}</p>
+      </header>
+      {channel?.echo && <p class="note">Say something: after a moment you hear it back.</p>}
+      <ul class={'table' + (there.length > 12 ? ' many' : '')} aria-label="In this call">
+        {there.slice(0, SHOWN).map((v) => <Tile key={v.user_id} v={v} />)}
+        {there.length > SHOWN && <li class="more">and {there.length - SHOWN} more</li>}
+      </ul>
+      {there.length === 1 && there[0].user_id === me.value?.id && !channel?.echo && s === 'connected' && <p class="note">You are the first here. Copy the invite link and bring somebody in.</p>}
+      <div role="alert" class="notices">
+        {mutedHint.value && <p class="hint">You are muted. Nobody hears you.</p>}
+        {micProblem.value && <p class="hint">{micProblem.value} <button class="quiet" onClick={retryMic}>Try again</button></p>}
+      </div>
+    </section>
+  );
+}
+
+function Tile({ v }: { v: VoiceState }) {
+  const p = presence(v, callState.value === 'connected' || callState.value === 'resuming');
+  const volume = settings.value.volumes[v.user_id] ?? 1;
+  return (
+    <li aria-label={p.label} class={p.talks ? 'talks' : ''}>
+      <button class="tile" aria-label={`Options for ${nameOf(v.user_id)}`} onClick={() => show('person', v.user_id)}>
+        <Avatar id={v.user_id} name={p.name} />
+        {(p.isDeaf || p.isMuted) && <i class="badge">{p.isDeaf ? <EarOff /> : <MicOff />}</i>}
+        <span>{p.name}{p.own && <small> you</small>}</span>
+        {volume !== 1 && !p.own && <small class="vol">{Math.round(volume * 100)} %</small>}
+      </button>
+    </li>
+  );
+}

@@ -1,0 +1,27 @@
+// What is looked at: the panel over the page, and on a phone one of its parts.
+import { signal } from '@preact/signals';
+
+export type Panel = '' | 'settings' | 'connection' | 'person';
+export type Part = 'voice' | 'chat' | 'people';
+
+export const panel = signal<Panel>('');
+export const person = signal(''); // whose panel it is
+export const part = signal<Part>('voice');
+export const peopleOpen = signal(false); // in windows too narrow for three columns
+
+let opener: Element | null = null;
+
+export function show(p: Panel, who = '') {
+  if (panel.value === p && person.value === who) { hide(); return; }
+  opener ??= document.activeElement;
+  person.value = who;
+  panel.value = p;
+}
+
+/** Closes the panel; the focus returns to where it came from. */
+export function hide() {
+  if (!panel.value) return;
+  panel.value = '';
+  if (opener instanceof HTMLElement) opener.focus();
+  opener = null;
+}

@@ -1,0 +1,137 @@
+// Coming in and going out, and what the gateway says to whom.
+import { effect, signal } from '@preact/signals';
+import * as api from './api';
+import { endCalls, join, onOnline, onVoiceError, onVoiceServer, onVoiceState, useGateway } from './calls';
+import { forgetLines, load, onDelete, onEdit, onMessage, onTyping } from './chat';
+import { Gateway } from './gateway';
+import { remember } from './settings';
+import {
+  dropAll, dropHouse, dropMember, house, houses, me, online, patchGuild, putChannel, putHouse, putMember, putRole, putVoice, ready, shown,
+  textChannel, toast, token, voiceChannels,
+} from './store';
+import { VOICE, type Member } from './types';
+
+let gateway: Gateway | undefined;
+let loaded = ''; // the text channel whose messages were asked for
+let landing: { guild?: string; channel?: string } | undefined; // where an invitation leads, until the guild is here
+let fresh = false;
+
+const [kind, code] = location.pathname.split('/').filter(Boolean);
+/** The link that was opened: an invitation, the owner's, or neither. */
+export const link = signal<{ kind: 'invite' | 'owner'; code: string } | null>(
+  code && (kind === 'invite' || kind === 'owner') ? { kind, code: decodeURIComponent(code) } : null);
+
+/** The link has served; it would only be in the way of a reload. */
+function arrive() {
+  link.value = null;
+  history.replaceState(null, '', '/');
+}
+
+/** Goes in with a token. Whoever was invited lands in the voice channel. */
+export function enter(s: api.Session, invited?: { guild?: string; channel?: string }) {
+  if (gateway) forget(); // with another account than so far
+  remember(s.token);
+  token.value = s.token;
+  landing = invited;
+  arrive();
+  start();
+}
+
+export function start() {
+  if (!token.value || gateway) return;
+  api.setToken(token.value);
+  gateway = new Gateway(token.value, {
+    dispatch,
+    status: (up) => {
+      online.value = up;
+      if (!up) return;
+      onOnline(fresh);
+      fresh = false;
+    },
+    refused: () => { forget(); toast('You were signed out.'); },
+  });
+  useGateway(gateway);
+}
+
+export async function signOut() {
+  endCalls();
+  await api.logout().catch(() => {});
+  forget();
+}
+
+function forget() {
+  endCalls();
+  gateway?.close();
+  gateway = undefined;
+  useGateway(undefined);
+  remember('');
+  api.setToken('');
+  token.value = '';
+  forgetLines();
+  dropAll();
+  loaded = '';
+}
+
+/** Takes an invitation with the account one has. */
+export async function accept(code: string) {
+  const i = await api.accept(code);
+  arrive();
+  const to = { guild: i.guild.id, channel: i.channel?.id };
+  if (houses.value.has(i.guild.id)) land(to); else landing = to;
+}
+
+function land(to: { guild?: string; channel?: string }) {
+  if (to.guild) shown.value = to.guild;
+  const channels = voiceChannels.value;
+  const target = channels.find((c) => c.id === to.channel && c.type === VOICE) ?? channels.find((c) => !c.echo);
+  if (target) join(target.id);
+}
+
+function dispatch(type: string, d: any) {
+  switch (type) {
+    case 'READY':
+      me.value = d.user;
+      ready.value = true;
+      fresh = true;
+      for (const id of houses.value.keys()) if (!d.guilds.some((g: { id: string }) => g.id === id)) dropHouse(id);
+      break;
+    case 'GUILD_CREATE': {
+      const before = loaded;
+      putHouse(d);
+      if (house.value?.guild.id === d.id && textChannel.value?.id === before) void load(before); // after an outage
+      if (landing && (!landing.guild || landing.guild === d.id)) {
+        const to = landing;
+        landing = undefined;
+        land(to);
+      }
+      break;
+    }
+    case 'GUILD_UPDATE': patchGuild(d); break;
+    case 'GUILD_DELETE': if (!d.unavailable) dropHouse(d.id); break;
+    case 'CHANNEL_CREATE': case 'CHANNEL_UPDATE': putChannel(d); break;
+    case 'CHANNEL_DELETE': putChannel(d, true); break;
+    case 'GUILD_ROLE_CREATE': case 'GUILD_ROLE_UPDATE': putRole(d.guild_id, d.role.id, d.role); break;
+    case 'GUILD_ROLE_DELETE': putRole(d.guild_id, d.role_id); break;
+    case 'GUILD_MEMBER_ADD': case 'GUILD_MEMBER_UPDATE': putMember(d.guild_id, d as Member); break;
+    case 'GUILD_MEMBER_REMOVE': dropMember(d.guild_id, d.user.id); break;
+    case 'USER_UPDATE': me.value = d; break;
+    case 'VOICE_STATE_UPDATE': {
+      const before = houses.value.get(d.guild_id)?.voices.get(d.user_id);
+      putVoice(d);
+      onVoiceState(d, before);
+      break;
+    }
+    case 'VOICE_SERVER_UPDATE': onVoiceServer(d); break;
+    case 'VOICE_ERROR': onVoiceError(d); break;
+    case 'MESSAGE_CREATE': onMessage(d); break;
+    case 'MESSAGE_UPDATE': onEdit(d); break;
+    case 'MESSAGE_DELETE': onDelete(d); break;
+    case 'TYPING_START': onTyping(d); break;
+  }
+}
+
+// Another channel is looked at for the first time.
+effect(() => {
+  const id = textChannel.value?.id ?? '';
+  if (id && id !== loaded) { loaded = id; void load(id); }
+});
