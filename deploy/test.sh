@@ -16,6 +16,17 @@ if ! { command -v pkg-config >/dev/null && pkg-config --exists opus && command -
 	echo "without libopus: bots send prepared frames, voices are not decoded"
 fi
 
+# failures prints the failed tests with what they say, and what did not compile,
+# not the thousand lines around them.
+failures() {
+	awk '
+		/^=== RUN +[^\/]+$/ || /^--- (PASS|SKIP)/ { said = "" }
+		/^ +[a-z0-9_]+_test\.go:[0-9]+: / { said = said $0 "\n" }
+		/^ *--- FAIL/ { printf "%s%s\n", said, $0; said = "" }
+		/^FAIL|^panic:|DATA RACE|^[^ ]+\.go:[0-9]+:[0-9]+: |error TS[0-9]+|^dist\/ is not/ { print }
+	'
+}
+
 # step NAME COMMAND...: runs the command, keeps what it says, tells the time.
 steps=$*
 step() {
@@ -40,8 +51,7 @@ step() {
 	[ "$tests" = 0 ] || printf ', %d tests passed, %d skipped' "$tests" "$skips"
 	echo
 	if [ "$verdict" = FAILED ]; then
-		# The failures with what they say, not the thousand lines around them.
-		grep -nE '^ *--- FAIL|^FAIL|^panic:|DATA RACE|: error|_test\.go:[0-9]+:|\.go:[0-9]+:[0-9]+:' "$logs/$name.log" | head -n 60
+		failures <"$logs/$name.log" | head -n 60
 		echo "   all of it: $logs/$name.log"
 	fi
 }
