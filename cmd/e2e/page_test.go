@@ -161,8 +161,8 @@ func talk(t *testing.T, h *house, base, ca string) {
 	must(t, b.Wait("listitem", "Ada, speaking", 5*time.Second))
 
 	// Mute silences: what leaves the server within 100 ms, measured where no jitter
-	// buffer stands between; what the other page plays some 100 ms later, which is
-	// what its jitter buffer held.
+	// buffer stands between. What the other page plays ends when its jitter buffer
+	// has run empty, 60 to 120 ms on a quiet machine; a busy one makes it longer.
 	awaitTone(t, b, "Brian", 0)
 	must(t, a.Click("button", "Mute", 5*time.Second))
 	at := time.Now()
@@ -173,8 +173,8 @@ func talk(t *testing.T, h *house, base, ca string) {
 		}
 	}
 	t.Logf("after Ada pressed mute, Brian's page played her for %v", late)
-	if late > 250*time.Millisecond {
-		t.Errorf("Brian's page played Ada for %v after she muted herself, want 250 ms at most", late)
+	if late > 500*time.Millisecond {
+		t.Errorf("Brian's page played Ada for %v after she muted herself, want 500 ms at most", late)
 	}
 	if parrot != nil {
 		sent := parrot.lastOf(0).Sub(at)
