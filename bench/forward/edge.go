@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"voicefleet/bench/internal/freeport"
 	"voicefleet/bench/internal/procstat"
 	"voicefleet/edgeagent"
 	"voicefleet/edgeagent/edgeagentserver"
@@ -33,33 +34,26 @@ import (
 type EdgeConfig struct {
 	// Program is the voicefleet binary.
 	Program string
-	// Workers and MediaPort are its flags (defaults 1 and 51000).
-	Workers, MediaPort int
-	// HTTPPort is where it shows its metrics (default 51080).
-	HTTPPort int
+	// Workers is its flag (default 1).
+	Workers int
+	// MediaPort is its first UDP port, HTTPPort where it shows its metrics (default:
+	// free ones).
+	MediaPort, HTTPPort int
 	// Log gets what it writes; nil keeps the last of it for errors.
 	Log io.Writer
 }
 
-func (c EdgeConfig) withDefaults() EdgeConfig {
+// validate fills the zero fields and looks for the program.
+func (c *EdgeConfig) validate() error {
 	if c.Program == "" {
 		c.Program = "bin/voicefleet"
 	}
 	if c.Workers == 0 {
 		c.Workers = 1
 	}
-	if c.MediaPort == 0 {
-		c.MediaPort = 51000
+	if c.Workers < 1 || c.Workers > 128 {
+		return fmt.Errorf("%d workers, want 1 to 128", c.Workers)
 	}
-	if c.HTTPPort == 0 {
-		c.HTTPPort = 51080
-	}
-	return c
-}
-
-// validate fills the zero fields and looks for the program.
-func (c *EdgeConfig) validate() error {
-	*c = c.withDefaults()
 	if _, err := os.Stat(c.Program); err != nil {
 		return fmt.Errorf("no program to measure: %w (make build makes it)", err)
 	}
@@ -102,12 +96,18 @@ type edge struct {
 }
 
 // startEdge starts a bus and a node on it, and returns when the node is ready.
-func startEdge(ctx context.Context, config EdgeConfig) (e *edge, err error) {
-	e = &edge{
+func startEdge(ctx context.Context, config EdgeConfig) (_ *edge, err error) {
+	e := &edge{
 		config: config, ended: make(chan struct{}), log: &kept{also: config.Log}, token: rand.Text(),
 		calls: make(map[int]sfu.CallID), sessions: make(map[int][]sfu.SessionID),
 	}
-	port, err := freePort()
+	port, err := freeport.TCP()
+	if err == nil && e.config.MediaPort == 0 {
+		e.config.MediaPort, err = freeport.UDP(e.config.Workers)
+	}
+	if err == nil && e.config.HTTPPort == 0 {
+		e.config.HTTPPort, err = freeport.TCP()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +117,6 @@ func startEdge(ctx context.Context, config EdgeConfig) (e *edge, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.stop())
-			e = nil
 		}
 	}()
 	if e.conn, err = bus.Connect(ctx, bus.Config{Embedded: e.embedded, Name: "voicebench"}); err != nil {
@@ -134,15 +133,6 @@ func startEdge(ctx context.Context, config EdgeConfig) (e *edge, err error) {
 		return nil, fmt.Errorf("start node: %w\n%s", err, e.log.text())
 	}
 	return e, nil
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(loopback.String(), "0"))
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // publishKey makes our grants good: the harness is the allocator of this fleet.

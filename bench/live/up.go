@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,13 +15,15 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"voicefleet/bench/internal/freeport"
 )
 
 // UpConfig starts a server of our own for one run: voicefleet up in a temporary
 // data folder, reachable on this machine only by its loopback address.
 type UpConfig struct {
 	Program   string // default bin/voicefleet
-	MediaPort int    // default 52000
+	MediaPort int    // default: a free one
 	Workers   int    // default 1
 	Log       io.Writer
 }
@@ -48,21 +49,19 @@ func StartUp(ctx context.Context, c UpConfig) (*Up, error) {
 	if c.Program == "" {
 		c.Program = "bin/voicefleet"
 	}
-	if c.MediaPort == 0 {
-		c.MediaPort = 52000
-	}
 	if c.Workers == 0 {
 		c.Workers = 1
 	}
 	if _, err := os.Stat(c.Program); err != nil {
 		return nil, fmt.Errorf("no program to measure: %w (make build makes it)", err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("find a free port: %w", err)
+	port, err := freeport.TCP()
+	if err == nil && c.MediaPort == 0 {
+		c.MediaPort, err = freeport.UDP(c.Workers)
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	_ = l.Close()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "voicebench-")
 	if err != nil {
 		return nil, fmt.Errorf("make data folder: %w", err)

@@ -26,8 +26,8 @@ func setFlags(line *[]string) func(*pflag.Flag) {
 func edgeFlags(cmd *cobra.Command, e *forward.EdgeConfig, logs *bool) {
 	cmd.Flags().StringVar(&e.Program, "program", "bin/voicefleet", "the voicefleet program to measure")
 	cmd.Flags().IntVar(&e.Workers, "workers", 1, "media workers of the node")
-	cmd.Flags().IntVar(&e.MediaPort, "media-port", 51000, "first UDP port of the node")
-	cmd.Flags().IntVar(&e.HTTPPort, "http-port", 51080, "TCP port of the node's metrics")
+	cmd.Flags().IntVar(&e.MediaPort, "media-port", 0, "first UDP port of the node (default: a free one)")
+	cmd.Flags().IntVar(&e.HTTPPort, "http-port", 0, "TCP port of the node's metrics (default: a free one)")
 	cmd.Flags().BoolVar(logs, "logs", false, "show what the node logs")
 }
 

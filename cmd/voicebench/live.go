@@ -29,7 +29,7 @@ func (t *target) flags(cmd *cobra.Command) {
 	f.StringVar(&t.CA, "ca", "", "file of certificates to trust, as the server shows at /ca.pem")
 	f.BoolVar(&t.Insecure, "insecure", false, "trust every certificate")
 	f.StringVar(&t.up.Program, "program", "bin/voicefleet", "the voicefleet program to start without --server and --data")
-	f.IntVar(&t.up.MediaPort, "media-port", 52000, "first UDP port of the server we start")
+	f.IntVar(&t.up.MediaPort, "media-port", 0, "first UDP port of the server we start (default: a free one)")
 	f.BoolVar(&t.logs, "logs", false, "show what the server we start logs")
 }
 

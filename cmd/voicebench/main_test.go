@@ -32,17 +32,6 @@ func build(t *testing.T) (voicebench, voicefleet string) {
 	return filepath.Join(dir, "voicebench"), filepath.Join(dir, "voicefleet")
 }
 
-// freeUDP is a UDP port nobody uses.
-func freeUDP(t *testing.T) string {
-	t.Helper()
-	c, err := net.ListenUDP("udp", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return strconv.Itoa(c.LocalAddr().(*net.UDPAddr).Port)
-}
-
 func freeTCP(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -116,8 +105,7 @@ func (r result) value(t *testing.T, name string) float64 {
 func TestMeasurements(t *testing.T) {
 	voicebench, voicefleet := build(t)
 	t.Run("forward", func(t *testing.T) {
-		r := runBench(t, voicebench, "forward", "--program", voicefleet, "--cases", "2x4", "--window", "1s", "--rounds", "1",
-			"--media-port", freeUDP(t), "--http-port", freeTCP(t))
+		r := runBench(t, voicebench, "forward", "--program", voicefleet, "--cases", "2x4", "--window", "1s", "--rounds", "1")
 		var cases []struct {
 			Arms map[string]struct {
 				Windows []struct{ Expected, Received, Packets, Opened, Refused uint64 }
@@ -137,8 +125,7 @@ func TestMeasurements(t *testing.T) {
 		}
 	})
 	t.Run("memory", func(t *testing.T) {
-		r := runBench(t, voicebench, "memory", "--program", voicefleet, "--sessions", "40", "--settle", "1s",
-			"--media-port", freeUDP(t), "--http-port", freeTCP(t))
+		r := runBench(t, voicebench, "memory", "--program", voicefleet, "--sessions", "40", "--settle", "1s")
 		var readings []struct {
 			Sessions  int     `json:"sessions"`
 			AgentRSS  int64   `json:"agent_rss_bytes"`
@@ -160,7 +147,7 @@ func TestMeasurements(t *testing.T) {
 		}
 	})
 	t.Run("call", func(t *testing.T) {
-		r := runBench(t, voicebench, "call", "--program", voicefleet, "--bots", "4", "--talkers", "2", "--length", "2s", "--pauses=false", "--media-port", freeUDP(t))
+		r := runBench(t, voicebench, "call", "--program", voicefleet, "--bots", "4", "--talkers", "2", "--length", "2s", "--pauses=false")
 		if n := r.value(t, "wrong name"); n != 0 {
 			t.Errorf("%v packets under a wrong name", n)
 		}
@@ -179,7 +166,7 @@ func TestMeasurements(t *testing.T) {
 		}
 	})
 	t.Run("join", func(t *testing.T) {
-		r := runBench(t, voicebench, "join", "--program", voicefleet, "--joins", "3", "--accounts", "2", "--media-port", freeUDP(t))
+		r := runBench(t, voicebench, "join", "--program", voicefleet, "--joins", "3", "--accounts", "2")
 		if n := r.value(t, "joins that failed"); n != 0 {
 			t.Errorf("%v joins failed", n)
 		}

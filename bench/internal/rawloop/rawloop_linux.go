@@ -135,7 +135,7 @@ func (b *batch) send(fd int, to []destination, seq uint16, n int) (taken, refuse
 			b.vectors[i].SetLen(n)
 		}
 		for at := 0; at < count; {
-			done, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.heads[at])), uintptr(count-at), 0, 0, 0)
+			done, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.heads[at])), uintptr(count-at), 0, 0, 0)
 			if errno == unix.EINTR {
 				continue
 			}
@@ -150,6 +150,18 @@ func (b *batch) send(fd int, to []destination, seq uint16, n int) (taken, refuse
 		to = to[count:]
 	}
 	return taken, refused
+}
+
+// longest bounds one rest, so that the end of the context and the collector of
+// garbage do not wait longer for us.
+const longest = 5 * time.Millisecond
+
+// rest sleeps for d.
+func rest(d time.Duration) {
+	for ; d > 0; d -= longest {
+		t := unix.NsecToTimespec(min(d, longest).Nanoseconds())
+		_, _, _ = unix.RawSyscall6(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0, 0, 0, 0)
+	}
 }
 
 // Run sends the plan from a socket of its own, blocking and paced by the calling
@@ -173,8 +185,10 @@ func Run(ctx context.Context, plan Plan) (Sent, error) {
 	}
 	memory := newBatch(plan.Batch, plan.Size)
 	defer runtime.KeepAlive(memory)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	// The thread is the loop's own, and the runtime is told of none of its system
+	// calls: a timer or a scheduler would be a price that is not the kernel's.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for i := range plan.Warm + plan.Window + plan.Tail {
 		voice := i >= plan.Warm && i < plan.Warm+plan.Window
 		n := plan.SmallSize
@@ -183,14 +197,10 @@ func Run(ctx context.Context, plan Plan) (Sent, error) {
 		}
 		for k, f := range fans {
 			due := plan.Start.Add(time.Duration(i)*plan.Interval + plan.Sources[k].Phase)
-			if wait := time.Until(due); wait > 0 {
-				timer.Reset(wait)
-				select {
-				case <-timer.C:
-				case <-ctx.Done():
-					return sent, ctx.Err()
-				}
+			if ctx.Err() != nil {
+				return sent, ctx.Err()
 			}
+			rest(time.Until(due))
 			behind := time.Since(due)
 			sent.Worst = max(sent.Worst, behind)
 			if behind > plan.Interval {
