@@ -511,7 +511,8 @@ func TestStrangersAreFew(t *testing.T) {
 	}
 	d.exit(b)
 	d.exit(c)
-	if enter("127.0.0.1") == nil || enter("127.0.0.1") == nil || enter("127.0.0.1") != nil {
+	first, second, third := enter("127.0.0.1"), enter("127.0.0.1"), enter("127.0.0.1")
+	if first == nil || second == nil || third != nil {
 		t.Fatal("loopback is bounded by the strangers only")
 	}
 	d.exit(a)

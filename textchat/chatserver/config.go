@@ -115,7 +115,7 @@ func (c *Config) validate() error {
 		return errors.New("DataDir must be set")
 	}
 	if c.Worker > 1023 {
-		return fmt.Errorf("Worker is %d, at most 1023", c.Worker)
+		return fmt.Errorf("worker is %d, at most 1023", c.Worker)
 	}
 	for _, f := range []struct {
 		v *int

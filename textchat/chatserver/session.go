@@ -289,19 +289,6 @@ func (h *hub) closeAll(code textchat.CloseCode) {
 	}
 }
 
-// online is how many users have a session.
-func (h *hub) online(users []textchat.ID) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	n := 0
-	for _, u := range users {
-		if len(h.byUser[u]) > 0 {
-			n++
-		}
-	}
-	return n
-}
-
 // sweep ends what is overdue: connections that did not identify or went silent,
 // sessions that nobody resumed.
 func (s *Server) sweep(now time.Time) {
