@@ -45,8 +45,9 @@ bench-call: ## real WebRTC bots in a call: loss, delay, the right voices
 bench-memory: ## memory of 1,000 connected sessions
 	@$(BENCH) memory $(ARGS)
 
-bench-join: ## time from joining to first sound, 200 joins
+bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of the page in Chromium
 	@$(BENCH) join $(ARGS)
+	@$(ENV) && VOICEFLEET_JOINS=200 go test -count=1 -v -run '^TestJoinFromThePage$$' ./cmd/e2e
 
 fresh-test: ## clone, set up and start in a Debian 12 with nothing installed (needs root)
 	@sh deploy/fresh-test.sh
