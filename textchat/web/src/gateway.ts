@@ -25,7 +25,7 @@ export class Gateway {
   private acked = true;
   private retry = 0;
   private timer = 0; // opening or probing
-  private backoff = new Backoff(250, 8000);
+  private backoff = new Backoff(250, 4000);
   private ended = false;
 
   constructor(private token: string, private on: GatewayEvents) {

@@ -1,14 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Backoff } from '../src/backoff';
+import { after } from '../src/closing';
 import { voiceUrls } from '../src/endpoints';
 import { withNack } from '../src/sdp';
+import { hue, initials, inviteCode, isSilent, keyName, pieces } from '../src/text';
 
 test('voice gateways: an entry without a host is the page’s own host and scheme', () => {
   const lan = { protocol: 'https:', hostname: '192.0.2.7', port: '8443' };
   assert.deepEqual(voiceUrls(lan, 'x:1', [':8443', ':8444', 'voice.example:443']), ['wss://192.0.2.7:8443/?v=8', 'wss://192.0.2.7:8444/?v=8', 'wss://voice.example:443/?v=8']);
   assert.deepEqual(voiceUrls({ protocol: 'http:', hostname: 'localhost', port: '8443' }, null, [':8443']), ['ws://localhost:8443/?v=8']);
   assert.deepEqual(voiceUrls({ protocol: 'https:', hostname: '::1', port: '' }, null, [':']), ['wss://[::1]:443/?v=8']);
+  assert.deepEqual(voiceUrls({ protocol: 'https:', hostname: '[::1]', port: '8443' }, null, [':8443']), ['wss://[::1]:8443/?v=8']);
   assert.deepEqual(voiceUrls(lan, 'voice.example:443'), ['wss://voice.example:443/?v=8']);
   assert.deepEqual(voiceUrls(lan, null), []);
 });
@@ -20,6 +23,9 @@ test('nack is asked for once in every audio section, and nowhere else', () => {
   assert.equal(out.match(/a=rtcp-fb:111 nack\r\n/g)?.length, 2);
   assert.ok(out.endsWith(section('video')));
   assert.equal(withNack(out), out);
+  assert.equal(withNack('v=0\r\nm=audio 9 X 0\r\na=rtpmap:0 PCMU/8000\r\n'), 'v=0\r\nm=audio 9 X 0\r\na=rtpmap:0 PCMU/8000\r\n');
+  // "nack pli" is another thing.
+  assert.match(withNack('m=audio 9 X 111\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 nack pli\r\n'), /a=rtcp-fb:111 nack\r\n/);
 });
 
 test('back-off doubles, stays within its bound and starts over', () => {
@@ -29,4 +35,36 @@ test('back-off doubles, stays within its bound and starts over', () => {
   assert.equal(b.next(), 100);
   const low = new Backoff(100, 1000, () => 0);
   assert.deepEqual([low.next(), low.next()], [50, 100]);
+});
+
+test('what follows a closed voice gateway', () => {
+  for (const code of [1000, 1001, 1005, 1006, 1009, 1013, 3000, 4000, 4009, 4015, 4021, 4999]) {
+    assert.equal(after(code, true), 'resume', `${code} with a session`);
+    assert.equal(after(code, false), 'again', `${code} before the description`);
+  }
+  for (const code of [4001, 4002, 4003, 4004, 4005, 4006, 4011, 4012, 4016, 4020]) assert.equal(after(code, true), 'again', `${code}`);
+  for (const code of [4014, 4022]) for (const session of [true, false]) assert.equal(after(code, session), 'told', `${code}`);
+});
+
+test('messages: links are found, everything else stays text', () => {
+  assert.deepEqual(pieces('see https://example.org/a?b=c#d, or (http://x.y/z).'), [
+    { text: 'see ' }, { text: 'https://example.org/a?b=c#d', href: 'https://example.org/a?b=c#d' },
+    { text: ', or (' }, { text: 'http://x.y/z', href: 'http://x.y/z' }, { text: ').' },
+  ]);
+  for (const s of ['<img src=x onerror=alert(1)>', 'javascript:alert(1)', '**bold** `code`', 'ftp://x', 'https://']) assert.deepEqual(pieces(s), [{ text: s }]);
+  assert.deepEqual(pieces(''), []);
+  assert.deepEqual(pieces('https://a.b"onclick=x').map((p) => p.href), ['https://a.b', undefined]);
+});
+
+test('people: initials and hues', () => {
+  assert.deepEqual(['Ada Lovelace', 'brian', 'Jean-Luc Van Damme', '🦊 fox', '!!', '李小龙', ''].map(initials), ['AL', 'B', 'JD', 'F', '!', '李', '?']);
+  const hues = Array.from({ length: 200 }, (_, i) => hue(String(1419926400000000000n + BigInt(i))));
+  assert.ok(hues.every((h) => Number.isInteger(h) && h >= 0 && h < 360));
+  assert.ok(new Set(hues.map((h) => Math.floor(h / 30))).size === 12, 'neighbouring ids get hues from all around');
+});
+
+test('invite links and keys', () => {
+  for (const s of ['https://h:8443/invite/aB3', ' aB3 ', 'h/invite/aB3?x=1']) assert.equal(inviteCode(s), 'aB3');
+  assert.deepEqual(['KeyV', 'Digit4', 'Space', 'ControlLeft', 'F8', 'Backquote', 'ArrowUp'].map(keyName), ['V', '4', 'Space', 'Ctrl (left)', 'F8', '`', 'ArrowUp']);
+  assert.deepEqual(['F8', 'ControlRight', 'KeyV', 'Space', 'CapsLock'].map(isSilent), [true, true, false, false, true]);
 });

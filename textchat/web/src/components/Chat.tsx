@@ -91,7 +91,7 @@ export function Chat() {
       <p class="typing" aria-live="polite">{typing.length === 0 ? '' : typing.length > 3 ? 'Several people are writing…' : `${typing.join(', ')} ${typing.length === 1 ? 'is' : 'are'} writing…`}</p>
       {channel && (
         <form class="compose" onSubmit={submit}>
-          <textarea rows={1} maxLength={2000} value={draft} aria-label={`Message ${channel.name}`} placeholder={`Message ${channel.name}`}
+          <textarea rows={Math.min(8, draft.split('\n').length)} maxLength={2000} value={draft} aria-label={`Message ${channel.name}`} placeholder={`Message ${channel.name}`}
             onInput={(e) => { setDrafts({ ...drafts, [id]: e.currentTarget.value }); if (e.currentTarget.value.trim()) nowTyping(id); }}
             onKeyDown={(e) => { if (e.key === 'Enter' && !e.shiftKey && !e.isComposing) submit(e); }} />
           <button class="icon" aria-label="Send message" disabled={!draft.trim()}><Send /></button>

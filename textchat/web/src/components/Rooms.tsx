@@ -1,5 +1,5 @@
 import * as api from '../api';
-import { callChannel, callState, deafened, join, muted, speaking } from '../calls';
+import { callChannel, callState, deafened, join, muted, speaking, warm } from '../calls';
 import { unread } from '../chat';
 import { change, settings } from '../settings';
 import {
@@ -28,7 +28,7 @@ export function Rooms() {
   const dark = isDark();
   const name = nameOf(me.value!.id, me.value!);
   return (
-    <nav class="rooms" aria-label="Channels">
+    <nav class="rooms" aria-label="Channels" onPointerOver={warm} onFocusIn={warm}>
       <header class="head">
         {houses.value.size > 1 ? (
           <select class="which" aria-label="Community" value={guild.value!.id} onChange={(e) => { shown.value = e.currentTarget.value; }}>

@@ -1,5 +1,5 @@
 import { useEffect, useState } from 'preact/hooks';
-import { callChannel, callSince, callState, micProblem, mutedHint, quality, retryMic } from '../calls';
+import { callChannel, callSince, callState, quality } from '../calls';
 import { settings } from '../settings';
 import { channelOf, inChannel, nameOf, me } from '../store';
 import type { VoiceState } from '../types';
@@ -42,10 +42,6 @@ export function Stage() {
         {there.length > SHOWN && <li class="more">and {there.length - SHOWN} more</li>}
       </ul>
       {there.length === 1 && there[0].user_id === me.value?.id && !channel?.echo && s === 'connected' && <p class="note">You are the first here. Copy the invite link and bring somebody in.</p>}
-      <div role="alert" class="notices">
-        {mutedHint.value && <p class="hint">You are muted. Nobody hears you.</p>}
-        {micProblem.value && <p class="hint">{micProblem.value} <button class="quiet" onClick={retryMic}>Try again</button></p>}
-      </div>
     </section>
   );
 }
