@@ -94,7 +94,7 @@ export class Microphone {
     this.sent = track.clone();
     this.sent.enabled = this.open;
     this.meter = new Meter(stream);
-    track.onended = () => { this.onLost?.(true); void this.again(); };
+    track.onended = () => { this.stop(); this.onLost?.(true); void this.again(); };
     this.onTrack?.(this.sent);
     return this.sent;
   }
