@@ -16,8 +16,17 @@ mirror=$(sed -n -e 's/^URIs: *\([^ ]*\/debian\/*\)$/\1/p' -e 's/^deb *\(\[[^]]*\
 mirror=${mirror:-http://deb.debian.org/debian}
 dir=$(mktemp -d "${FRESH_DIR:-${TMPDIR:-/tmp}}/voicefleet-fresh.XXXXXX")
 root=$dir/root
-port=${FRESH_PORT:-18443}
-media=${FRESH_MEDIA_PORT:-51000}
+# free KIND FIRST: the first port at or after FIRST that nothing here listens on,
+# with three free ones behind it.
+free() {
+	p=$2
+	while grep -qiE ":($(printf '%04x|%04x|%04x|%04x' "$p" $((p + 1)) $((p + 2)) $((p + 3)))) " "/proc/net/$1" "/proc/net/${1}6"; do
+		p=$((p + 4))
+	done
+	echo "$p"
+}
+port=$(free tcp 18443)
+media=$(free udp 51000)
 up=
 
 cleanup() {
