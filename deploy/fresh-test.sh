@@ -13,7 +13,8 @@ done
 
 mirror=$(sed -n -e 's/^URIs: *\([^ ]*\/debian\/*\)$/\1/p' -e 's/^deb *\(\[[^]]*\] *\)*\(http[^ ]*\/debian\/*\) .*/\2/p' \
 	/etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -n1)
-mirror=${mirror:-http://deb.debian.org/debian}
+mirror=${FRESH_MIRROR:-$mirror}
+[ -n "$mirror" ] || { echo "fresh-test: name a Debian mirror in FRESH_MIRROR" >&2; exit 1; }
 dir=$(mktemp -d "${FRESH_DIR:-${TMPDIR:-/tmp}}/voicefleet-fresh.XXXXXX")
 root=$dir/root
 # free KIND FIRST: the first port at or after FIRST that nothing here listens on,
