@@ -99,7 +99,8 @@ if [ -n "$need_go" ]; then
 		mirror=$(sed -n -e 's/^URIs: *\([^ ]*debian\/*\)$/\1/p' -e 's/^deb *\(\[[^]]*\] *\)*\(http[^ ]*debian\/*\) .*/\2/p' \
 			/etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null | head -n1)
 		if ! grep -qrs bookworm-backports /etc/apt/sources.list /etc/apt/sources.list.d; then
-			echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian} bookworm-backports main" |
+			[ -n "$mirror" ] || { echo "setup: no Debian mirror among the apt sources; add bookworm-backports to them" >&2; exit 1; }
+			echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm-backports main" |
 				as_root tee /etc/apt/sources.list.d/voicefleet-backports.list >/dev/null
 			as_root apt-get update -q
 		fi

@@ -209,3 +209,11 @@ func talk(t *testing.T, h *house, base, ca string) {
 		}
 	}
 }
+
+// TestEchoChannel: whoever is alone can hear how they sound.
+func TestEchoChannel(t *testing.T) {
+	h := startUp(t, "")
+	a := visit(t, ada, h.page("/invite/"+h.invite), "")
+	must(t, a.Click("button", "Join voice channel Echo test", 5*time.Second))
+	awaitTone(t, a, "Ada", 0)
+}
