@@ -15,5 +15,7 @@ for test in $skipped; do
 		unknown=$((unknown + 1))
 	fi
 done
-echo "$count tests skipped, $unknown of them unexpectedly"
+[ "$unknown" = 0 ] || echo "$unknown tests skipped unexpectedly"
+tests() { cat out/test/*.log | grep -c "^ *--- $1" || true; }
+echo "$(tests PASS) passed, $(tests FAIL) failed, $(tests SKIP) skipped"
 [ "$unknown" = 0 ]

@@ -69,7 +69,8 @@ rm -f "$logs"/*.log
 	step alloc go test -v -run 'Alloc' ./sfu/...
 	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'
 	# One package after the other: these measure times, on both cores.
-	step whole go test -v -p 1 -timeout 4m -tags "$tags" ./bench/... ./cmd/...
+	# -count=1: these run programs built from sources that the test cache does not see.
+	step whole go test -count=1 -v -p 1 -timeout 4m -tags "$tags" ./bench/... ./cmd/...
 	step web make --no-print-directory web-check
 }
 seconds=$(($(date +%s) - begun_all))
