@@ -134,15 +134,24 @@ func (p *program) await(re string) string {
 	}
 }
 
-// freePort is a TCP port nobody listens on now.
+// givenPorts are those that freePort gave already: the kernel offers one again
+// as long as nobody listens on it yet.
+var givenPorts sync.Map
+
+// freePort is a TCP port nobody listens on now, another one each time.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", ":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		_ = l.Close()
+		if _, given := givenPorts.LoadOrStore(port, true); !given {
+			return port
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // freeMediaPort is the first of n UDP ports nobody listens on now.

@@ -164,16 +164,23 @@ func (p *process) ends(s syscall.Signal) (code int, took time.Duration) {
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	var ports []int
-	for range n {
+	for len(ports) < n {
 		l, err := net.Listen("tcp", ":0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		port := l.Addr().(*net.TCPAddr).Port
+		if _, given := givenPorts.LoadOrStore(port, true); !given {
+			ports = append(ports, port)
+		}
 	}
 	return ports
 }
+
+// givenPorts are those that freePorts gave already: the kernel offers one again
+// as long as nobody listens on it yet.
+var givenPorts sync.Map
 
 // freeMedia gives the first of n free UDP ports in a row.
 func freeMedia(t *testing.T, n int) int {

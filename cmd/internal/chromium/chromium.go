@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -242,14 +243,10 @@ func (p *Page) clickNode(id cdp.BackendNodeID) error {
 	if _, err := chromedp.Call(p.ctx, dom.ScrollIntoViewIfNeeded, dom.ScrollIntoViewIfNeededParams{BackendNodeID: id}); err != nil {
 		return err
 	}
-	res, err := chromedp.Call(p.ctx, dom.GetContentQuads, dom.GetContentQuadsParams{BackendNodeID: id})
+	q, err := p.settled(id)
 	if err != nil {
 		return err
 	}
-	if len(res.Quads) == 0 || len(res.Quads[0]) != 8 {
-		return errors.New("control has no area")
-	}
-	q := res.Quads[0]
 	ev := input.DispatchMouseEventParams{
 		X: (q[0] + q[2] + q[4] + q[6]) / 4, Y: (q[1] + q[3] + q[5] + q[7]) / 4,
 		Button: input.MouseButtonLeft, ClickCount: 1,
@@ -260,6 +257,31 @@ func (p *Page) clickNode(id cdp.BackendNodeID) error {
 		}
 	}
 	return nil
+}
+
+// settled is where a control is once it stands still: one that is still moving
+// into place would be missed.
+func (p *Page) settled(id cdp.BackendNodeID) (dom.Quad, error) {
+	var last dom.Quad
+	for range 100 {
+		res, err := chromedp.Call(p.ctx, dom.GetContentQuads, dom.GetContentQuadsParams{BackendNodeID: id})
+		if err != nil {
+			return nil, err
+		}
+		if len(res.Quads) == 0 || len(res.Quads[0]) != 8 {
+			return nil, errors.New("control has no area")
+		}
+		if slices.Equal(last, res.Quads[0]) {
+			return last, nil
+		}
+		last = res.Quads[0]
+		select {
+		case <-p.ctx.Done():
+			return nil, p.ctx.Err()
+		case <-time.After(50 * time.Millisecond): // three frames
+		}
+	}
+	return nil, errors.New("control does not stand still")
 }
 
 // Type clicks a text field and types into it.
