@@ -26,6 +26,10 @@ func newLAN(t *testing.T) lan {
 	for _, c := range [][]string{
 		{"netns", "add", l.name},
 		{"link", "add", host, "type", "veth", "peer", "name", peer, "netns", l.name},
+		// No IPv6 of its own: an address that is settled a second later is a change
+		// of network to a browser, which then drops what it is loading.
+		{"link", "set", host, "addrgenmode", "none"},
+		{"-n", l.name, "link", "set", peer, "addrgenmode", "none"},
 		{"addr", "add", "10.77.0.1/24", "dev", host},
 		{"link", "set", host, "up"},
 		{"-n", l.name, "link", "set", peer, "name", "eth0"},

@@ -134,12 +134,18 @@ func (p *Page) Close() {
 	}
 }
 
-// Open goes to an address and waits until the page has loaded.
+// Open goes to an address and waits until the page has loaded. When an interface
+// of the host came or went meanwhile, it loads it again, as a person would.
 func (p *Page) Open(url string) error {
-	if err := chromedp.Do(p.ctx, chromedp.Navigate(url)); err != nil {
-		return fmt.Errorf("open %s: %w", url, err)
+	for tries := 0; ; tries++ {
+		err := chromedp.Do(p.ctx, chromedp.Navigate(url))
+		if err == nil {
+			return nil
+		}
+		if tries == 5 || !strings.Contains(err.Error(), "ERR_NETWORK_CHANGED") {
+			return fmt.Errorf("open %s: %w", url, err)
+		}
 	}
-	return nil
 }
 
 // Has says whether a control of this role and accessible name is there now.
