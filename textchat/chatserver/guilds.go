@@ -521,11 +521,7 @@ func (c *call) roleCreate() (int, any, error) {
 }
 
 func (c *call) rolePatch() (int, any, error) {
-	o, err := c.guild()
-	if err != nil {
-		return 0, nil, err
-	}
-	id, err := c.id("role", textchat.ErrUnknownRole)
+	o, id, err := c.inGuild("role", textchat.ErrUnknownRole)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -553,11 +549,7 @@ func (c *call) rolePatch() (int, any, error) {
 }
 
 func (c *call) roleDelete() (int, any, error) {
-	o, err := c.guild()
-	if err != nil {
-		return 0, nil, err
-	}
-	id, err := c.id("role", textchat.ErrUnknownRole)
+	o, id, err := c.inGuild("role", textchat.ErrUnknownRole)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -761,11 +753,7 @@ func (c *call) memberSearch() (int, any, error) {
 }
 
 func (c *call) memberGet() (int, any, error) {
-	o, err := c.guild()
-	if err != nil {
-		return 0, nil, err
-	}
-	id, err := c.id("user", textchat.ErrUnknownMember)
+	o, id, err := c.inGuild("user", textchat.ErrUnknownMember)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -795,11 +783,7 @@ func (g *given[T]) UnmarshalJSON(b []byte) error {
 }
 
 func (c *call) memberPatch() (int, any, error) {
-	o, err := c.guild()
-	if err != nil {
-		return 0, nil, err
-	}
-	id, err := c.id("user", textchat.ErrUnknownMember)
+	o, id, err := c.inGuild("user", textchat.ErrUnknownMember)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -837,11 +821,7 @@ func (c *call) memberPatch() (int, any, error) {
 }
 
 func (c *call) memberKick() (int, any, error) {
-	o, err := c.guild()
-	if err != nil {
-		return 0, nil, err
-	}
-	id, err := c.id("user", textchat.ErrUnknownMember)
+	o, id, err := c.inGuild("user", textchat.ErrUnknownMember)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -851,11 +831,7 @@ func (c *call) memberKick() (int, any, error) {
 
 // memberRole gives a role (PUT) or takes it (DELETE).
 func (c *call) memberRole() (int, any, error) {
-	o, err := c.guild()
-	if err != nil {
-		return 0, nil, err
-	}
-	id, err := c.id("user", textchat.ErrUnknownMember)
+	o, id, err := c.inGuild("user", textchat.ErrUnknownMember)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -882,11 +858,7 @@ func (c *call) memberRole() (int, any, error) {
 }
 
 func (c *call) voiceState() (int, any, error) {
-	o, err := c.guild()
-	if err != nil {
-		return 0, nil, err
-	}
-	id, err := c.id("user", textchat.ErrUnknownUser)
+	o, id, err := c.inGuild("user", textchat.ErrUnknownUser)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -416,6 +416,16 @@ func (c *call) guild() (*owner, error) {
 	})
 }
 
+// inGuild finds the guild of the path, and reads the id of something in it.
+func (c *call) inGuild(name string, unknown *textchat.Error) (*owner, textchat.ID, error) {
+	o, err := c.guild()
+	if err != nil {
+		return nil, 0, err
+	}
+	id, err := c.id(name, unknown)
+	return o, id, err
+}
+
 // channel finds a channel of the path and what the caller may do there. One that
 // it may not see is refused, to members; to strangers it is unknown.
 func (c *call) channel(need textchat.Permissions) (*owner, textchat.Channel, textchat.Permissions, error) {

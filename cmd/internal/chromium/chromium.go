@@ -19,7 +19,6 @@ import (
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/dom"
-	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
@@ -35,12 +34,8 @@ type Options struct {
 	// TrustCA is a PEM file of a certificate authority to trust, put where a
 	// person's "trust this authority" would put it.
 	TrustCA string
-	// Width and Height of the window in CSS pixels (default 1280 × 800).
-	Width, Height int
 	// Script runs before any script of a page.
 	Script string
-	// Dark asks for the dark colour scheme.
-	Dark bool
 }
 
 // Page is one tab of one browser process of its own.
@@ -51,9 +46,6 @@ type Page struct {
 
 // Start launches a browser with one blank tab. Close ends it.
 func Start(ctx context.Context, o Options) (*Page, error) {
-	if o.Width == 0 {
-		o.Width, o.Height = 1280, 800
-	}
 	home := filepath.Join(o.Dir, "home")
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, fmt.Errorf("make browser home: %w", err)
@@ -73,7 +65,7 @@ func Start(ctx context.Context, o Options) (*Page, error) {
 		// Two browsers on a small machine: the one behind must not be throttled.
 		chromedp.Flag("disable-background-timer-throttling", true), chromedp.Flag("disable-renderer-backgrounding", true),
 		chromedp.UserDataDir(filepath.Join(o.Dir, "profile")),
-		chromedp.WindowSize(o.Width, o.Height),
+		chromedp.WindowSize(1280, 800),
 		chromedp.Env("HOME=" + home),
 		chromedp.WSURLReadTimeout(60 * time.Second),
 	}
@@ -97,15 +89,7 @@ func (p *Page) setUp(o Options) error {
 	if _, err := chromedp.Call(p.ctx, accessibility.Enable, cdp.Empty{}); err != nil {
 		return err
 	}
-	if _, err := chromedp.Call(p.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: o.Script}); err != nil {
-		return err
-	}
-	if !o.Dark {
-		return nil
-	}
-	_, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}},
-	})
+	_, err := chromedp.Call(p.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: o.Script})
 	return err
 }
 
@@ -298,9 +282,6 @@ func (p *Page) Type(role, name, text string, within time.Duration) error {
 	_, err := chromedp.Call(p.ctx, input.InsertText, input.InsertTextParams{Text: text})
 	return err
 }
-
-// Press presses and releases a key, by its DOM key name.
-func (p *Page) Press(key string) error { return chromedp.Do(p.ctx, chromedp.KeyEvent(key)) }
 
 // Screenshot is the visible part of the page as PNG.
 func (p *Page) Screenshot() ([]byte, error) {
