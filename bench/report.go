@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // Report is what a run found. It carries what is needed to run it again.
@@ -20,9 +22,16 @@ type Report struct {
 	Took    Seconds   `json:"took_s"`
 	Machine Machine   `json:"machine"`
 
+	// Scenario is the scenario that was run, as YAML, when one was.
+	Scenario string `json:"scenario,omitempty"`
+
 	Tables []Table  `json:"tables"`
 	Notes  []string `json:"notes,omitempty"`
 	Goals  []Goal   `json:"goals"`
+	// What can be compared with another report, and drawn.
+	Metrics       []Metric       `json:"metrics,omitempty"`
+	Distributions []Distribution `json:"distributions,omitempty"`
+	Series        []Series       `json:"series,omitempty"`
 	// Partial tells that the run was ended early: what stands here was measured,
 	// what is missing was not.
 	Partial string `json:"partial,omitempty"`
@@ -54,18 +63,84 @@ type Table struct {
 	Values any        `json:"values,omitempty"` // the same as numbers
 }
 
+// Better says in which direction a metric is better.
+type Better string
+
+// The directions; empty is neither.
+const (
+	Less Better = "less"
+	More Better = "more"
+)
+
+// Metric is a figure that was measured several times: one sample for each window,
+// round or step, in their order.
+type Metric struct {
+	Name    string    `json:"name"`
+	Unit    string    `json:"unit,omitempty"`
+	Better  Better    `json:"better,omitempty"`
+	Samples []float64 `json:"samples"`
+}
+
+// Distribution is many values as their quantiles.
+type Distribution struct {
+	Name   string     `json:"name"`
+	Unit   string     `json:"unit,omitempty"`
+	Count  int64      `json:"count"`
+	Points []Quantile `json:"points"`
+}
+
+// Quantile is the value that the share Q (0 to 1) of all values does not exceed.
+type Quantile struct {
+	Q float64 `json:"q"`
+	V float64 `json:"v"`
+}
+
+// Series is a figure over time. Those of one Plot are drawn together.
+type Series struct {
+	Plot   string  `json:"plot"`
+	Name   string  `json:"name"`
+	Unit   string  `json:"unit,omitempty"`
+	Points []Point `json:"points"`
+}
+
+// Point is a value at so many seconds after the start.
+type Point struct {
+	At float64 `json:"t"`
+	V  float64 `json:"v"`
+}
+
+// DistributionOf takes the quantiles of a histogram that people look at; values
+// are divided by scale, as 1e6 makes milliseconds of nanoseconds.
+func DistributionOf(name, unit string, h *hdrhistogram.Histogram, scale float64) Distribution {
+	d := Distribution{Name: name, Unit: unit, Count: h.TotalCount()}
+	if d.Count == 0 {
+		return d
+	}
+	for _, q := range []float64{0, .01, .05, .1, .2, .3, .4, .5, .6, .7, .8, .9, .95, .98, .99, .995, .998, .999, .9999, .99999, 1} {
+		d.Points = append(d.Points, Quantile{Q: q, V: float64(h.ValueAtQuantile(100*q)) / scale})
+	}
+	return d
+}
+
 // Goal is a figure and the bound it must keep.
 type Goal struct {
 	Name  string  `json:"name"`
 	Value float64 `json:"value"`
 	Bound float64 `json:"bound"` // the value must not exceed it
-	Unit  string  `json:"unit"`
+	// AtLeast turns the bound round: the value must reach it.
+	AtLeast bool   `json:"at_least,omitempty"`
+	Unit    string `json:"unit"`
 	// Void says why there is no value; a void goal is missed.
 	Void string `json:"void,omitempty"`
 }
 
 // Met says whether the goal is kept.
-func (g Goal) Met() bool { return g.Void == "" && g.Value <= g.Bound }
+func (g Goal) Met() bool {
+	if g.AtLeast {
+		return g.Void == "" && g.Value >= g.Bound
+	}
+	return g.Void == "" && g.Value <= g.Bound
+}
 
 // MarshalJSON adds whether the goal is met. A value that is no number is void.
 func (g Goal) MarshalJSON() ([]byte, error) {
@@ -129,14 +204,18 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintln(b)
 	}
 	for _, g := range r.Goals {
-		switch {
-		case g.Void != "":
-			fmt.Fprintf(b, "MISSED  %s: void, %s\n", g.Name, g.Void)
-		case g.Met():
-			fmt.Fprintf(b, "met     %s: %.4g %s, at most %.4g\n", g.Name, g.Value, g.Unit, g.Bound)
-		default:
-			fmt.Fprintf(b, "MISSED  %s: %.4g %s, at most %.4g\n", g.Name, g.Value, g.Unit, g.Bound)
+		verdict, limit := "met   ", "at most"
+		if !g.Met() {
+			verdict = "MISSED"
 		}
+		if g.AtLeast {
+			limit = "at least"
+		}
+		if g.Void != "" {
+			fmt.Fprintf(b, "%s  %s: void, %s\n", verdict, g.Name, g.Void)
+			continue
+		}
+		fmt.Fprintf(b, "%s  %s: %.4g %s, %s %.4g\n", verdict, g.Name, g.Value, g.Unit, limit, g.Bound)
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write report: %w", err)
