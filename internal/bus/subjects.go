@@ -15,6 +15,9 @@ const (
 	// SignalingBucket: instance id → endpoint (host:port, host may be empty).
 	// Leases of 5 s, written by each signaling instance, watched by allocators.
 	SignalingBucket = "signaling"
+	// GeneratorsBucket: name of a generator of load → remote.Info of the bench.
+	// Leases of 5 s, written by each generator, read by the coordinator of a run.
+	GeneratorsBucket = "generators"
 
 	// AllocatorService answers AllocatorSubject + verb: place (PlaceRequest →
 	// Assignment), update, remove, explain, nodes, calls; one instance of the
@@ -26,6 +29,10 @@ const (
 // NodeSubject is where a node takes requests: verb is open (OpenRequest →
 // SessionReply), resume, negotiate, update, close.
 func NodeSubject(node, verb string) string { return "v1.node." + node + "." + verb }
+
+// GeneratorSubject is where a generator of load takes requests of its
+// coordinator: verb is take, beat, free, ask, fetch (see bench/internal/remote).
+func GeneratorSubject(generator, verb string) string { return "v1.generator." + generator + "." + verb }
 
 // CallSubject is where the node of a call publishes edgeagent.CallEvent, for the
 // signaling instances that serve its members.
