@@ -22,5 +22,6 @@
 // session. It ends by Close, by a kick, or when the server refuses it.
 //
 // The media side is deliberately not the server's own code: what this package
-// hears is what any WebRTC client hears.
+// hears is what any WebRTC client hears. A load test that brings media of its
+// own gives a [Transport] instead.
 package voiceclient

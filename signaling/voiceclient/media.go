@@ -1,6 +1,8 @@
 package voiceclient
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -29,8 +31,11 @@ const (
 	pauseAfter = 100 * time.Millisecond
 )
 
-// media is one PeerConnection: a microphone and K slots.
+// media is one PeerConnection: a microphone and K slots. It is the Transport of
+// those who bring none.
 type media struct {
+	// Immutable after newMedia.
+	sdp    string // the offer
 	pc     *webrtc.PeerConnection
 	mic    *webrtc.TrackLocalStaticRTP
 	sender *webrtc.RTPSender
@@ -48,15 +53,17 @@ type media struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	levelID uint8
-	seq     uint16
-	stamp   uint32
-	next    time.Time // when the frame after the last one is due
+	iceTime  time.Duration // from the answer to a path
+	dtlsTime time.Duration // from then to keys
+	levelID  uint8
+	seq      uint16
+	stamp    uint32
+	next     time.Time // when the frame after the last one is due
 }
 
 // newMedia makes the PeerConnection and its offer. The server is ICE-lite: it
 // ignores our candidates, so the offer waits for none.
-func newMedia(slots int, network transport.Net, hear func(int, *rtp.Packet, time.Time)) (*media, string, error) {
+func newMedia(slots int, network transport.Net, hear func(int, *rtp.Packet, time.Time)) (*media, error) {
 	m := &media{
 		slots: make(map[*webrtc.RTPReceiver]int), hear: hear,
 		ice: make(chan struct{}), connected: make(chan struct{}), failed: make(chan struct{}),
@@ -67,10 +74,10 @@ func newMedia(slots int, network transport.Net, hear func(int, *rtp.Packet, time
 		PayloadType:        opusType,
 	}
 	if err := engine.RegisterCodec(opus, webrtc.RTPCodecTypeAudio); err != nil {
-		return nil, "", fmt.Errorf("register opus: %w", err)
+		return nil, fmt.Errorf("register opus: %w", err)
 	}
 	if err := engine.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: levelURI}, webrtc.RTPCodecTypeAudio); err != nil {
-		return nil, "", fmt.Errorf("register audio level: %w", err)
+		return nil, fmt.Errorf("register audio level: %w", err)
 	}
 	var s webrtc.SettingEngine
 	s.SetNet(network)
@@ -94,18 +101,18 @@ func newMedia(slots int, network transport.Net, hear func(int, *rtp.Packet, time
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(s), webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	pc, err := api.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
 	if err != nil {
-		return nil, "", fmt.Errorf("make peer connection: %w", err)
+		return nil, fmt.Errorf("make peer connection: %w", err)
 	}
 	m.pc = pc
-	offer, err := m.offer(opus.RTPCodecCapability, slots)
-	if err != nil {
-		m.close()
-		return nil, "", err
+	if m.sdp, err = m.describe(opus.RTPCodecCapability, slots); err != nil {
+		m.Close()
+		return nil, err
 	}
-	return m, offer, nil
+	return m, nil
 }
 
-func (m *media) offer(opus webrtc.RTPCodecCapability, slots int) (string, error) {
+// describe adds microphone and slots, and makes the offer of them.
+func (m *media) describe(opus webrtc.RTPCodecCapability, slots int) (string, error) {
 	var err error
 	if m.mic, err = webrtc.NewTrackLocalStaticRTP(opus, "mic", "voice"); err != nil {
 		return "", fmt.Errorf("make microphone: %w", err)
@@ -146,8 +153,35 @@ func (m *media) offer(opus webrtc.RTPCodecCapability, slots int) (string, error)
 	return offer.SDP, nil
 }
 
-// accept takes the server's answer; the connection is made from then on.
-func (m *media) accept(answer string) error {
+// Offer was made with the PeerConnection.
+func (m *media) Offer(context.Context) (string, error) { return m.sdp, nil }
+
+// Accept takes the server's answer and waits for the connection.
+func (m *media) Accept(ctx context.Context, answer string) error {
+	given := time.Now()
+	if err := m.apply(answer); err != nil {
+		return err
+	}
+	found, ice := given, m.ice
+	for {
+		select {
+		case <-ice:
+			ice, found = nil, time.Now()
+		case <-m.connected:
+			m.mu.Lock()
+			m.iceTime, m.dtlsTime = found.Sub(given), time.Since(found)
+			m.mu.Unlock()
+			return nil
+		case <-m.failed:
+			return errors.New("no media path to the node")
+		case <-ctx.Done():
+			return fmt.Errorf("connect media: %w", ctx.Err())
+		}
+	}
+}
+
+// apply gives the answer to the PeerConnection, which connects from then on.
+func (m *media) apply(answer string) error {
 	if err := m.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
 		return fmt.Errorf("apply answer: %w", err)
 	}
@@ -242,9 +276,20 @@ func (m *media) write(frame []byte, d time.Duration, level uint8, now time.Time)
 	return nil
 }
 
+// Stages of Accept.
+func (m *media) Stages() (ice, dtls time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.iceTime, m.dtlsTime
+}
+
+// Lost is closed when the connection cannot be used any more.
+func (m *media) Lost() <-chan struct{} { return m.failed }
+
 func samples(d time.Duration) uint32 { return uint32(d * clockRate / time.Second) }
 
-func (m *media) close() {
+// Close ends the connection and waits for its readers.
+func (m *media) Close() {
 	_ = m.pc.GracefulClose()
 	m.once[2].Do(func() { close(m.failed) })
 	m.readers.Wait()

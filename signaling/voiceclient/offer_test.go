@@ -16,11 +16,12 @@ import (
 // and message at any number of slots.
 func TestOffer(t *testing.T) {
 	for _, slots := range []int{1, sfu.DefaultSlots, sfu.MaxSlots} {
-		m, offer, err := newMedia(slots, nil, func(int, *rtp.Packet, time.Time) {})
+		m, err := newMedia(slots, nil, func(int, *rtp.Packet, time.Time) {})
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.close()
+		m.Close()
+		offer := m.sdp
 		t.Logf("%d slots: %d bytes", slots, len(offer))
 		if n := strings.Count(offer, "m=audio"); n != slots+1 || strings.Count(offer, "m=") != n {
 			t.Errorf("%d slots: %d sections", slots, n)

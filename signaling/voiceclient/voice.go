@@ -66,7 +66,12 @@ type Options struct {
 	// Net makes the sockets of the media; nil: the system's. A measurement can
 	// look at the datagrams so.
 	Net transport.Net
-	Log *slog.Logger
+	// Transport makes the media of a voice session, one for each; nil: a
+	// PeerConnection of pion/webrtc. With it Slots, OnAudio and Net say nothing,
+	// frames are not written here, and VoiceStats counts no packets and knows of
+	// no FirstAudio: whoever brings the media hears and speaks by it.
+	Transport func() Transport
+	Log       *slog.Logger
 }
 
 func (o *Options) validate() error {
@@ -125,7 +130,8 @@ type Voice struct {
 	to    Endpoint
 	opts  Options
 	ready signaling.Ready
-	media *media
+	media Transport
+	pion  *media // the same, unless the options brought another
 	stop  context.CancelFunc
 	done  chan struct{} // closed when it has ended; err is set before
 
@@ -187,7 +193,7 @@ func Dial(ctx context.Context, to Endpoint, opts Options) (*Voice, error) {
 			v.ws.close(uint16(signaling.CloseNormal)) // a session that was opened ends
 		}
 		if v.media != nil {
-			v.media.close()
+			v.media.Close()
 		}
 		return nil, fmt.Errorf("dial voice: %w", err)
 	}
@@ -220,8 +226,16 @@ func (v *Voice) open(ctx context.Context) error {
 		return err
 	}
 	// Made while the server opens the session.
-	var offer string
-	if v.media, offer, err = newMedia(v.opts.Slots, v.opts.Net, hear); err != nil {
+	if v.opts.Transport != nil {
+		v.media = v.opts.Transport()
+	} else {
+		if v.pion, err = newMedia(v.opts.Slots, v.opts.Net, hear); err != nil {
+			return err
+		}
+		v.media = v.pion
+	}
+	offer, err := v.media.Offer(ctx)
+	if err != nil {
 		return err
 	}
 	if err := v.until(ctx, signaling.OpReady, &v.ready); err != nil {
@@ -244,28 +258,38 @@ func (v *Voice) open(ctx context.Context) error {
 	}
 	described := time.Now()
 	v.note(func(s *VoiceStats) { s.Description = described.Sub(selected) })
-	if err := v.media.accept(d.SDP); err != nil {
+	if err := v.connectMedia(ctx, d.SDP); err != nil {
 		return err
 	}
-	found, ice := described, v.media.ice
+	if staged, ok := v.media.(Staged); ok {
+		ice, dtls := staged.Stages()
+		v.note(func(s *VoiceStats) { s.ICE, s.DTLS = ice, dtls })
+	}
+	return nil
+}
+
+// connectMedia gives the answer to the media and listens to the server while
+// that connects.
+func (v *Voice) connectMedia(ctx context.Context, answer string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	accepted := make(chan error, 1)
+	go func() { accepted <- v.media.Accept(ctx, answer) }() // waited for in every return
+	giveUp := func(err error) error {
+		cancel()
+		<-accepted
+		return err
+	}
 	for {
 		select {
-		case <-ice:
-			ice, found = nil, time.Now()
-			v.note(func(s *VoiceStats) { s.ICE = found.Sub(described) })
-		case <-v.media.connected:
-			v.note(func(s *VoiceStats) { s.DTLS = time.Since(found) })
-			return nil
-		case <-v.media.failed:
-			return errors.New("no media path to the node")
+		case err := <-accepted:
+			return err
 		case frame := <-v.ws.frames:
 			if err := v.take(frame); err != nil {
-				return err
+				return giveUp(err)
 			}
 		case <-v.ws.done:
-			return v.ended()
-		case <-ctx.Done():
-			return fmt.Errorf("connect media: %w", ctx.Err())
+			return giveUp(v.ended())
 		}
 	}
 }
@@ -489,7 +513,7 @@ func (v *Voice) hear(slot int, p *rtp.Packet, at time.Time) {
 func (v *Voice) run(ctx context.Context) {
 	err := v.serve(ctx)
 	v.ws.close(uint16(signaling.CloseNormal))
-	v.media.close()
+	v.media.Close()
 	v.mu.Lock()
 	v.err = err
 	v.mu.Unlock()
@@ -508,7 +532,7 @@ func (v *Voice) serve(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ErrClosed
-		case <-v.media.failed:
+		case <-v.media.Lost():
 			return errors.New("media path lost")
 		case <-v.wishes:
 			lost = v.sayWants()
@@ -560,7 +584,7 @@ func (v *Voice) resume(ctx context.Context, lost error) error {
 			case <-time.After(wait/2 + rand.N(wait/2+time.Millisecond)):
 			case <-ctx.Done():
 				return ErrClosed
-			case <-v.media.failed:
+			case <-v.media.Lost():
 				return fmt.Errorf("media path lost, after: %w", lost)
 			}
 			err := v.resumeAt(ctx, url)
@@ -609,9 +633,13 @@ func (v *Voice) resumeAt(ctx context.Context, url string) error {
 }
 
 // WriteOpus sends one Opus frame of the given duration. Level is its loudness
-// in -dBov: 0 is the loudest, 127 silence.
+// in -dBov: 0 is the loudest, 127 silence. It refuses when Options.Transport
+// brought the media.
 func (v *Voice) WriteOpus(frame []byte, d time.Duration, level uint8) error {
-	return v.media.write(frame, d, level, time.Now())
+	if v.pion == nil {
+		return errors.New("media of another transport takes no frames here: send them by that transport")
+	}
+	return v.pion.write(frame, d, level, time.Now())
 }
 
 // Members lists the others in the call with their last speaking flags.
@@ -664,7 +692,9 @@ func (v *Voice) Stats() VoiceStats {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s := v.stats
-	s.Sent, s.Received, s.ReceivedBytes = v.media.sent.Load(), v.media.received.Load(), v.media.bytes.Load()
+	if v.pion != nil {
+		s.Sent, s.Received, s.ReceivedBytes = v.pion.sent.Load(), v.pion.received.Load(), v.pion.bytes.Load()
+	}
 	return s
 }
 
