@@ -24,6 +24,8 @@ type Report struct {
 
 	// Scenario is the scenario that was run, as YAML, when one was.
 	Scenario string `json:"scenario,omitempty"`
+	// Window is the length of one measured window, when the run has windows.
+	Window Seconds `json:"window_s,omitempty"`
 
 	Tables []Table  `json:"tables"`
 	Notes  []string `json:"notes,omitempty"`
@@ -32,6 +34,8 @@ type Report struct {
 	Metrics       []Metric       `json:"metrics,omitempty"`
 	Distributions []Distribution `json:"distributions,omitempty"`
 	Series        []Series       `json:"series,omitempty"`
+	// Events are what was done on purpose while it ran, as the steps of a fault.
+	Events []Event `json:"events,omitempty"`
 	// Partial tells that the run was ended early: what stands here was measured,
 	// what is missing was not.
 	Partial string `json:"partial,omitempty"`
@@ -43,6 +47,20 @@ type Seconds time.Duration
 // MarshalJSON writes seconds.
 func (s Seconds) MarshalJSON() ([]byte, error) {
 	return json.Marshal(time.Duration(s).Seconds())
+}
+
+// UnmarshalJSON reads seconds, to the nanosecond.
+func (s *Seconds) UnmarshalJSON(b []byte) error {
+	var v float64
+	if err := json.Unmarshal(b, &v); err != nil {
+		return fmt.Errorf("a number of seconds: %w", err)
+	}
+	const most = float64(math.MaxInt64 / int64(time.Second))
+	if math.Abs(v) > most {
+		return fmt.Errorf("%v seconds are more than a duration holds", v)
+	}
+	*s = Seconds(math.Round(v * float64(time.Second)))
+	return nil
 }
 
 // Machine names the hardware and software a figure is true for.
@@ -81,12 +99,33 @@ type Metric struct {
 	Samples []float64 `json:"samples"`
 }
 
-// Distribution is many values as their quantiles.
+// MarshalJSON leaves out samples that are no number: they were not measured.
+func (m Metric) MarshalJSON() ([]byte, error) {
+	type bare Metric
+	m.Samples = slices.DeleteFunc(slices.Clone(m.Samples), func(v float64) bool { return !number(v) })
+	if m.Samples == nil {
+		m.Samples = []float64{}
+	}
+	return json.Marshal(bare(m))
+}
+
+func number(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// Distribution is many values as their quantiles. Those of one Plot and unit are
+// drawn together; one without Plot stands alone.
 type Distribution struct {
+	Plot   string     `json:"plot,omitempty"`
 	Name   string     `json:"name"`
 	Unit   string     `json:"unit,omitempty"`
 	Count  int64      `json:"count"`
 	Points []Quantile `json:"points"`
+}
+
+// MarshalJSON leaves out quantiles that are no number.
+func (d Distribution) MarshalJSON() ([]byte, error) {
+	type bare Distribution
+	d.Points = slices.DeleteFunc(slices.Clone(d.Points), func(q Quantile) bool { return !number(q.Q) || !number(q.V) })
+	return json.Marshal(bare(d))
 }
 
 // Quantile is the value that the share Q (0 to 1) of all values does not exceed.
@@ -101,6 +140,19 @@ type Series struct {
 	Name   string  `json:"name"`
 	Unit   string  `json:"unit,omitempty"`
 	Points []Point `json:"points"`
+}
+
+// MarshalJSON leaves out points that are no number.
+func (s Series) MarshalJSON() ([]byte, error) {
+	type bare Series
+	s.Points = slices.DeleteFunc(slices.Clone(s.Points), func(p Point) bool { return !number(p.At) || !number(p.V) })
+	return json.Marshal(bare(s))
+}
+
+// Event is something done on purpose at so many seconds after the start.
+type Event struct {
+	At   float64 `json:"t"`
+	Text string  `json:"text"`
 }
 
 // Point is a value at so many seconds after the start.
