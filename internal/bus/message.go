@@ -48,6 +48,10 @@ const timeoutHeader = "Voicefleet-Timeout-Ms"
 // delivered, and asking again is safe.
 var ErrNobody = nats.ErrNoResponders
 
+// ErrTooLarge tells a message that the server does not take: beyond its
+// max_payload, 1 MiB unless it is told otherwise.
+var ErrTooLarge = nats.ErrMaxPayload
+
 // Request asks subject and waits for the answer until ctx ends (RequestTimeout
 // when it has no deadline); while the bus is away it waits for it. A refusal is an *Error; whatever else comes back
 // means that nobody is known to have acted.

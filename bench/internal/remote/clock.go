@@ -38,6 +38,8 @@ type Clock struct {
 	// Drift is by how much Offset grows, in seconds per second; 0 until Over has
 	// two alignments to tell it from.
 	Drift float64 `json:"drift"`
+	// DriftUncertainty is what Drift may be off by: the longer a run, the less.
+	DriftUncertainty float64 `json:"drift_uncertainty"`
 	// Measured is when, on our clock.
 	Measured time.Time `json:"measured"`
 	// Samples is how many exchanges there were, RTT the shortest of their delays.
@@ -101,6 +103,7 @@ func Over(start, end Clock) Clock {
 	}
 	c := start
 	c.Drift = float64(end.Offset-start.Offset) / float64(apart)
+	c.DriftUncertainty = float64(start.Uncertainty+end.Uncertainty) / float64(apart)
 	c.Uncertainty = max(start.Uncertainty, end.Uncertainty) + 1 // of rounding in Ahead
 	c.Samples += end.Samples
 	c.RTT = min(start.RTT, end.RTT)
@@ -127,7 +130,7 @@ func (c Clock) Ours(t time.Time) time.Time {
 	return ours
 }
 
-// String is "37.002 ms ahead of ours ± 0.041 ms, drift +3.1 ppm".
+// String is "37.002 ms ahead of ours ± 0.041 ms, drift +3.1 ± 0.2 ppm".
 func (c Clock) String() string {
 	where, offset := "ahead of", c.Offset
 	if offset < 0 {
@@ -135,7 +138,7 @@ func (c Clock) String() string {
 	}
 	text := fmt.Sprintf("%.3f ms %s ours ± %.3f ms", ms(offset), where, ms(c.Uncertainty))
 	if c.Drift != 0 {
-		text += fmt.Sprintf(", drift %+.1f ppm", c.Drift*1e6)
+		text += fmt.Sprintf(", drift %+.1f ± %.1f ppm", c.Drift*1e6, c.DriftUncertainty*1e6)
 	}
 	return text
 }

@@ -1,15 +1,16 @@
 package remote
 
 import (
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 )
 
-// ask makes an exchange with a clock that is offset ahead: out and back are the
+// exchange makes an exchange with a clock that is offset ahead: out and back are the
 // ways there and back, held is the time at the other side.
-func ask(at time.Time, offset, out, held, back time.Duration) Exchange {
+func exchange(at time.Time, offset, out, held, back time.Duration) Exchange {
 	t := at.UnixNano()
 	return Exchange{
 		Sent:     t,
@@ -29,18 +30,18 @@ func TestEstimate(t *testing.T) {
 		offset, bound time.Duration
 		fails         bool
 	}{
-		{name: "even ways", exchanges: []Exchange{ask(noon, 37*msec, 100*µs, 50*µs, 100*µs)}, offset: 37 * msec, bound: 100 * µs},
-		{name: "behind", exchanges: []Exchange{ask(noon, -2*time.Second, 100*µs, 0, 100*µs)}, offset: -2 * time.Second, bound: 100 * µs},
-		{name: "all of the delay on the way there", exchanges: []Exchange{ask(noon, 0, 200*µs, 0, 0)}, offset: 100 * µs, bound: 100 * µs},
-		{name: "all of it on the way back", exchanges: []Exchange{ask(noon, 0, 0, 0, 200*µs)}, offset: -100 * µs, bound: 100 * µs},
+		{name: "even ways", exchanges: []Exchange{exchange(noon, 37*msec, 100*µs, 50*µs, 100*µs)}, offset: 37 * msec, bound: 100 * µs},
+		{name: "behind", exchanges: []Exchange{exchange(noon, -2*time.Second, 100*µs, 0, 100*µs)}, offset: -2 * time.Second, bound: 100 * µs},
+		{name: "all of the delay on the way there", exchanges: []Exchange{exchange(noon, 0, 200*µs, 0, 0)}, offset: 100 * µs, bound: 100 * µs},
+		{name: "all of it on the way back", exchanges: []Exchange{exchange(noon, 0, 0, 0, 200*µs)}, offset: -100 * µs, bound: 100 * µs},
 		{name: "the shortest counts", exchanges: []Exchange{
-			ask(noon, 5*msec, 9*msec, 0, 100*µs),
-			ask(noon.Add(msec), 5*msec, 60*µs, 3*msec, 40*µs),
-			ask(noon.Add(2*msec), 5*msec, 100*µs, 0, 30*msec),
+			exchange(noon, 5*msec, 9*msec, 0, 100*µs),
+			exchange(noon.Add(msec), 5*msec, 60*µs, 3*msec, 40*µs),
+			exchange(noon.Add(2*msec), 5*msec, 100*µs, 0, 30*msec),
 		}, offset: 5*msec + 10*µs, bound: 50 * µs},
 		{name: "set by 1 s meanwhile", exchanges: []Exchange{
-			ask(noon, 0, 100*µs, 0, 100*µs),
-			ask(noon.Add(msec), time.Second, 90*µs, 0, 90*µs),
+			exchange(noon, 0, 100*µs, 0, 100*µs),
+			exchange(noon.Add(msec), time.Second, 90*µs, 0, 90*µs),
 		}, fails: true},
 		{name: "set during an exchange", exchanges: []Exchange{{Sent: 1000, Received: 1000, Replied: 5000, Returned: 2000}}, fails: true},
 		{name: "none", fails: true},
@@ -77,7 +78,7 @@ func (d drifting) align(r *rand.Rand, at time.Time, n int) []Exchange {
 		if r.IntN(10) == 0 {
 			out += time.Duration(r.IntN(20)) * time.Millisecond
 		}
-		list = append(list, ask(at, d.ahead(at), out, time.Duration(r.IntN(50_000)), back))
+		list = append(list, exchange(at, d.ahead(at), out, time.Duration(r.IntN(50_000)), back))
 		at = at.Add(out + back + time.Millisecond)
 	}
 	return list
@@ -116,6 +117,9 @@ func TestErrorIsBounded(t *testing.T) {
 				if off := (c.Ahead(at) - truths[i].ahead(at)).Abs(); off > c.Uncertainty+slack {
 					t.Fatalf("%v, after %v off by %v", c, at.Sub(noon), off)
 				}
+				if off := math.Abs(c.Drift - truths[i].drift); off > c.DriftUncertainty+1e-6 && length > 10*time.Second {
+					t.Fatalf("%v, drift truly %v", c, truths[i].drift)
+				}
 				if back := c.Ours(c.Theirs(at)).Sub(at).Abs(); back > 10*time.Nanosecond {
 					t.Fatalf("there and back is off by %v", back)
 				}
@@ -139,8 +143,8 @@ func TestOverWithoutTimeBetween(t *testing.T) {
 
 func TestClockInWords(t *testing.T) {
 	for want, c := range map[string]Clock{
-		"37.002 ms ahead of ours ± 0.041 ms":              {Offset: 37002 * time.Microsecond, Uncertainty: 41 * time.Microsecond},
-		"1.000 ms behind ours ± 0.500 ms, drift +3.1 ppm": {Offset: -time.Millisecond, Uncertainty: 500 * time.Microsecond, Drift: 3.1e-6},
+		"37.002 ms ahead of ours ± 0.041 ms":                    {Offset: 37002 * time.Microsecond, Uncertainty: 41 * time.Microsecond},
+		"1.000 ms behind ours ± 0.500 ms, drift +3.1 ± 0.2 ppm": {Offset: -time.Millisecond, Uncertainty: 500 * time.Microsecond, Drift: 3.1e-6, DriftUncertainty: 0.2e-6},
 	} {
 		if c.String() != want {
 			t.Errorf("%q, want %q", c.String(), want)

@@ -20,7 +20,7 @@ type Named struct {
 func Clocks(list []Named) (bench.Table, string) {
 	t := bench.Table{
 		Title:  "clocks of the generators, against the coordinator's",
-		Head:   []string{"generator", "offset ms", "± ms", "drift ppm", "shortest round trip ms", "samples"},
+		Head:   []string{"generator", "offset ms", "± ms", "drift ppm", "± ppm", "shortest round trip ms", "samples"},
 		Values: list,
 	}
 	var bounds []time.Duration
@@ -30,6 +30,7 @@ func Clocks(list []Named) (bench.Table, string) {
 			fmt.Sprintf("%+.3f", ms(n.Offset)),
 			fmt.Sprintf("%.3f", ms(n.Uncertainty)),
 			fmt.Sprintf("%+.1f", n.Drift*1e6),
+			fmt.Sprintf("%.1f", n.DriftUncertainty*1e6),
 			fmt.Sprintf("%.3f", ms(n.RTT)),
 			fmt.Sprint(n.Samples),
 		})

@@ -5,7 +5,8 @@ import "time"
 // lease is who has a generator, and until when. It is the same at any speed: time
 // is an argument.
 type lease struct {
-	token string // empty: nobody
+	ttl   time.Duration // without a word
+	token string        // empty: nobody
 	by    string
 	since time.Time
 	until time.Time
@@ -24,7 +25,7 @@ func (l *lease) take(now time.Time, token, by string) error {
 		return refuse(codeBusy, "it works for coordinator %q since %s: wait for the end of that run, or end it, or start another generator",
 			l.by, l.since.UTC().Format("15:04:05 UTC"))
 	}
-	*l = lease{token: token, by: by, since: now, until: now.Add(leaseTTL)}
+	*l = lease{ttl: l.ttl, token: token, by: by, since: now, until: now.Add(l.ttl)}
 	return nil
 }
 
@@ -32,9 +33,9 @@ func (l *lease) take(now time.Time, token, by string) error {
 // coordinator counts.
 func (l *lease) holds(now time.Time, token string) error {
 	if token == "" || token != l.token || l.closing {
-		return refuse(codeGone, "it is not leased to us: it was started anew, or heard nothing of us for %v", leaseTTL)
+		return refuse(codeGone, "it is not leased to us: it was started anew, or heard nothing of us for %v", l.ttl)
 	}
-	l.until = now.Add(leaseTTL)
+	l.until = now.Add(l.ttl)
 	return nil
 }
 
@@ -45,4 +46,4 @@ func (l *lease) over(now time.Time) bool {
 
 // end begins the closing, closed ends it.
 func (l *lease) end()    { l.closing = true }
-func (l *lease) closed() { *l = lease{} }
+func (l *lease) closed() { *l = lease{ttl: l.ttl} }

@@ -7,7 +7,7 @@ import (
 )
 
 func TestLease(t *testing.T) {
-	var l lease
+	l := lease{ttl: leaseTTL}
 	after := func(d time.Duration) time.Time { return noon.Add(d) }
 	want := func(step string, err error, code, text string) {
 		t.Helper()

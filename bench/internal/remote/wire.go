@@ -26,6 +26,9 @@ const (
 	// maxCalls bounds the calls of a generator at once; further ones wait at the
 	// coordinator.
 	maxCalls = 256
+	// maxKept bounds them together with those whose answer the coordinator has not
+	// said it has.
+	maxKept = 16 * maxCalls
 	// maxHeld bounds the bytes of all requests and answers a generator keeps at
 	// once; a call beyond them is refused.
 	maxHeld = 256 << 20
@@ -37,8 +40,10 @@ const (
 const (
 	// leaseTTL is how long either side goes on without a word of the other.
 	leaseTTL = 4 * time.Second
-	// beatEvery leaves room for three beats that are lost.
-	beatEvery = time.Second
+	// beats are sent as often within a silence of leaseTTL: three may be lost.
+	beats = 4
+	// announceEvery keeps the announcement, which the bus drops after 5 s.
+	announceEvery = time.Second
 	// pollTime is how long a generator holds a question for an answer that is not
 	// ready yet, before it says so.
 	pollTime = 2 * time.Second
@@ -57,8 +62,6 @@ type Info struct {
 	Version  string        `json:"version"`
 	Protocol int           `json:"protocol"`
 	Machine  bench.Machine `json:"machine"`
-	// Taken by the coordinator of this name; empty: free.
-	Coordinator string `json:"coordinator,omitempty"`
 }
 
 // names are what may stand in a subject of NATS and in a key.
@@ -98,6 +101,14 @@ func refuse(code, format string, args ...any) error {
 func refused(err error, code string) bool {
 	var e *bus.Error
 	return errors.As(err, &e) && e.Code == code
+}
+
+// message is what a refusal says, without its code.
+func message(err error) string {
+	if e := (*bus.Error)(nil); errors.As(err, &e) {
+		return e.Message
+	}
+	return err.Error()
 }
 
 // take asks for the generator. The answer is Info.
