@@ -1,5 +1,5 @@
-// Package procstat reads what the kernel says of a process: CPU time, resident
-// memory, children.
+// Package procstat reads what the kernel says of a process (CPU time, also by
+// thread, resident memory, open files, children), and of the machine's CPU time.
 package procstat
 
 import (
