@@ -106,7 +106,7 @@ type (
 	pair     struct{ Tail, Share figure }
 	goalLine struct {
 		Name, Value, Bound string
-		Met                bool
+		Met, Void          bool
 		Bar                template.HTML
 	}
 	metricLine struct {
@@ -234,7 +234,7 @@ func (g Goal) line(d detail) goalLine {
 	}
 	l.Bound += chart.Value(g.Bound, "")
 	if g.Void != "" {
-		l.Value = d.cell("void, " + g.Void)
+		l.Value, l.Void = d.cell("void, "+g.Void), true
 		return l
 	}
 	l.Value = d.cell(chart.Value(g.Value, g.Unit))
@@ -395,7 +395,7 @@ func wide(group []Distribution) bool {
 			}
 		}
 	}
-	return high > 50*low
+	return high > 20*low
 }
 
 // lines are the percentile plot and the share of values up to a value. The

@@ -53,7 +53,7 @@ func (s Seconds) MarshalJSON() ([]byte, error) {
 func (s *Seconds) UnmarshalJSON(b []byte) error {
 	var v float64
 	if err := json.Unmarshal(b, &v); err != nil {
-		return fmt.Errorf("a number of seconds: %w", err)
+		return fmt.Errorf("%s is no number of seconds", b)
 	}
 	const most = float64(math.MaxInt64 / int64(time.Second))
 	if math.Abs(v) > most {

@@ -41,17 +41,20 @@ func root() *cobra.Command {
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(callCommand(), joinCommand(), forwardCommand(), memoryCommand(), roleCommand())
+	cmd.AddCommand(compareCommand(), htmlCommand())
 	return cmd
 }
 
 // output are the flags every measurement has.
 type output struct {
 	json string
+	html string
 	seed uint64
 }
 
 func (o *output) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.json, "json", "", "also write the report as JSON to this file (- for standard output, the table then goes to standard error)")
+	cmd.Flags().StringVar(&o.html, "html", "", "also write the report as one HTML page with plots to this file")
 	cmd.Flags().Uint64Var(&o.seed, "seed", 0, "draw lots from this seed (default: a random one, which the report tells)")
 }
 
@@ -84,6 +87,9 @@ func (o *output) finish(cmd *cobra.Command, r *bench.Report, err error) error {
 		err = errors.Join(err, r.WriteJSON(cmd.OutOrStdout()))
 	} else if o.json != "" {
 		err = errors.Join(err, writeFile(o.json, r.WriteJSON))
+	}
+	if o.html != "" {
+		err = errors.Join(err, writeFile(o.html, r.WriteHTML))
 	}
 	if err = errors.Join(err, r.WriteText(table)); err != nil {
 		return err

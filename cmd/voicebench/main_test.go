@@ -201,6 +201,12 @@ func TestRefusals(t *testing.T) {
 		{[]string{"role"}, "no role named"},
 		{[]string{"role", "nobody"}, "no role \"nobody\""},
 		{[]string{"dance"}, "unknown command"},
+		{[]string{"compare", "a.json"}, "accepts 2 arg(s)"},
+		{[]string{"compare", "no-such-file", "no-such-file"}, "read report: open no-such-file"},
+		{[]string{"compare", "main.go", "main.go"}, "main.go: read report: line 1, column 1"},
+		{[]string{"compare", "--fail-worse", "-1", "a", "b"}, "want percent, 0 or more"},
+		{[]string{"html", "no-such-file", "out.html"}, "read report: open no-such-file"},
+		{[]string{"html", "doc.go", "out.html"}, "want a file that --json wrote"},
 	} {
 		cmd := root()
 		var out bytes.Buffer

@@ -7,7 +7,9 @@ that process; nothing else should run beside them. call and join put bots into
 the channels of a server that runs already, wherever it is.
 
 Every command shows its progress on standard error, ends with a table, can write
-the same as JSON (--json FILE), and ends with status 2 when a goal was missed.`
+the same as JSON (--json FILE) and as one HTML page with plots (--html FILE), and
+ends with status 2 when a goal was missed. html makes that page of a report later,
+and compare sets two reports side by side.`
 
 const wordsForward = `Forward measures what it costs a node to forward a packet of voice: user and
 system time of the node's processes (agent and media engine), divided by the
@@ -44,3 +46,19 @@ it was the server: each message or datagram of ours until its answer, summed.
 
 Without --server or --data it starts a server of its own, and the goals for joins on
 one machine apply.`
+
+const wordsCompare = `Compare sets each figure of report A beside the same figure of report B, both
+written with --json, and tells by how much it changed and how sure that is: the
+interval holds the true change in 95 of 100 such comparisons.
+
+A figure got better or worse only when its interval does not hold "no change". It
+warns when the machine, the scenario, the windows or the commands differ.
+
+With --fail-worse PERCENT it ends with status 2 when a figure got worse in that
+sense and by more than so many percent of A. A figure with less than two samples in
+either report cannot fail; its verdict says so.`
+
+const wordsHTML = `Html makes of a report that was written with --json one HTML page: goals, tables,
+the distribution of each latency, and what changed over time. The page needs
+nothing else (no script, no font, no picture from elsewhere), is at most 1 MiB, and
+can be sent to somebody. With - as OUT.html it goes to standard output.`

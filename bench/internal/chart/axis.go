@@ -90,7 +90,7 @@ func (a Axis) ticks(lo, hi float64, n int, ends bool) (ticks []Tick, from, to fl
 	case Tail:
 		return tailTicks(lo, hi, n), lo, hi
 	case Log:
-		return logTicks(lo, hi, n)
+		return logTicks(lo, hi, n, ends)
 	}
 	step := nice(hi-lo, n)
 	if a.Scale == Time {
@@ -105,31 +105,36 @@ func (a Axis) ticks(lo, hi float64, n int, ends bool) (ticks []Tick, from, to fl
 		v := i * step
 		text := Count(v, step)
 		if a.Scale == Time {
-			text = clock(v, step)
+			text = clock(v, step, max(math.Abs(lo), math.Abs(hi)))
 		}
 		ticks = append(ticks, Tick{v, text})
 	}
 	return ticks, lo, hi
 }
 
-// logTicks are the powers of ten, and 2 and 5 times them when there is room; places
-// are logarithms, ticks are values.
-func logTicks(lo, hi float64, n int) (ticks []Tick, from, to float64) {
+// logTicks are the powers of ten, and 2 and 5 times them when there is room; lo and
+// hi are logarithms, ticks are values.
+func logTicks(lo, hi float64, n int, ends bool) (ticks []Tick, from, to float64) {
 	low, high := math.Floor(lo+1e-9), math.Ceil(hi-1e-9)
 	if high <= low {
 		high = low + 1
 	}
+	if ends || hi-lo < .5 {
+		lo, hi = low, high
+	}
 	every := max(1, math.Ceil((high-low)/float64(n)))
-	for e := low; e <= high; e += every {
+	for e := low; e <= high && len(ticks) < 100; e += every {
 		for _, m := range []float64{1, 2, 5} {
-			if m > 1 && (3*(high-low) > float64(n) || e == high) {
+			if m > 1 && 3*(hi-lo) > float64(n) {
 				break
 			}
 			v := m * math.Pow(10, e)
-			ticks = append(ticks, Tick{v, Count(v, v)})
+			if at := math.Log10(v); at >= lo-1e-9 && at <= hi+1e-9 {
+				ticks = append(ticks, Tick{v, Count(v, v)})
+			}
 		}
 	}
-	return ticks, low, high
+	return ticks, lo, hi
 }
 
 // tailTicks are 0, 50, 90, 99, 99.9 % and so on; the median only where it does not
@@ -181,7 +186,7 @@ func Count(v, step float64) string {
 	return minus(strconv.FormatFloat(v, 'f', decimals, 64)) + suffix
 }
 
-// Value is a number with three digits that count, and its unit.
+// Value is a number with up to three digits that count, and its unit.
 func Value(v float64, unit string) string {
 	var text string
 	switch size := math.Abs(v); {
@@ -194,6 +199,12 @@ func Value(v float64, unit string) string {
 	default:
 		text = Count(v, math.Pow(10, math.Floor(math.Log10(size))-2))
 	}
+	if number, suffix, _ := strings.Cut(text, " "); strings.Contains(number, ".") && !strings.Contains(number, "e") {
+		text = strings.TrimRight(strings.TrimRight(number, "0"), ".")
+		if suffix != "" {
+			text += " " + suffix
+		}
+	}
 	if unit != "" {
 		text += " " + unit
 	}
@@ -203,23 +214,22 @@ func Value(v float64, unit string) string {
 // minus writes a minus sign, which is as wide as a plus sign.
 func minus(s string) string { return strings.Replace(s, "-", "−", 1) }
 
-// clock is a moment on a time axis with the given step, both in seconds.
-func clock(v, step float64) string {
+// clock is a moment on a time axis with the given step that reaches to top, all in
+// seconds.
+func clock(v, step, top float64) string {
 	if v == 0 {
 		return "0"
 	}
-	sign, v := "", v
+	sign := ""
 	if v < 0 {
 		sign, v = "−", -v
 	}
 	whole := int64(min(math.Round(v), 1e15))
 	switch {
-	case v < 120 && step < 60:
+	case top < 120:
 		return sign + Count(v, step) + " s"
-	case step < 60:
+	case top < 7200:
 		return sign + strconv.FormatInt(whole/60, 10) + ":" + two(whole%60)
-	case v < 7200 && step < 3600:
-		return sign + strconv.FormatInt(whole/60, 10) + " min"
 	}
 	return sign + strconv.FormatInt(whole/3600, 10) + ":" + two(whole%3600/60) + " h"
 }

@@ -166,7 +166,7 @@ func (p *plot) legend(w float64) (string, int) {
 	var b strings.Builder
 	label := short(p.Y.Label, 40)
 	fmt.Fprintf(&b, `<text class="l" x="0" y="13">%s</text>`, html.EscapeString(label))
-	if len(p.lines) < 2 && len(p.Lines) <= MaxLines && (len(p.lines) == 0 || p.lines[0].Name == "" || p.lines[0].Name == Clean(p.Title)) {
+	if len(p.lines) < 2 && len(p.Lines) <= MaxLines && (len(p.lines) == 0 || strings.HasPrefix(Clean(p.Title), p.lines[0].Name)) {
 		return b.String(), 0
 	}
 	type entry struct {
@@ -367,7 +367,7 @@ func (p *plot) xText(v float64) string {
 	case Tail:
 		return Percentile(math.Round(v*1e7) / 1e7)
 	case Time:
-		return clock(math.Round(v*10)/10, .1)
+		return clock(math.Round(v*10)/10, .1, v)
 	}
 	return Value(v, p.X.Unit)
 }

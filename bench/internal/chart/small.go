@@ -85,7 +85,7 @@ func Strip(samples []float64) string {
 // Interval is an estimate between its bounds on an axis that reaches as far to one
 // side of neutral as to the other, reach; class is ok, bad or none.
 func Interval(low, mid, high, neutral, reach float64, class string) string {
-	const w, h = 220, 16
+	const w, h = 150, 16
 	if math.IsNaN(low+mid+high) || !(reach > 0) || math.IsInf(reach, 0) {
 		return ""
 	}
