@@ -6,15 +6,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
-	"slices"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"voicefleet/bench"
-	"voicefleet/bench/internal/procstat"
 )
 
 // Goals: what a connected session may cost in resident memory, and how many
@@ -104,10 +98,10 @@ func Memory(ctx context.Context, config MemoryConfig) (report *bench.Report, err
 
 	// Goroutines of the idle engine; the agent starts another one.
 	var empty, full MemoryReading
-	if empty.EngineGoroutines, err = e.dump(ctx); err != nil {
+	if empty.EngineGoroutines, err = e.EngineGoroutines(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.nextEngine(ctx); err != nil {
+	if err := e.NextEngine(ctx); err != nil {
 		return nil, err
 	}
 	// A few sessions come and go first: code and pools that every session shares
@@ -133,7 +127,7 @@ func Memory(ctx context.Context, config MemoryConfig) (report *bench.Report, err
 		return nil, err
 	}
 	r.say("settled: agent %s, engine %s", mib(full.AgentRSS), mib(full.EngineRSS))
-	if full.EngineGoroutines, err = e.dump(ctx); err != nil {
+	if full.EngineGoroutines, err = e.EngineGoroutines(ctx); err != nil {
 		return nil, err
 	}
 	r.report.Tables, r.report.Goals = concludeMemory(empty, full)
@@ -184,137 +178,31 @@ const (
 	settleEvery  = time.Second
 	// settleStep is what counts as falling.
 	settleStep = 256 << 10
-	// dumpQuiet is how long the log must be silent after a stack dump.
-	dumpQuiet   = 300 * time.Millisecond
-	dumpTimeout = 15 * time.Second
 )
 
 // settle waits until memory has not fallen for a while, and reads it with the
 // agent's goroutines.
 func (e *edge) settle(ctx context.Context, quiet time.Duration, into *MemoryReading) error {
 	lowest, since := int64(1<<62), time.Now()
+	look := time.NewTicker(settleEvery)
+	defer look.Stop()
 	for deadline := time.Now().Add(settleAtMost); ; {
-		pids, err := e.pids()
+		m, err := e.Memory(ctx)
 		if err != nil {
 			return err
 		}
-		// What garbage there is, is collected first: only what lives is asked for.
-		if err := e.collect(ctx); err != nil {
-			return err
-		}
-		if into.AgentRSS, err = procstat.ReadRSS(pids[0]); err != nil {
-			return err
-		}
-		if into.EngineRSS, err = procstat.ReadRSS(pids[1:]...); err != nil {
-			return err
-		}
+		into.AgentRSS, into.EngineRSS, into.AgentGoroutines = m.AgentRSS, m.EngineRSS, m.AgentGoroutines
 		now := time.Now()
-		if sum := into.AgentRSS + into.EngineRSS; sum < lowest-settleStep {
-			lowest, since = sum, now
+		if m.Total() < lowest-settleStep {
+			lowest, since = m.Total(), now
 		}
 		if now.Sub(since) >= quiet || now.After(deadline) {
-			break
-		}
-		select {
-		case <-time.After(settleEvery):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	text, err := e.get(ctx, "/metrics")
-	if err != nil {
-		return err
-	}
-	into.AgentGoroutines, err = metric(text, "go_goroutines")
-	return err
-}
-
-// collect makes the agent collect its garbage: a heap profile with gc=1 does.
-func (e *edge) collect(ctx context.Context) error {
-	_, err := e.get(ctx, "/debug/pprof/heap?gc=1")
-	return err
-}
-
-func (e *edge) get(ctx context.Context, path string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+e.httpAddr()+path, nil)
-	if err != nil {
-		return "", fmt.Errorf("ask node for %s: %w", path, err)
-	}
-	req.Header.Set("Authorization", "Bearer "+e.token)
-	req.Close = true
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", fmt.Errorf("ask node for %s: %w", path, err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
-	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %s: %.200s", res.Status, body)
-	}
-	if err != nil {
-		return "", fmt.Errorf("ask node for %s: %w", path, err)
-	}
-	return string(body), nil
-}
-
-// metric finds an unlabelled metric in the Prometheus text format.
-func metric(text, name string) (float64, error) {
-	for line := range strings.Lines(text) {
-		if rest, ok := strings.CutPrefix(line, name+" "); ok {
-			return strconv.ParseFloat(strings.TrimSpace(rest), 64)
-		}
-	}
-	return 0, fmt.Errorf("node shows no metric %s", name)
-}
-
-// dump makes the engine end with a dump of its stacks and counts them. The engine
-// has no door of its own where one could ask.
-func (e *edge) dump(ctx context.Context) (goroutines int, err error) {
-	pids, err := e.pids()
-	if err != nil {
-		return 0, err
-	}
-	e.log.reset()
-	for _, pid := range pids[1:] {
-		if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
-			return 0, fmt.Errorf("ask engine for its stacks: %w", err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, dumpTimeout)
-	defer cancel()
-	for {
-		n, quiet := e.log.count()
-		if n > 0 && quiet > dumpQuiet {
-			return n, nil
-		}
-		select {
-		case <-time.After(dumpQuiet / 3):
-		case <-ctx.Done():
-			return 0, fmt.Errorf("engine left no stack dump: %w\n%s", ctx.Err(), e.log.text())
-		}
-	}
-}
-
-// nextEngine waits for the agent's next engine to take sessions.
-func (e *edge) nextEngine(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	old := e.children
-	for {
-		now, err := procstat.Tree(e.cmd.Process.Pid)
-		if err != nil {
-			return fmt.Errorf("node is gone: %w\n%s", err, e.log.text())
-		}
-		if len(now) > 1 && !slices.Equal(now, old) {
-			e.children = now
 			return nil
 		}
 		select {
-		case <-time.After(50 * time.Millisecond):
+		case <-look.C:
 		case <-ctx.Done():
-			return fmt.Errorf("agent started no new engine: %w\n%s", ctx.Err(), e.log.text())
+			return ctx.Err()
 		}
 	}
 }

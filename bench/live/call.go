@@ -17,6 +17,7 @@ import (
 	"voicefleet/bench"
 	"voicefleet/bench/internal/opus"
 	"voicefleet/bench/internal/speech"
+	"voicefleet/bench/internal/target"
 	"voicefleet/sfu"
 	"voicefleet/signaling/voiceclient"
 )
@@ -83,7 +84,7 @@ const (
 
 // bot is one member of the call.
 type bot struct {
-	account  *account
+	account  target.Account
 	call     *voiceclient.Call
 	talker   *talker // nil: only listens
 	listener atomic.Pointer[listener]
@@ -92,7 +93,8 @@ type bot struct {
 // call is a measurement under way.
 type call struct {
 	config CallConfig
-	server *server
+	server *target.Remote
+	room   target.Room
 	bots   []*bot
 	report *bench.Report
 
@@ -106,10 +108,12 @@ func Call(ctx context.Context, config CallConfig) (report *bench.Report, err err
 	}
 	c := &call{config: config, report: &bench.Report{Kind: "call", Command: config.Command, Seed: config.Seed, Started: time.Now().UTC(), Machine: bench.ThisMachine()}}
 	defer func() { c.report.Took = bench.Seconds(time.Since(c.report.Started)) }()
-	if c.server, err = open(ctx, config.Target); err != nil {
+	if c.server, err = target.OpenRemote(ctx, config.Target); err != nil {
 		return nil, err
 	}
-	c.say("channel %q of guild %v at %s: %d bots, %d of them talk", c.server.name, c.server.guild, c.server.url, config.Bots, config.Talkers)
+	defer func() { err = errors.Join(err, tidy(ctx, c.server)) }()
+	c.room = c.server.Room()
+	c.say("channel %q of guild %v at %s: %d bots, %d of them talk", c.room.Name, c.room.Guild, c.server.URL(), config.Bots, config.Talkers)
 	if err := c.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -157,11 +161,11 @@ func pause(ctx context.Context, d time.Duration) {
 
 // prepare makes accounts and speech.
 func (c *call) prepare(ctx context.Context) error {
-	for i := range c.config.Bots {
-		a, err := c.server.account(ctx, i)
-		if err != nil {
-			return fmt.Errorf("bot %d: %w", i+1, err)
-		}
+	accounts, err := c.server.Accounts(ctx, slices.Repeat([]target.Room{c.room}, c.config.Bots))
+	if err != nil {
+		return err
+	}
+	for _, a := range accounts {
 		c.bots = append(c.bots, &bot{account: a})
 	}
 	// As long as the window if it can be, so that frames do not come again soon.
@@ -179,7 +183,7 @@ func (c *call) prepare(ctx context.Context) error {
 		return fmt.Errorf("make speech: %w", err)
 	}
 	for i, t := range tracks {
-		c.bots[i].talker = newTalker(sfu.UserID{ID: c.bots[i].account.user}, t)
+		c.bots[i].talker = newTalker(sfu.UserID{ID: c.bots[i].account.User}, t)
 	}
 	return nil
 }
@@ -228,12 +232,9 @@ func (c *call) enter(ctx context.Context, i int) error {
 		}
 	}
 	b.listener.Store(newListener(others, c.config.Talkers, i >= c.config.Bots-c.config.Ears))
-	call, err := voiceclient.Join(ctx, voiceclient.Config{
-		Server: c.server.url, Token: b.account.token, Guild: c.server.guild, Channel: c.server.channel,
-		Options: voiceclient.Options{
-			TLS: c.server.tls, Slots: c.config.Slots,
-			OnAudio: func(p voiceclient.Packet) { b.listener.Load().hear(p.User, p.Opus, p.Arrived) },
-		},
+	call, err := c.server.Join(ctx, c.room, b.account, voiceclient.Options{
+		Slots:   c.config.Slots,
+		OnAudio: func(p voiceclient.Packet) { b.listener.Load().hear(p.User, p.Opus, p.Arrived) },
 	})
 	if err != nil {
 		return err

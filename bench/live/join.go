@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"voicefleet/bench/internal/opus"
 	"voicefleet/bench/internal/speech"
 	"voicefleet/bench/internal/tap"
+	"voicefleet/bench/internal/target"
 	"voicefleet/sfu"
 	"voicefleet/signaling/voiceclient"
 )
@@ -83,7 +85,8 @@ var stages = []string{stageGateway, stagePlaced, stageDial, stageReady, stageDes
 // joiner is a measurement under way.
 type joiner struct {
 	config JoinConfig
-	server *server
+	server *target.Remote
+	room   target.Room
 	report *bench.Report
 	times  map[string]*hdrhistogram.Histogram
 	failed []error
@@ -101,21 +104,21 @@ func Join(ctx context.Context, config JoinConfig) (report *bench.Report, err err
 	for _, s := range stages {
 		j.times[s] = newLatency()
 	}
-	if j.server, err = open(ctx, config.Target); err != nil {
+	if j.server, err = target.OpenRemote(ctx, config.Target); err != nil {
 		return nil, err
 	}
-	accounts := make([]*account, config.Accounts+1) // and the talker
-	for i := range accounts {
-		if accounts[i], err = j.server.account(ctx, i); err != nil {
-			return nil, fmt.Errorf("bot %d: %w", i+1, err)
-		}
+	defer func() { err = errors.Join(err, tidy(ctx, j.server)) }()
+	j.room = j.server.Room()
+	accounts, err := j.server.Accounts(ctx, slices.Repeat([]target.Room{j.room}, config.Accounts+1)) // and the talker
+	if err != nil {
+		return nil, err
 	}
 	stop, err := j.speaker(ctx, accounts[0])
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	j.say("channel %q at %s: %d joins", j.server.name, j.server.url, config.Joins)
+	j.say("channel %q at %s: %d joins", j.room.Name, j.server.URL(), config.Joins)
 	for i := range config.Joins {
 		if err := j.once(ctx, accounts[1+i%config.Accounts]); err != nil {
 			if ctx.Err() != nil {
@@ -143,22 +146,19 @@ func at(h *hdrhistogram.Histogram, q float64) string {
 }
 
 // speaker enters the channel and talks until it is stopped.
-func (j *joiner) speaker(ctx context.Context, a *account) (stop func() error, err error) {
+func (j *joiner) speaker(ctx context.Context, a target.Account) (stop func() error, err error) {
 	track, err := opus.Talk(speech.Config{Seed: j.config.Seed, Frames: 500})
 	if err != nil {
 		return nil, fmt.Errorf("make speech: %w", err)
 	}
-	v, err := voiceclient.Join(ctx, voiceclient.Config{
-		Server: j.server.url, Token: a.token, Guild: j.server.guild, Channel: j.server.channel,
-		Options: voiceclient.Options{TLS: j.server.tls},
-	})
+	v, err := j.server.Join(ctx, j.room, a, voiceclient.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("talker: %w", err)
 	}
 	talking, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	c := &call{}
-	b := &bot{call: v, talker: newTalker(sfu.UserID{ID: a.user}, track)}
+	b := &bot{call: v, talker: newTalker(sfu.UserID{ID: a.User}, track)}
 	running.Go(func() { c.talk(talking, b, 0) })
 	return func() error {
 		cancel()
@@ -168,22 +168,19 @@ func (j *joiner) speaker(ctx context.Context, a *account) (stop func() error, er
 }
 
 // once measures one join and leaves again.
-func (j *joiner) once(ctx context.Context, a *account) error {
+func (j *joiner) once(ctx context.Context, a target.Account) error {
 	eyes, err := tap.New()
 	if err != nil {
 		return fmt.Errorf("look at sockets: %w", err)
 	}
 	heard := make(chan struct{})
 	var first sync.Once
-	v, err := voiceclient.Join(ctx, voiceclient.Config{
-		Server: j.server.url, Token: a.token, Guild: j.server.guild, Channel: j.server.channel,
-		Options: voiceclient.Options{
-			TLS: j.server.tls, Slots: j.config.Slots, Net: eyes,
-			OnAudio: func(p voiceclient.Packet) {
-				if len(p.Opus) > silenceFrame {
-					first.Do(func() { close(heard) })
-				}
-			},
+	v, err := j.server.Join(ctx, j.room, a, voiceclient.Options{
+		Slots: j.config.Slots, Net: eyes,
+		OnAudio: func(p voiceclient.Packet) {
+			if len(p.Opus) > silenceFrame {
+				first.Do(func() { close(heard) })
+			}
 		},
 	})
 	if err != nil {

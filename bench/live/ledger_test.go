@@ -121,11 +121,3 @@ func TestEars(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
-
-func TestInviteCode(t *testing.T) {
-	for in, want := range map[string]string{"abc": "abc", "https://h:8443/invite/abc": "abc", " https://h/#abc/ ": "abc", "http://h/?invite=abc": "abc"} {
-		if got := inviteCode(in); got != want {
-			t.Errorf("%q: %q", in, got)
-		}
-	}
-}

@@ -1,0 +1,400 @@
+package target
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"voicefleet/bench/internal/freeport"
+	"voicefleet/bench/internal/procstat"
+	"voicefleet/edgeagent"
+	"voicefleet/edgeagent/edgeagentserver"
+	"voicefleet/internal/bus"
+	"voicefleet/internal/snowflake"
+	"voicefleet/sfu"
+)
+
+// NodeConfig says how a media node is started.
+type NodeConfig struct {
+	// Program is the voicefleet binary (default bin/voicefleet).
+	Program string
+	// Workers of its engine (default 1): a core and a UDP port each.
+	Workers int
+	// NoSilenceGate has it forward silence too: for windows in which every packet
+	// counts.
+	NoSilenceGate bool
+	// MaxSessions is its limit of sessions (default: its own, 4,000).
+	MaxSessions int
+	// MediaPort is its first UDP port, HTTPPort where it shows its metrics (default:
+	// free ones).
+	MediaPort, HTTPPort int
+	// Shape bounds the requests of CloseRoom.
+	Shape Shape
+	// Log gets what it writes; nil keeps the last of it for errors.
+	Log io.Writer
+}
+
+// Validate fills the zero fields and looks for the program.
+func (c *NodeConfig) Validate() error {
+	if c.Workers == 0 {
+		c.Workers = 1
+	}
+	switch {
+	case c.Workers < 1 || c.Workers > 128:
+		return fmt.Errorf("%d workers, want 1 to 128", c.Workers)
+	case c.MaxSessions < 0:
+		return fmt.Errorf("at most %d sessions, want 1 or more", c.MaxSessions)
+	}
+	if err := c.Shape.validate(); err != nil {
+		return err
+	}
+	return lookFor(&c.Program)
+}
+
+const nodeID = edgeagent.NodeID("bench")
+
+// Node is a media node with the bus it lives on.
+type Node struct {
+	// Immutable after StartNode.
+	config   NodeConfig
+	embedded *bus.Embedded
+	conn     *bus.Conn
+	client   *edgeagentserver.Client
+	http     *http.Client
+	key      ed25519.PrivateKey
+	token    string // for its profiles
+	process  *process
+
+	mint snowflake.Mint // safe for concurrent use
+
+	mu sync.Mutex
+	// Guarded by mu.
+	children []int // agent and engine, known once it is ready
+	rooms    map[int]*room
+}
+
+// room is a call of a Node.
+type room struct {
+	call     sfu.CallID
+	sessions map[sfu.SessionID]struct{}
+}
+
+// StartNode starts a bus and a node on it, and returns when the node is ready.
+func StartNode(ctx context.Context, config NodeConfig) (_ *Node, err error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{config: config, token: rand.Text(), rooms: make(map[int]*room), http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	port, err := freeport.TCP()
+	if err == nil && n.config.MediaPort == 0 {
+		n.config.MediaPort, err = freeport.UDP(n.config.Workers)
+	}
+	if err == nil && n.config.HTTPPort == 0 {
+		n.config.HTTPPort, err = freeport.TCP()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if n.embedded, err = bus.StartEmbedded(bus.EmbeddedConfig{Port: port}); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Stop())
+		}
+	}()
+	if n.conn, err = bus.Connect(ctx, bus.Config{Embedded: n.embedded, Name: "voicebench"}); err != nil {
+		return nil, err
+	}
+	if err := n.publishKey(ctx); err != nil {
+		return nil, err
+	}
+	n.client = edgeagentserver.NewClient(n.conn)
+	// Profiles need a token; on the command line any user of the machine saw it.
+	n.process, err = begin("node", n.config.Program, []string{"VOICEFLEET_ADMIN_TOKEN=" + n.token}, n.config.Log, n.arguments()...)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.await(ctx); err != nil {
+		return nil, fmt.Errorf("start node: %w\n%s", err, n.process.log.tail())
+	}
+	return n, nil
+}
+
+func (n *Node) arguments() []string {
+	args := []string{"edge",
+		"--bus", n.embedded.URL(),
+		"--node", string(nodeID),
+		"--advertise", loopback.String(),
+		"--workers", strconv.Itoa(n.config.Workers),
+		"--media-port", strconv.Itoa(n.config.MediaPort),
+		"--http", n.httpAddr(),
+		"--log-level", "warn",
+	}
+	if n.config.NoSilenceGate {
+		args = append(args, "--no-silence-gate")
+	}
+	if n.config.MaxSessions > 0 {
+		args = append(args, "--max-sessions", strconv.Itoa(n.config.MaxSessions))
+	}
+	return args
+}
+
+// publishKey makes our grants good: the harness is the allocator of this fleet.
+func (n *Node) publishKey(ctx context.Context) error {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return fmt.Errorf("make grant key: %w", err)
+	}
+	n.key = private
+	keys, err := bus.OpenBucket[ed25519.PublicKey](ctx, n.conn, bus.KeysBucket)
+	if err != nil {
+		return err
+	}
+	_, err = keys.Put(ctx, edgeagent.KeyID(public), public)
+	return err
+}
+
+func (n *Node) httpAddr() string {
+	return net.JoinHostPort(loopback.String(), strconv.Itoa(n.config.HTTPPort))
+}
+
+// await follows the heartbeats until the node takes calls.
+func (n *Node) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("no heartbeat says ready within %v", readyTimeout))
+	defer cancel()
+	nodes, err := bus.OpenBucket[edgeagent.Heartbeat](ctx, n.conn, bus.NodesBucket)
+	if err != nil {
+		return err
+	}
+	ready := make(chan struct{})
+	watching, stop := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		var once sync.Once
+		nodes.Watch(watching, func(ch bus.Change[edgeagent.Heartbeat]) {
+			if ch.Key == string(nodeID) && ch.Value.State == edgeagent.Ready {
+				once.Do(func() { close(ready) })
+			}
+		})
+	}()
+	defer func() { stop(); <-watched }()
+	select {
+	case <-ready:
+	case <-n.process.ended:
+		return fmt.Errorf("it ended at once: %w", n.process.how)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	children, err := procstat.Tree(n.process.pid())
+	if err == nil && len(children) < 2 {
+		err = errors.New("it has no engine process")
+	}
+	n.mu.Lock()
+	n.children = children
+	n.mu.Unlock()
+	return err
+}
+
+// Session is one member's seat in a room of a Node.
+type Session struct {
+	ID     sfu.SessionID
+	Room   int
+	Answer string // SDP
+	Stages Stages
+}
+
+// Stages are how long the node took to take a session in.
+type Stages struct {
+	Open      time.Duration `json:"open_ns"`      // grant to session
+	Negotiate time.Duration `json:"negotiate_ns"` // offer to answer
+}
+
+// Open opens a session and negotiates it, as the voice gateway does. It does not
+// hold back: as many as are asked for are under way at once.
+func (n *Node) Open(ctx context.Context, room int, offer string) (Session, error) {
+	s := Session{ID: sfu.SessionID("b" + n.mint.Next(time.Now()).String()), Room: room}
+	token, err := edgeagent.SignGrant(n.key, edgeagent.Grant{
+		ID: s.ID, Node: nodeID, Guild: "1", Call: n.enter(room, s.ID), Epoch: 1,
+		User: sfu.UserID{ID: n.mint.Next(time.Now())}, Session: "bench",
+		Rights: sfu.Rights{Speak: true}, Expires: time.Now().Add(edgeagent.GrantLife / 2),
+	})
+	if err != nil {
+		n.forget(s)
+		return s, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	begun := time.Now()
+	if _, err := n.client.Open(ctx, nodeID, edgeagent.OpenRequest{Token: token}); err != nil {
+		// It stays known: a request without an answer may have been heard.
+		return s, n.process.because(fmt.Errorf("open session: %w", err))
+	}
+	opened := time.Now()
+	s.Stages.Open = opened.Sub(begun)
+	reply, err := n.client.Negotiate(ctx, nodeID, edgeagent.NegotiateRequest{Session: s.ID, Offer: offer})
+	if err != nil {
+		return s, n.process.because(fmt.Errorf("negotiate: %w", err))
+	}
+	s.Stages.Negotiate = time.Since(opened)
+	s.Answer = reply.Answer
+	return s, nil
+}
+
+// enter notes a session of a room.
+func (n *Node) enter(number int, s sfu.SessionID) sfu.CallID {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := n.rooms[number]
+	if r == nil {
+		r = &room{call: sfu.CallID{ID: n.mint.Next(time.Now())}, sessions: make(map[sfu.SessionID]struct{})}
+		n.rooms[number] = r
+	}
+	r.sessions[s] = struct{}{}
+	return r.call
+}
+
+func (n *Node) forget(s Session) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if r := n.rooms[s.Room]; r != nil {
+		delete(r.sessions, s.ID)
+	}
+}
+
+// Close ends a session; one that has ended already is no error.
+func (n *Node) Close(ctx context.Context, s Session) error {
+	n.forget(s)
+	return n.end(ctx, s.ID)
+}
+
+func (n *Node) end(ctx context.Context, s sfu.SessionID) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	err := n.client.Close(ctx, nodeID, edgeagent.CloseRequest{Session: s, Reason: "bench"})
+	if err != nil && edgeagent.CodeOf(err) != edgeagent.CodeNoSession {
+		return n.process.because(fmt.Errorf("close session: %w", err))
+	}
+	return nil
+}
+
+// CloseRoom ends all sessions of a room. Who comes into it later is in another
+// call.
+func (n *Node) CloseRoom(ctx context.Context, number int) error {
+	n.mu.Lock()
+	r := n.rooms[number]
+	delete(n.rooms, number)
+	n.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	sessions := make([]sfu.SessionID, 0, len(r.sessions))
+	for s := range r.sessions {
+		sessions = append(sessions, s)
+	}
+	return n.config.Shape.Each(ctx, len(sessions), func(ctx context.Context, i int) error { return n.end(ctx, sessions[i]) })
+}
+
+// PIDs are the agent and the engine. A restarted engine is another one: then what
+// was measured is worth nothing, unless NextEngine was told of it.
+func (n *Node) PIDs() ([]int, error) {
+	now, err := procstat.Tree(n.process.pid())
+	if err != nil {
+		return nil, n.process.because(fmt.Errorf("node is gone: %w", err))
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !slices.Equal(now, n.children) {
+		return nil, fmt.Errorf("node's processes were %v and are %v\n%s", n.children, now, n.process.log.tail())
+	}
+	return now, nil
+}
+
+// Agent is the process that the bus speaks to.
+func (n *Node) Agent() (int, error) {
+	if err := n.process.err(); err != nil {
+		return 0, err
+	}
+	return n.process.pid(), nil
+}
+
+// Engine is the process that forwards.
+func (n *Node) Engine() (int, error) {
+	if err := n.process.err(); err != nil {
+		return 0, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.children[1], nil
+}
+
+// NextEngine waits for the agent's next engine, after the last one has ended, and
+// takes it for the node's.
+func (n *Node) NextEngine(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	old, err := n.Engine()
+	if err != nil {
+		return err
+	}
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		now, err := procstat.Tree(n.process.pid())
+		if err != nil {
+			return n.process.because(fmt.Errorf("node is gone: %w", err))
+		}
+		if len(now) > 1 && !slices.Contains(now, old) {
+			n.mu.Lock()
+			n.children = now
+			n.mu.Unlock()
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-n.process.ended:
+			return n.process.because(errors.New("wait for the next engine"))
+		case <-ctx.Done():
+			return fmt.Errorf("agent started no new engine: %w\n%s", ctx.Err(), n.process.log.tail())
+		}
+	}
+}
+
+// Drain would have the node take no new calls; nothing can ask it to.
+func (n *Node) Drain(context.Context) error { return fmt.Errorf("drain node: %w", errNoDrain) }
+
+// Metrics are what it shows of itself.
+func (n *Node) Metrics(ctx context.Context) (Metrics, error) {
+	m, err := readMetrics(ctx, n.http, "http://"+n.httpAddr(), n.token)
+	return m, n.process.because(err)
+}
+
+// Done is closed when it has ended.
+func (n *Node) Done() <-chan struct{} { return n.process.ended }
+
+// Err is why it ended, with the last of its log; nil while it runs, and after
+// Stop.
+func (n *Node) Err() error { return n.process.err() }
+
+// Stop ends the node, then the bus.
+func (n *Node) Stop() error {
+	var err error
+	if n.process != nil {
+		err = n.process.stop()
+	}
+	if n.conn != nil {
+		n.conn.Close()
+	}
+	n.embedded.Shutdown()
+	return err
+}

@@ -1,0 +1,184 @@
+package target
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// lookFor refuses a program that is not there, before anything is started.
+func lookFor(program *string) error {
+	if *program == "" {
+		*program = "bin/voicefleet"
+	}
+	if _, err := os.Stat(*program); err != nil {
+		return fmt.Errorf("no program to measure: %w (make build makes it)", err)
+	}
+	return nil
+}
+
+// process is a program we started.
+type process struct {
+	// Immutable.
+	name  string // for people
+	cmd   *exec.Cmd
+	log   *kept
+	ended chan struct{} // closed when it has; how is set before
+	how   error
+
+	stopping atomic.Bool
+}
+
+// begin starts a program whose log is kept, and goes to also as well.
+func begin(name, program string, env []string, also io.Writer, args ...string) (*process, error) {
+	p := &process{name: name, cmd: exec.Command(program, args...), log: &kept{also: also}, ended: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	// The signal comes when the thread ends that started the process, so that one
+	// must stay.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	started := make(chan error, 1)
+	go func() { // ends with the process; stop waits for it
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(p.ended)
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			p.how = p.cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	return p, nil
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+// err is why it ended: nil while it runs, and when stop ended it.
+func (p *process) err() error {
+	select {
+	case <-p.ended:
+	default:
+		return nil
+	}
+	switch {
+	case p.stopping.Load():
+		return nil
+	case p.how != nil:
+		return fmt.Errorf("%s ended: %w\n%s", p.name, p.how, p.log.tail())
+	}
+	return fmt.Errorf("%s ended of itself\n%s", p.name, p.log.tail())
+}
+
+// because adds to an error that the server has ended, if it has.
+func (p *process) because(err error) error {
+	if err == nil {
+		return nil
+	}
+	if ended := p.err(); ended != nil {
+		return fmt.Errorf("%w: %w", err, ended)
+	}
+	return err
+}
+
+// stop ends it and waits.
+func (p *process) stop() error {
+	p.stopping.Store(true)
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	patience := time.NewTimer(endTimeout)
+	defer patience.Stop()
+	select {
+	case <-p.ended:
+		return nil
+	case <-patience.C:
+	}
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+	return fmt.Errorf("%s did not end within %v of SIGTERM and was killed\n%s", p.name, endTimeout, p.log.tail())
+}
+
+const (
+	// logKept is how much of a log is kept for an error.
+	logKept = 16 << 10
+	// lineKept is how much of a line is looked at.
+	lineKept = 256
+)
+
+// kept keeps the last of a log, and counts the goroutines of stack dumps in it.
+type kept struct {
+	also io.Writer
+
+	mu sync.Mutex
+	// Guarded by mu.
+	buf        []byte
+	line       []byte // not ended yet, at most lineKept of it
+	goroutines int
+	written    time.Time
+}
+
+// dumped is the head of a goroutine in a stack dump of the Go runtime.
+var dumped = regexp.MustCompile(`^goroutine [0-9]+ .*\[.*\]:$`)
+
+func (k *kept) Write(b []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.written = time.Now()
+	k.buf = append(k.buf, b...)
+	if over := len(k.buf) - logKept; over > 0 {
+		k.buf = append(k.buf[:0], k.buf[over:]...)
+	}
+	for _, c := range b {
+		switch {
+		case c == '\n':
+			if dumped.Match(k.line) {
+				k.goroutines++
+			}
+			k.line = k.line[:0]
+		case len(k.line) < lineKept:
+			k.line = append(k.line, c)
+		}
+	}
+	if k.also != nil {
+		_, _ = k.also.Write(b)
+	}
+	return len(b), nil
+}
+
+// tail is what is kept, for an error.
+func (k *kept) tail() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if text := bytes.TrimSpace(k.buf); len(text) > 0 {
+		return "the last of its log:\n" + string(text)
+	}
+	return "it logged nothing"
+}
+
+// count is the goroutines seen since the last reset, and since when the log has
+// been quiet.
+func (k *kept) count() (goroutines int, quiet time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.goroutines, time.Since(k.written)
+}
+
+func (k *kept) reset() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.goroutines, k.buf = 0, nil
+}
+
+// errNoDrain is all that Drain can say: an agent knows how to drain, but nothing
+// on its bus asks for it.
+var errNoDrain = errors.New("its agent takes no request to drain; the nearest is to kill it, which ends its calls too")
