@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -75,7 +76,7 @@ func Threads(pid int) ([]Thread, error) {
 }
 
 func threads(dir string) ([]Thread, error) {
-	entries, err := os.ReadDir(filepath.Join(dir, "task")) // by name: 10 stands before 9
+	entries, err := os.ReadDir(filepath.Join(dir, "task"))
 	if err != nil {
 		return nil, fmt.Errorf("list threads: %w", err)
 	}
@@ -95,6 +96,7 @@ func threads(dir string) ([]Thread, error) {
 		}
 		list = append(list, Thread{ID: id, Name: parseName(string(text)), CPU: cpu})
 	}
+	slices.SortFunc(list, func(a, b Thread) int { return a.ID - b.ID })
 	return list, nil
 }
 
