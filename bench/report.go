@@ -194,6 +194,18 @@ func (g Goal) Met() bool {
 	return g.Void == "" && g.Value <= g.Bound
 }
 
+// String is the goal without the verdict.
+func (g Goal) String() string {
+	limit := "at most"
+	if g.AtLeast {
+		limit = "at least"
+	}
+	if g.Void != "" {
+		return fmt.Sprintf("%s: void, %s", g.Name, g.Void)
+	}
+	return fmt.Sprintf("%s: %.4g %s, %s %.4g", g.Name, g.Value, g.Unit, limit, g.Bound)
+}
+
 // MarshalJSON adds whether the goal is met. A value that is no number is void.
 func (g Goal) MarshalJSON() ([]byte, error) {
 	if g.Void == "" && (math.IsNaN(g.Value) || math.IsInf(g.Value, 0)) {
@@ -256,18 +268,11 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintln(b)
 	}
 	for _, g := range r.Goals {
-		verdict, limit := "met   ", "at most"
+		verdict := "met   "
 		if !g.Met() {
 			verdict = "MISSED"
 		}
-		if g.AtLeast {
-			limit = "at least"
-		}
-		if g.Void != "" {
-			fmt.Fprintf(b, "%s  %s: void, %s\n", verdict, g.Name, g.Void)
-			continue
-		}
-		fmt.Fprintf(b, "%s  %s: %.4g %s, %s %.4g\n", verdict, g.Name, g.Value, g.Unit, limit, g.Bound)
+		fmt.Fprintf(b, "%s  %v\n", verdict, g)
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write report: %w", err)

@@ -1,0 +1,77 @@
+package load
+
+import (
+	"context"
+	"time"
+
+	"voicefleet/bench/internal/meter"
+)
+
+// expectation is what a listener is to hear of a talker.
+type expectation struct {
+	talker uint32
+	plan   []meter.Span
+}
+
+// expectations are a listener's: everybody else who talks in its room.
+func (r *run) expectations(m *member, w *outcome) []expectation {
+	from, to := m.present(w.begin, w.end)
+	var list []expectation
+	for _, t := range r.talkers[m.Room] {
+		if t == m {
+			continue
+		}
+		if plan := t.expected(from, to); len(plan) > 0 {
+			list = append(list, expectation{t.id, plan})
+		}
+	}
+	return list
+}
+
+// collect asks all judged members who are still in what they heard.
+func (r *run) collect(ctx context.Context, w *outcome) error {
+	var light []*member
+	for _, m := range r.members {
+		switch {
+		case m.joined.IsZero() || !m.Sampled || m.heard != nil:
+		case m.bot != nil:
+			r.collectBot(m, w)
+		default:
+			light = append(light, m)
+		}
+	}
+	if len(light) == 0 {
+		return nil
+	}
+	return r.light.ask(ctx, light, func(m *member) []expectation { return r.expectations(m, w) })
+}
+
+// collectBot asks a faithful bot.
+func (r *run) collectBot(m *member, w *outcome) {
+	b := m.bot
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.heard == nil {
+		return
+	}
+	for _, e := range r.expectations(m, w) {
+		b.heard.Expect(e.talker, e.plan)
+	}
+	result := b.heard.Result()
+	m.heard = &result
+}
+
+// lastPackets is how long those due before a leave may be on their way.
+const lastPackets = 200 * time.Millisecond
+
+// farewell asks a member who leaves within the window what it heard.
+func (r *run) farewell(ctx context.Context, m *member, w *outcome) {
+	if !m.Sampled {
+		return
+	}
+	if m.bot != nil {
+		r.collectBot(m, w)
+		return
+	}
+	_ = r.light.ask(ctx, []*member{m}, func(m *member) []expectation { return r.expectations(m, w) })
+}
