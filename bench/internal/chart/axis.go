@@ -2,6 +2,7 @@ package chart
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -205,11 +206,17 @@ func Value(v float64, unit string) string {
 			text += " " + suffix
 		}
 	}
-	if unit != "" {
-		text += " " + unit
+	switch {
+	case unit == "":
+		return text
+	case text[len(text)-1] > '9' && slices.Contains(prefixed, unit):
+		return text + unit // Mbit/s
 	}
-	return text
+	return text + " " + unit
 }
+
+// prefixed are units that k, M and G are written together with.
+var prefixed = []string{"bit/s", "bit", "B", "B/s"}
 
 // minus writes a minus sign, which is as wide as a plus sign.
 func minus(s string) string { return strings.Replace(s, "-", "−", 1) }

@@ -17,12 +17,11 @@ const (
 	MaxLines  = 12  // further lines are not drawn, and the legend says how many
 	MaxPoints = 300 // of a line; of more, the extremes of each stretch are kept
 	columns   = 60  // places to hover over
-	maxName   = 80  // runes of a name
 )
 
 // Chart is lines over a common axis.
 type Chart struct {
-	ID            string // unique in the page: letters, digits, dashes
+	ID            string // unique in the page: ASCII letters, digits, dashes; all else is left out
 	Title         string
 	Width, Height float64 // default 880 by 260
 	X, Y          Axis
@@ -82,7 +81,12 @@ func (c *Chart) SVG() string {
 	xticks, yticks := p.bounds()
 	p.left = max(p.left, 14+width(longest(yticks)))
 
-	id := html.EscapeString(c.ID)
+	id := strings.Map(func(r rune) rune {
+		if r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return -1
+	}, c.ID)
 	fmt.Fprintf(p, `<svg class="chart" viewBox="0 0 %s %s" role="img" aria-labelledby="%s-t %s-d"><title id="%s-t">%s</title><desc id="%s-d">%s</desc>`,
 		px(w), px(h), id, id, id, Escape(c.Title), id, Escape(p.describe()))
 	p.WriteString(legend)
