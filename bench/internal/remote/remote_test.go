@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +18,20 @@ import (
 	"voicefleet/internal/bus"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is a child process, too.
+func TestMain(m *testing.M) {
+	if os.Getenv("BENCH_CHILD") == "1" {
+		err := child.Serve(context.Background(), os.Stdin, os.Stdout, map[string]child.Verb{
+			"pid":  child.On(func(context.Context, struct{}) (int, error) { return os.Getpid(), nil }),
+			"fail": child.On(func(context.Context, struct{}) (int, error) { return 0, errors.New("as asked") }),
+		})
+		if err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // embedded starts a bus; each call of the result is a connection of its own, as
 // each process has.
@@ -222,7 +236,7 @@ func TestLongVerb(t *testing.T) {
 // counted opens verbs and counts what is open.
 type counted struct{ opened, shut, running atomic.Int64 }
 
-func (c *counted) open(context.Context) (map[string]child.Verb, func() error, error) {
+func (c *counted) open(context.Context) (Verbs, func() error, error) {
 	c.opened.Add(1)
 	verbs := map[string]child.Verb{
 		"hang": child.On(func(ctx context.Context, _ struct{}) (int, error) {
@@ -233,7 +247,7 @@ func (c *counted) open(context.Context) (map[string]child.Verb, func() error, er
 		}),
 		"running": child.On(func(context.Context, struct{}) (int64, error) { return c.running.Load(), nil }),
 	}
-	return verbs, func() error {
+	return func(name string) child.Verb { return verbs[name] }, func() error {
 		if n := c.running.Load(); n != 0 {
 			return fmt.Errorf("shut while %d verbs run", n)
 		}
@@ -350,12 +364,12 @@ func TestGeneratorEnds(t *testing.T) {
 func TestOpenFails(t *testing.T) {
 	connect := embedded(t)
 	broken := true
-	start(t, connect(), Config{Name: "g1", Open: func(context.Context) (map[string]child.Verb, func() error, error) {
+	start(t, connect(), Config{Name: "g1", Open: func(context.Context) (Verbs, func() error, error) {
 		if broken {
 			broken = false
 			return nil, nil, errors.New("bind 192.0.2.1: not our address")
 		}
-		return nil, func() error { return errors.New("two clients did not end") }, nil
+		return func(string) child.Verb { return nil }, func() error { return errors.New("two clients did not end") }, nil
 	}})
 	conn := connect()
 	_, err := Dial(t.Context(), conn, "g1", "desk")
@@ -367,6 +381,40 @@ func TestOpenFails(t *testing.T) {
 	contains(t, g.Close(t.Context()), "two clients did not end")
 	if err := g.Close(t.Context()); err != nil {
 		t.Errorf("closed twice: %v", err)
+	}
+}
+
+// TestChildren has a process for each lease, which ends with it.
+func TestChildren(t *testing.T) {
+	connect := embedded(t)
+	t.Setenv("BENCH_CHILD", "1")
+	start(t, connect(), Config{Name: "g1", Open: Children(func() (*child.Process, error) { return child.Start("clients", os.Args[0]) })})
+	conn := connect()
+	var pids []int
+	for range 2 {
+		g, err := Dial(t.Context(), conn, "g1", "desk")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pid int
+		if err := g.Call(t.Context(), "pid", nil, &pid); err != nil {
+			t.Error(err)
+		}
+		contains(t, g.Call(t.Context(), "fail", struct{}{}, nil), "g1: fail: ", "as asked")
+		contains(t, g.Call(t.Context(), "dance", nil, nil), `no verb "dance"`)
+		if _, err := Align(t.Context(), g, 1); err != nil {
+			t.Error(err)
+		}
+		if err := g.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("process %d outlives its lease: %v", pid, err)
+		}
+		pids = append(pids, pid)
+	}
+	if pids[0] == pids[1] || pids[0] == os.Getpid() {
+		t.Errorf("processes %v of %d", pids, os.Getpid())
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"time"
 
@@ -22,7 +21,7 @@ type Config struct {
 	Host string // shown to coordinators: the address of the clients
 	// Open makes the verbs of one lease. What it makes ends with shut, which is
 	// called when no verb runs any more; the contexts of verbs end before.
-	Open func(ctx context.Context) (verbs map[string]child.Verb, shut func() error, err error)
+	Open func(ctx context.Context) (verbs Verbs, shut func() error, err error)
 	// Now is the clock that is asked of; default time.Now.
 	Now func() time.Time
 	// Version to compare with the coordinator's; default Version().
@@ -54,10 +53,36 @@ func (c *Config) validate() error {
 	return nil
 }
 
+// Verbs finds a verb by its name; nil: there is none.
+type Verbs func(name string) child.Verb
+
 // Plain opens the same verbs for every lease; nothing needs to be shut.
-func Plain(verbs map[string]child.Verb) func(context.Context) (map[string]child.Verb, func() error, error) {
-	return func(context.Context) (map[string]child.Verb, func() error, error) {
-		return verbs, func() error { return nil }, nil
+func Plain(verbs map[string]child.Verb) func(context.Context) (Verbs, func() error, error) {
+	return func(context.Context) (Verbs, func() error, error) {
+		return func(name string) child.Verb { return verbs[name] }, func() error { return nil }, nil
+	}
+}
+
+// Children opens a process of its own for every lease, which answers all verbs: it
+// starts as fresh as one on the coordinator's machine, and nothing of it outlives
+// its lease, as it is killed if it does not end.
+func Children(start func() (*child.Process, error)) func(context.Context) (Verbs, func() error, error) {
+	return func(context.Context) (Verbs, func() error, error) {
+		p, err := start()
+		if err != nil {
+			return nil, nil, err
+		}
+		return func(name string) child.Verb {
+			return func(ctx context.Context, body json.RawMessage) (any, error) {
+				var in any
+				if body != nil {
+					in = body
+				}
+				var out json.RawMessage
+				err := p.Call(ctx, name, in, &out)
+				return out, err
+			}
+		}, p.Stop, nil
 	}
 }
 
@@ -80,7 +105,7 @@ type session struct {
 	// Immutable.
 	ctx    context.Context
 	cancel context.CancelFunc
-	verbs  map[string]child.Verb
+	verbs  Verbs
 	shut   func() error
 	ended  chan struct{} // closed when all is closed; err is set before
 
@@ -220,8 +245,13 @@ func (s *server) take(ctx context.Context, t take) (Info, error) {
 	if err != nil {
 		return Info{}, refuse(codeFailed, "open its clients: %v", err)
 	}
-	verbs := map[string]child.Verb{ClockVerb: TellTime(s.config.Now)}
-	maps.Copy(verbs, own)
+	clock := TellTime(s.config.Now)
+	verbs := func(name string) child.Verb {
+		if name == ClockVerb {
+			return clock
+		}
+		return own(name)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	opened = true
@@ -363,7 +393,7 @@ func (s *session) receiveLocked(a ask) (*call, error) {
 		return nil, refuse(codeBadRequest, "part at %d out of order", a.Offset)
 	case c == nil && (a.Size < 0 || a.Size > maxBody):
 		return nil, refuse(codeBadRequest, "request of %d bytes, at most %d are", a.Size, maxBody)
-	case c == nil && s.verbs[a.Verb] == nil:
+	case c == nil && s.verbs(a.Verb) == nil:
 		return nil, refuse(codeBadRequest, "no verb %q", a.Verb)
 	case c == nil && (s.pending >= maxCalls || len(s.calls) >= maxKept):
 		return nil, refuse(codeBusy, "%d calls are under way: ask again when one has ended", maxCalls)
@@ -393,7 +423,7 @@ func (s *server) startLocked(session *session, id uint64, c *call) {
 	} else {
 		ctx, c.cancel = context.WithCancel(ctx)
 	}
-	verb, request := session.verbs[c.verb], json.RawMessage(c.body)
+	verb, request := session.verbs(c.verb), json.RawMessage(c.body)
 	if len(request) == 0 {
 		request = nil
 	}
