@@ -42,6 +42,7 @@ func root() *cobra.Command {
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(callCommand(), joinCommand(), forwardCommand(), memoryCommand(), roleCommand())
 	cmd.AddCommand(compareCommand(), htmlCommand())
+	cmd.AddCommand(doctorCommand(), generatorCommand())
 	return cmd
 }
 
