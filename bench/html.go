@@ -212,6 +212,8 @@ func (r *Report) verdict(d detail) verdict {
 	switch {
 	case len(r.Goals) == 0:
 		return verdict{Class: "plain", Text: "No goals were set"}
+	case len(missed) == 0 && len(r.Goals) == 1:
+		return verdict{Class: "ok", Text: "The one goal is met"}
 	case len(missed) == 0:
 		return verdict{Class: "ok", Text: fmt.Sprintf("All %d goals met", len(r.Goals))}
 	}

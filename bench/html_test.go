@@ -195,7 +195,7 @@ func TestHTMLVerdicts(t *testing.T) {
 		want string
 	}{
 		{&bench.Report{}, "No goals were set"},
-		{met, "All 1 goals met"},
+		{met, "The one goal is met"},
 		{&bench.Report{Partial: "interrupted"}, "interrupted."},
 	} {
 		if text := harmless(t, htmlOf(t, c.r.WriteHTML)); !strings.Contains(text, c.want) {

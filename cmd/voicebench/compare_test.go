@@ -81,7 +81,7 @@ func TestHTMLOfReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(page)
-	if err != nil || !bytes.Contains(b, []byte("All 1 goals met")) || !bytes.Contains(b, []byte("voicebench forward --seed=7")) {
+	if err != nil || !bytes.Contains(b, []byte("The one goal is met")) || !bytes.Contains(b, []byte("voicebench forward --seed=7")) {
 		t.Errorf("%v, %s", err, b)
 	}
 	out, _, err := run(t, "html", report, "-")
