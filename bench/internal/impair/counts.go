@@ -17,8 +17,9 @@ type Tally struct {
 	Overflow uint64 `json:"overflow"`
 	Failed   uint64 `json:"failed"`
 	Pending  uint64 `json:"pending"` // still waiting
-	// Of those passed: Delayed by the rule, Reordered arrived behind at least one
-	// later packet of their flow. Duplicated are copies, not in Passed.
+	// Of those passed: Delayed by the rule or behind one that was, Reordered left
+	// behind at least one later packet of their flow. Duplicated are copies, not in
+	// Passed.
 	Delayed    uint64 `json:"delayed"`
 	Reordered  uint64 `json:"reordered"`
 	Duplicated uint64 `json:"duplicated"`

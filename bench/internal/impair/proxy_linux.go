@@ -591,7 +591,7 @@ func (p *Proxy) handleLocked(c *client, d Direction, b []byte, arrived, clock in
 	// it have gone: receiveLocked sees to that.
 	due = max(due, f.newest)
 	if due <= clock {
-		p.passedLocked(t, p.sendLocked(c, d, b), arrived, due, clock, false, false)
+		p.passedLocked(t, p.sendLocked(c, d, b), arrived, due, clock, v.delay > 0, false)
 	} else if p.keepLocked(c, d, f, due, arrived, b) == nil {
 		return
 	}
