@@ -2,6 +2,7 @@ package forward
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"voicefleet/bench"
@@ -29,6 +30,11 @@ type Window struct {
 	Opened   uint64       `json:"opened"`  // by sampled clients
 	Refused  uint64       `json:"refused"` // could not be opened, as all of the raw loop
 	Datagram int          `json:"datagram_bytes"`
+
+	// Generators is what the light clients took, of all processes; Overrun are
+	// datagrams that their receive buffers had no room for.
+	Generators procstat.CPU `json:"cpu_generators"`
+	Overrun    uint64       `json:"generator_drops"`
 
 	Late      time.Duration `json:"late_ns"`    // worst delay of a generator
 	LateShare float64       `json:"late_share"` // of its packets, beyond an interval
@@ -112,6 +118,11 @@ func (c CaseResult) ratio(other string) bench.Spread {
 
 // void says why the comparison with an arm is worth nothing, or nothing.
 func (c CaseResult) void(arm string) string {
+	for _, w := range c.Arms[arm].Windows {
+		if w.Overrun > 0 {
+			return fmt.Sprintf("the generator had no room for %d datagrams in a window of %s", w.Overrun, arm)
+		}
+	}
 	if expected, lost := c.Arms[arm].lost(); lost > 0 {
 		return fmt.Sprintf("%s missed %d of %d packets", arm, lost, expected)
 	}
@@ -168,6 +179,12 @@ func (r *run) conclude(results []CaseResult) {
 		against.Rows = append(against.Rows, row)
 		agent := c.Arms[armEdge].spread(func(w Window) float64 { return w.micros(w.First.Total()) })
 		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%v: of the node's time the agent took %s µs/packet", c.Case, agent))
+		var takers []string
+		for _, name := range []string{armEdge, armRaw, armPion} {
+			own := c.Arms[name].spread(func(w Window) float64 { return w.micros(w.Generators.Total()) })
+			takers = append(takers, fmt.Sprintf("%s %s", name, own))
+		}
+		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%v: the generators took µs per packet they got: %s", c.Case, strings.Join(takers, ", ")))
 		r.goals(c)
 	}
 	cost.Values = results
@@ -191,6 +208,9 @@ func (r *run) goals(c CaseResult) {
 	for _, w := range edge.Windows {
 		if w.LateShare > lateAtMost {
 			own = fmt.Sprintf("the generator was late with %.1f %% of the packets", 100*w.LateShare)
+		}
+		if w.Overrun > 0 {
+			own = fmt.Sprintf("the generator had no room for %d datagrams", w.Overrun)
 		}
 		if w.Opened == 0 {
 			own = "no sampled client opened a packet"

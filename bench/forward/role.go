@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"voicefleet/bench/internal/child"
+	"voicefleet/bench/internal/lightclient"
 	"voicefleet/bench/internal/role"
 )
 
@@ -23,6 +24,13 @@ const (
 // network card does between two interrupts: it keeps the wake-up of a reader out
 // of the sender's time, in all arms alike.
 const coalesce = time.Millisecond
+
+// tick is fine enough that no two of 33 talkers share one: the raw loop, which
+// they are compared with, sends each at its own time.
+const tick = 100 * time.Microsecond
+
+// sweep is the longest tick of a kernel (CONFIG_HZ=100).
+const sweep = 10 * time.Millisecond
 
 // RunRole is a child process of the harness: its arguments are the name of the
 // role and what startX below gives it.
@@ -51,7 +59,7 @@ func RunRole(ctx context.Context, args []string, in io.Reader, out io.Writer) er
 		if err != nil {
 			return fmt.Errorf("role %s: %w", args[0], err)
 		}
-		return role.ServeGenerator(ctx, in, out, role.GeneratorConfig{Host: host, VoiceSize: size, Coalesce: coalesce})
+		return role.ServeGenerator(ctx, in, out, lightclient.Config{Host: host, VoiceSize: size, Coalesce: coalesce, Tick: tick, Sweep: sweep})
 	default:
 		return fmt.Errorf("no role %q", args[0])
 	}
@@ -65,9 +73,21 @@ func (p program) start(name string, args ...string) (*child.Process, error) {
 	return child.Start(name, p[0], full...)
 }
 
-func (p program) generator(host netip.Addr, voiceSize int) (role.Generator, error) {
+// generator is a child process of light clients.
+type generator struct {
+	role.Generator
+	process *child.Process
+}
+
+// Stop ends it.
+func (g generator) Stop() error { return g.process.Stop() }
+
+func (p program) generator(host netip.Addr, voiceSize int) (generator, error) {
 	c, err := p.start("generator", roleGenerator, host.String(), strconv.Itoa(voiceSize))
-	return role.Generator{Process: c}, err
+	if err != nil {
+		return generator{}, err
+	}
+	return generator{Generator: role.Generator{Caller: c, PID: c.PID()}, process: c}, nil
 }
 
 func (p program) raw() (role.Raw, error) {

@@ -13,6 +13,7 @@ import (
 
 	"voicefleet/bench"
 	"voicefleet/bench/internal/lightclient"
+	"voicefleet/bench/internal/meter"
 	"voicefleet/bench/internal/procstat"
 	"voicefleet/bench/internal/rawloop"
 	"voicefleet/bench/internal/role"
@@ -122,7 +123,7 @@ type server interface {
 // run is a run under way.
 type run struct {
 	config     Config
-	generators []role.Generator
+	generators []generator
 	raw        role.Raw
 	edge, pion server
 	random     *rand.Rand
@@ -210,20 +211,23 @@ func (r *run) fill(ctx context.Context, s server, room int, c Case) ([]member, e
 			m := &members[i]
 			m.generator = seats[i] % len(r.generators)
 			g := r.generators[m.generator]
-			added, err := g.Add(ctx, r.config.Slots, i%sampleEvery == 0)
+			added, err := g.Add(ctx, lightclient.Seat{Slots: r.config.Slots, Sampled: i%sampleEvery == 0})
 			if err != nil {
 				return err
 			}
-			m.client, m.added = added.ID, added
-			answer, err := s.join(ctx, room, c, i, added.Offer)
+			m.client, m.added = added[0].ID, added[0]
+			answer, err := s.join(ctx, room, c, i, added[0].Offer)
 			if err != nil {
 				return fmt.Errorf("member %d: %w", i, err)
 			}
-			connected, err := g.Connect(ctx, added.ID, answer, joinTimeout)
+			connected, err := g.Connect(ctx, role.Answer{ID: m.client, SDP: answer, Timeout: joinTimeout})
+			if err == nil && connected[0].Err != "" {
+				err = errors.New(connected[0].Err)
+			}
 			if err != nil {
 				return fmt.Errorf("member %d: %w", i, err)
 			}
-			m.slots = connected.Slots
+			m.slots = connected[0].Slots
 			return nil
 		})
 	}
@@ -232,8 +236,12 @@ func (r *run) fill(ctx context.Context, s server, room int, c Case) ([]member, e
 
 func (r *run) empty(ctx context.Context, s server, room int, members []member) error {
 	var errs []error
+	leaving := make([][]int, len(r.generators))
 	for _, m := range members {
-		errs = append(errs, r.generators[m.generator].Close(ctx, m.client))
+		leaving[m.generator] = append(leaving[m.generator], m.client)
+	}
+	for i, g := range r.generators {
+		errs = append(errs, g.Close(ctx, leaving[i]...))
 	}
 	return errors.Join(append(errs, s.leave(ctx, room))...)
 }
@@ -281,13 +289,27 @@ func (r *run) measure(ctx context.Context, room int, c Case) (result CaseResult,
 	return result, nil
 }
 
+// speech is how long talkers talk without pause, in intervals: Warm and Tail with
+// short packets around Window with longer ones.
+type speech struct {
+	Start              time.Time // of the first interval
+	Warm, Window, Tail int
+}
+
+// Interval is when interval i begins.
+func (s speech) Interval(i int) time.Time {
+	return s.Start.Add(time.Duration(i) * lightclient.FrameInterval)
+}
+
+// Len counts all intervals.
+func (s speech) Len() int { return s.Warm + s.Window + s.Tail }
+
 // speech plans one window from now.
-func (r *run) speech() lightclient.Speech {
+func (r *run) speech() speech {
 	intervals := func(d time.Duration) int { return int(d / lightclient.FrameInterval) }
-	return lightclient.Speech{
-		Start: time.Now().Add(lead),
+	return speech{
+		Start: time.Now().Add(lead).Truncate(time.Millisecond),
 		Warm:  intervals(warm), Window: intervals(r.config.Window), Tail: intervals(tail),
-		SmallSize: smallPayload, Size: voicePayload,
 	}
 }
 
@@ -302,38 +324,59 @@ func (r *run) talkWindow(ctx context.Context, s server, c Case, members []member
 	if err != nil {
 		return Window{}, err
 	}
-	voices := make([][]role.Voice, len(r.generators))
-	for i := range c.Talkers {
-		m := members[i]
-		voices[m.generator] = append(voices[m.generator], role.Voice{Client: m.client, ID: uint16(i), Phase: phase(i, c.Talkers)})
-	}
-	return r.window(ctx, c, pids, func(ctx context.Context, speech lightclient.Speech) (pace, error) {
-		spoken := make([]lightclient.Spoken, len(r.generators))
-		group, ctx := errgroup.WithContext(ctx)
+	return r.window(ctx, c, pids, func(ctx context.Context, speech speech) (pace, error) {
+		talking := make([][]role.Talking, len(r.generators))
+		for i := range c.Talkers {
+			m := members[i]
+			talking[m.generator] = append(talking[m.generator], role.Talking{Client: m.client, Talk: lightclient.Talk{
+				ID: uint32(i), Start: speech.Start.Add(phase(i, c.Talkers)), Stop: speech.Interval(speech.Len()),
+				From: speech.Interval(speech.Warm), To: speech.Interval(speech.Warm + speech.Window),
+				SmallSize: smallPayload, Size: voicePayload, Voice: lightclient.Filler,
+			}})
+		}
 		for i, g := range r.generators {
-			if len(voices[i]) == 0 {
-				continue
+			if err := g.Talk(ctx, talking[i], nil); err != nil {
+				return pace{}, err
 			}
-			group.Go(func() (err error) {
-				spoken[i], err = g.Talk(ctx, voices[i], speech)
-				return err
-			})
 		}
-		if err := group.Wait(); err != nil {
-			return pace{}, err
+		sum, err := r.spoken(ctx, speech.Interval(speech.Len()), uint64(speech.Len()*c.Talkers))
+		if want := uint64(speech.Window * c.Talkers); err == nil && (sum.Voice != want || sum.Failed != 0) {
+			err = fmt.Errorf("generators sent %d of %d packets, %d failed", sum.Voice, want, sum.Failed)
 		}
-		var sum lightclient.Spoken
-		for _, one := range spoken {
-			sum.Voice += one.Voice
-			sum.Failed += one.Failed
-			sum.Late += one.Late
-			sum.Worst = max(sum.Worst, one.Worst)
-		}
-		if want := uint64(speech.Window * c.Talkers); sum.Voice != want || sum.Failed != 0 {
-			return pace{}, fmt.Errorf("generators sent %d of %d packets, %d failed", sum.Voice, want, sum.Failed)
-		}
-		return pace{late: sum.Late, worst: sum.Worst}, nil
+		return pace{late: sum.Late, worst: sum.Worst}, err
 	})
+}
+
+// spoken waits until the generators have sent all that is due before end, and at
+// most drain longer.
+func (r *run) spoken(ctx context.Context, end time.Time, total uint64) (lightclient.Pace, error) {
+	wait := time.NewTimer(time.Until(end))
+	defer wait.Stop()
+	for {
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			return lightclient.Pace{}, ctx.Err()
+		}
+		sum, err := r.pace(ctx)
+		if err != nil || sum.Sent+sum.Failed >= total || time.Since(end) > drain {
+			return sum, err
+		}
+		wait.Reset(lightclient.FrameInterval)
+	}
+}
+
+// pace is that of all generators.
+func (r *run) pace(ctx context.Context) (lightclient.Pace, error) {
+	var sum lightclient.Pace
+	for _, g := range r.generators {
+		p, err := g.Pace(ctx)
+		if err != nil {
+			return sum, err
+		}
+		sum.Add(p)
+	}
+	return sum, nil
 }
 
 // rawWindow sends what the node would send, to the same sockets.
@@ -348,7 +391,7 @@ func (r *run) rawWindow(ctx context.Context, c Case, members []member) (Window, 
 			}
 		}
 	}
-	return r.window(ctx, c, []int{r.raw.PID()}, func(ctx context.Context, speech lightclient.Speech) (pace, error) {
+	return r.window(ctx, c, []int{r.raw.PID()}, func(ctx context.Context, speech speech) (pace, error) {
 		sent, err := r.raw.Run(ctx, rawloop.Plan{
 			Start: speech.Start, Interval: lightclient.FrameInterval,
 			Warm: speech.Warm, Window: speech.Window, Tail: speech.Tail,
@@ -370,19 +413,20 @@ type pace struct {
 
 // window measures what speak causes. Time counts from the first interval of the
 // window to its end, as read by the clock all processes share.
-func (r *run) window(ctx context.Context, c Case, pids []int, speak func(context.Context, lightclient.Speech) (pace, error)) (Window, error) {
+func (r *run) window(ctx context.Context, c Case, pids []int, speak func(context.Context, speech) (pace, error)) (Window, error) {
 	var w Window
+	speech := r.speech()
 	for _, g := range r.generators {
-		if _, err := g.Reset(ctx); err != nil {
+		judge := meter.Config{From: speech.Interval(speech.Warm), To: speech.Interval(speech.Warm + speech.Window)}
+		if err := errors.Join(g.Reset(ctx), g.Judge(ctx, nil, judge)); err != nil {
 			return w, err
 		}
 	}
-	speech := r.speech()
 	w.Expected = uint64(speech.Window) * uint64(c.Pairs())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		p, err := speak(ctx, speech)
-		w.Late, w.LateShare = p.worst, float64(p.late)/float64(c.Talkers*(speech.Warm+speech.Window+speech.Tail))
+		w.Late, w.LateShare = p.worst, float64(p.late)/float64(c.Talkers*speech.Len())
 		return err
 	})
 	group.Go(func() error {
@@ -395,7 +439,7 @@ func (r *run) window(ctx context.Context, c Case, pids []int, speak func(context
 			return err
 		}
 		w.CPU, w.First = after.cpu.Sub(before.cpu), after.first.Sub(before.first)
-		w.Packets = after.packets - before.packets
+		w.Generators, w.Packets = after.generators.Sub(before.generators), after.packets-before.packets
 		return nil
 	})
 	if err := group.Wait(); err != nil {
@@ -408,24 +452,25 @@ func (r *run) window(ctx context.Context, c Case, pids []int, speak func(context
 	}
 	w.Received, w.Other, w.Unknown = total.Voice, total.Other, total.Unknown
 	w.Gaps, w.Refused, w.Opened, w.Datagram = total.Lost, total.Refused, total.Opened, total.Largest
-	latency := lightclient.NewLatency()
+	var heard meter.Result
 	for _, g := range r.generators {
-		h, err := g.Reset(context.WithoutCancel(ctx))
+		one, err := g.Heard(context.WithoutCancel(ctx), nil)
 		if err != nil {
 			return w, err
 		}
-		latency.Merge(h)
+		heard.Merge(one)
 	}
-	w.Latency50 = time.Duration(latency.ValueAtPercentile(50))
-	w.Latency99 = time.Duration(latency.ValueAtPercentile(99))
-	return w, nil
+	w.Latency50, w.Latency99 = heard.Latency.Quantile(0.5), heard.Latency.Quantile(0.99)
+	kept, err := r.pace(context.WithoutCancel(ctx))
+	w.Overrun = kept.SocketDrops
+	return w, err
 }
 
 // reading is CPU time and packets at a moment; first is the time of the first
 // process alone.
 type reading struct {
-	cpu, first procstat.CPU
-	packets    uint64
+	cpu, first, generators procstat.CPU
+	packets                uint64
 }
 
 func (r *run) reading(ctx context.Context, at time.Time, pids []int) (reading, error) {
@@ -442,8 +487,16 @@ func (r *run) reading(ctx context.Context, at time.Time, pids []int) (reading, e
 	if err != nil {
 		return reading{}, err
 	}
+	own := make([]int, len(r.generators))
+	for i, g := range r.generators {
+		own[i] = g.PID
+	}
+	generators, err := procstat.ReadCPU(own...)
+	if err != nil {
+		return reading{}, err
+	}
 	total, err := r.counts(ctx)
-	return reading{cpu: cpu, first: first, packets: total.Voice + total.Other}, err
+	return reading{cpu: cpu, first: first, generators: generators, packets: total.Voice + total.Other}, err
 }
 
 // counts asks all generators at once: they are to answer at the same moment.

@@ -10,144 +10,108 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
-	"github.com/pion/rtp"
-	"github.com/pion/srtp/v3"
 	"github.com/pion/stun/v4"
 	"golang.org/x/sys/unix"
+
+	"voicefleet/bench/internal/mark"
+	"voicefleet/bench/internal/meter"
 )
 
-// The clock of ICE: the first checks come quickly, those that keep consent (RFC
-// 7675) at a browser's pace.
-const (
-	checkEvery    = 2500 * time.Millisecond
-	checkAtFirst  = 50 * time.Millisecond
-	checkPriority = 0x6e7f1eff // peer reflexive, RFC 8445 section 5.1.2
-)
+const checkPriority = 0x6e7f1eff // peer reflexive, RFC 8445 section 5.1.2
+
+// MaxSlots bounds the receive streams of a client.
+const MaxSlots = 64
+
+// Seat is what a client is to be.
+type Seat struct {
+	Slots int // receive streams it offers, 1 to MaxSlots
+	// Sampled clients open every packet and can judge what they hear, which costs
+	// about 1 µs each; others count headers.
+	Sampled bool
+}
 
 // Stages are what joining cost.
 type Stages struct {
 	Check     time.Duration // first STUN check to its answer
-	Handshake time.Duration // the whole DTLS handshake
+	Handshake time.Duration // the whole DTLS handshake, without the wait for its turn
 	Server    time.Duration // of both, the waits for the server's answers
-}
-
-// Counts are what a client received. Voice are RTP datagrams at least as long as
-// [Config.VoiceSize] says, Other the shorter ones (silence frames, warm-up),
-// Unknown those of no announced source; Bytes are UDP payload of all.
-type Counts struct {
-	Voice, Other, Unknown, RTCP, Bytes uint64
-	// Largest is the longest RTP datagram.
-	Largest int
-	// Lost and Late are holes and stragglers in the RTP sequence numbers of the
-	// slots: what the server did send and we did not get, or out of order.
-	Lost, Late uint64
-	// Of a sampled client: datagrams that were opened, that could not be, and
-	// marks read per talker.
-	Opened, Refused uint64
-	Marks           map[uint16]uint64
-}
-
-// Add sums up.
-func (c *Counts) Add(o Counts) {
-	c.Voice += o.Voice
-	c.Other += o.Other
-	c.Unknown += o.Unknown
-	c.RTCP += o.RTCP
-	c.Bytes += o.Bytes
-	c.Lost += o.Lost
-	c.Late += o.Late
-	c.Largest = max(c.Largest, o.Largest)
-	c.Opened += o.Opened
-	c.Refused += o.Refused
-	for talker, n := range o.Marks {
-		if c.Marks == nil {
-			c.Marks = make(map[uint16]uint64)
-		}
-		c.Marks[talker] += n
-	}
-}
-
-// slot is the state of one receive stream.
-type slot struct {
-	ssrc  uint32
-	begun bool
-	next  uint16 // expected sequence number
-}
-
-// Slots are the SSRCs the server announced, in the order of the sections; zero
-// where it announced none. Empty before Connect.
-func (c *Client) Slots() []uint32 {
-	c.engine.mu.Lock()
-	defer c.engine.mu.Unlock()
-	ssrcs := make([]uint32, len(c.slots))
-	for i := range c.slots {
-		ssrcs[i] = c.slots[i].ssrc
-	}
-	return ssrcs
 }
 
 // Client is one peer of a server.
 type Client struct {
 	// Immutable.
 	engine     *Engine
-	fd         int
+	socket     *socket
 	local      netip.AddrPort
+	source     [4]byte // of local
 	ufrag, pwd string
 	ssrc       uint32
-	sections   int
-	sampled    bool
-	offer      string
+	seat       Seat
 
-	// Owned by the engine's talking goroutine.
-	out     *srtp.Context
-	seq     uint16
-	ts      uint32
-	payload []byte
-	sealed  []byte
-
-	mu sync.Mutex
+	mu sync.Mutex // taken inside Engine.mu, never around it
 	// Guarded by mu.
-	remote    unix.Sockaddr // nil until Connect
-	remotePwd string
-	remoteUfr string
-	level     bool
-	pending   [stun.TransactionIDSize]byte // of the last check
-	nextCheck time.Time
-	answered  chan struct{} // closed by the first valid check response
-	heard     bool
-	shake     *pipe // the handshake under way
-	in        *srtp.Context
-	closed    bool
+	remote  unix.Sockaddr                // nil until Connect
+	setters []stun.Setter                // of a check
+	peer    stun.MessageIntegrity        // the server's password
+	pending [stun.TransactionIDSize]byte // of the last check
+	// answered is closed by the first valid check response.
+	answered chan struct{}
+	shake    *pipe // the handshake under way
+	aimed    bool  // Connect was called
+	closed   bool
 
-	// Owned by the engine's reader between batches, read under Engine.mu.
+	heard     atomic.Bool // answered is closed
+	checkSlot int         // guarded by checker.mu; -1: none
+
+	// Guarded by Engine.mu: the reader holds it for a batch.
+	ssrcs  []uint32
 	slots  []slot
 	counts Counts
+
+	ear // of a sampled client
+
+	mouth
 }
 
-// Add opens a socket for one more client and makes its offer. A sampled client
-// opens every packet, the others count headers.
-func (e *Engine) Add(slots int, sampled bool) (*Client, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open socket: %w", err)
+// ear opens packets and judges them.
+type ear struct {
+	earMu sync.Mutex
+	// Guarded by earMu.
+	in       *transform
+	listener *meter.Listener
+}
+
+// mouth is the sender's state.
+type mouth struct {
+	// Guarded by pacer.mu.
+	out    *transform // nil until connected
+	to     unix.RawSockaddrInet4
+	seq    uint16
+	roc    uint32
+	ts     uint32 // offset of the timestamps
+	level  bool   // ssrc-audio-level was accepted
+	talker *talker
+	gone   bool // closed
+}
+
+// Add makes one more client.
+func (e *Engine) Add(seat Seat) (*Client, error) {
+	if seat.Slots < 1 || seat.Slots > MaxSlots {
+		return nil, fmt.Errorf("client with %d slots, want 1 to %d", seat.Slots, MaxSlots)
 	}
-	c := &Client{engine: e, fd: fd, sections: slots + 1, sampled: sampled, answered: make(chan struct{})}
-	if err := c.bind(); err != nil {
-		_ = unix.Close(fd)
-		return nil, err
-	}
-	var random [32]byte
+	c := &Client{engine: e, seat: seat, answered: make(chan struct{}), checkSlot: -1}
+	var random [40]byte
 	_, _ = rand.Read(random[:])
 	c.ufrag = letters(random[:6])
 	c.pwd = letters(random[6:24])
 	c.ssrc = binary.BigEndian.Uint32(random[24:]) | 1
 	c.seq = binary.BigEndian.Uint16(random[28:]) &^ 0x8000 // RFC 3711 3.3.1: below 2^15
-	c.ts = binary.BigEndian.Uint32(random[28:])
-	c.offer = offer(c.ufrag, c.pwd, e.fingerprint, c.ssrc, slots)
+	c.ts = binary.BigEndian.Uint32(random[32:])
 	if err := e.register(c); err != nil {
-		_ = unix.Close(fd)
 		return nil, err
 	}
 	return c, nil
@@ -157,104 +121,119 @@ func (e *Engine) Add(slots int, sampled bool) (*Client, error) {
 // without padding is just that when the length is a multiple of 3.
 func letters(b []byte) string { return base64.RawStdEncoding.EncodeToString(b) }
 
-func (c *Client) bind() error {
-	if err := unix.Bind(c.fd, &unix.SockaddrInet4{Addr: c.engine.config.Host.As4()}); err != nil {
-		return fmt.Errorf("bind socket: %w", err)
-	}
-	name, err := unix.Getsockname(c.fd)
-	if err != nil {
-		return fmt.Errorf("name socket: %w", err)
-	}
-	in4, ok := name.(*unix.SockaddrInet4)
-	if !ok {
-		return errors.New("name socket: not an IPv4 address")
-	}
-	c.local = netip.AddrPortFrom(netip.AddrFrom4(in4.Addr), uint16(in4.Port))
-	if c.sampled {
-		if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
-			return fmt.Errorf("ask for arrival times: %w", err)
-		}
-	}
-	return nil
+// Offer is the client's SDP, made anew each time: with 32 slots it is longer than
+// all the rest of the client.
+func (c *Client) Offer() string {
+	return offer(c.ufrag, c.pwd, c.engine.fingerprint, c.ssrc, c.seat.Slots)
 }
 
-// Offer is the client's SDP.
-func (c *Client) Offer() string { return c.offer }
-
-// Local is the address of the client's socket.
+// Local is the address the client sends from and is sent to.
 func (c *Client) Local() netip.AddrPort { return c.local }
 
 // SSRC is what the client offers to send with.
 func (c *Client) SSRC() uint32 { return c.ssrc }
 
-// Connect takes the server's answer and returns when media can flow.
+// Slots are the SSRCs the server announced, in the order of the sections; zero
+// where it announced none. Empty before Connect.
+func (c *Client) Slots() []uint32 {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	return append([]uint32(nil), c.ssrcs...)
+}
+
+// Connect takes the server's answer and returns when media can flow. Handshakes
+// wait for their turn ([Config.Handshakes]).
 func (c *Client) Connect(ctx context.Context, sdp string) (Stages, error) {
 	var stages Stages
-	a, err := readAnswer(sdp, c.sections)
+	a, err := readAnswer(sdp, c.seat.Slots+1)
 	if err != nil {
 		return stages, err
 	}
-	c.engine.mu.Lock()
-	c.slots = make([]slot, len(a.slots))
-	for i, ssrc := range a.slots {
-		c.slots[i].ssrc = ssrc
-	}
-	c.engine.mu.Unlock()
 	begun := time.Now()
-	c.mu.Lock()
-	if c.closed || c.remote != nil {
-		c.mu.Unlock()
-		return stages, errors.New("connect: closed, or connected before")
+	if err := c.aim(a); err != nil {
+		return stages, err
 	}
-	c.remote = &unix.SockaddrInet4{Port: int(a.remote.Port()), Addr: a.remote.Addr().As4()}
-	c.remotePwd, c.remoteUfr, c.level = a.pwd, a.ufrag, a.level
-	c.checkLocked(begun)
-	c.mu.Unlock()
 	select {
 	case <-c.answered:
 	case <-ctx.Done():
-		return stages, fmt.Errorf("no answer to STUN checks: %w", ctx.Err())
+		return stages, fmt.Errorf("no answer to STUN checks of %v: %w", a.remote, ctx.Err())
 	}
 	stages.Check = time.Since(begun)
 	select {
 	case c.engine.handshakes <- struct{}{}:
 		defer func() { <-c.engine.handshakes }()
 	case <-ctx.Done():
-		return stages, ctx.Err()
+		return stages, fmt.Errorf("wait for a turn to shake hands: %w", ctx.Err())
 	}
 	began := time.Now()
 	p := newPipe(func(b []byte) { _ = c.send(b) }, net.UDPAddrFromAddrPort(a.remote))
 	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return stages, net.ErrClosed
+	}
 	c.shake = p
 	c.mu.Unlock()
 	keys, err := agree(ctx, p, c.engine.cert, a.fingerprint)
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.shake = nil
+	c.mu.Unlock()
 	if err != nil {
 		return stages, err
 	}
-	if c.closed {
-		return stages, net.ErrClosed
-	}
 	stages.Handshake = time.Since(began)
 	stages.Server = stages.Check + p.waited()
-	out, err := srtp.CreateContext(keys.Keys.LocalMasterKey, keys.Keys.LocalMasterSalt, keys.Profile)
-	if err != nil {
-		return stages, fmt.Errorf("make sending keys: %w", err)
-	}
-	if c.sampled {
-		in, err := srtp.CreateContext(keys.Keys.RemoteMasterKey, keys.Keys.RemoteMasterSalt, keys.Profile, srtp.SRTPReplayProtection(512))
+	if c.seat.Sampled {
+		in, err := newTransform(keys.Keys.RemoteMasterKey, keys.Keys.RemoteMasterSalt)
 		if err != nil {
 			return stages, fmt.Errorf("make receiving keys: %w", err)
 		}
+		c.earMu.Lock()
 		c.in = in
+		c.earMu.Unlock()
 	}
-	c.out = out
+	out, err := newTransform(keys.Keys.LocalMasterKey, keys.Keys.LocalMasterSalt)
+	if err != nil {
+		return stages, fmt.Errorf("make sending keys: %w", err)
+	}
+	c.engine.pacer.connect(c, out, a)
 	return stages, nil
 }
 
-// Close gives the socket back. It says nothing to the server.
+// aim sets where the client's packets go and sends the first check.
+func (c *Client) aim(a answer) error {
+	c.mu.Lock()
+	again := c.closed || c.aimed
+	c.aimed = true
+	c.mu.Unlock()
+	if again {
+		return errors.New("connect: closed, or connected before; add another client")
+	}
+	c.engine.mu.Lock()
+	c.ssrcs, c.slots = a.slots, make([]slot, len(a.slots))
+	c.engine.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return net.ErrClosed
+	}
+	c.remote = &unix.SockaddrInet4{Port: int(a.remote.Port()), Addr: a.remote.Addr().As4()}
+	c.peer = stun.NewShortTermIntegrity(a.pwd)
+	value := make([]byte, 12)
+	binary.BigEndian.PutUint32(value, checkPriority)
+	binary.BigEndian.PutUint64(value[4:], uint64(c.ssrc)<<32|uint64(c.ssrc))
+	c.setters = []stun.Setter{stun.TransactionID, stun.BindingRequest,
+		stun.NewUsername(a.ufrag + ":" + c.ufrag),
+		stun.RawAttribute{Type: stun.AttrUseCandidate},
+		stun.RawAttribute{Type: stun.AttrICEControlling, Value: value[4:]},
+		stun.RawAttribute{Type: stun.AttrPriority, Value: value[:4]},
+		c.peer, stun.Fingerprint}
+	c.engine.checker.begin(c)
+	c.checkLocked(new(stun.Message))
+	return nil
+}
+
+// Close gives the client's address back. It says nothing to the server.
 func (c *Client) Close() {
 	c.mu.Lock()
 	if c.closed {
@@ -267,8 +246,9 @@ func (c *Client) Close() {
 	if shake != nil {
 		_ = shake.Close()
 	}
+	c.engine.pacer.leave(c)
+	c.engine.checker.forget(c)
 	c.engine.forget(c)
-	_ = unix.Close(c.fd)
 }
 
 // send sends one datagram to the server. The address keeps its kernel form inside,
@@ -276,189 +256,190 @@ func (c *Client) Close() {
 func (c *Client) send(b []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.sendLocked(b)
+}
+
+func (c *Client) sendLocked(b []byte) error {
 	if c.closed {
 		return net.ErrClosed
 	}
-	return unix.Sendto(c.fd, b, 0, c.remote)
+	return c.socket.send(b, c.source, c.remote)
 }
 
 // Counts are what the client received until now.
 func (c *Client) Counts() Counts {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
-	var sum Counts
-	sum.Add(c.counts)
-	return sum
+	return c.counts
+}
+
+// Sampled tells whether the client opens what it gets.
+func (c *Client) Sampled() bool { return c.seat.Sampled }
+
+// Judge starts a new judgement of what a sampled client hears from now on.
+func (c *Client) Judge(config meter.Config) {
+	c.earMu.Lock()
+	defer c.earMu.Unlock()
+	c.listener = meter.NewListener(config)
+}
+
+// Expect tells what a talker sends, before or after it was heard.
+func (c *Client) Expect(talker uint32, plan []meter.Span) {
+	c.earMu.Lock()
+	defer c.earMu.Unlock()
+	if c.listener != nil {
+		c.listener.Expect(talker, plan)
+	}
+}
+
+// Heard is the judgement since Judge; without one it is empty.
+func (c *Client) Heard() meter.Result {
+	c.earMu.Lock()
+	defer c.earMu.Unlock()
+	if c.listener == nil {
+		return meter.Result{}
+	}
+	return c.listener.Result()
+}
+
+// Talk begins to talk; a talk under way is replaced.
+func (c *Client) Talk(t Talk) error { return c.engine.pacer.talk(c, t) }
+
+// Hush ends a talk at once.
+func (c *Client) Hush() { c.engine.pacer.hush(c) }
+
+// check sends the check that is due; m is lent until return.
+func (c *Client) check(m *stun.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.checkLocked(m)
+	}
 }
 
 // checkLocked sends a binding request that nominates (RFC 8445 section 7.2.2).
-func (c *Client) checkLocked(now time.Time) {
-	c.nextCheck = now.Add(checkEvery)
-	if !c.heard {
-		c.nextCheck = now.Add(checkAtFirst)
-	}
-	var priority [4]byte
-	binary.BigEndian.PutUint32(priority[:], checkPriority)
-	var tie [8]byte
-	binary.BigEndian.PutUint64(tie[:], uint64(c.ssrc)<<32|uint64(c.ssrc))
-	m, err := stun.Build(stun.TransactionID, stun.BindingRequest,
-		stun.NewUsername(c.remoteUfr+":"+c.ufrag),
-		stun.RawAttribute{Type: stun.AttrUseCandidate},
-		stun.RawAttribute{Type: stun.AttrICEControlling, Value: tie[:]},
-		stun.RawAttribute{Type: stun.AttrPriority, Value: priority[:]},
-		stun.NewShortTermIntegrity(c.remotePwd), stun.Fingerprint)
-	if err != nil {
+func (c *Client) checkLocked(m *stun.Message) {
+	if m.Build(c.setters...) != nil {
 		return // too long a ufrag; the check is never answered and Connect says so
 	}
 	c.pending = m.TransactionID
-	_ = unix.Sendto(c.fd, m.Raw, 0, c.remote)
+	_ = c.sendLocked(m.Raw) // a lost check: the next follows
 }
 
-// handleSTUN takes the answer to our check, or answers one of a full ICE agent.
-func (c *Client) handleSTUN(b []byte, from unix.SockaddrInet4) {
+// handleSTUN takes the answer to our check, or answers one of a full ICE agent. An
+// answer goes where our checks go: a server that we measure has one address.
+func (c *Client) handleSTUN(b []byte) {
+	if len(b) < 20 || c.heard.Load() && b[0] == 1 && b[1] == 1 {
+		return // consent that is kept needs no more
+	}
 	m := &stun.Message{Raw: b}
 	if m.Decode() != nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	to, ok := c.remote.(*unix.SockaddrInet4)
+	if !ok {
+		return
+	}
 	switch m.Type {
 	case stun.BindingSuccess:
-		if c.remote == nil || c.heard || m.TransactionID != c.pending || stun.NewShortTermIntegrity(c.remotePwd).Check(m) != nil {
+		if c.heard.Load() || m.TransactionID != c.pending || c.peer.Check(m) != nil {
 			return
 		}
-		c.heard = true
-		c.nextCheck = time.Now().Add(checkEvery)
+		c.heard.Store(true)
 		close(c.answered)
+		c.engine.checker.heard(c)
 	case stun.BindingRequest:
 		if stun.NewShortTermIntegrity(c.pwd).Check(m) != nil {
 			return
 		}
 		reply, err := stun.Build(stun.NewTransactionIDSetter(m.TransactionID), stun.BindingSuccess,
-			&stun.XORMappedAddress{IP: from.Addr[:], Port: from.Port},
+			&stun.XORMappedAddress{IP: to.Addr[:], Port: to.Port},
 			stun.NewShortTermIntegrity(c.pwd), stun.Fingerprint)
 		if err == nil {
-			_ = unix.Sendto(c.fd, reply.Raw, 0, &from)
+			_ = c.sendLocked(reply.Raw)
 		}
 	}
 }
 
-// tick sends the check that is due.
-func (c *Client) tick(now time.Time) {
+// handleDTLS hands a datagram to the handshake under way.
+func (c *Client) handleDTLS(b []byte) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.remote != nil && !c.closed && !now.Before(c.nextCheck) {
-		c.checkLocked(now)
+	shake := c.shake
+	c.mu.Unlock()
+	if shake != nil {
+		shake.push(b)
 	}
 }
 
 // handleRTPLocked counts a datagram. Engine.mu is held.
-func (c *Client) handleRTPLocked(b []byte, arrived time.Time) {
-	c.counts.Bytes += uint64(len(b))
-	if b[1] >= 192 && b[1] <= 223 {
-		c.counts.RTCP++
+func (c *Client) handleRTPLocked(b []byte, arrived int64) {
+	n := &c.counts
+	n.Bytes += uint64(len(b))
+	if b[1] >= 192 && b[1] <= 223 { // RFC 5761 section 4
+		n.RTCP++
 		return
 	}
 	s := c.slotOf(binary.BigEndian.Uint32(b[8:]))
 	switch {
 	case s == nil:
-		c.counts.Unknown++
+		n.Unknown++
 		return
 	case len(b) >= c.engine.config.VoiceSize:
-		c.counts.Voice++
+		n.Voice++
 	default:
-		c.counts.Other++
+		n.Other++
 	}
-	c.counts.Largest = max(c.counts.Largest, len(b))
-	seq := binary.BigEndian.Uint16(b[2:])
-	switch ahead := int16(seq - s.next); {
-	case !s.begun:
-		s.begun, s.next = true, seq+1
-	case ahead >= 0:
-		c.counts.Lost += uint64(ahead)
-		s.next = seq + 1
-	default:
-		c.counts.Late++
-	}
-	if c.sampled {
-		c.openLocked(b, arrived)
+	n.Largest = max(n.Largest, len(b))
+	s.track(binary.BigEndian.Uint16(b[2:]), n)
+	if c.seat.Sampled {
+		c.hearLocked(s, b, arrived)
 	}
 }
 
 func (c *Client) slotOf(ssrc uint32) *slot {
-	for i := range c.slots {
-		if c.slots[i].ssrc == ssrc {
+	for i, one := range c.ssrcs {
+		if one == ssrc {
 			return &c.slots[i]
 		}
 	}
 	return nil
 }
 
-// openLocked authenticates a packet and reads its mark.
-func (c *Client) openLocked(b []byte, arrived time.Time) {
-	c.mu.Lock()
-	in := c.in
-	c.mu.Unlock()
-	if in == nil {
+// hearLocked authenticates a packet and lets the meter hear its mark. Engine.mu is
+// held.
+func (c *Client) hearLocked(s *slot, b []byte, arrived int64) {
+	c.earMu.Lock()
+	defer c.earMu.Unlock()
+	if c.in == nil {
 		return
 	}
-	var header rtp.Header
-	plain, err := in.DecryptRTP(c.engine.plain[:0], b, &header)
-	if err != nil {
+	head, ok := headerSize(b)
+	if !ok {
 		c.counts.Refused++
 		return
 	}
-	c.counts.Opened++
-	n, err := header.Unmarshal(plain)
-	if err != nil {
-		return
-	}
-	mark, ok := readMark(plain[n:])
+	seq := binary.BigEndian.Uint16(b[2:])
+	roc := s.open.guess(seq)
+	plain, ok := c.in.open(c.engine.plain[:], b, head, roc)
 	if !ok {
+		c.counts.Refused++
 		return
 	}
-	if c.counts.Marks == nil {
-		c.counts.Marks = make(map[uint16]uint64)
+	s.open.took(seq, roc)
+	c.counts.Opened++
+	if c.listener == nil {
+		return
 	}
-	if len(b) >= c.engine.config.VoiceSize {
-		c.counts.Marks[mark.Talker]++
-		_ = c.engine.latency.RecordValue(arrived.Sub(mark.Due).Nanoseconds())
+	if m, ok := mark.Read(plain); ok {
+		c.listener.Hear(m, time.Unix(0, arrived))
 	}
 }
 
-// speak seals and sends one marked packet of size bytes of payload.
-func (c *Client) speak(mark Mark, size int) error {
-	if c.out == nil {
-		return errors.New("speak: not connected")
-	}
-	if cap(c.payload) < size {
-		c.payload = make([]byte, size)
-		_, _ = rand.Read(c.payload)
-	}
-	payload := c.payload[:size]
-	mark.put(payload)
-	header := rtp.Header{
-		Version: 2, PayloadType: opusPT, SSRC: c.ssrc, SequenceNumber: c.seq, Timestamp: c.ts,
-		Marker: mark.Index == 0,
-	}
-	if c.level {
-		// V=1, -20 dBov: speech well above the silence gate.
-		if err := header.SetExtension(levelExt, []byte{0x80 | 20}); err != nil {
-			return fmt.Errorf("speak: %w", err)
-		}
-	}
-	c.seq++
-	c.ts += 960 // 20 ms at 48 kHz
-	sealed, err := c.out.EncryptRTP(c.sealed[:0], append(mustMarshal(&header), payload...), nil)
-	if err != nil {
-		return fmt.Errorf("speak: %w", err)
-	}
-	c.sealed = sealed
-	return c.send(sealed)
-}
-
-func mustMarshal(h *rtp.Header) []byte {
-	b := make([]byte, h.MarshalSize(), h.MarshalSize()+1500)
-	n, _ := h.MarshalTo(b) // the size is its own
-	return b[:n]
+// rawAddress is the kernel's form of an address.
+func rawAddress(a netip.AddrPort) unix.RawSockaddrInet4 {
+	raw := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: a.Addr().As4()}
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&raw.Port))[:], a.Port())
+	return raw
 }

@@ -1,16 +1,29 @@
-// Package lightclient is a WebRTC listener and talker that costs a generator tens
-// of kilobytes and no goroutine, so that one machine can load a node beside it.
+// Package lightclient is a WebRTC listener and talker that costs a generator a few
+// kilobytes and no goroutine, so that one machine can load a node beside it with
+// thousands of users.
 //
-// A client has one UDP socket, because a server tells its peers apart by their
-// 5-tuple. All sockets of an [Engine] are read by one goroutine (epoll and
-// recvmmsg), all timers are one goroutine, all talkers are one goroutine. It is
-// written apart from the server on purpose: ICE by pion/stun, the handshake by
-// pion/dtls whose Conn is dropped when the keys are out, SRTP by pion/srtp.
+// On loopback all clients of an [Engine] share a few sockets: each has an address
+// 127.x.y.z of its own, sends from it (IP_PKTINFO, ipi_spec_dst) and is told by
+// it, so a server sees as many 5-tuples as clients. Elsewhere each has a socket.
 //
-//	epoll → recvmmsg → first byte (RFC 7983) ─┬─ STUN: answer, or our check came back
-//	                                          ├─ DTLS: to the handshake under way
-//	                                          └─ RTP: slot by SSRC, count; a sample is
-//	                                             opened and its mark read
+// Three goroutines serve all clients. The reader and the pacer have a thread each;
+// their CPU time is known apart ([Pace]).
 //
-// What it does not do: jitter buffer, decoding, RTCP, roaming, ICE restart.
+//	reader   recvmmsg → client by destination address → first byte (RFC 7983)
+//	           ─┬─ STUN: answer, or our check came back
+//	            ├─ DTLS: to the handshake under way
+//	            └─ RTP: slot by SSRC, count; a sampled client opens it (RFC 7714)
+//	               and lets package meter hear its mark
+//	pacer    tick → packets due → Opus with mark → seal → one sendmmsg
+//	checker  consent (RFC 7675) of 1/250 of the clients every 10 ms
+//
+// It is written apart from the server on purpose: ICE by pion/stun, the handshake
+// by pion/dtls whose Conn is dropped when the keys are out.
+//
+// A packet's due time is planned, not observed: after a stall the pacer sends what
+// was due in the last second with the marks it would have had, and tells the rest
+// as failed, so that a slow generator never looks like a fast server.
+//
+// What it does not do: jitter buffer, decoding, RTCP, roaming, ICE restart, replay
+// protection (a duplicate is to be counted).
 package lightclient

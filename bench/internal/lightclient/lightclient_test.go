@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"voicefleet/bench/internal/lightclient"
+	"voicefleet/bench/internal/meter"
 	"voicefleet/bench/internal/pionforward"
 )
 
@@ -21,7 +22,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // startEngine runs an engine until the test ends.
 func startEngine(t *testing.T, config lightclient.Config) *lightclient.Engine {
 	t.Helper()
-	config.Host = netip.MustParseAddr("127.0.0.1")
+	if !config.Host.IsValid() {
+		config.Host = netip.MustParseAddr("127.0.0.1")
+	}
 	e, err := lightclient.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +64,7 @@ func room(t *testing.T, e *lightclient.Engine, talkers, listeners int, sampled f
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range clients {
 		group.Go(func() error {
-			c, err := e.Add(talkers, sampled(i))
+			c, err := e.Add(lightclient.Seat{Slots: talkers, Sampled: sampled(i)})
 			if err != nil {
 				return err
 			}
@@ -85,30 +88,49 @@ func room(t *testing.T, e *lightclient.Engine, talkers, listeners int, sampled f
 }
 
 // TestCountsThroughPion has 2 of 5 talk through a stock pion forwarder and counts
-// every packet: what is authenticated is what was sent.
+// every packet: what is authenticated is what was sent. Once with addresses of
+// loopback, once with a socket for each client.
 func TestCountsThroughPion(t *testing.T) {
-	const small, size, warm, window, tail = 40, 100, 25, 50, 5
-	e := startEngine(t, lightclient.Config{VoiceSize: size + 12})
-	clients := room(t, e, 2, 3, func(i int) bool { return i != 4 })
-	talkers := []lightclient.Talker{{Client: clients[0], ID: 0}, {Client: clients[1], ID: 1, Phase: 10 * time.Millisecond}}
-	spoken, err := e.Talk(t.Context(), talkers, lightclient.Speech{
-		Start: time.Now(), Warm: warm, Window: window, Tail: tail, SmallSize: small, Size: size,
-	})
-	if err != nil {
-		t.Fatal(err)
+	for name, host := range map[string]string{"shared socket": "127.0.0.1", "own sockets": "0.0.0.0"} {
+		t.Run(name, func(t *testing.T) { countThroughPion(t, netip.MustParseAddr(host)) })
 	}
-	if spoken.Voice != 2*window || spoken.Failed != 0 {
-		t.Fatalf("spoke %+v", spoken)
+}
+
+func countThroughPion(t *testing.T, host netip.Addr) {
+	const small, size, warm, window, tail = 40, 100, 25, 50, 5
+	e := startEngine(t, lightclient.Config{Host: host, VoiceSize: size + 12})
+	clients := room(t, e, 2, 3, func(i int) bool { return i != 4 })
+	start := time.Now().Add(50 * time.Millisecond)
+	at := func(i int) time.Time { return start.Add(time.Duration(i) * lightclient.FrameInterval) }
+	for _, c := range clients {
+		c.Judge(meter.Config{From: at(warm), To: at(warm + window)})
+	}
+	for i := range uint32(2) {
+		talk := lightclient.Talk{
+			ID: i, Start: start.Add(time.Duration(i) * 10 * time.Millisecond), Stop: at(warm + window + tail),
+			From: at(warm), To: at(warm + window), SmallSize: small, Size: size, Voice: lightclient.Filler,
+		}
+		if err := clients[i].Talk(talk); err != nil {
+			t.Fatal(err)
+		}
+		for k, c := range clients {
+			if k != int(i) {
+				c.Expect(i, talk.Spans(0, time.Time{}))
+			}
+		}
 	}
 	const pairs = 2*3 + 2 // each listener hears both, the talkers each other
-	deadline, look := time.After(5*time.Second), time.NewTicker(time.Millisecond)
+	deadline, look := time.After(10*time.Second), time.NewTicker(time.Millisecond)
 	defer look.Stop()
-	for e.Total().Voice < pairs*window {
+	for n := e.Total(); n.Voice < pairs*window || n.Other < pairs*(warm+tail-5); n = e.Total() {
 		select {
 		case <-look.C:
 		case <-deadline:
-			t.Fatalf("heard %+v", e.Total())
+			t.Fatalf("heard %+v", n)
 		}
+	}
+	if p := e.Pace(); p.Voice != 2*window || p.Failed != 0 || p.SocketDrops != 0 || p.ReaderBusy <= 0 || p.PacerBusy <= 0 || p.Busy < p.ReaderBusy {
+		t.Errorf("pace %+v", p)
 	}
 	for i, c := range clients {
 		n := c.Counts()
@@ -116,32 +138,27 @@ func TestCountsThroughPion(t *testing.T) {
 		if i < 2 {
 			want = window
 		}
-		if n.Voice != want || n.Unknown != 0 || n.Lost != 0 || n.Late != 0 || n.Refused != 0 {
+		if n.Voice != want || n.Unknown != 0 || n.Lost != 0 || n.Late != 0 || n.Duplicates != 0 || n.Refused != 0 {
 			t.Errorf("client %d: %+v, want %d", i, n, want)
 		}
+		heard := c.Heard()
 		if i == 4 {
 			if n.Opened != 0 {
 				t.Errorf("client 4 is not sampled, but opened %d", n.Opened)
 			}
 			continue
 		}
-		for talker := range uint16(2) {
-			heard := uint64(window)
-			if i == int(talker) {
-				heard = 0
-			}
-			if n.Marks[talker] != heard {
-				t.Errorf("client %d: %d marks of talker %d, want %d", i, n.Marks[talker], talker, heard)
-			}
+		if heard.Expected != want || heard.Received != want || heard.Lost != 0 || uint64(heard.Latency.Count()) != want {
+			t.Errorf("client %d expected %d, heard %d, lost %d, %d latencies; want %d", i, heard.Expected, heard.Received, heard.Lost, heard.Latency.Count(), want)
+		}
+		if p50 := heard.Latency.Quantile(0.5); p50 <= 0 || p50 > 500*time.Millisecond {
+			t.Errorf("client %d: median latency %v", i, p50)
 		}
 	}
-	latency := e.Reset()
-	if n := latency.TotalCount(); n != (pairs-2)*window {
-		t.Errorf("%d latencies, want %d", n, (pairs-2)*window)
+	if sum := e.Heard(); sum.Received != (pairs-2)*window {
+		t.Errorf("all together heard %d", sum.Received)
 	}
-	if p50 := time.Duration(latency.ValueAtPercentile(50)); p50 <= 0 || p50 > 500*time.Millisecond {
-		t.Errorf("median latency %v", p50)
-	}
+	e.Reset()
 	if n := e.Total(); n.Voice != 0 {
 		t.Errorf("%+v after reset", n)
 	}
@@ -171,7 +188,7 @@ func TestConnectRefuses(t *testing.T) {
 		{strings.Repeat("a", 70<<10), "at most"},
 		{answer(ufrag, pwd, fingerprint, candidate), "no answer to STUN checks"},
 	} {
-		client, err := e.Add(1, false)
+		client, err := e.Add(lightclient.Seat{Slots: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +213,7 @@ func TestWrongCertificate(t *testing.T) {
 	if err := f.Talkers("room", 1); err != nil {
 		t.Fatal(err)
 	}
-	c, err := e.Add(1, false)
+	c, err := e.Add(lightclient.Seat{Slots: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

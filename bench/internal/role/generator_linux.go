@@ -6,26 +6,24 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
-
 	"voicefleet/bench/internal/child"
 	"voicefleet/bench/internal/lightclient"
+	"voicefleet/bench/internal/meter"
 )
 
-// GeneratorConfig is how a generator counts and reads.
-type GeneratorConfig struct {
-	Host      netip.Addr
-	VoiceSize int
-	Coalesce  time.Duration
+// Caller carries verbs to a generator: *child.Process, or one behind the bus.
+type Caller interface {
+	Call(ctx context.Context, verb string, in, out any) error
 }
 
-type addRequest struct {
-	Slots   int
-	Sampled bool
-}
+// chunk is how many clients one call carries: SDP takes up to 16 KiB each, a
+// judgement up to 50 KiB, and a line of package child 16 MiB. Where a client takes
+// less, it is four times as many.
+const chunk = 256
 
 // Added is a new client of a generator.
 type Added struct {
@@ -34,33 +32,65 @@ type Added struct {
 	Local netip.AddrPort
 }
 
-type connectRequest struct {
+// Answer is a server's answer to the offer of a client.
+type Answer struct {
 	ID      int
-	Answer  string
-	Timeout time.Duration
+	SDP     string
+	Timeout time.Duration // for the way in; 0: as long as the call
 }
 
-// Connected is a client that media can flow to.
+// Connected is a client that media can flow to, or why it cannot.
 type Connected struct {
+	ID     int
 	Stages lightclient.Stages
 	Slots  []uint32
+	Err    string // empty: connected
 }
 
-// Voice is a client of a generator that talks.
-type Voice struct {
-	Client int // its id
-	ID     uint16
-	Phase  time.Duration
+// Talking is a client that begins to talk.
+type Talking struct {
+	Client int
+	Talk   lightclient.Talk
 }
+
+// Expectation is what listeners must hear of a talker.
+type Expectation struct {
+	Clients []int // that are sampled
+	Talker  uint32
+	Plan    []meter.Span
+}
+
+// Heard is the judgement of one client.
+type Heard struct {
+	Client int
+	Result meter.Result
+}
+
+// Counted is what one client received.
+type Counted struct {
+	Client int
+	Counts lightclient.Counts
+}
+
+type addRequest struct{ Seats []lightclient.Seat }
+
+type connectRequest struct{ Answers []Answer }
 
 type talkRequest struct {
-	Voices []Voice
-	Speech lightclient.Speech
+	Start []Talking
+	Stop  []int
 }
 
-type idRequest struct{ ID int }
+type judgeRequest struct {
+	Clients []int // nil: all that are sampled
+	Config  meter.Config
+}
 
-// generator is the child's side.
+type expectRequest struct{ Expectations []Expectation }
+
+type clientsRequest struct{ Clients []int }
+
+// generator is the serving side.
 type generator struct {
 	engine *lightclient.Engine
 
@@ -70,130 +100,335 @@ type generator struct {
 	clients map[int]*lightclient.Client
 }
 
-// ServeGenerator is the child process of light clients.
-func ServeGenerator(ctx context.Context, in io.Reader, out io.Writer, config GeneratorConfig) error {
-	engine, err := lightclient.New(lightclient.Config{Host: config.Host, VoiceSize: config.VoiceSize, Coalesce: config.Coalesce})
+// OpenGenerator starts an engine and returns the verbs that drive it; shut ends it
+// and all its clients.
+func OpenGenerator(ctx context.Context, config lightclient.Config) (verbs map[string]child.Verb, shut func() error, err error) {
+	engine, err := lightclient.New(config)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	g := &generator{engine: engine, clients: make(map[int]*lightclient.Client)}
-	running, stop := context.WithCancel(ctx)
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- engine.Run(running) }()
-	err = child.Serve(ctx, in, out, map[string]child.Verb{
+	shut = sync.OnceValue(func() error {
+		stop()
+		return <-ended
+	})
+	return map[string]child.Verb{
 		"add":     child.On(g.add),
 		"connect": child.On(g.connect),
 		"talk":    child.On(g.talk),
-		"counts":  child.On(func(context.Context, struct{}) (lightclient.Counts, error) { return engine.Total(), nil }),
-		"reset":   child.On(g.reset),
-		"close":   child.On(g.close),
-	})
-	stop()
-	return errors.Join(err, <-ended)
+		"judge":   child.On(g.judge),
+		"expect":  child.On(g.expect),
+		"heard":   child.On(g.heard),
+		"heardby": child.On(g.heardBy),
+		"counts": child.On(func(context.Context, struct{}) (lightclient.Counts, error) {
+			return engine.Total(), nil
+		}),
+		"countsof": child.On(g.countsOf),
+		"pace": child.On(func(context.Context, struct{}) (lightclient.Pace, error) {
+			return engine.Pace(), nil
+		}),
+		"reset": child.On(func(context.Context, struct{}) (struct{}, error) {
+			engine.Reset()
+			return struct{}{}, nil
+		}),
+		"close": child.On(g.close),
+	}, shut, nil
 }
 
-func (g *generator) add(_ context.Context, r addRequest) (Added, error) {
-	c, err := g.engine.Add(r.Slots, r.Sampled)
+// ServeGenerator is the child process of light clients.
+func ServeGenerator(ctx context.Context, in io.Reader, out io.Writer, config lightclient.Config) error {
+	verbs, shut, err := OpenGenerator(ctx, config)
 	if err != nil {
-		return Added{}, err
+		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.last++
-	g.clients[g.last] = c
-	return Added{ID: g.last, Offer: c.Offer(), Local: c.Local()}, nil
+	err = child.Serve(ctx, in, out, verbs)
+	return errors.Join(err, shut())
 }
 
-func (g *generator) client(id int) (*lightclient.Client, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	c := g.clients[id]
-	if c == nil {
-		return nil, fmt.Errorf("no client %d", id)
-	}
-	return c, nil
-}
-
-func (g *generator) connect(ctx context.Context, r connectRequest) (Connected, error) {
-	c, err := g.client(r.ID)
-	if err != nil {
-		return Connected{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
-	defer cancel()
-	stages, err := c.Connect(ctx, r.Answer)
-	return Connected{Stages: stages, Slots: c.Slots()}, err
-}
-
-func (g *generator) talk(ctx context.Context, r talkRequest) (lightclient.Spoken, error) {
-	talkers := make([]lightclient.Talker, len(r.Voices))
-	for i, v := range r.Voices {
-		c, err := g.client(v.Client)
-		if err != nil {
-			return lightclient.Spoken{}, err
+func (g *generator) add(_ context.Context, r addRequest) ([]Added, error) {
+	list := make([]Added, 0, len(r.Seats))
+	for _, seat := range r.Seats {
+		c, err := g.engine.Add(seat)
+		if err != nil { // none of a call that fails is left behind
+			ids := make([]int, len(list))
+			for i, a := range list {
+				ids[i] = a.ID
+			}
+			return nil, errors.Join(err, g.closeAll(ids))
 		}
-		talkers[i] = lightclient.Talker{Client: c, ID: v.ID, Phase: v.Phase}
+		g.mu.Lock()
+		g.last++
+		g.clients[g.last] = c
+		list = append(list, Added{ID: g.last, Offer: c.Offer(), Local: c.Local()})
+		g.mu.Unlock()
 	}
-	return g.engine.Talk(ctx, talkers, r.Speech)
+	return list, nil
 }
 
-func (g *generator) reset(context.Context, struct{}) (*hdrhistogram.Snapshot, error) {
-	return g.engine.Reset().Export(), nil
-}
-
-func (g *generator) close(_ context.Context, r idRequest) (struct{}, error) {
-	c, err := g.client(r.ID)
-	if err != nil {
-		return struct{}{}, err
-	}
+// find looks clients up; nil means all that are sampled, by rising id.
+func (g *generator) find(ids []int) ([]int, []*lightclient.Client, error) {
 	g.mu.Lock()
-	delete(g.clients, r.ID)
-	g.mu.Unlock()
-	c.Close()
+	defer g.mu.Unlock()
+	if ids == nil {
+		for id, c := range g.clients {
+			if c.Sampled() {
+				ids = append(ids, id)
+			}
+		}
+		slices.Sort(ids)
+	}
+	clients := make([]*lightclient.Client, len(ids))
+	for i, id := range ids {
+		if clients[i] = g.clients[id]; clients[i] == nil {
+			return nil, nil, fmt.Errorf("no client %d: it was closed, or is another generator's", id)
+		}
+	}
+	return ids, clients, nil
+}
+
+// connect brings all in at once; the engine bounds the handshakes.
+func (g *generator) connect(ctx context.Context, r connectRequest) ([]Connected, error) {
+	list := make([]Connected, len(r.Answers))
+	var running sync.WaitGroup
+	for i, a := range r.Answers {
+		running.Go(func() { list[i] = g.connectOne(ctx, a) })
+	}
+	running.Wait()
+	return list, nil
+}
+
+func (g *generator) connectOne(ctx context.Context, a Answer) Connected {
+	done := Connected{ID: a.ID}
+	_, clients, err := g.find([]int{a.ID})
+	if err == nil {
+		if a.Timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, a.Timeout)
+			defer cancel()
+		}
+		done.Stages, err = clients[0].Connect(ctx, a.SDP)
+		done.Slots = clients[0].Slots()
+	}
+	if err != nil {
+		done.Err = err.Error()
+	}
+	return done
+}
+
+func (g *generator) talk(_ context.Context, r talkRequest) (struct{}, error) {
+	if r.Stop != nil {
+		_, clients, err := g.find(r.Stop)
+		if err != nil {
+			return struct{}{}, err
+		}
+		for _, c := range clients {
+			c.Hush()
+		}
+	}
+	var errs []error
+	for _, t := range r.Start {
+		_, clients, err := g.find([]int{t.Client})
+		if err == nil {
+			err = clients[0].Talk(t.Talk)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("client %d: %w", t.Client, err))
+		}
+	}
+	return struct{}{}, errors.Join(errs...)
+}
+
+func (g *generator) judge(_ context.Context, r judgeRequest) (struct{}, error) {
+	_, clients, err := g.find(r.Clients)
+	for _, c := range clients {
+		c.Judge(r.Config)
+	}
+	return struct{}{}, err
+}
+
+func (g *generator) expect(_ context.Context, r expectRequest) (struct{}, error) {
+	for _, e := range r.Expectations {
+		if e.Clients == nil {
+			continue
+		}
+		_, clients, err := g.find(e.Clients)
+		if err != nil {
+			return struct{}{}, err
+		}
+		for _, c := range clients {
+			c.Expect(e.Talker, e.Plan)
+		}
+	}
 	return struct{}{}, nil
 }
 
-// Generator is the parent's handle.
-type Generator struct{ *child.Process }
-
-// Add opens a client.
-func (g Generator) Add(ctx context.Context, slots int, sampled bool) (Added, error) {
-	var a Added
-	err := g.Call(ctx, "add", addRequest{Slots: slots, Sampled: sampled}, &a)
-	return a, err
+func (g *generator) heard(_ context.Context, r clientsRequest) (meter.Result, error) {
+	var sum meter.Result
+	_, clients, err := g.find(r.Clients)
+	for _, c := range clients {
+		sum.Merge(c.Heard())
+	}
+	return sum, err
 }
 
-// Connect hands a client the server's answer and waits until media can flow.
-func (g Generator) Connect(ctx context.Context, id int, answer string, timeout time.Duration) (Connected, error) {
-	var c Connected
-	err := g.Call(ctx, "connect", connectRequest{ID: id, Answer: answer, Timeout: timeout}, &c)
-	return c, err
+func (g *generator) heardBy(_ context.Context, r clientsRequest) ([]Heard, error) {
+	ids, clients, err := g.find(r.Clients)
+	list := make([]Heard, len(clients))
+	for i, c := range clients {
+		list[i] = Heard{Client: ids[i], Result: c.Heard()}
+	}
+	return list, err
 }
 
-// Talk lets clients talk and returns when they are done.
-func (g Generator) Talk(ctx context.Context, voices []Voice, speech lightclient.Speech) (lightclient.Spoken, error) {
-	var s lightclient.Spoken
-	err := g.Call(ctx, "talk", talkRequest{Voices: voices, Speech: speech}, &s)
-	return s, err
+func (g *generator) countsOf(_ context.Context, r clientsRequest) ([]Counted, error) {
+	ids, clients, err := g.find(r.Clients)
+	list := make([]Counted, len(clients))
+	for i, c := range clients {
+		list[i] = Counted{Client: ids[i], Counts: c.Counts()}
+	}
+	return list, err
 }
 
-// Counts are those of all clients together.
+func (g *generator) close(_ context.Context, r clientsRequest) (struct{}, error) {
+	return struct{}{}, g.closeAll(r.Clients)
+}
+
+func (g *generator) closeAll(ids []int) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	_, clients, err := g.find(ids)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	for _, id := range ids {
+		delete(g.clients, id)
+	}
+	g.mu.Unlock()
+	for _, c := range clients {
+		c.Close()
+	}
+	return nil
+}
+
+// Generator is its user's handle.
+type Generator struct {
+	Caller
+	PID int // of its process; 0: on another machine
+}
+
+// Add makes clients, in the order of seats.
+func (g Generator) Add(ctx context.Context, seats ...lightclient.Seat) ([]Added, error) {
+	var list []Added
+	for part := range slices.Chunk(seats, chunk) {
+		var some []Added
+		if err := g.Call(ctx, "add", addRequest{Seats: part}, &some); err != nil {
+			return list, err
+		}
+		list = append(list, some...)
+	}
+	return list, nil
+}
+
+// Connect hands clients their servers' answers and waits for all of them; each
+// tells for itself whether media can flow.
+func (g Generator) Connect(ctx context.Context, answers ...Answer) ([]Connected, error) {
+	var list []Connected
+	for part := range slices.Chunk(answers, chunk) {
+		var some []Connected
+		if err := g.Call(ctx, "connect", connectRequest{Answers: part}, &some); err != nil {
+			return list, err
+		}
+		list = append(list, some...)
+	}
+	return list, nil
+}
+
+// Talk hushes the clients stop and lets those of start talk.
+func (g Generator) Talk(ctx context.Context, start []Talking, stop []int) error {
+	if len(stop) > 0 {
+		if err := g.Call(ctx, "talk", talkRequest{Stop: stop}, nil); err != nil {
+			return err
+		}
+	}
+	for part := range slices.Chunk(start, 4*chunk) {
+		if err := g.Call(ctx, "talk", talkRequest{Start: part}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Judge starts a new judgement of what clients hear; nil: of all that are sampled.
+func (g Generator) Judge(ctx context.Context, clients []int, config meter.Config) error {
+	return g.Call(ctx, "judge", judgeRequest{Clients: clients, Config: config}, nil)
+}
+
+// Expect tells listeners what talkers send. It follows a Judge.
+func (g Generator) Expect(ctx context.Context, list []Expectation) error {
+	for part := range slices.Chunk(list, 4*chunk) {
+		if err := g.Call(ctx, "expect", expectRequest{Expectations: part}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Heard merges what clients heard since Judge; nil: all that are sampled.
+func (g Generator) Heard(ctx context.Context, clients []int) (meter.Result, error) {
+	var r meter.Result
+	err := g.Call(ctx, "heard", clientsRequest{Clients: clients}, &r)
+	return r, err
+}
+
+// HeardBy is the same for each of the clients.
+func (g Generator) HeardBy(ctx context.Context, clients []int) ([]Heard, error) {
+	var list []Heard
+	for part := range slices.Chunk(clients, chunk) {
+		var some []Heard
+		if err := g.Call(ctx, "heardby", clientsRequest{Clients: part}, &some); err != nil {
+			return list, err
+		}
+		list = append(list, some...)
+	}
+	return list, nil
+}
+
+// Counts are those of all clients together, since Reset.
 func (g Generator) Counts(ctx context.Context) (lightclient.Counts, error) {
 	var c lightclient.Counts
 	err := g.Call(ctx, "counts", nil, &c)
 	return c, err
 }
 
-// Reset zeroes the counts and returns the latencies since the last time.
-func (g Generator) Reset(ctx context.Context) (*hdrhistogram.Histogram, error) {
-	var s hdrhistogram.Snapshot
-	if err := g.Call(ctx, "reset", nil, &s); err != nil {
-		return nil, err
+// CountsOf are those of each of the clients.
+func (g Generator) CountsOf(ctx context.Context, clients []int) ([]Counted, error) {
+	var list []Counted
+	for part := range slices.Chunk(clients, 4*chunk) {
+		var some []Counted
+		if err := g.Call(ctx, "countsof", clientsRequest{Clients: part}, &some); err != nil {
+			return list, err
+		}
+		list = append(list, some...)
 	}
-	return hdrhistogram.Import(&s), nil
+	return list, nil
 }
 
-// Close gives a client's socket back.
-func (g Generator) Close(ctx context.Context, id int) error {
-	return g.Call(ctx, "close", idRequest{ID: id}, nil)
+// Pace tells whether the generator kept up since Reset.
+func (g Generator) Pace(ctx context.Context) (lightclient.Pace, error) {
+	var p lightclient.Pace
+	err := g.Call(ctx, "pace", nil, &p)
+	return p, err
+}
+
+// Reset zeroes counts and pace.
+func (g Generator) Reset(ctx context.Context) error { return g.Call(ctx, "reset", nil, nil) }
+
+// Close gives the addresses of clients back.
+func (g Generator) Close(ctx context.Context, clients ...int) error {
+	return g.Call(ctx, "close", clientsRequest{Clients: clients}, nil)
 }
