@@ -13,6 +13,7 @@ import (
 	"voicefleet/bench/internal/child"
 	"voicefleet/bench/internal/lightclient"
 	"voicefleet/bench/internal/meter"
+	"voicefleet/bench/internal/remote"
 	"voicefleet/bench/internal/role"
 )
 
@@ -20,9 +21,9 @@ import (
 type Generator struct {
 	Name string // for people
 	role.Generator
-	// Note says of one on another machine how its clock stands to ours.
-	Note string
 	Stop func() error
+
+	clock remote.Clock // of one on another machine
 }
 
 // seat is a client of a generator; the zero value is none.

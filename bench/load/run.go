@@ -45,7 +45,7 @@ type Config struct {
 	Scenario *scenario.Scenario
 	// Server says which running server the members go to; nil: one of our own is
 	// started, of the kind the scenario names.
-	Server *target.Remote
+	Server *Target
 	// Program is the voicefleet binary for servers of our own.
 	Program string
 	// Self is this program with the arguments that lead to forward.RunRole.
@@ -63,6 +63,9 @@ type Config struct {
 	// Log gets what a server of our own logs; nil keeps the last of it for errors.
 	Log io.Writer
 }
+
+// Target says which running server, and who the members are there.
+type Target = target.RemoteConfig
 
 func (c *Config) validate() error {
 	if c.Progress == nil {

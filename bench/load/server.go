@@ -15,12 +15,16 @@ func (r *run) startServer(ctx context.Context) error {
 	s := r.plan.Scenario
 	sessions := len(r.members) + 100 // some leave while others come
 	if r.config.Server != nil {
-		d, err := openServerDoor(ctx, r, r.config.Server)
+		remote, err := target.OpenRemote(ctx, *r.config.Server)
 		if err != nil {
 			return err
 		}
-		r.door = d
-		return nil
+		r.stops = append(r.stops, func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), cleanup)
+			defer cancel()
+			return remote.Close(ctx)
+		})
+		return r.enterBy(ctx, remote)
 	}
 	if s.Server.Kind == scenario.KindNode {
 		node, err := target.StartNode(ctx, target.NodeConfig{
@@ -45,6 +49,10 @@ func (r *run) startServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return r.enterBy(ctx, remote)
+}
+
+func (r *run) enterBy(ctx context.Context, remote *target.Remote) error {
 	d, err := openServerDoor(ctx, r, remote)
 	if err != nil {
 		return err

@@ -42,7 +42,9 @@ func root() *cobra.Command {
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(callCommand(), joinCommand(), forwardCommand(), memoryCommand(), roleCommand())
 	cmd.AddCommand(compareCommand(), htmlCommand())
+	cmd.AddCommand(gatewayCommand())
 	cmd.AddCommand(doctorCommand(), generatorCommand())
+	cmd.AddCommand(scenarioCommand(), capacityCommand())
 	return cmd
 }
 
@@ -67,8 +69,8 @@ func (o *output) start() {
 }
 
 // command is the line that runs the same again.
-func (o *output) command(cmd *cobra.Command) string {
-	line := []string{"voicebench", cmd.Name()}
+func (o *output) command(cmd *cobra.Command, args ...string) string {
+	line := append(strings.Fields(cmd.CommandPath()), args...)
 	cmd.Flags().Visit(setFlags(&line))
 	if !cmd.Flags().Changed("seed") {
 		line = append(line, fmt.Sprintf("--seed=%d", o.seed))

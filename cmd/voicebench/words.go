@@ -62,3 +62,56 @@ const wordsHTML = `Html makes of a report that was written with --json one HTML 
 the distribution of each latency, and what changed over time. The page needs
 nothing else (no script, no font, no picture from elsewhere), is at most 1 MiB, and
 can be sent to somebody. With - as OUT.html it goes to standard output.`
+
+const wordsGateway = `Gateway loads the text gateway of a server with sessions that read everything, and
+tells what each of them got and when, in five steps:
+  arrive   sessions come at random moments (Poisson) at --rate a second, whether or
+           not those before them got in: times until HELLO, READY, GUILD_CREATE
+  fan-out  single messages, each to all sessions
+  rate     --messages-per-second for --length, at random moments
+  resume   a share of the connections is cut while messages go on, and all of them
+           RESUME at the same moment: each message must reach each session once
+  leave    every session says good-bye
+
+Times begin at the moment that was intended, not at the one the generator managed,
+and end when the kernel had the bytes. When more than 1 % of what it sends or reads
+is late the generator is the bottleneck: the report says so and a goal is missed.
+Refusals are named and counted: 429, op 9, close codes.
+
+A server takes 10 messages in 5 s of one account, 16 sessions of one account, 1,024
+connections of one address, and 128 of it at the same moment, so there are enough
+accounts and, to a server on this machine, addresses (127.0.0.2 and on). Across a
+network all connections come from one address: keep below these.
+
+Without --server or --data it starts a server of its own for the run.`
+
+const wordsGatewayExamples = `  voicebench gateway
+  voicebench gateway --sessions 5000 --rate 500 --length 1m --max-delivery 250ms --html gateway.html
+  voicebench gateway --sessions 2000 --rate 2000 --fan-outs 0 --messages-per-second 0   # only a storm
+  voicebench gateway --data ./data --pid "$(pidof voicefleet)"
+  voicebench gateway --server https://voice.example:8443 --invite CODE --sessions 300 --accounts 20`
+
+const wordsScenario = `A scenario is a load that is written down: rooms and who talks in them, how members
+arrive and leave, what goes wrong when, and the goals. Those that come with the
+program are a library to run as they are or to start from; the language is told in
+bench/scenario/doc.go.`
+
+const wordsScenarioRun = `Run brings the members of a scenario in, lets them talk, does the scenario's faults at
+their times, and reports what every judged listener heard (loss, one-way latency,
+jitter, concealment, clipped syllables, audible gaps, quality after ITU-T G.107), how
+members came in, and what it cost the server per forwarded packet.
+
+Without --server or --data it starts the server that the scenario names: a media node
+(voicefleet edge, with the harness as its allocator) or a whole server (voicefleet up).
+Light clients live in processes of their own; with --bus also on other machines, where
+voicebench generator waits.
+
+Times count from the moment a packet or a join was due, so a generator that falls behind
+shows as latency; if it falls behind too far, all goals are void and it says so.`
+
+const wordsCapacity = `Capacity searches the largest size of a scenario at which its goals are met: more rooms,
+or more members when there is one room. Each size is a run of its own; it grows by half
+until goals are missed and then narrows down. A size that misses once is tried again.
+
+It ends with the line everybody wants. When the generator gives in before the server
+does, the limit is not the server's: the goal is void, and status 2 says so.`
