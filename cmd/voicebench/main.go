@@ -43,6 +43,7 @@ func root() *cobra.Command {
 	cmd.AddCommand(callCommand(), joinCommand(), forwardCommand(), memoryCommand(), roleCommand())
 	cmd.AddCommand(compareCommand(), htmlCommand())
 	cmd.AddCommand(gatewayCommand())
+	cmd.AddCommand(gatewayCommand())
 	cmd.AddCommand(doctorCommand(), generatorCommand())
 	cmd.AddCommand(scenarioCommand(), capacityCommand())
 	return cmd

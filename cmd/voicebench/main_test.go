@@ -171,6 +171,21 @@ func TestMeasurements(t *testing.T) {
 			t.Errorf("%v joins failed", n)
 		}
 	})
+	t.Run("gateway", func(t *testing.T) {
+		r := runBench(t, voicebench, "gateway", "--program", voicefleet, "--sessions", "20", "--fan-outs", "0", "--length", "1s", "--drop", "0", "--settle", "100ms")
+		for _, name := range []string{"did not get in", "deliveries lost", "twice", "out of order"} {
+			if n := r.value(t, name); n != 0 {
+				t.Errorf("%s: %v", name, n)
+			}
+		}
+		var rows []struct {
+			Step                string
+			Expected, Delivered int
+		}
+		if err := json.Unmarshal(r.Tables[1].Values, &rows); err != nil || len(rows) != 1 || rows[0].Step != "rate" || rows[0].Delivered == 0 || rows[0].Delivered != rows[0].Expected {
+			t.Errorf("%+v, %v", rows, err)
+		}
+	})
 }
 
 // TestRefusals holds that what cannot be measured is told in one line that says
@@ -198,6 +213,10 @@ func TestRefusals(t *testing.T) {
 		{[]string{"call", "--talkers", "9"}, "of 5 bots talk"},
 		{[]string{"join", "--server", closed, "--invite", "x"}, "connection refused"},
 		{[]string{"join", "--joins", "-1"}, "want 1 to 100,000"},
+		{[]string{"gateway", "--program", "no-such-program"}, "no program to measure"},
+		{[]string{"gateway", "--server", closed, "--invite", "x"}, "connection refused"},
+		{[]string{"gateway", "--token", "x", "--guild", "1"}, "--server"},
+		{[]string{"gateway", "--sessions", "100", "--accounts", "1"}, "at least 7"},
 		{[]string{"role"}, "no role named"},
 		{[]string{"role", "nobody"}, "no role \"nobody\""},
 		{[]string{"dance"}, "unknown command"},
