@@ -5,56 +5,45 @@ import "math"
 const (
 	// hop is the step of the coarse search: 5 ms.
 	hop = rate / 200
-	// near is the step of the search by score around it, in which 2*nearSteps+1 lags
-	// are tried on at most trials frames: 0.5 ms.
-	near      = rate / 2000
-	nearSteps = 10
-	trials    = 60
-	// close bounds the search by waveform, over an excerpt of 1 s: 2.5 ms either way.
-	close   = rate / 400
+	// close is how far around it the waveform is looked at, over an excerpt of 1 s:
+	// 7.5 ms, a step and a half.
+	close   = hop * 3 / 2
 	excerpt = rate
 )
 
 // align finds by how many samples heard is behind original, from least to most, and
-// how alike the waveforms are there. Speech is periodic, so that its waveform alone is
-// as like itself one period later; therefore first the loudness of the bands over time
-// is correlated, then the score of frames decides, and the waveform at last.
+// how alike the waveforms are there. Speech is periodic, and its waveform much like
+// itself some periods later; therefore first the loudness of the bands over time is
+// correlated, and the waveform is looked at only near there.
 func align(e *ear, original, heard []int16, least, most int) (lag int, alike float64) {
 	lag = e.coarse(original, heard, least, most)
-
-	// Frames that speak, all over the original.
-	var at []int
-	for i := range len(original) / samples {
-		if decibel(energy(original[i*samples:(i+1)*samples])/samples) >= speaks {
-			at = append(at, i*samples)
-		}
-	}
+	at := speaking(original)
 	if len(at) == 0 {
 		return lag, 0
 	}
-	best, middle := -1.0, lag
-	for k := -nearSteps; k <= nearSteps; k++ {
-		l := min(max(middle+k*near, least), most)
-		sum := 0.0
-		for n := range min(trials, len(at)) {
-			from := at[n*len(at)/min(trials, len(at))]
-			e.load(original[from:from+samples], cut(e.heard[:], heard, from+l))
-			sum += e.score()
-		}
-		if sum > best {
-			best, lag = sum, l
-		}
-	}
-
-	from := at[len(at)/2]
+	// The excerpt begins a quarter of a second before the middle of what is spoken.
+	from := max(at[len(at)/2]-excerpt/4, 0)
 	part := original[from:min(from+excerpt, len(original))]
-	alike, middle = -1, lag
-	for l := max(least, middle-close); l <= min(most, middle+close); l++ {
+
+	near := lag
+	alike = -1
+	for l := max(least, near-close); l <= min(most, near+close); l++ {
 		if c := correlate(part, heard, from+l); c > alike {
 			alike, lag = c, l
 		}
 	}
 	return lag, max(alike, 0)
+}
+
+// speaking lists where frames begin that speak.
+func speaking(pcm []int16) []int {
+	var at []int
+	for i := range len(pcm) / samples {
+		if decibel(energy(pcm[i*samples:(i+1)*samples])/samples) >= speaks {
+			at = append(at, i*samples)
+		}
+	}
+	return at
 }
 
 // coarse correlates how loud each band is over time.

@@ -34,20 +34,22 @@ func through(t *testing.T, audio []speech.Frame, lost func(i int) bool) (origina
 	return original, heard
 }
 
+// TestThroughCodec: a voice as it is, with every tenth frame lost, and as another one:
+// the neighbour, whose tones lie in the same bands, without pauses to tell them apart.
 func TestThroughCodec(t *testing.T) {
 	wrongs, voices := 0.0, 0.0
-	for voice := 0; voice < speech.Voices; voice += 3 {
-		config := speech.Config{Seed: 4, Voice: voice, Pauses: voice%2 == 0, Frames: 250}
+	for voice := 0; voice < speech.Voices; voice += 6 {
+		config := speech.Config{Seed: 4, Voice: voice, Frames: 100}
 		audio := speech.Generate(config)
 		original, heard := through(t, audio, func(int) bool { return false })
 		clean, err := Compare(original, heard, Config{})
-		// The look-ahead of the codec is 6.5 ms.
-		if err != nil || clean.Score < 0.9 || clean.Alike < 0.9 || clean.Silent+clean.Damaged > 0 || clean.Lag < 5*time.Millisecond || clean.Lag > 8*time.Millisecond {
+		// The look-ahead of the codec is 6.5 ms; a period of a voice is 4 to 11 ms.
+		if err != nil || clean.Score < 0.9 || clean.Alike < 0.9 || clean.Silent+clean.Damaged > 0 || (clean.Lag-6500*time.Microsecond).Abs() > 5*time.Millisecond {
 			t.Errorf("voice %d: %+v, %v", voice, clean, err)
 		}
 		_, broken := through(t, audio, func(i int) bool { return i%10 == 5 })
 		lossy, err := Compare(original, broken, Config{})
-		if err != nil || lossy.Score > clean.Score-0.05 || lossy.Score < 0.7 || lossy.Alike < 0.5 {
+		if err != nil || lossy.Score > clean.Score-0.05 || lossy.Score < 0.7 || lossy.Alike < 0.4 || (lossy.Lag-clean.Lag).Abs() > 12*time.Millisecond {
 			t.Errorf("voice %d with 10 %% lost, %.3f without: %+v, %v", voice, clean.Score, lossy, err)
 		}
 		config.Seed, config.Voice = 9, (voice+1)%speech.Voices
@@ -59,7 +61,7 @@ func TestThroughCodec(t *testing.T) {
 		wrongs += wrong.Score
 		voices++
 	}
-	if mean := wrongs / voices; mean > 0.5 {
+	if mean := wrongs / voices; mean > 0.65 {
 		t.Errorf("other voices score %.3f in the mean", mean)
 	}
 }
