@@ -46,12 +46,12 @@ func (v *voices) of(voice, size int) ([]frameOf, error) {
 	if have := v.spoken[key]; have != nil {
 		return have, nil
 	}
-	track, err := opus.Talk(opus.EncodedSpeech(key[0]))
+	frames, err := opus.Prepared(key[0])
 	if err != nil {
 		return nil, fmt.Errorf("voice %d: %w", voice, err)
 	}
 	var list []frameOf
-	for _, f := range track.Frames {
+	for _, f := range frames {
 		if !f.Voiced {
 			continue
 		}

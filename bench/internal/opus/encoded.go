@@ -1,6 +1,7 @@
 package opus
 
 import (
+	"embed"
 	"fmt"
 
 	"voicefleet/bench/internal/speech"
@@ -23,3 +24,20 @@ func EncodedSpeech(voice int) speech.Config {
 
 // EncodedFile is where it lies, below this package.
 func EncodedFile(voice int) string { return file(voice) }
+
+//go:embed testdata/*.track
+var encoded embed.FS
+
+// Prepared are the frames of one of the [Encoded] voices, counted round. They are
+// there at once, with libopus and without.
+func Prepared(voice int) ([]Frame, error) {
+	b, err := encoded.ReadFile(file(voice % Encoded))
+	if err != nil {
+		return nil, fmt.Errorf("read track: %w", err)
+	}
+	frames, err := UnmarshalFrames(b)
+	if err != nil {
+		return nil, fmt.Errorf("read track of voice %d: %w", voice, err)
+	}
+	return frames, nil
+}

@@ -3,9 +3,7 @@
 package opus
 
 import (
-	"embed"
 	"errors"
-	"fmt"
 
 	"voicefleet/bench/internal/speech"
 )
@@ -13,20 +11,13 @@ import (
 // CanDecode tells whether listeners have ears.
 const CanDecode = false
 
-//go:embed testdata/*.track
-var encoded embed.FS
-
 // Talk gives the pre-encoded track of a voice, its seed and length as they are.
 // There are [Encoded] of them; further voices say the same again. Without pauses,
 // the unvoiced frames are left out.
 func Talk(c speech.Config) (*Track, error) {
-	b, err := encoded.ReadFile(file(c.Voice % Encoded))
+	frames, err := Prepared(c.Voice)
 	if err != nil {
-		return nil, fmt.Errorf("read track: %w", err)
-	}
-	frames, err := UnmarshalFrames(b)
-	if err != nil {
-		return nil, fmt.Errorf("read track of voice %d: %w", c.Voice, err)
+		return nil, err
 	}
 	if !c.Pauses {
 		voiced := frames[:0]
