@@ -23,6 +23,9 @@ const (
 	// maxDepth bounds brackets within brackets, and dashes on one line; the
 	// language needs three.
 	maxDepth = 8
+	// maxTokens bounds what is not a comment; the parser's time grows with its
+	// square, to about a second here. All lists full to the brim are 11,000.
+	maxTokens = 15000
 	// maxIndent bounds the column a block may begin in, and so its depth.
 	maxIndent = 200
 )
@@ -101,7 +104,7 @@ func (r *reader) tree(data []byte) ast.Node {
 	case len(bodies) == 0:
 		return refuse("empty; a scenario has at least a name and rooms")
 	case len(bodies) > 1:
-		at = placeOf(bodies[1].GetToken())
+		at = placeOf(firstToken(bodies[1]))
 		return refuse("a second document; put each scenario in a file of its own")
 	}
 	if _, ok := bodies[0].(ast.MapNode); !ok {
@@ -114,8 +117,14 @@ func (r *reader) tree(data []byte) ast.Node {
 // unwanted finds the first token that the language has no use for: what makes
 // files big in memory (aliases), what names types, and what nests too deep.
 func unwanted(tokens token.Tokens) (*token.Token, string) {
-	depth, dashes, line := 0, 0, 0
+	depth, dashes, line, count := 0, 0, 0, 0
 	for _, t := range tokens {
+		if t.Type == token.CommentType {
+			continue
+		}
+		if count++; count > maxTokens {
+			return t, fmt.Sprintf("more than %d words and signs; no scenario needs as many", maxTokens)
+		}
 		if t.Position.Line != line {
 			line, dashes = t.Position.Line, 0
 		}
@@ -199,11 +208,19 @@ func textOf(n ast.Node) string {
 
 var durationType = reflect.TypeFor[time.Duration]()
 
+// place is where a value stands, or its field if there is nothing.
+func (r *reader) place(path string, n ast.Node) place {
+	if _, nothing := n.(*ast.NullNode); nothing {
+		if at, ok := r.problems.places[path]; ok {
+			return at
+		}
+	}
+	return placeOf(firstToken(n))
+}
+
 // value puts a node into v, the field at path.
 func (r *reader) value(path string, n ast.Node, v reflect.Value) {
-	wrong := func(want string) {
-		r.problems.addAt(placeOf(n.GetToken()), path, "%s, want %s", kindOf(n), want)
-	}
+	wrong := func(want string) { r.problems.addAt(r.place(path, n), path, "%s, want %s", kindOf(n), want) }
 	switch {
 	case v.Type() == durationType:
 		text, ok := n.(*ast.StringNode)
@@ -238,7 +255,7 @@ func (r *reader) value(path string, n ast.Node, v reflect.Value) {
 			return
 		}
 		if len(list.Values) > maxEntries {
-			r.problems.addAt(placeOf(n.GetToken()), path, "%d entries, want at most %d", len(list.Values), maxEntries)
+			r.problems.addAt(r.place(path, n), path, "%d entries, want at most %d", len(list.Values), maxEntries)
 			return
 		}
 		if len(list.Values) == 0 {
@@ -298,9 +315,9 @@ func (r *reader) text(path string, n ast.Node, v reflect.Value) {
 	case *ast.StringNode, *ast.LiteralNode:
 	default:
 		if isWord {
-			r.problems.addAt(placeOf(n.GetToken()), path, "%s, want %s", kindOf(n), list(closed.words()))
+			r.problems.addAt(r.place(path, n), path, "%s, want %s", kindOf(n), list(closed.words()))
 		} else {
-			r.problems.addAt(placeOf(n.GetToken()), path, "%s, want text; put it in quotes", kindOf(n))
+			r.problems.addAt(r.place(path, n), path, "%s, want text; put it in quotes", kindOf(n))
 		}
 		return
 	}
@@ -309,7 +326,7 @@ func (r *reader) text(path string, n ast.Node, v reflect.Value) {
 			v.SetString(s)
 			return
 		}
-		r.problems.addAt(placeOf(n.GetToken()), path, "%q is not known, %s", short(s), meant(s, closed.words()))
+		r.problems.addAt(r.place(path, n), path, "%q is not known, %s", short(s), meant(s, closed.words()))
 		return
 	}
 	v.SetString(s)

@@ -114,8 +114,8 @@ func (s *Scenario) Plan() *Plan {
 	p.rooms()
 	p.arrivals()
 	p.churn()
-	p.sort()
 	p.talk()
+	p.sort()
 	p.faults()
 	p.totals()
 	return p.plan
@@ -256,7 +256,8 @@ func (p *planner) intervals(m Member) uint32 {
 	return uint32((length + Interval - 1) / Interval)
 }
 
-// talk draws the spurts of those who pause.
+// talk draws the spurts of those who pause. Members are not sorted yet, so that who
+// says what does not depend on who comes when.
 func (p *planner) talk() {
 	partner := make(map[int]int) // room of two to its first talker
 	for i := range p.plan.Members {
