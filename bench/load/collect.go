@@ -21,7 +21,7 @@ func (r *run) expectations(m *member, w *outcome) []expectation {
 		if t == m {
 			continue
 		}
-		if plan := t.expected(from, to); len(plan) > 0 {
+		if plan := t.expected(from, to, r.plan.Scenario.Server.SilenceGate); len(plan) > 0 {
 			list = append(list, expectation{t.id, plan})
 		}
 	}

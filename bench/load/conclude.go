@@ -245,7 +245,7 @@ func (r *run) everybody(f figures, w *outcome) {
 	for _, m := range r.members {
 		for _, t := range r.talkers[m.Room] {
 			if t != m {
-				for _, s := range t.expected(w.begin, w.end) {
+				for _, s := range t.expected(w.begin, w.end, r.plan.Scenario.Server.SilenceGate) {
 					expected += uint64(s.Count)
 				}
 			}

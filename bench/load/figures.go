@@ -7,12 +7,6 @@ import (
 	"voicefleet/bench/internal/meter"
 )
 
-// endpointDelay is what a client adds to the network's delay before a listener
-// hears: a frame of 20 ms, 6.5 ms of look-ahead of the codec (RFC 6716 section
-// 2.1.7 with 20 ms frames) and 40 ms of jitter buffer. The quality of voice
-// (G.107) depends on the delay from mouth to ear.
-const endpointDelay = 66500 * time.Microsecond
-
 // figures are what a window gave, by the names of scenario.Metrics.
 type figures map[string]float64
 
@@ -31,7 +25,7 @@ func heardFigures(f figures, r meter.Result) {
 	f["loss_percent"] = share(r.Lost, r.Expected)
 	f["duplicates"] = float64(r.Duplicates)
 	f["reordered"] = float64(r.Reordered)
-	f["concealment_percent"] = share(r.Concealed-r.SilentConcealed, r.Frames)
+	f["concealment_percent"] = 100 * r.Concealment()
 	at := func(name string, h *meter.Histogram, q float64) {
 		if h.Count() > 0 {
 			f[name] = millis(h.Quantile(q / 100))
@@ -49,11 +43,10 @@ func heardFigures(f figures, r meter.Result) {
 	at("gap_p50_ms", r.Gap, 50)
 	at("gap_p99_ms", r.Gap, 99)
 	f["gap_worst_ms"] = millis(r.WorstGap)
+	f["loss_worst_percent"] = 100 * r.WorstLoss
 	if r.Expected > 0 {
-		score := emodel.R(emodel.Input{
-			Loss:  f["loss_percent"],
-			Delay: time.Duration(f["latency_p50_ms"]*1e6) + endpointDelay,
-		})
+		// What was not played counts, whether it was lost or came too late.
+		score := emodel.R(emodel.Input{Loss: r.Concealment(), BurstR: r.BurstRatio(), Delay: r.MouthToEar() + emodel.OpusDelay, Codec: emodel.Opus})
 		f["r_factor"], f["mos"] = score, emodel.MOS(score)
 	}
 }

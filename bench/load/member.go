@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -197,8 +198,8 @@ func (r *run) join(ctx context.Context, m *member, due time.Time) error {
 	return nil
 }
 
-// never is beyond every run.
-var never = time.Unix(1<<40, 0)
+// never is beyond every run, and still a date that JSON can tell.
+var never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // speak has a member talk.
 func (r *run) speak(ctx context.Context, m *member, talk lightclient.Talk) error {
@@ -291,7 +292,7 @@ func (m *member) present(begin, end time.Time) (from, to time.Time) {
 
 // expected are the spans of a talker's packets that a listener who was in from
 // and to is to get.
-func (m *member) expected(from, to time.Time) []meter.Span {
+func (m *member) expected(from, to time.Time, gated bool) []meter.Span {
 	talk := m.talk
 	talkFrom, talkTo := m.present(talk.From, talk.To)
 	if talkFrom.After(from) {
@@ -304,7 +305,12 @@ func (m *member) expected(from, to time.Time) []meter.Span {
 		return nil
 	}
 	talk.From, talk.To = from, to
-	return talk.Spans(0, to)
+	spans := talk.Spans(0, to)
+	if gated {
+		// What a server does with silence is its own affair.
+		spans = slices.DeleteFunc(spans, func(s meter.Span) bool { return !s.Voiced })
+	}
+	return spans
 }
 
 // in says whether a member is in its room.
