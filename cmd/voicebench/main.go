@@ -43,7 +43,6 @@ func root() *cobra.Command {
 	cmd.AddCommand(callCommand(), joinCommand(), forwardCommand(), memoryCommand(), roleCommand())
 	cmd.AddCommand(compareCommand(), htmlCommand())
 	cmd.AddCommand(gatewayCommand())
-	cmd.AddCommand(gatewayCommand())
 	cmd.AddCommand(doctorCommand(), generatorCommand())
 	cmd.AddCommand(scenarioCommand(), capacityCommand())
 	return cmd
