@@ -39,7 +39,8 @@ var Metrics = []Metric{
 
 	// What listeners heard.
 	{Name: "loss_percent", Unit: "%", Better: bench.Less, Judged: true, Doc: "packets that were sent and not heard, of all that should have been heard"},
-	{Name: "loss_worst_percent", Unit: "%", Better: bench.Less, Judged: true, Doc: "the same of the worst listener"},
+	{Name: "loss_worst_percent", Unit: "%", Better: bench.Less, Judged: true, Doc: "loss of the worst listener"},
+	{Name: "loss_all_percent", Unit: "%", Better: bench.Less, Judged: true, Doc: "loss of all light clients together, also those not judged packet by packet: by the packets they counted"},
 	{Name: "latency_p50_ms", Unit: "ms", Better: bench.Less, Doc: "from when a packet was due to be sent to its arrival, median"},
 	{Name: "latency_p95_ms", Unit: "ms", Better: bench.Less, Doc: "the same, 95th percentile"},
 	{Name: "latency_p99_ms", Unit: "ms", Better: bench.Less, Doc: "the same, 99th percentile"},
@@ -65,6 +66,7 @@ var Metrics = []Metric{
 	{Name: "cpu_user_us_per_packet", Unit: "us", Better: bench.Less, Doc: "the user part"},
 	{Name: "cpu_system_us_per_packet", Unit: "us", Better: bench.Less, Doc: "the system part"},
 	{Name: "busy_cores", Unit: "cores", Better: bench.Less, Doc: "cores busy on the server's machine, softirq included, less the harness's own"},
+	{Name: "server_cores", Unit: "cores", Better: bench.Less, Doc: "CPU time of the server's processes per second of the window"},
 	{Name: "rss_mib", Unit: "MiB", Better: bench.Less, Doc: "resident memory of the server's processes at the end of the window"},
 	{Name: "rss_kib_per_session", Unit: "KiB", Better: bench.Less, Doc: "growth of resident memory since before the first join, per session"},
 	{Name: "cpu_s_per_listener_minute", Unit: "s", Better: bench.Less, Doc: "CPU time of the server per minute of one listener in a room"},
