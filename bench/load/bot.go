@@ -18,7 +18,6 @@ import (
 // know a voice by its sound.
 type bot struct {
 	// Immutable.
-	id    uint32 // of its marks
 	ears  bool
 	voice func(talker uint32) (voice int, user sfu.UserID, ok bool)
 	count int // voices there are to be told apart
@@ -147,6 +146,7 @@ func (b *bot) judge(c meter.Config) {
 
 // script is what a talker says when.
 type script struct {
+	talker      uint32 // in marks
 	start, stop time.Time
 	track       *opus.Track
 	speaks      func(index uint32) (onset uint32, ok bool)
@@ -187,7 +187,7 @@ func (b *bot) say(ctx context.Context, s script) {
 		case <-ctx.Done():
 			return
 		}
-		m := mark.Mark{Talker: b.id, Index: i, Due: due}
+		m := mark.Mark{Talker: s.talker, Index: i, Due: due}
 		frame, level := silentFrame, uint8(127)
 		if onset, ok := s.speaks(i); ok {
 			f := s.track.Frames[int(i)%len(s.track.Frames)]

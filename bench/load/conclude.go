@@ -338,6 +338,10 @@ func (r *run) bottleneck(f figures, w *outcome) string {
 	f["generator_drops"] = float64(p.SocketDrops)
 	r.note("generator: %d packets sent, %d failed, %.3f %% late by more than 20 ms, the latest by %v; its busiest thread used %.0f %% of a core, its receive buffers lost %d",
 		p.Sent+talked.Sent, p.Failed+talked.Failed, f["late_percent"], worst.Round(100*time.Microsecond), 100*busiest(w), p.SocketDrops)
+	c := w.last.counts
+	if c.Opened+c.Refused > 0 {
+		r.note("judged light clients opened %d packets, %d could not be opened", c.Opened, c.Refused)
+	}
 	switch {
 	case f["late_percent"] > lateAtMost:
 		return fmt.Sprintf("%.1f %% of the packets were sent more than 20 ms late", f["late_percent"])

@@ -82,7 +82,7 @@ func (d *serverDoor) enter(ctx context.Context, m *member) error {
 	options := voiceclient.Options{Slots: d.run.plan.Scenario.Server.Slots}
 	var b *bot
 	if m.Faithful {
-		b = &bot{id: m.id, ears: true, voice: d.voice, count: max(d.run.voices, 1), streams: make(map[uint32]*stream)}
+		b = &bot{ears: true, voice: d.voice, count: max(d.run.voices, 1), streams: make(map[uint32]*stream)}
 		options.OnAudio = b.hear
 	} else {
 		options.Transport = func() voiceclient.Transport { return &transport{run: d.run, member: m} }

@@ -192,7 +192,8 @@ func (r *run) join(ctx context.Context, m *member, due time.Time) error {
 	m.joined = time.Now()
 	m.mu.Unlock()
 	if m.Talks && !m.Within {
-		// Until the window begins all say something short.
+		// Until the window begins all say something short, under nobody's number: what
+		// is still on its way when the window's talks begin must not be taken for them.
 		return r.speak(ctx, m, lightclient.Talk{Start: time.Now().Add(m.Phase), SmallSize: r.small, Size: r.small, From: never, Voice: lightclient.Filler})
 	}
 	return nil
@@ -203,7 +204,6 @@ var never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // speak has a member talk.
 func (r *run) speak(ctx context.Context, m *member, talk lightclient.Talk) error {
-	talk.ID = m.id
 	if m.bot == nil {
 		return r.light.talk(ctx, m.seat, talk)
 	}
@@ -217,7 +217,7 @@ func (r *run) speak(ctx context.Context, m *member, talk lightclient.Talk) error
 
 // script is a talk for a faithful bot.
 func (r *run) script(m *member, talk lightclient.Talk) (script, error) {
-	s := script{start: talk.Start, stop: talk.Stop, silence: talk.Silence}
+	s := script{talker: talk.ID, start: talk.Start, stop: talk.Stop, silence: talk.Silence}
 	if s.stop.IsZero() {
 		s.stop = never
 	}
