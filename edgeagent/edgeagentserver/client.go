@@ -47,6 +47,17 @@ func (c *Client) Close(ctx context.Context, node edgeagent.NodeID, req edgeagent
 	return err
 }
 
+// Drain has a node take no new calls. When it returns, the node refuses them; its
+// heartbeat follows within milliseconds.
+func (c *Client) Drain(ctx context.Context, node edgeagent.NodeID, req edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
+	return ask[edgeagent.DrainReply](ctx, c, node, "drain", req)
+}
+
+// Undrain has a node take new calls again.
+func (c *Client) Undrain(ctx context.Context, node edgeagent.NodeID, req edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
+	return ask[edgeagent.DrainReply](ctx, c, node, "undrain", req)
+}
+
 func ask[Rep, Req any](ctx context.Context, c *Client, node edgeagent.NodeID, verb string, req Req) (Rep, error) {
 	if !node.Valid() {
 		var none Rep

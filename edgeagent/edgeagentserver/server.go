@@ -186,16 +186,6 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// Drain sets whether the node takes new calls; those it has stay.
-func (s *Server) Drain(ctx context.Context, on bool) error {
-	_, err := s.ask(ctx, func(_ time.Time, id uint64, out []custody.Out) []custody.Out {
-		s.core.Drain(on)
-		return append(out, custody.Out{Reply: &custody.Reply{ID: id}})
-	})
-	s.beatNow()
-	return err
-}
-
 // farewellTimeout bounds what the good-bye of a node may take.
 const farewellTimeout = 2 * time.Second
 

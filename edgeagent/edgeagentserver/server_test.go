@@ -3,7 +3,9 @@ package edgeagentserver
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
+	"log/slog"
 	"math"
 	"net/netip"
 	"strings"
@@ -254,7 +256,7 @@ func TestRefusals(t *testing.T) {
 		}
 		return nil
 	}
-	s, _ := r.run(t, Config{Engine: engine.Start})
+	r.run(t, Config{Engine: engine.Start})
 	rep, used := r.open(t, r.grant(7, 1))
 	other := ed25519.NewKeyFromSeed([]byte("another seed of thirty-two bytes"))
 	forged, err := edgeagent.SignGrant(other, r.grant(7, 2))
@@ -292,14 +294,80 @@ func TestRefusals(t *testing.T) {
 	wantCode(t, r.client.Close(t.Context(), "edge-1", edgeagent.CloseRequest{Session: "none"}), edgeagent.CodeNoSession)
 	wantCode(t, r.client.Close(t.Context(), "edge-2", edgeagent.CloseRequest{Session: "none"}), edgeagent.CodeUnavailable)
 	wantCode(t, r.client.Close(t.Context(), "edge.>", edgeagent.CloseRequest{Session: "none"}), edgeagent.CodeBadRequest)
+}
 
-	if err := s.Drain(t.Context(), true); err != nil {
-		t.Fatal(err)
+func TestDrainAndUndrain(t *testing.T) {
+	r := newRig(t)
+	engine := edgeagenttest.NewEngine(t)
+	journal := make(chan map[string]any, 100)
+	r.run(t, Config{Engine: engine.Start, Log: slog.New(slog.NewJSONHandler(lines(journal), nil))})
+	noted := func(message string) map[string]any {
+		t.Helper()
+		for {
+			select {
+			case line := <-journal:
+				if line["msg"] == message {
+					return line
+				}
+			case <-time.After(edgeagenttest.Timeout):
+				t.Fatalf("the log does not say %q", message)
+			}
+		}
 	}
-	r.await(t, "edge-1", "draining", func(hb edgeagent.Heartbeat) bool { return hb.State == edgeagent.Draining })
+	before, _ := r.open(t, r.grant(7, 1))
+
+	_, err := r.client.Drain(t.Context(), "edge-1", edgeagent.DrainRequest{Reason: "nobody asks"})
+	wantCode(t, err, edgeagent.CodeBadRequest)
+	if rep, err := r.client.Undrain(t.Context(), "edge-1", edgeagent.DrainRequest{By: "ada"}); err != nil || rep.Changed || rep.Draining {
+		t.Errorf("undrain of a ready node: %+v, error %v", rep, err)
+	}
+	if line := noted("node takes calls again"); line["by"] != "ada" || line["changed"] != false {
+		t.Errorf("the log says %v", line)
+	}
+	asked := time.Now()
+	rep, err := r.client.Drain(t.Context(), "edge-1", edgeagent.DrainRequest{By: "ada", Reason: "new kernel"})
+	if want := (edgeagent.DrainReply{Draining: true, Changed: true, Calls: 1, Sessions: 1}); err != nil || rep != want {
+		t.Fatalf("drain: %+v, error %v", rep, err)
+	}
+	// It refuses from now on, not from the next heartbeat on.
 	_, err = r.client.Open(t.Context(), "edge-1", edgeagent.OpenRequest{Token: r.token(t, r.grant(8, 2))})
 	wantCode(t, err, edgeagent.CodeDraining)
-	r.open(t, r.grant(7, 2)) // into the call it has
+	hb := r.await(t, "edge-1", "draining", func(hb edgeagent.Heartbeat) bool { return hb.State == edgeagent.Draining })
+	if len(hb.Calls) != 1 {
+		t.Errorf("a draining node shows the calls %v", hb.Calls)
+	}
+	if line := noted("node takes no new calls"); line["by"] != "ada" || line["reason"] != "new kernel" || line["node"] != "edge-1" || line["changed"] != true || line["calls"] != 1.0 {
+		t.Errorf("the log says %v", line)
+	} else if at, err := time.Parse(time.RFC3339Nano, line["time"].(string)); err != nil || at.Before(asked.Truncate(time.Millisecond)) || at.After(time.Now()) {
+		t.Errorf("the log says it was at %v", line["time"])
+	}
+
+	// What lives goes on: the member there, and whoever joins.
+	if _, err := r.client.Negotiate(t.Context(), "edge-1", edgeagent.NegotiateRequest{Session: before.Record.Session, Offer: "v=0"}); err != nil {
+		t.Errorf("negotiate on a draining node: %v", err)
+	}
+	if joined, _ := r.open(t, r.grant(7, 2)); len(joined.Roster) != 2 {
+		t.Errorf("the call has %+v", joined.Roster)
+	}
+
+	if rep, err := r.client.Undrain(t.Context(), "edge-1", edgeagent.DrainRequest{By: "bob"}); err != nil || rep.Draining || !rep.Changed || rep.Sessions != 2 {
+		t.Errorf("undrain: %+v, error %v", rep, err)
+	}
+	r.open(t, r.grant(8, 2))
+	r.await(t, "edge-1", "ready with both calls", func(hb edgeagent.Heartbeat) bool { return hb.State == edgeagent.Ready && len(hb.Calls) == 2 })
+	if line := noted("node takes calls again"); line["by"] != "bob" || line["changed"] != true {
+		t.Errorf("the log says %v", line)
+	}
+}
+
+// lines takes a log of JSON apart.
+type lines chan<- map[string]any
+
+func (l lines) Write(b []byte) (int, error) {
+	line := map[string]any{}
+	err := json.Unmarshal(b, &line)
+	l <- line
+	return len(b), err
 }
 
 func TestAnEngineThatDiesTakesOnlyTheUnconnectedAlong(t *testing.T) {

@@ -32,6 +32,8 @@ func (s *Server) serve(ctx context.Context) (*bus.Serving, error) {
 			bus.Handle("negotiate", s.negotiate),
 			bus.Handle("update", s.update),
 			bus.Handle("close", s.close),
+			bus.Handle("drain", s.drain),
+			bus.Handle("undrain", s.undrain),
 		},
 	}
 	for {
@@ -108,4 +110,38 @@ func (s *Server) close(ctx context.Context, req edgeagent.CloseRequest) (bus.Don
 		return s.core.Close(now, id, req, out)
 	})
 	return bus.Done{}, err
+}
+
+func (s *Server) drain(ctx context.Context, req edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
+	return s.setDraining(ctx, true, req)
+}
+
+func (s *Server) undrain(ctx context.Context, req edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
+	return s.setDraining(ctx, false, req)
+}
+
+func (s *Server) setDraining(ctx context.Context, on bool, req edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
+	r, err := s.ask(ctx, func(_ time.Time, id uint64, out []custody.Out) []custody.Out {
+		out = s.core.Drain(id, on, req, out)
+		// Noted here: it holds even if the asker has given up by now.
+		if did := out[len(out)-1].Reply.Drain; did != nil {
+			s.noteDrain(req, *did)
+		}
+		return out
+	})
+	if err != nil {
+		return edgeagent.DrainReply{}, err
+	}
+	return *r.Drain, nil
+}
+
+// noteDrain tells the log who asked and why, also if nothing changed, and the
+// fleet how the node stands.
+func (s *Server) noteDrain(req edgeagent.DrainRequest, did edgeagent.DrainReply) {
+	said := "node takes calls again"
+	if did.Draining {
+		said = "node takes no new calls"
+	}
+	s.cfg.Log.Info(said, "by", req.By, "reason", req.Reason, "changed", did.Changed, "calls", did.Calls, "sessions", did.Sessions)
+	s.beatNow()
 }

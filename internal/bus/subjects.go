@@ -27,7 +27,8 @@ const (
 )
 
 // NodeSubject is where a node takes requests: verb is open (OpenRequest →
-// SessionReply), resume, negotiate, update, close.
+// SessionReply), resume, negotiate, update, close, drain (DrainRequest →
+// DrainReply), undrain.
 func NodeSubject(node, verb string) string { return "v1.node." + node + "." + verb }
 
 // GeneratorSubject is where a generator of load takes requests of its

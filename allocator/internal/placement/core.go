@@ -312,13 +312,16 @@ func (c *Core) Decide(now time.Time, req allocator.PlaceRequest, draw *rand.Rand
 	return ex, nil
 }
 
-// stay keeps a live call together on its node while that is there, draining or
-// not. A call is never split, so a full node refuses the joiner. A call that has
-// lost its entry but is carried is as live as one.
+// stay keeps a live call together on its node while that is there. A call is never
+// split, so a full node refuses the joiner, and a draining one keeps what it
+// carries. A call that has lost its entry but is carried is as live as one.
 func (c *Core) stay(home edgeagent.NodeID, ex *allocator.Explanation) (done bool, err *allocator.Error) {
 	hb, there := c.nodes[home]
 	if !there || hb.State == edgeagent.Gone {
 		return false, nil // its node is gone: place it anew
+	}
+	if _, carried := c.carried[ex.Call][home]; hb.State == edgeagent.Draining && !carried {
+		return false, nil // everybody has left: to the node it would be a new call
 	}
 	for _, k := range ex.Candidates {
 		if k.Node == home && k.Fullness > 1 {

@@ -36,6 +36,12 @@ func joiningAs(id string) edgeagent.Heartbeat {
 	return hb
 }
 
+func drainingWith(calls ...edgeagent.CallOnANode) edgeagent.Heartbeat {
+	hb := node("a", "eu", 2, calls...)
+	hb.State = edgeagent.Draining
+	return hb
+}
+
 func TestDecide(t *testing.T) {
 	draining, joining := node("a", "eu", 0), node("a", "eu", 0)
 	draining.State, joining.State = edgeagent.Draining, edgeagent.Joining
@@ -70,8 +76,12 @@ func TestDecide(t *testing.T) {
 			req: allocator.PlaceRequest{RTT: map[string]float64{"a": 1, "b": 5000}, Expected: 60}, want: "b", reason: "lowest cost"},
 		{name: "a live call stays", nodes: []edgeagent.Heartbeat{node("a", "eu", 0), node("b", "us", 0)},
 			live: &allocator.CallEntry{Node: "b"}, req: allocator.PlaceRequest{Region: "eu"}, want: "b", reason: "call is live here"},
-		{name: "even on a draining node", nodes: []edgeagent.Heartbeat{draining, node("b", "eu", 0)},
+		{name: "even on a draining node", nodes: []edgeagent.Heartbeat{drainingWith(on(7, 40, 2)), node("b", "eu", 0)},
 			live: &allocator.CallEntry{Node: "a"}, want: "a", reason: "call is live here"},
+		{name: "but not when everybody has left it there", nodes: []edgeagent.Heartbeat{drainingWith(on(8, 40, 2)), node("b", "eu", 0)},
+			live: &allocator.CallEntry{Node: "a"}, want: "b", reason: "lowest cost"},
+		{name: "and then nowhere, when there is no other", nodes: []edgeagent.Heartbeat{draining},
+			live: &allocator.CallEntry{Node: "a"}, code: allocator.CodeNoNodes, reason: "no node is ready"},
 		{name: "but not on a full one", nodes: []edgeagent.Heartbeat{node("a", "eu", 1000), node("b", "eu", 0)},
 			live: &allocator.CallEntry{Node: "a"}, code: allocator.CodeFull, reason: "call is live on a full node"},
 		{name: "nor on one that is gone", nodes: []edgeagent.Heartbeat{node("b", "eu", 0)},

@@ -50,12 +50,12 @@ type Out struct {
 	Bad error
 }
 
-// Reply answers the request of ID. With neither Session nor Negotiated nor Err it
-// is plain success.
+// Reply answers the request of ID. With no other field set it is plain success.
 type Reply struct {
 	ID         uint64
 	Session    *edgeagent.SessionReply
 	Negotiated *edgeagent.NegotiateReply
+	Drain      *edgeagent.DrainReply
 	Err        error
 }
 
@@ -80,6 +80,7 @@ type Core struct {
 	used      *used
 	epoch     uint64 // the highest known
 	draining  bool
+	ended     bool // said good-bye
 	advertise []netip.Addr
 	ports     []uint16
 }
@@ -472,8 +473,26 @@ func (c *Core) Advertise(now time.Time, addrs []netip.Addr, out []Out) []Out {
 	return c.send(pending{kind: kindUpdate, asked: now}, sfu.Command{Advertise: &sfu.Advertise{Addrs: c.advertise}}, out)
 }
 
-// Drain sets whether the node takes new calls.
-func (c *Core) Drain(on bool) { c.draining = on }
+// Drain sets whether the node takes new calls; one that said good-bye stays as it
+// is.
+func (c *Core) Drain(id uint64, on bool, req edgeagent.DrainRequest, out []Out) []Out {
+	switch {
+	case req.By == "":
+		return append(out, replyErr(id, refuse(edgeagent.CodeBadRequest, "who asks is missing")))
+	case len(req.By) > edgeagent.MaxNote || len(req.Reason) > edgeagent.MaxNote:
+		return append(out, replyErr(id, refuse(edgeagent.CodeBadRequest, "who asks takes %d bytes and why %d, at most %d are noted", len(req.By), len(req.Reason), edgeagent.MaxNote)))
+	case c.ended:
+		return append(out, replyErr(id, refuse(edgeagent.CodeUnavailable, "node is ending")))
+	}
+	rep := &edgeagent.DrainReply{Draining: on, Changed: c.draining != on, Sessions: len(c.sessions)}
+	for _, k := range c.calls {
+		if len(k.members) > 0 {
+			rep.Calls++
+		}
+	}
+	c.draining = on
+	return append(out, Out{Reply: &Reply{ID: id, Drain: rep}})
+}
 
 // Shutdown ends all sessions. The engine is not told: its stream ends with the
 // agent.
@@ -481,7 +500,7 @@ func (c *Core) Shutdown(now time.Time, out []Out) []Out {
 	for _, s := range c.inOrder() {
 		out = c.remove(now, s, edgeagent.NodeGone, out)
 	}
-	c.draining = true
+	c.draining, c.ended = true, true
 	return out
 }
 

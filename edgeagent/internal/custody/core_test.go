@@ -29,8 +29,8 @@ var base = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 //	> event JSON                    the engine says an sfu.Event
 //	> open N JSON                   request N opens an edgeagent.Grant (its token is its id)
 //	> resume N TOKEN [why]          request N resumes; why is what is wrong with the token
-//	> negotiate|update|close N JSON
-//	> tick | shutdown | drain on|off | advertise ADDR | report
+//	> negotiate|update|close|drain|undrain N JSON
+//	> tick | shutdown | advertise ADDR | report
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -118,8 +118,6 @@ func step(t *testing.T, c *Core, now *time.Time, in string) []string {
 		out = c.Tick(*now, nil)
 	case "shutdown":
 		out = c.Shutdown(*now, nil)
-	case "drain":
-		c.Drain(rest == "on")
 	case "advertise":
 		out = c.Advertise(*now, []netip.Addr{netip.MustParseAddr(rest)}, nil)
 	case "report":
@@ -161,6 +159,8 @@ func request(t *testing.T, c *Core, now time.Time, verb, rest string) []Out {
 		return c.Update(now, id, parse[edgeagent.UpdateRequest](t, body), nil)
 	case "close":
 		return c.Close(now, id, parse[edgeagent.CloseRequest](t, body), nil)
+	case "drain", "undrain":
+		return c.Drain(id, verb == "drain", parse[edgeagent.DrainRequest](t, body), nil)
 	}
 	t.Fatalf("unknown verb %q", verb)
 	return nil
@@ -204,6 +204,8 @@ func describeOut(t *testing.T, o Out) string {
 		return fmt.Sprintf("reply %d %s", o.Reply.ID, text(t, o.Reply.Session))
 	case o.Reply.Negotiated != nil:
 		return fmt.Sprintf("reply %d %s", o.Reply.ID, text(t, o.Reply.Negotiated))
+	case o.Reply.Drain != nil:
+		return fmt.Sprintf("reply %d %s", o.Reply.ID, text(t, o.Reply.Drain))
 	}
 	return fmt.Sprintf("reply %d done", o.Reply.ID)
 }

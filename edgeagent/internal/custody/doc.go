@@ -4,7 +4,7 @@
 // requests, engine events and the passing of time come in with the time now, and
 // commands, replies and call events go out as values, in order.
 //
-//	Open, Resume, Negotiate, Update, Close ─┐        ┌─► Command → engine
-//	EngineUp, Event, EngineLost ────────────┼─ Core ─┼─► Reply → asker
-//	Tick, Drain, Advertise, Shutdown ───────┘        └─► Event → bus
+//	Open, Resume, Negotiate, Update, Close, Drain ─┐        ┌─► Command → engine
+//	EngineUp, Event, EngineLost ───────────────────┼─ Core ─┼─► Reply → asker
+//	Tick, Advertise, Shutdown ─────────────────────┘        └─► Event → bus
 package custody
