@@ -36,8 +36,10 @@ type bot struct {
 
 // verdict is what ears say, and whose names packets came under.
 type verdict struct {
-	Misattributed, Unmarked uint64
-	Right, Wrong            uint64 // pieces of 100 ms
+	Misattributed uint64 `json:"under_another_name,omitempty"`
+	Unmarked      uint64 `json:"of_nobody,omitempty"`
+	Right         uint64 `json:"voices_right,omitempty"` // pieces of 100 ms
+	Wrong         uint64 `json:"voices_wrong,omitempty"`
 }
 
 func (v *verdict) add(o verdict) {

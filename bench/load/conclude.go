@@ -10,6 +10,7 @@ import (
 
 	"voicefleet/bench"
 	"voicefleet/bench/internal/meter"
+	"voicefleet/bench/internal/opus"
 	"voicefleet/bench/scenario"
 )
 
@@ -49,6 +50,8 @@ func (r *run) goal(f figures, g scenario.Goal) bench.Goal {
 	switch _, measured := f[g.Metric]; {
 	case r.void != "":
 		goal.Void = r.void
+	case g.Metric == "wrong_voice" && r.deaf != "":
+		goal.Void = r.deaf
 	case !measured && r.report.Partial != "":
 		goal.Void = "the run ended before it was measured"
 	case !measured:
@@ -145,9 +148,13 @@ func (r *run) hearing(f figures, w *outcome) meter.Result {
 		meter.Result
 	}
 	var rows []row
+	var values []heard
+	ears := 0
 	for _, m := range r.members {
+		one := heard{Room: m.Room + 1, Member: m.Seat + 1}
 		if m.bot != nil {
 			m.bot.mu.Lock()
+			one.verdict = m.bot.verdict
 			verdict.add(m.bot.verdict)
 			m.bot.mu.Unlock()
 		}
@@ -159,13 +166,22 @@ func (r *run) hearing(f figures, w *outcome) meter.Result {
 		if m.bot != nil {
 			kind = "faithful"
 			faithful.Merge(*m.heard)
+			if m.ears {
+				ears++
+			}
 		} else if r.plan.Scenario.Rooms[m.room.Group].Faithful > 0 {
 			light.Merge(*m.heard)
 		}
+		values = append(values, one.of(m, kind))
 		rows = append(rows, row{fmt.Sprintf("%d in room %d, %s", m.Seat+1, m.Room+1, kind), *m.heard})
 	}
 	heardFigures(f, all)
-	f["wrong_voice"] = float64(all.Stray + verdict.Misattributed + verdict.Wrong)
+	if ears > 0 && opus.CanDecode && verdict.Right+verdict.Wrong == 0 {
+		r.deaf = "no bot that decodes heard 100 ms of speech"
+	}
+	if all.Expected > 0 {
+		f["wrong_voice"] = float64(all.Stray + verdict.Misattributed + verdict.Unmarked + verdict.Wrong)
+	}
 	slices.SortStableFunc(rows, func(a, b row) int {
 		return cmp.Or(cmp.Compare(b.Loss(), a.Loss()), cmp.Compare(b.WorstGap, a.WorstGap), cmp.Compare(b.Latency.Quantile(.99), a.Latency.Quantile(.99)))
 	})
@@ -189,6 +205,7 @@ func (r *run) hearing(f figures, w *outcome) meter.Result {
 	}
 	if len(rows) > 0 {
 		table.Rows = append(table.Rows, line("all", all))
+		table.Values = values
 		r.report.Tables = append(r.report.Tables, table)
 		r.report.Distributions = append(r.report.Distributions,
 			bench.DistributionOf("one-way latency, from due to arrival", "ms", all.Latency.HDR(), 1e6),
@@ -200,6 +217,34 @@ func (r *run) hearing(f figures, w *outcome) meter.Result {
 	r.crossCheck(light, faithful, verdict)
 	r.everybody(f, w)
 	return all
+}
+
+// heard is what a listener heard, for programs. Times are in ms.
+type heard struct {
+	Room       int     `json:"room"` // from 1
+	Member     int     `json:"member"`
+	Kind       string  `json:"kind"`
+	FirstAudio float64 `json:"first_audio_ms,omitempty"` // since it was due; 0: nobody talked when it came
+	Expected   uint64  `json:"expected"`
+	Received   uint64  `json:"received"`
+	Lost       uint64  `json:"lost"`
+	Twice      uint64  `json:"twice"`
+	Reordered  uint64  `json:"reordered"`
+	P50        float64 `json:"latency_p50_ms"`
+	P99        float64 `json:"latency_p99_ms"`
+	WorstGap   float64 `json:"worst_gap_ms"`
+	verdict            // of faithful bots
+}
+
+// of fills in what the meter knows.
+func (h heard) of(m *member, kind string) heard {
+	r := m.heard
+	h.Kind, h.Expected, h.Received, h.Lost, h.Twice, h.Reordered = kind, r.Expected, r.Received, r.Lost, r.Duplicates, r.Reordered
+	h.P50, h.P99, h.WorstGap = millis(r.Latency.Quantile(.5)), millis(r.Latency.Quantile(.99)), millis(r.WorstGap)
+	if at := m.firstAudio(); at.After(m.due) && m.heardOthers {
+		h.FirstAudio = millis(at.Sub(m.due))
+	}
+	return h
 }
 
 // rowsShown bounds the listeners listed one by one: the worst ones.

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func (d *serverDoor) enter(ctx context.Context, m *member) error {
 	options := voiceclient.Options{Slots: d.run.plan.Scenario.Server.Slots}
 	var b *bot
 	if m.Faithful {
-		b = &bot{ears: true, voice: d.voice, count: max(d.run.voices, 1), streams: make(map[uint32]*stream)}
+		b = &bot{ears: m.ears, voice: d.voice, count: max(d.run.voices, 1), streams: make(map[uint32]*stream)}
 		options.OnAudio = b.hear
 	} else {
 		options.Transport = func() voiceclient.Transport { return &transport{run: d.run, member: m} }
@@ -94,6 +95,14 @@ func (d *serverDoor) enter(ctx context.Context, m *member) error {
 	s := call.Stats()
 	m.stages.Placed, m.stages.Connect, m.stages.Ready, m.stages.Description = s.Placed, s.Voice.Connect, s.Voice.Ready, s.Voice.Description
 	m.stages.ICE, m.stages.DTLS = s.Voice.ICE, s.Voice.DTLS
+	m.ended = func() error {
+		select {
+		case <-call.Done():
+			return cmp.Or(call.Err(), errors.New("call ended"))
+		default:
+			return nil
+		}
+	}
 	if b == nil {
 		m.leave = func(context.Context) error { return call.Close() }
 		return nil

@@ -22,6 +22,9 @@ func millis(d time.Duration) float64 { return float64(d) / 1e6 }
 
 // heardFigures are those of what the judged listeners heard.
 func heardFigures(f figures, r meter.Result) {
+	if r.Expected == 0 {
+		return // nobody was to hear anything, which is no success
+	}
 	f["loss_percent"] = share(r.Lost, r.Expected)
 	f["duplicates"] = float64(r.Duplicates)
 	f["reordered"] = float64(r.Reordered)
@@ -44,9 +47,7 @@ func heardFigures(f figures, r meter.Result) {
 	at("gap_p99_ms", r.Gap, 99)
 	f["gap_worst_ms"] = millis(r.WorstGap)
 	f["loss_worst_percent"] = 100 * r.WorstLoss
-	if r.Expected > 0 {
-		// What was not played counts, whether it was lost or came too late.
-		score := emodel.R(emodel.Input{Loss: r.Concealment(), BurstR: r.BurstRatio(), Delay: r.MouthToEar() + emodel.OpusDelay, Codec: emodel.Opus})
-		f["r_factor"], f["mos"] = score, emodel.MOS(score)
-	}
+	// What was not played counts, whether it was lost or came too late.
+	score := emodel.R(emodel.Input{Loss: r.Concealment(), BurstR: r.BurstRatio(), Delay: r.MouthToEar() + emodel.OpusDelay, Codec: emodel.Opus})
+	f["r_factor"], f["mos"] = score, emodel.MOS(score)
 }

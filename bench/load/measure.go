@@ -121,6 +121,7 @@ func (r *run) window(ctx context.Context) (*outcome, error) {
 		}
 		w.after = w.readings[len(w.readings)-1]
 		w.last = w.after
+		r.lookForEnded()
 		rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup)
 		defer cancel()
 		return w, firstError(err, r.collect(rest, w))
@@ -129,13 +130,39 @@ func (r *run) window(ctx context.Context) (*outcome, error) {
 		return nil, err
 	}
 	w.readings = append(w.readings, w.after)
-	if err := until(ctx, w.end.Add(tail+drain)); err != nil {
-		return nil, err
-	}
-	if w.last, err = r.read(ctx); err != nil {
+	r.lookForEnded()
+	// Everything is measured from here on, so that an end is no loss.
+	waited := until(ctx, w.end.Add(tail+drain))
+	rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup)
+	defer cancel()
+	if w.last, err = r.read(rest); err != nil {
+		w.last = w.after
 		return w, err
 	}
-	return w, r.collect(ctx, w)
+	return w, firstError(waited, r.collect(rest, w))
+}
+
+// lookForEnded notes calls that ended although nobody left and no step was to end
+// them.
+func (r *run) lookForEnded() {
+	if len(r.plan.Faults) > 0 {
+		return
+	}
+	var first error
+	ended := 0
+	for _, m := range r.members {
+		if !m.in() || m.ended == nil {
+			continue
+		}
+		if err := m.ended(); err != nil {
+			ended++
+			first = firstError(first, err)
+		}
+	}
+	if ended > 0 {
+		r.note("%d calls ended by themselves, as: %v", ended, first)
+		r.report.Goals = append(r.report.Goals, bench.Goal{Name: "calls that ended by themselves", Value: float64(ended), Unit: "calls"})
+	}
 }
 
 func firstError(errs ...error) error {

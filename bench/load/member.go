@@ -22,11 +22,13 @@ type member struct {
 	id    uint32 // in marks: its place in the plan, from 1
 	room  scenario.Room
 	voice int // of a talker, to be told by ears
+	ears  bool
 
 	// Set by join, before joined is.
 	bot    *bot // faithful; nil: light
 	seat   seat // light: which client of which generator
 	leave  func(ctx context.Context) error
+	ended  func() error // why the call ended without us; nil while it goes on
 	stages stages
 	// heardOthers: somebody talked in the room already.
 	heardOthers bool
@@ -92,7 +94,18 @@ func (r *run) arrive(ctx context.Context) error {
 			r.config.Progress.Status(fmt.Sprintf("%d of %d in after %.0f s", in.Load(), len(first), time.Since(begun).Seconds()))
 		})
 	})
-	err := r.joinAll(ctx, first, begun, limit, !closed, func(*member) { in.Add(1) })
+	groups := [][]*member{first}
+	if closed {
+		// Talkers first: whoever comes then has somebody to hear.
+		talks := func(m *member) bool { return m.Talks }
+		groups = [][]*member{slices.DeleteFunc(slices.Clone(first), func(m *member) bool { return !talks(m) }), slices.DeleteFunc(slices.Clone(first), talks)}
+	}
+	var err error
+	for _, group := range groups {
+		if err = r.joinAll(ctx, group, begun, limit, !closed, func(*member) { in.Add(1) }); err != nil {
+			break
+		}
+	}
 	stop()
 	shown.Wait()
 	if err != nil {
@@ -223,9 +236,8 @@ func (r *run) script(m *member, talk lightclient.Talk) (script, error) {
 	}
 	var err error
 	// Frames that come again after a while do not matter: marks tell them apart.
-	s.track, err = opus.Talk(speech.Config{Seed: r.plan.Scenario.Seed, Voice: m.voice % speech.Voices, Frames: trackFrames})
-	if err != nil {
-		return s, fmt.Errorf("make speech: %w", err)
+	if s.track, err = r.track(m.voice); err != nil {
+		return s, err
 	}
 	if talk.Spurts == nil {
 		s.speaks = func(uint32) (uint32, bool) { return 0, true }
@@ -242,6 +254,21 @@ func (r *run) script(m *member, talk lightclient.Talk) (script, error) {
 		return 0, false
 	}
 	return s, nil
+}
+
+// track is the speech of a voice, made once.
+func (r *run) track(voice int) (*opus.Track, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.tracks[voice]; t != nil {
+		return t, nil
+	}
+	t, err := opus.Talk(speech.Config{Seed: r.plan.Scenario.Seed, Voice: voice, Frames: trackFrames})
+	if err != nil {
+		return nil, fmt.Errorf("make speech: %w", err)
+	}
+	r.tracks[voice] = t
+	return t, nil
 }
 
 // trackFrames is how much speech a faithful bot says over and over: 10 s.

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"voicefleet/bench"
 	"voicefleet/bench/internal/fault"
 	"voicefleet/bench/internal/impair"
+	"voicefleet/bench/internal/opus"
+	"voicefleet/bench/internal/speech"
 	"voicefleet/bench/internal/target"
 	"voicefleet/bench/scenario"
 )
@@ -41,13 +44,21 @@ const (
 
 // Config of Run.
 type Config struct {
+	// Kind is what the report is called (default load).
+	Kind string
 	// Scenario is what to run; its Check must have passed.
 	Scenario *scenario.Scenario
 	// Server says which running server the members go to; nil: one of our own is
 	// started, of the kind the scenario names.
 	Server *Target
-	// Program is the voicefleet binary for servers of our own.
-	Program string
+	// Program is the voicefleet binary for servers of our own, MediaPort the first UDP
+	// port of such a server (default: a free one).
+	Program   string
+	MediaPort int
+	// Ears is how many of the faithful bots, the last to come, decode what they hear
+	// and judge each voice by its sound, which costs 1 to 2 % of a core for each
+	// talker heard (default: all of them).
+	Ears int
 	// Self is this program with the arguments that lead to forward.RunRole.
 	Self []string
 	// Generators is how many processes of light clients are started (default 1).
@@ -74,7 +85,12 @@ func (c *Config) validate() error {
 	if c.Generators == 0 {
 		c.Generators = 1
 	}
+	if c.Kind == "" {
+		c.Kind = "load"
+	}
 	switch {
+	case c.Ears < 0:
+		return fmt.Errorf("load: %d bots with ears, want 1 or more, or 0 for all", c.Ears)
 	case c.Scenario == nil:
 		return errors.New("load: no scenario")
 	case len(c.Self) == 0 && len(c.Remote) == 0:
@@ -103,6 +119,11 @@ type run struct {
 	talkers [][]*member // by room
 	idle    reading     // before the first member
 	void    string      // why the figures are not the server's
+	deaf    string      // why no voice was judged by its sound
+
+	mu sync.Mutex
+	// Guarded by mu.
+	tracks map[int]*opus.Track // speech of faithful talkers, by voice
 
 	stops []func() error
 }
@@ -136,8 +157,9 @@ func open(ctx context.Context, config Config) (_ *run, err error) {
 	}
 	s := config.Scenario
 	r := &run{config: config, plan: s.Plan(), report: &bench.Report{
-		Kind: "load", Command: config.Command, Seed: s.Seed, Scenario: string(s.YAML()), Started: time.Now().UTC(), Machine: bench.ThisMachine(),
-	}}
+		Kind: config.Kind, Command: config.Command, Seed: s.Seed, Scenario: string(s.YAML()), Window: bench.Seconds(s.Duration),
+		Started: time.Now().UTC(), Machine: bench.ThisMachine(),
+	}, tracks: make(map[int]*opus.Track)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.close())
@@ -181,12 +203,22 @@ func (r *run) cast() error {
 	}
 	r.small = smallest - smallerBy
 	r.talkers = make([][]*member, len(r.plan.Rooms))
+	faithful := 0
+	for _, m := range r.plan.Members {
+		if m.Faithful {
+			faithful++
+		}
+	}
 	for i, m := range r.plan.Members {
 		one := &member{Member: m, id: uint32(i + 1), room: r.plan.Rooms[m.Room]}
 		if m.Talks {
-			one.voice = m.Seat
+			one.voice = m.Seat % speech.Voices
 			r.talkers[m.Room] = append(r.talkers[m.Room], one)
 			r.voices = max(r.voices, m.Seat+1)
+		}
+		if m.Faithful {
+			one.ears = r.config.Ears == 0 || faithful <= r.config.Ears
+			faithful--
 		}
 		r.members = append(r.members, one)
 	}

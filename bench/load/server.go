@@ -28,7 +28,7 @@ func (r *run) startServer(ctx context.Context) error {
 	}
 	if s.Server.Kind == scenario.KindNode {
 		node, err := target.StartNode(ctx, target.NodeConfig{
-			Program: r.config.Program, Workers: s.Server.Workers, NoSilenceGate: !s.Server.SilenceGate, MaxSessions: sessions, Log: r.config.Log,
+			Program: r.config.Program, MediaPort: r.config.MediaPort, Workers: s.Server.Workers, NoSilenceGate: !s.Server.SilenceGate, MaxSessions: sessions, Log: r.config.Log,
 		})
 		if err != nil {
 			return err
@@ -38,7 +38,7 @@ func (r *run) startServer(ctx context.Context) error {
 		return nil
 	}
 	up, err := target.StartUp(ctx, target.UpConfig{
-		Program: r.config.Program, Workers: s.Server.Workers, NoSilenceGate: !s.Server.SilenceGate, MaxSessions: sessions, Log: r.config.Log,
+		Program: r.config.Program, MediaPort: r.config.MediaPort, Workers: s.Server.Workers, NoSilenceGate: !s.Server.SilenceGate, MaxSessions: sessions, Log: r.config.Log,
 	})
 	if err != nil {
 		return err
