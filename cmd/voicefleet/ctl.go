@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -19,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"voicefleet/allocator"
+	"voicefleet/edgeagent"
 	"voicefleet/textchat"
 )
 
@@ -93,6 +95,8 @@ func ctlCommand() *cobra.Command {
 			Example: "  voicefleet ctl reset-password ada",
 			Args:    cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, a []string) error { return c.resetPassword(cmd.Context(), a[0]) },
 		},
+		c.drainCommand("drain", "Have a media node take no new calls", wordsDrain),
+		c.drainCommand("undrain", "Have a drained media node take calls again", ""),
 		guildFlag(&cobra.Command{
 			Use: "invite", Short: "Show the invite links of a guild", Example: "  voicefleet ctl invite",
 			Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return c.invite(cmd.Context(), guild) },
@@ -272,6 +276,40 @@ func (c *ctl) nodes(ctx context.Context) error {
 				n.Load.PPS, n.Capacity.PPS, 100*n.Load.CPU, n.CallCount, up, strings.Join(addrs, " "), n.Ports)
 		}
 	})
+}
+
+// drainCommand makes drain or undrain.
+func (c *ctl) drainCommand(verb, short, long string) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: verb + " NODE", Short: short, Long: long,
+		Example: "  voicefleet ctl " + verb + " fra1\n  voicefleet ctl " + verb + " fra1 --reason \"new kernel\"",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(cmd *cobra.Command, a []string) error { return c.drain(cmd.Context(), verb, a[0], reason) },
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the log of the node")
+	return cmd
+}
+
+func (c *ctl) drain(ctx context.Context, verb, node, reason string) error {
+	var rep edgeagent.DrainReply
+	err := c.ask(ctx, "POST", fleetPath+"nodes/"+url.PathEscape(node)+"/"+verb, edgeagent.DrainRequest{By: whoami(), Reason: reason}, &rep)
+	if err != nil {
+		return err
+	}
+	return c.show(rep, func(w io.Writer) { fmt.Fprintln(w, wordsDrained(node, rep)) })
+}
+
+// whoami is the person at the keyboard, as this machine knows them.
+func whoami() string {
+	who := "somebody"
+	if u, err := user.Current(); err == nil {
+		who = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		who += "@" + host
+	}
+	return who
 }
 
 func (c *ctl) calls(ctx context.Context) error {

@@ -4,10 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"time"
 
 	"voicefleet/allocator"
+	"voicefleet/edgeagent"
 	"voicefleet/sfu"
 )
 
@@ -19,17 +23,28 @@ type fleetAsk interface {
 	Explain(ctx context.Context, call sfu.CallID) (allocator.ExplainReply, error)
 }
 
+// drainAsk is what they ask of a node; the client of its agent is one.
+type drainAsk interface {
+	Drain(ctx context.Context, node edgeagent.NodeID, req edgeagent.DrainRequest) (edgeagent.DrainReply, error)
+	Undrain(ctx context.Context, node edgeagent.NodeID, req edgeagent.DrainRequest) (edgeagent.DrainReply, error)
+}
+
 // fleetPath is where the operator's routes for the fleet begin. Those for people
 // and guilds are textchat's.
 const fleetPath = "/api/admin/fleet/"
 
-// askTime bounds one question to the allocator.
-const askTime = 5 * time.Second
+const (
+	// askTime bounds one question to the allocator or a node.
+	askTime = 5 * time.Second
+	// maxDrainBody bounds what is read of an order to drain, in bytes: two notes
+	// fit however they are escaped.
+	maxDrainBody = 4 << 10
+)
 
-// mountFleet adds nodes, calls and explain.
-func mountFleet(mux *http.ServeMux, ask fleetAsk, token string) {
-	route := func(pattern string, answer func(ctx context.Context, r *http.Request) (any, error)) {
-		mux.HandleFunc("GET "+fleetPath+pattern, func(w http.ResponseWriter, r *http.Request) {
+// mountFleet adds nodes, calls, explain, drain and undrain.
+func mountFleet(mux *http.ServeMux, ask fleetAsk, nodes drainAsk, token string) {
+	route := func(method, pattern string, answer func(ctx context.Context, r *http.Request) (any, error)) {
+		mux.HandleFunc(method+" "+fleetPath+pattern, func(w http.ResponseWriter, r *http.Request) {
 			if !authorized(r, token) {
 				refuse(w)
 				return
@@ -47,18 +62,50 @@ func mountFleet(mux *http.ServeMux, ask fleetAsk, token string) {
 			json.NewEncoder(w).Encode(v) // the client may be gone: nothing to do about it
 		})
 	}
-	route("nodes", func(ctx context.Context, _ *http.Request) (any, error) { return ask.Nodes(ctx) })
-	route("calls", func(ctx context.Context, _ *http.Request) (any, error) { return ask.Calls(ctx) })
-	route("explain/{call}", func(ctx context.Context, r *http.Request) (any, error) {
+	route("GET", "nodes", func(ctx context.Context, _ *http.Request) (any, error) { return ask.Nodes(ctx) })
+	route("GET", "calls", func(ctx context.Context, _ *http.Request) (any, error) { return ask.Calls(ctx) })
+	route("GET", "explain/{call}", func(ctx context.Context, r *http.Request) (any, error) {
 		var id sfu.CallID
 		if err := json.Unmarshal([]byte(`"`+r.PathValue("call")+`"`), &id); err != nil {
 			return nil, allocator.Refuse(allocator.CodeBadRequest, "%.40q is not a channel id", r.PathValue("call"))
 		}
 		return ask.Explain(ctx, id)
 	})
+	route("POST", "nodes/{node}/drain", func(ctx context.Context, r *http.Request) (any, error) { return order(ctx, r, nodes.Drain) })
+	route("POST", "nodes/{node}/undrain", func(ctx context.Context, r *http.Request) (any, error) { return order(ctx, r, nodes.Undrain) })
+}
+
+// order passes an order to drain on to its node, and adds where it came from.
+func order(ctx context.Context, r *http.Request, give func(context.Context, edgeagent.NodeID, edgeagent.DrainRequest) (edgeagent.DrainReply, error)) (any, error) {
+	var req edgeagent.DrainRequest
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxDrainBody+1))
+	if err == nil && len(body) > maxDrainBody {
+		err = fmt.Errorf("it is longer than %d bytes", maxDrainBody)
+	}
+	if err == nil && len(body) > 0 { // without a body nobody has a name
+		err = json.Unmarshal(body, &req)
+	}
+	if err != nil {
+		return nil, &edgeagent.Error{Code: edgeagent.CodeBadRequest, Message: "read order: " + err.Error()}
+	}
+	if req.By == "" {
+		req.By = "operator"
+	}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		req.By += " from " + host
+	}
+	rep, err := give(ctx, edgeagent.NodeID(r.PathValue("node")), req)
+	if err != nil && edgeagent.CodeOf(err) == edgeagent.CodeUnavailable {
+		return nil, errors.New(wordsNoNode(err))
+	}
+	return rep, err
 }
 
 func fleetStatus(err error) int {
+	var node *edgeagent.Error
+	if errors.As(err, &node) && node.Code == edgeagent.CodeBadRequest {
+		return http.StatusBadRequest
+	}
 	var refused *allocator.Error
 	if !errors.As(err, &refused) {
 		return http.StatusServiceUnavailable

@@ -176,6 +176,50 @@ func TestTwoTalkThroughUp(t *testing.T) {
 	if out := ctlSays(t, r.data, "explain", channel.String()); !regexp.MustCompile(`lives on`).MatchString(out) {
 		t.Errorf("explain says %s", out)
 	}
+
+	// The node drains: who talks goes on, and a third is let in.
+	node := calls[0].Node
+	if out := ctlSays(t, r.data, "drain", node, "--reason", "new kernel"); !strings.Contains(out, "Those it has stay: 1, with 2 sessions") {
+		t.Errorf("drain says %s", out)
+	}
+	r.says(`node takes no new calls.* by=\S+ .*reason="?new kernel`)
+	r.nodeIs(node, "draining")
+	dot := r.join(http.DefaultClient, r.http, "Dot")
+	d := enter(t, r.http(""), nil, dot, channel)
+	d.until(t, "Dot hears them", func(n int) bool { return n > 50 })
+	before := 0
+	a.until(t, "Ada still hears Bob", func(n int) bool {
+		if before == 0 {
+			before = n
+		}
+		return n > before+50
+	})
+	if out, err := exec.Command(binary(), "ctl", "--data", r.data, "drain", "nowhere").CombinedOutput(); err == nil || !strings.Contains(string(out), "voicefleet ctl nodes") {
+		t.Errorf("drain of a node that is not there: %v: %s", err, out)
+	}
+	if out := ctlSays(t, r.data, "undrain", node); out != node+" takes calls.\n" {
+		t.Errorf("undrain says %s", out)
+	}
+	r.nodeIs(node, "ready")
+}
+
+// nodeIs waits until the fleet sees a node in a state.
+func (r *running) nodeIs(node, state string) {
+	r.t.Helper()
+	for deadline := time.Now().Add(wait); ; {
+		var nodes []struct{ Node, State string }
+		if err := json.Unmarshal([]byte(ctlSays(r.t, r.data, "nodes", "--json")), &nodes); err != nil {
+			r.t.Fatal(err)
+		}
+		for _, n := range nodes {
+			if n.Node == node && n.State == state {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("nodes: %+v, want %s %s", nodes, node, state)
+		}
+	}
 }
 
 // TestRolesApart runs each role as a process of its own, and kills one of two

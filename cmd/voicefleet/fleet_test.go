@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"voicefleet/allocator"
+	"voicefleet/edgeagent"
 	"voicefleet/sfu"
 )
 
@@ -29,10 +33,99 @@ func (o *oracle) Explain(_ context.Context, call sfu.CallID) (allocator.ExplainR
 	return allocator.ExplainReply{Now: allocator.Explanation{Reason: "closest"}}, o.err
 }
 
+// drained notes what nodes are asked.
+type drained struct {
+	err   error
+	asked []string
+}
+
+func (d *drained) note(verb string, node edgeagent.NodeID, req edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
+	d.asked = append(d.asked, fmt.Sprintf("%s %s by %q because %q", verb, node, req.By, req.Reason))
+	return edgeagent.DrainReply{Draining: verb == "drain", Changed: true, Calls: 1, Sessions: 2}, d.err
+}
+
+func (d *drained) Drain(_ context.Context, node edgeagent.NodeID, req edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
+	return d.note("drain", node, req)
+}
+
+func (d *drained) Undrain(_ context.Context, node edgeagent.NodeID, req edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
+	return d.note("undrain", node, req)
+}
+
+func TestDrainRoutes(t *testing.T) {
+	d := &drained{}
+	mux := http.NewServeMux()
+	mountFleet(mux, &oracle{}, d, "secret")
+	post := func(path, body string, change func(*http.Request)) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("POST", fleetPath+path, strings.NewReader(body))
+		r.RemoteAddr = "198.51.100.7:40000"
+		if change != nil {
+			change(r)
+		}
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		return w
+	}
+	token := func(r *http.Request) { r.Header.Set("Authorization", "Bearer secret") }
+	if got := post("nodes/fra1/drain", "", nil).Code; got != http.StatusUnauthorized || len(d.asked) != 0 {
+		t.Errorf("without the token: %d, asked %v", got, d.asked)
+	}
+	w := post("nodes/fra1/drain", `{"by":"ada@desk","reason":"new kernel"}`, token)
+	if want := `{"draining":true,"changed":true,"calls":1,"sessions":2}`; w.Code != 200 || strings.TrimSpace(w.Body.String()) != want {
+		t.Errorf("drain: %d %s, want %s", w.Code, w.Body, want)
+	}
+	if w := post("nodes/fra1/undrain", "", token); w.Code != 200 {
+		t.Errorf("undrain: %d %s", w.Code, w.Body)
+	}
+	want := []string{
+		`drain fra1 by "ada@desk from 198.51.100.7" because "new kernel"`,
+		`undrain fra1 by "operator from 198.51.100.7" because ""`,
+	}
+	if !slices.Equal(d.asked, want) {
+		t.Errorf("nodes were asked\n%s\nwant\n%s", strings.Join(d.asked, "\n"), strings.Join(want, "\n"))
+	}
+	for name, c := range map[string]struct {
+		body string
+		err  error
+		code int
+		says string
+	}{
+		"no JSON":     {"please", nil, 400, "read order"},
+		"a book":      {`{"reason":"` + strings.Repeat("x", maxDrainBody) + `"}`, nil, 400, "longer than 4096 bytes"},
+		"refused":     {"", &edgeagent.Error{Code: edgeagent.CodeBadRequest, Message: "at most 256"}, 400, "at most 256"},
+		"no such one": {"", &edgeagent.Error{Code: edgeagent.CodeUnavailable, Message: "node fra1: nobody"}, 503, "voicefleet ctl nodes"},
+	} {
+		d.err = c.err
+		w := post("nodes/fra1/drain", c.body, token)
+		var form struct{ Message string }
+		if err := json.Unmarshal(w.Body.Bytes(), &form); err != nil || !strings.Contains(form.Message, c.says) || w.Code != c.code {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+}
+
+func TestWordsDrained(t *testing.T) {
+	for _, c := range []struct {
+		rep  edgeagent.DrainReply
+		want string
+	}{
+		{edgeagent.DrainReply{Draining: true, Changed: true, Calls: 2, Sessions: 9},
+			"fra1 takes no new calls. Those it has stay: 2, with 9 sessions. voicefleet ctl nodes shows when none is left.\nTake it back: voicefleet ctl undrain fra1"},
+		{edgeagent.DrainReply{Draining: true},
+			"fra1 takes no new calls, as before. It has none left: it can be stopped now.\nTake it back: voicefleet ctl undrain fra1"},
+		{edgeagent.DrainReply{Changed: true, Calls: 1, Sessions: 1}, "fra1 takes calls."},
+		{edgeagent.DrainReply{}, "fra1 takes calls, as before."},
+	} {
+		if got := wordsDrained("fra1", c.rep); got != c.want {
+			t.Errorf("%+v:\n%s\nwant\n%s", c.rep, got, c.want)
+		}
+	}
+}
+
 func TestFleetRoutes(t *testing.T) {
 	o := &oracle{}
 	mux := http.NewServeMux()
-	mountFleet(mux, o, "secret")
+	mountFleet(mux, o, &drained{}, "secret")
 	token := func(r *http.Request) { r.Header.Set("Authorization", "Bearer secret") }
 	for _, path := range []string{"nodes", "calls", "explain/7"} {
 		if got := ask(mux, fleetPath+path, nil).Code; got != http.StatusUnauthorized {

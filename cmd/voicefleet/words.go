@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+
+	"voicefleet/edgeagent"
 )
 
 // What the program says to people. Lines are at most 100 columns.
@@ -68,8 +70,18 @@ token in the data folder; for one elsewhere give --url and --token.`
 	wordsCtlExamples = `  voicefleet ctl status
   voicefleet ctl nodes
   voicefleet ctl explain 1234567890123456789
+  voicefleet ctl drain fra1 --reason "new kernel"
   voicefleet ctl bot create Parrot
   voicefleet ctl reset-password ada`
+
+	wordsDrain = `Has a media node take no new calls: they go to other nodes, and are refused where there is none.
+
+The calls it has stay on it, and whoever joins one of them is let in. Nobody is moved: a call ends
+when its members leave. "voicefleet ctl nodes" counts those that are left; with none, the node can
+be stopped and nobody hears it.
+
+It lasts until "voicefleet ctl undrain", or until the node ends: when it starts again, it takes
+calls.`
 
 	wordsEnding = "\nEnding in order; Ctrl-C again ends at once."
 	wordsEnded  = "Everything has ended."
@@ -107,6 +119,27 @@ func wordsFolderTaken(path, pid string) string {
 
 func wordsNotRunning(data string) string {
 	return fmt.Sprintf("No voicefleet is running on the data folder %s.\nStart it, name its folder with --data, or give --url and --token.", data)
+}
+
+// wordsDrained tells how a node stands after drain and undrain.
+func wordsDrained(node string, rep edgeagent.DrainReply) string {
+	again := ""
+	if !rep.Changed {
+		again = ", as before"
+	}
+	if !rep.Draining {
+		return node + " takes calls" + again + "."
+	}
+	left := "It has none left: it can be stopped now."
+	if rep.Sessions > 0 {
+		left = fmt.Sprintf("Those it has stay: %d, with %d sessions. voicefleet ctl nodes shows when none is left.", rep.Calls, rep.Sessions)
+	}
+	return fmt.Sprintf("%s takes no new calls%s. %s\nTake it back: voicefleet ctl undrain %s", node, again, left, node)
+}
+
+// wordsNoNode is said when a node does not answer.
+func wordsNoNode(err error) string {
+	return err.Error() + ". Is it up? voicefleet ctl nodes lists those that are."
 }
 
 // banner is what `up` says once it is up.
