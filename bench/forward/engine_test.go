@@ -200,7 +200,7 @@ func newRun(t testing.TB, config Config, edge func() server) *run {
 		})
 	}
 	for range r.config.Generators {
-		g, err := self.generator(loopback, voicePayload+rtpHeader)
+		g, err := self.generator(t.Context(), loopback, voicePayload+rtpHeader)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -83,7 +83,7 @@ func Memory(ctx context.Context, config MemoryConfig) (report *bench.Report, err
 	}
 	defer func() { r.report.Took = bench.Seconds(time.Since(r.report.Started)) }()
 	for range config.Generators {
-		g, err := program(config.Self).generator(loopback, voicePayload+rtpHeader)
+		g, err := program(config.Self).generator(ctx, loopback, voicePayload+rtpHeader)
 		if err != nil {
 			return nil, err
 		}

@@ -2,10 +2,10 @@ package forward
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"voicefleet/bench/internal/child"
@@ -19,15 +19,6 @@ const (
 	roleRaw       = "raw"
 	rolePion      = "pion"
 )
-
-// coalesce is how long a generator sleeps between two rounds of reading, as a
-// network card does between two interrupts: it keeps the wake-up of a reader out
-// of the sender's time, in all arms alike.
-const coalesce = time.Millisecond
-
-// tick is fine enough that no two of 33 talkers share one: the raw loop, which
-// they are compared with, sends each at its own time.
-const tick = 100 * time.Microsecond
 
 // sweep is the longest tick of a kernel (CONFIG_HZ=100).
 const sweep = 10 * time.Millisecond
@@ -52,14 +43,7 @@ func RunRole(ctx context.Context, args []string, in io.Reader, out io.Writer) er
 		if args[0] == rolePion {
 			return role.ServePion(ctx, in, out, host)
 		}
-		if len(args) < 3 {
-			return fmt.Errorf("role %s: no voice size", args[0])
-		}
-		size, err := strconv.Atoi(args[2])
-		if err != nil {
-			return fmt.Errorf("role %s: %w", args[0], err)
-		}
-		return role.ServeGenerator(ctx, in, out, lightclient.Config{Host: host, VoiceSize: size, Coalesce: coalesce, Tick: tick, Sweep: sweep})
+		return role.ServeGenerator(ctx, in, out, role.GeneratorConfig(host))
 	default:
 		return fmt.Errorf("no role %q", args[0])
 	}
@@ -82,12 +66,16 @@ type generator struct {
 // Stop ends it.
 func (g generator) Stop() error { return g.process.Stop() }
 
-func (p program) generator(host netip.Addr, voiceSize int) (generator, error) {
-	c, err := p.start("generator", roleGenerator, host.String(), strconv.Itoa(voiceSize))
+func (p program) generator(ctx context.Context, host netip.Addr, voiceSize int) (generator, error) {
+	c, err := p.start("generator", roleGenerator, host.String())
 	if err != nil {
 		return generator{}, err
 	}
-	return generator{Generator: role.Generator{Caller: c, PID: c.PID()}, process: c}, nil
+	g := generator{Generator: role.Generator{Caller: c, PID: c.PID()}, process: c}
+	if err := g.Setup(ctx, lightclient.Setup{VoiceSize: voiceSize, Sweep: sweep}); err != nil {
+		return generator{}, errors.Join(err, g.Stop())
+	}
+	return g, nil
 }
 
 func (p program) raw() (role.Raw, error) {

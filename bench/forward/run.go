@@ -148,7 +148,7 @@ func Run(ctx context.Context, config Config) (report *bench.Report, err error) {
 	}()
 	self := program(config.Self)
 	for range config.Generators {
-		g, err := self.generator(loopback, voicePayload+rtpHeader)
+		g, err := self.generator(ctx, loopback, voicePayload+rtpHeader)
 		if err != nil {
 			return nil, err
 		}

@@ -15,7 +15,6 @@ import (
 	"net/url"
 	"os"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -35,9 +34,6 @@ type Config struct {
 	// Host is the address of the clients; default: that of the interface towards
 	// the bus. At 127.0.0.1 each client gets an address of its own.
 	Host netip.Addr
-	// VoiceSize is the bytes of an RTP packet of speech, by which clients tell it
-	// from others (default 112).
-	VoiceSize int
 	// Self is the program and its first arguments, which run forward.RunRole.
 	Self []string
 	// Ready is called when the generator is about to be announced.
@@ -54,9 +50,6 @@ func (c *Config) validate() error {
 	}
 	if c.Wait == 0 {
 		c.Wait = 30 * time.Second
-	}
-	if c.VoiceSize == 0 {
-		c.VoiceSize = 112
 	}
 	if c.Name == "" {
 		c.Name = OwnName()
@@ -92,7 +85,7 @@ func Run(ctx context.Context, config Config) error {
 		Name: config.Name, Host: config.Host.String(), Log: config.Log,
 		Open: remote.Children(func() (*child.Process, error) {
 			args := append([]string(nil), config.Self[1:]...)
-			return child.Start("clients", config.Self[0], append(args, "generator", config.Host.String(), strconv.Itoa(config.VoiceSize))...)
+			return child.Start("clients", config.Self[0], append(args, "generator", config.Host.String())...)
 		}),
 	})
 }

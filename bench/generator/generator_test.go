@@ -111,7 +111,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 	var args string
-	if err := g.Call(ctx, "args", nil, &args); err != nil || args != "role generator 127.0.0.1 112" {
+	if err := g.Call(ctx, "args", nil, &args); err != nil || args != "role generator 127.0.0.1" {
 		t.Errorf("%q, %v", args, err)
 	}
 	if err := g.Close(ctx); err != nil {

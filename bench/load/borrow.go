@@ -15,8 +15,8 @@ import (
 // alignments is how many exchanges the offset of a clock is estimated from.
 const alignments = 64
 
-// Borrow takes generators that wait on a bus, all of them without names, and aligns
-// their clocks to ours. free gives them back.
+// Borrow takes generators that wait on a bus, all of them without names, and sees
+// that their clocks can be aligned to ours. free gives them back.
 func Borrow(ctx context.Context, url string, names []string, progress bench.Progress) (list []Generator, free func() error, err error) {
 	conn, err := bus.Connect(ctx, bus.Config{URL: url, Name: "voicebench"})
 	if err != nil {
@@ -59,12 +59,10 @@ func Borrow(ctx context.Context, url string, names []string, progress bench.Prog
 			return g.Close(ctx)
 		}}
 		list = append(list, one)
-		clock, err := remote.Align(ctx, g, alignments)
-		if err != nil {
-			return nil, nil, fmt.Errorf("align clock of %s: %w", name, err)
+		if err := list[len(list)-1].align(ctx); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", name, err)
 		}
-		list[len(list)-1].clock = clock
-		progress.Say("generator %s on %s: clock %v", name, g.Info().Host, clock)
+		progress.Say("generator %s on %s: clock %v", name, g.Info().Host, list[len(list)-1].clock)
 	}
 	return list, free, nil
 }

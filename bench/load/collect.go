@@ -40,10 +40,28 @@ func (r *run) collect(ctx context.Context, w *outcome) error {
 			light = append(light, m)
 		}
 	}
-	if len(light) == 0 {
+	if r.light == nil {
 		return nil
 	}
-	return r.light.ask(ctx, light, func(m *member) []expectation { return r.expectations(m, w) })
+	if err := r.light.ask(ctx, light, func(m *member) []expectation { return r.expectations(m, w) }); err != nil {
+		return err
+	}
+	if err := r.light.firsts(ctx, r.unheard()); err != nil {
+		return err
+	}
+	return r.clocks(ctx)
+}
+
+// unheard are the light members who are in, and of whom it is not known when they
+// heard anything first.
+func (r *run) unheard() []*member {
+	var list []*member
+	for _, m := range r.members {
+		if m.bot == nil && m.in() && m.first.IsZero() {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 // collectBot asks a faithful bot.
@@ -64,8 +82,12 @@ func (r *run) collectBot(m *member, w *outcome) {
 // lastPackets is how long those due before a leave may be on their way.
 const lastPackets = 200 * time.Millisecond
 
-// farewell asks a member who leaves within the window what it heard.
+// farewell asks a member who leaves within the window what it heard. What a generator
+// does not answer is left out; that it is gone, the run notices.
 func (r *run) farewell(ctx context.Context, m *member, w *outcome) {
+	if m.bot == nil {
+		_ = r.light.firsts(ctx, []*member{m})
+	}
 	if !m.Sampled {
 		return
 	}

@@ -141,9 +141,9 @@ var (
 	_ voiceclient.Staged    = (*transport)(nil)
 )
 
-// Offer adds a client to the generator with the fewest.
+// Offer adds a client to a generator.
 func (t *transport) Offer(ctx context.Context) (string, error) {
-	s, offer, err := t.run.light.add(ctx, t.run.plan.Scenario.Server.Slots, t.member.Sampled)
+	s, offer, err := t.run.light.add(ctx, t.member.Room, t.run.plan.Scenario.Server.Slots, t.member.Sampled)
 	if err != nil {
 		return "", err
 	}

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
-	"strconv"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -15,6 +16,7 @@ import (
 	"voicefleet/bench/internal/meter"
 	"voicefleet/bench/internal/remote"
 	"voicefleet/bench/internal/role"
+	"voicefleet/bench/scenario"
 )
 
 // Generator is a generator of light clients, and where it is.
@@ -33,10 +35,36 @@ type seat struct{ generator, client int } // client counts from 1
 type crowd struct {
 	// Immutable.
 	generators []Generator
+	home       []int // generator of each room; nil: members are spread
 
 	mu sync.Mutex
 	// Guarded by mu.
-	in []int // clients of each generator
+	in []crew // of each generator
+}
+
+// crew is the clients of a generator.
+type crew struct {
+	count   int // those on their way included
+	clients map[int]struct{}
+}
+
+// homes places each room whole, in the generator that is to have the fewest members
+// by then: what a listener hears is then timed by the clock of its talkers. With
+// fewer rooms than generators it is nil.
+func homes(rooms []scenario.Room, generators int) []int {
+	if len(rooms) < generators {
+		return nil
+	}
+	home, load := make([]int, len(rooms)), make([]int, generators)
+	for i, room := range rooms {
+		for g := range load {
+			if load[g] < load[home[i]] {
+				home[i] = g
+			}
+		}
+		load[home[i]] += room.Members
+	}
+	return home
 }
 
 // rtpHeader is the least that a datagram has beside the Opus packet.
@@ -53,31 +81,80 @@ func (r *run) startGenerators(ctx context.Context) error {
 	if !light {
 		return nil
 	}
-	c := &crowd{generators: r.config.Remote}
+	c := &crowd{generators: slices.Clone(r.config.Remote)}
 	if len(c.generators) == 0 {
 		for i := range r.config.Generators {
-			g, err := StartGenerator(r.config.Self, fmt.Sprintf("generator %d", i+1), loopback, smallest+rtpHeader)
+			g, err := StartGenerator(r.config.Self, fmt.Sprintf("generator %d", i+1), loopback)
 			if err != nil {
 				return err
 			}
 			r.stops = append(r.stops, g.Stop)
 			c.generators = append(c.generators, g)
 		}
+	} else {
+		r.stops = append(r.stops, c.empty)
 	}
-	c.in = make([]int, len(c.generators))
+	c.home = homes(r.plan.Rooms, len(c.generators))
+	for range c.generators {
+		c.in = append(c.in, crew{clients: make(map[int]struct{})})
+	}
 	r.light = c
-	_, err := c.each(ctx, func(ctx context.Context, g Generator) (lightclient.Pace, error) { return g.Pace(ctx) })
+	for i := range c.generators {
+		g := &c.generators[i]
+		if err := g.align(ctx); err != nil {
+			return fmt.Errorf("%s: %w", g.Name, err)
+		}
+		if err := g.Setup(ctx, lightclient.Setup{Offset: g.clock.Offset, VoiceSize: smallest + rtpHeader}); err != nil {
+			return fmt.Errorf("%s: %w", g.Name, err)
+		}
+	}
+	return nil
+}
+
+// align measures the clock of a generator on another machine.
+func (g *Generator) align(ctx context.Context) (err error) {
+	if g.PID == 0 {
+		g.clock, err = remote.Align(ctx, g, alignments)
+	}
 	return err
+}
+
+// clocks measures the clocks of generators elsewhere once more and reports how they
+// stood. Their clients were told the first offset, so what it may be off by holds
+// the way it went meanwhile.
+func (r *run) clocks(ctx context.Context) error {
+	var list []remote.Named
+	for _, g := range r.light.generators {
+		if g.PID != 0 {
+			continue
+		}
+		begun := g.clock
+		if err := g.align(ctx); err != nil {
+			return fmt.Errorf("%s: %w", g.Name, err)
+		}
+		whole := remote.Over(begun, g.clock)
+		whole.Uncertainty = max(begun.Uncertainty, (g.clock.Offset-begun.Offset).Abs()+g.clock.Uncertainty)
+		list = append(list, remote.Named{Name: g.Name, Clock: whole})
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	table, note := remote.Clocks(list)
+	r.report.Tables = append(r.report.Tables, table)
+	if r.light.home != nil && len(list) > 1 {
+		note = "each room was in one generator: its latencies need no clock but that one's"
+	}
+	r.note("%s", note)
+	return nil
 }
 
 // loopback is where generators of our own have their clients.
 var loopback = netip.MustParseAddr("127.0.0.1")
 
 // StartGenerator starts a generator process: self is this program with the
-// arguments that lead to forward.RunRole, voiceSize the shortest datagram that
-// counts as voice.
-func StartGenerator(self []string, name string, host netip.Addr, voiceSize int) (Generator, error) {
-	args := append(append([]string(nil), self[1:]...), "generator", host.String(), strconv.Itoa(voiceSize))
+// arguments that lead to forward.RunRole.
+func StartGenerator(self []string, name string, host netip.Addr) (Generator, error) {
+	args := append(append([]string(nil), self[1:]...), "generator", host.String())
 	p, err := child.Start(name, self[0], args...)
 	if err != nil {
 		return Generator{}, err
@@ -138,29 +215,37 @@ func (c *crowd) counts(ctx context.Context) (lightclient.Counts, lightclient.Pac
 	return sum, pace, err
 }
 
-// add makes a client in the generator that has the fewest.
-func (c *crowd) add(ctx context.Context, slots int, sampled bool) (seat, string, error) {
-	c.mu.Lock()
-	best := 0
-	for i := range c.in {
-		if c.in[i] < c.in[best] {
-			best = i
-		}
-	}
-	c.in[best]++
-	c.mu.Unlock()
-	added, err := c.generators[best].Add(ctx, lightclient.Seat{Slots: slots, Sampled: sampled})
-	if err != nil {
-		c.gone(best)
-		return seat{}, "", fmt.Errorf("make client: %w", err)
-	}
-	return seat{best, added[0].ID}, added[0].Offer, nil
-}
-
-func (c *crowd) gone(generator int) {
+// add makes a client for a room: in the room's generator, or in the one that has the
+// fewest.
+func (c *crowd) add(ctx context.Context, room, slots int, sampled bool) (seat, string, error) {
+	at := c.choose(room)
+	added, err := c.generators[at].Add(ctx, lightclient.Seat{Slots: slots, Sampled: sampled})
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.in[generator]--
+	if err != nil {
+		c.in[at].count--
+		return seat{}, "", fmt.Errorf("make client: %w", err)
+	}
+	c.in[at].clients[added[0].ID] = struct{}{}
+	return seat{at, added[0].ID}, added[0].Offer, nil
+}
+
+// choose finds the generator for one more member of a room, and counts it.
+func (c *crowd) choose(room int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	best := 0
+	if c.home != nil {
+		best = c.home[room]
+	} else {
+		for i := range c.in {
+			if c.in[i].count < c.in[best].count {
+				best = i
+			}
+		}
+	}
+	c.in[best].count++
+	return best
 }
 
 // connect hands a client its answer.
@@ -177,7 +262,27 @@ func (c *crowd) connect(ctx context.Context, s seat, answer string) (lightclient
 
 func (c *crowd) close(ctx context.Context, s seat) {
 	_ = c.generators[s.generator].Close(ctx, s.client) // a generator that is gone has closed it
-	c.gone(s.generator)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.in[s.generator].count--
+	delete(c.in[s.generator].clients, s.client)
+}
+
+// empty closes all clients, for generators that go on after the run.
+func (c *crowd) empty() error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanup)
+	defer cancel()
+	var errs []error
+	for i, g := range c.generators {
+		c.mu.Lock()
+		list := slices.Collect(maps.Keys(c.in[i].clients))
+		c.in[i] = crew{clients: make(map[int]struct{})}
+		c.mu.Unlock()
+		if err := g.Close(ctx, list...); err != nil {
+			errs = append(errs, fmt.Errorf("%s: close clients: %w", g.Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (c *crowd) talk(ctx context.Context, s seat, talk lightclient.Talk) error {
@@ -220,6 +325,24 @@ func (c *crowd) judgeAll(ctx context.Context, members []*member, w *outcome, con
 			if err := c.generators[i].Judge(ctx, clients, config); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// firsts asks when members heard anything first.
+func (c *crowd) firsts(ctx context.Context, members []*member) error {
+	for i, group := range c.by(members) {
+		clients := make([]int, len(group))
+		for k, m := range group {
+			clients[k] = m.seat.client
+		}
+		counted, err := c.generators[i].CountsOf(ctx, clients)
+		if err != nil {
+			return err
+		}
+		for k, one := range counted {
+			group[k].first = one.First
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"voicefleet/bench/internal/lightclient"
 	"voicefleet/bench/internal/meter"
 	"voicefleet/bench/internal/opus"
+	"voicefleet/bench/internal/role"
 	"voicefleet/bench/internal/speech"
 	"voicefleet/bench/scenario"
 )
@@ -274,6 +275,23 @@ func (r *run) track(voice int) (*opus.Track, error) {
 // trackFrames is how much speech a faithful bot says over and over: 10 s.
 const trackFrames = 500
 
+// ahead is how far before its first packet a generator is told of a talk.
+const ahead = 20 * time.Millisecond
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// withEars says whether faithful bots hear a talker: then it says real speech, as
+// long as that is.
+func (r *run) withEars(m *member) bool {
+	group := r.plan.Scenario.Rooms[m.room.Group]
+	return group.Faithful > 0 || group.Bots == scenario.BotsFaithful
+}
+
 // part is what a talker says in the window that begins and ends then.
 func (r *run) part(m *member, begin, end time.Time) lightclient.Talk {
 	talk := lightclient.Talk{
@@ -281,7 +299,13 @@ func (r *run) part(m *member, begin, end time.Time) lightclient.Talk {
 		SmallSize: r.small, Size: m.room.Talk.Bytes, Silence: m.room.Talk.Silence, Voice: lightclient.Filler,
 	}
 	if m.Within {
-		talk.Start = begin.Add(m.Arrive).Add(m.Phase)
+		// Who took its time to get in begins late, and does not send what it missed.
+		talk.Start = later(begin.Add(m.Arrive), time.Now().Add(ahead)).Add(m.Phase)
+	}
+	// On the generators' grid, so that all agree to the nanosecond what is due when.
+	talk.Start = talk.Start.Truncate(role.Tick)
+	if r.withEars(m) {
+		talk.Voice, talk.SmallSize, talk.Size = m.voice, 0, 0
 	}
 	if m.Leave > 0 {
 		talk.Stop = begin.Add(m.Leave)
@@ -332,7 +356,7 @@ func (m *member) expected(from, to time.Time, gated bool) []meter.Span {
 		return nil
 	}
 	talk.From, talk.To = from, to
-	spans := talk.Spans(0, to)
+	spans := talk.Spans(role.Tick, to)
 	if gated {
 		// What a server does with silence is its own affair.
 		spans = slices.DeleteFunc(spans, func(s meter.Span) bool { return !s.Voiced })

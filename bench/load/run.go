@@ -212,7 +212,9 @@ func (r *run) cast() error {
 	for i, m := range r.plan.Members {
 		one := &member{Member: m, id: uint32(i + 1), room: r.plan.Rooms[m.Room]}
 		if m.Talks {
-			one.voice = m.Seat % speech.Voices
+			if one.voice = m.Seat % opus.Encoded; m.Faithful {
+				one.voice = m.Seat % speech.Voices
+			}
 			r.talkers[m.Room] = append(r.talkers[m.Room], one)
 			r.voices = max(r.voices, m.Seat+1)
 		}

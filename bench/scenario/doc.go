@@ -98,7 +98,8 @@
 //	                                as browsers do; false: nothing is; of patterns with pauses
 //	rooms.talk.bytes    100         80..1200 bytes; the Opus packet of a light talker, so that
 //	                                100 are 40 kbit/s; a faithful one sends what its
-//	                                codec makes. Our server's datagrams have 40 more
+//	                                codec makes, and so does one whom faithful ones hear.
+//	                                Our server's datagrams have 40 more
 //
 // join, how members arrive: talkers first, the others shuffled:
 //

@@ -56,6 +56,5 @@ func generatorCommand() *cobra.Command {
 	f.DurationVar(&config.Wait, "bus-wait", 30*time.Second, "how long to wait for the bus at the start")
 	f.StringVar(&config.Name, "name", "", "what coordinators call it (default: of the machine and the process)")
 	f.StringVar(&host, "host", "", "address of the clients (default: the one that reaches the bus; 127.0.0.1 gives each client an address of its own)")
-	f.IntVar(&config.VoiceSize, "voice-size", 112, "bytes of an RTP packet of speech, by which it is told from others")
 	return cmd
 }

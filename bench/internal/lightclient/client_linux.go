@@ -71,6 +71,7 @@ type Client struct {
 	ssrcs  []uint32
 	slots  []slot
 	counts Counts
+	first  int64 // arrival of the first packet of a slot, 0: none
 
 	ear // of a sampled client
 
@@ -273,6 +274,17 @@ func (c *Client) Counts() Counts {
 	return c.counts
 }
 
+// First is when the first packet of an announced source came, whatever Reset and
+// Judge did since; zero: none.
+func (c *Client) First() time.Time {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	if c.first == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, c.first)
+}
+
 // Sampled tells whether the client opens what it gets.
 func (c *Client) Sampled() bool { return c.seat.Sampled }
 
@@ -386,10 +398,14 @@ func (c *Client) handleRTPLocked(b []byte, arrived int64) {
 	case s == nil:
 		n.Unknown++
 		return
-	case len(b) >= c.engine.config.VoiceSize:
+	case len(b) >= c.engine.voiceSize:
 		n.Voice++
 	default:
 		n.Other++
+	}
+	arrived -= c.engine.shift.Load()
+	if c.first == 0 {
+		c.first = arrived
 	}
 	n.Largest = max(n.Largest, len(b))
 	s.track(binary.BigEndian.Uint16(b[2:]), n)

@@ -49,11 +49,19 @@ type Config struct {
 	Sweep time.Duration
 	// Handshakes bounds the DTLS handshakes under way (default 16).
 	Handshakes int
+	// ReceiveBuffer is what a shared socket holds until it is read, in bytes as the
+	// kernel counts them (default 64 MiB). A small one loses datagrams in bursts,
+	// which Pace tells.
+	ReceiveBuffer int
+	// Ahead is how far the clock of this machine is to seem ahead (default 0: it is
+	// taken as it is): a rehearsal of what Setup.Offset makes good.
+	Ahead time.Duration
 }
 
 const (
 	defaultTick = time.Millisecond
 	minTick     = 50 * time.Microsecond
+	maxSweep    = FrameInterval / 2
 )
 
 func (c *Config) validate() error {
@@ -72,6 +80,9 @@ func (c *Config) validate() error {
 	if c.Handshakes == 0 {
 		c.Handshakes = 16
 	}
+	if c.ReceiveBuffer == 0 {
+		c.ReceiveBuffer = receiveBuffer
+	}
 	switch {
 	case !c.Host.Is4():
 		return fmt.Errorf("light clients: host %v is not an IPv4 address", c.Host)
@@ -81,8 +92,10 @@ func (c *Config) validate() error {
 		return fmt.Errorf("light clients: %d sockets, want 1 to 16", c.Sockets)
 	case c.Tick < minTick || FrameInterval%c.Tick != 0:
 		return fmt.Errorf("light clients: tick of %v, want a part of %v of at least %v", c.Tick, FrameInterval, minTick)
-	case c.Sweep < 0 || c.Sweep > FrameInterval/2:
-		return fmt.Errorf("light clients: sweep of %v, want at most %v", c.Sweep, FrameInterval/2)
+	case c.Sweep < 0 || c.Sweep > maxSweep:
+		return fmt.Errorf("light clients: sweep of %v, want at most %v", c.Sweep, maxSweep)
+	case c.ReceiveBuffer < 0:
+		return fmt.Errorf("light clients: receive buffer of %d bytes, want at least 1", c.ReceiveBuffer)
 	case c.Handshakes < 1 || c.Coalesce < 0 || c.Coalesce > 100*time.Millisecond || c.VoiceSize < 0:
 		return fmt.Errorf("light clients: %d handshakes, %v between reads, voice of %d bytes: out of bounds", c.Handshakes, c.Coalesce, c.VoiceSize)
 	}
@@ -116,13 +129,18 @@ type Engine struct {
 	plain [datagram]byte
 
 	reader atomic.Int32 // thread id while it runs
+	// shift is the kernel's clock less the coordinator's, in nanoseconds: what is
+	// taken off each arrival and each look at the clock. Written by Set.
+	shift atomic.Int64
 
 	mu sync.Mutex
 	// Guarded by mu.
+	voiceSize int               // Config.VoiceSize, or what Set says
 	byAddress []*Client         // on loopback, by address less base
 	free      []uint32          // addresses of clients that left, oldest first
 	bySocket  map[int32]*Client // of clients with their own
 	stopped   bool
+	past      Counts // of clients that left, since the reset
 	reset     time.Time
 	readerCPU time.Duration // at the reset
 	pacerCPU  time.Duration
@@ -140,7 +158,9 @@ func New(config Config) (_ *Engine, err error) {
 		handshakes: make(chan struct{}, config.Handshakes),
 		checker:    newChecker(), pacer: newPacer(config.Tick, config.Sweep), inbox: newInbox(),
 		bySocket: make(map[int32]*Client), reset: time.Now(),
+		voiceSize: config.VoiceSize,
 	}
+	e.shift.Store(int64(-config.Ahead))
 	defer func() {
 		if err != nil {
 			e.closeAll()
@@ -162,7 +182,7 @@ func New(config Config) (_ *Engine, err error) {
 		return e, nil
 	}
 	for range config.Sockets {
-		s, err := openSocket(config.Host, true)
+		s, err := openSocket(config.Host, true, config.ReceiveBuffer)
 		if err != nil {
 			return nil, err
 		}
@@ -213,7 +233,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer cancel()
 	var running sync.WaitGroup
 	running.Go(func() { e.checker.run(ctx) })
-	running.Go(func() { e.pacer.run(ctx) })
+	running.Go(func() { e.pacer.run(ctx, &e.shift) })
 	stop := context.AfterFunc(ctx, func() {
 		var one = [8]byte{7: 1}
 		_, _ = unix.Write(e.wake, one[:])
@@ -275,7 +295,7 @@ func (e *Engine) register(c *Client) error {
 }
 
 func (e *Engine) registerOwnLocked(c *Client) error {
-	s, err := openSocket(e.config.Host, false)
+	s, err := openSocket(e.config.Host, false, 0)
 	if err != nil {
 		return err
 	}
@@ -293,6 +313,7 @@ func (e *Engine) registerOwnLocked(c *Client) error {
 func (e *Engine) forget(c *Client) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.past.Add(c.counts)
 	if c.socket.shared {
 		offset := binary.BigEndian.Uint32(c.source[:]) - e.base
 		e.byAddress[offset] = nil
@@ -312,11 +333,37 @@ func (e *Engine) clientLocked(to uint32) *Client {
 	return nil
 }
 
-// Total sums up the counts of all clients.
+// Setup is what a coordinator tells an engine before anybody talks.
+type Setup struct {
+	// Offset is this machine's clock less the coordinator's. All times that come in
+	// later (of talks, of judgements) and all that go out (marks, latencies, the first
+	// arrival) are on the coordinator's clock.
+	Offset time.Duration
+	// VoiceSize and Sweep take the place of those of Config.
+	VoiceSize int
+	Sweep     time.Duration
+}
+
+// Set sets an engine up. Clients that it has may stay, but none may talk: their due
+// times would jump.
+func (e *Engine) Set(s Setup) error {
+	if s.VoiceSize < 0 || s.Sweep < 0 || s.Sweep > maxSweep {
+		return fmt.Errorf("set up generator: voice of %d bytes, sweep of %v: want 0 or more, and at most %v", s.VoiceSize, s.Sweep, maxSweep)
+	}
+	if err := e.pacer.set(s.Sweep, func() { e.shift.Store(int64(s.Offset - e.config.Ahead)) }); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.voiceSize = s.VoiceSize
+	return nil
+}
+
+// Total sums up the counts of all clients, also of those that were closed.
 func (e *Engine) Total() Counts {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var sum Counts
+	sum := e.past
 	for _, c := range e.byAddress {
 		if c != nil {
 			sum.Add(c.counts)
@@ -416,6 +463,7 @@ func (e *Engine) Reset() {
 			c.slots[i].span = 0
 		}
 	}
+	e.past = Counts{}
 	e.reset = now
 	e.readerCPU, e.pacerCPU, e.dropped = e.usageLocked()
 }

@@ -31,12 +31,12 @@ const (
 type pacer struct {
 	// Immutable.
 	tick   time.Duration
-	sweep  time.Duration
 	kick   chan struct{} // has room for one: somebody begins to talk
 	thread atomic.Int32  // id while it runs
 
 	mu sync.Mutex
 	// Guarded by mu, which the pacer holds while it sends a tick.
+	sweep   time.Duration
 	wheel   [][]*talker
 	talkers int
 	fresh   []*talker // began to talk since the last round
@@ -69,7 +69,19 @@ func newPacer(tick, sweep time.Duration) *pacer {
 // sweepSteps is how many turns of the wheel a sweep takes in one direction: 1 s.
 const sweepSteps = 50
 
-// at is when a tick is due, in nanoseconds since 1970.
+// set changes the grid and, by shift, the clock.
+func (p *pacer) set(sweep time.Duration, shift func()) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.talkers > 0 {
+		return errors.New("set up generator: somebody talks; set it up before")
+	}
+	p.sweep, p.done = sweep, 0
+	shift()
+	return nil
+}
+
+// at is when a tick is due, in nanoseconds since 1970. mu is held.
 func (p *pacer) at(tick int64) int64 {
 	step := tick / int64(len(p.wheel)) % (2 * sweepSteps)
 	return tick*int64(p.tick) + min(step, 2*sweepSteps-step)*int64(p.sweep)/sweepSteps
@@ -159,14 +171,16 @@ func (p *pacer) resetSpoken() {
 }
 
 // run is the pacer's goroutine. Its thread is its own and ends with it, as its
-// timers are set sharper than those of other threads.
-func (p *pacer) run(ctx context.Context) {
+// timers are set sharper than those of other threads. Its time is the coordinator's:
+// the kernel's less shift.
+func (p *pacer) run(ctx context.Context, shift *atomic.Int64) {
 	runtime.LockOSThread()
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // ns, not 50 µs
 	p.thread.Store(int32(unix.Gettid()))
 	defer p.thread.Store(0)
 	for ctx.Err() == nil {
-		now := time.Now().UnixNano()
+		ahead := shift.Load()
+		now := time.Now().UnixNano() - ahead
 		next := p.serve(now)
 		if next == never {
 			select {
@@ -175,13 +189,13 @@ func (p *pacer) run(ctx context.Context) {
 			}
 			continue
 		}
-		wake := unix.NsecToTimespec(min(p.at(next), now+int64(longestNap)))
+		wake := unix.NsecToTimespec(min(next, now+int64(longestNap)) + ahead)
 		_, _, _ = unix.RawSyscall6(unix.SYS_CLOCK_NANOSLEEP, unix.CLOCK_REALTIME, unix.TIMER_ABSTIME, uintptr(unsafe.Pointer(&wake)), 0, 0, 0)
 	}
 }
 
-// serve sends all that is due at now, nanoseconds since 1970, and tells the next
-// tick that has work, never if nobody talks.
+// serve sends all that is due at now, nanoseconds since 1970, and tells when the
+// next tick with work is due, never if nobody talks.
 func (p *pacer) serve(now int64) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -208,7 +222,7 @@ func (p *pacer) serve(now int64) int64 {
 	}
 	for next := p.done + 1; ; next++ {
 		if len(p.wheel[next%int64(len(p.wheel))]) > 0 {
-			return next
+			return p.at(next)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 // nobody: what does not fit into its buffer is dropped.
 func mouths(t testing.TB, e *Engine, count int) ([]*Client, audience) {
 	t.Helper()
-	to, err := openSocket(netip.MustParseAddr("127.0.0.1"), false)
+	to, err := openSocket(netip.MustParseAddr("127.0.0.1"), false, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func (a audience) heard(t testing.TB) []mark.Mark {
 // serveAll serves what is due: a round takes no more than longestServe, and the
 // next follows at once.
 func serveAll(p *pacer, now int64) {
-	for next := p.serve(now); next != never && p.at(next) <= now; {
+	for next := p.serve(now); next <= now; {
 		next = p.serve(now)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // blast sends voice datagrams of n bytes to all clients in turn, as a node does.
 func blast(t testing.TB, clients []*Client, rounds, n int) {
 	t.Helper()
-	from, err := openSocket(netip.MustParseAddr("127.0.0.1"), false)
+	from, err := openSocket(netip.MustParseAddr("127.0.0.1"), false, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestReceiveAllocates(t *testing.T) {
 		c.seat.Sampled, c.in = true, transformOf(t)
 		c.Judge(meter.Config{})
 	}
-	from, err := openSocket(netip.MustParseAddr("127.0.0.1"), false)
+	from, err := openSocket(netip.MustParseAddr("127.0.0.1"), false, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

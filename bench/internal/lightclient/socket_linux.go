@@ -25,8 +25,8 @@ type socket struct {
 }
 
 // openSocket binds a socket to any port of host. A shared one serves clients of
-// many addresses.
-func openSocket(host netip.Addr, shared bool) (_ *socket, err error) {
+// many addresses and has a receive buffer of its own size.
+func openSocket(host netip.Addr, shared bool, buffer int) (_ *socket, err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open socket: %w (with EMFILE: raise the limit of open files, ulimit -n)", err)
@@ -44,8 +44,8 @@ func openSocket(host netip.Addr, shared bool) (_ *socket, err error) {
 			return nil, fmt.Errorf("ask for destination addresses: %w", err)
 		}
 		// The forced form goes beyond net.core.rmem_max, but takes CAP_NET_ADMIN.
-		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
-			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
 		}
 		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
 			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)

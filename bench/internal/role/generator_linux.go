@@ -20,6 +20,21 @@ type Caller interface {
 	Call(ctx context.Context, verb string, in, out any) error
 }
 
+// Tick is the grid of a generator process (lightclient.Config.Tick): fine enough that
+// no two of 33 talkers share a tick, as a loop that sends each at its own time. Who
+// expects what such a generator sends plans on the same grid.
+const Tick = 100 * time.Microsecond
+
+// coalesce is how long a generator sleeps between two rounds of reading, as a
+// network card does between two interrupts: it keeps the wake-up of a reader out
+// of the sender's time.
+const coalesce = time.Millisecond
+
+// GeneratorConfig is that of a generator process with its clients at host.
+func GeneratorConfig(host netip.Addr) lightclient.Config {
+	return lightclient.Config{Host: host, Coalesce: coalesce, Tick: Tick}
+}
+
 // chunk is how many clients one call carries: SDP takes up to 16 KiB each, a
 // judgement up to 50 KiB, and a line of package child 16 MiB. Where a client takes
 // less, it is four times as many.
@@ -66,10 +81,12 @@ type Heard struct {
 	Result meter.Result
 }
 
-// Counted is what one client received.
+// Counted is what one client received, and when the first packet of voice or silence
+// came; zero: none did.
 type Counted struct {
 	Client int
 	Counts lightclient.Counts
+	First  time.Time
 }
 
 type addRequest struct{ Seats []lightclient.Seat }
@@ -116,6 +133,9 @@ func OpenGenerator(ctx context.Context, config lightclient.Config) (verbs map[st
 		return <-ended
 	})
 	return map[string]child.Verb{
+		"setup": child.On(func(_ context.Context, s lightclient.Setup) (struct{}, error) {
+			return struct{}{}, engine.Set(s)
+		}),
 		"add":     child.On(g.add),
 		"connect": child.On(g.connect),
 		"talk":    child.On(g.talk),
@@ -287,7 +307,7 @@ func (g *generator) countsOf(_ context.Context, r clientsRequest) ([]Counted, er
 	ids, clients, err := g.find(r.Clients)
 	list := make([]Counted, len(clients))
 	for i, c := range clients {
-		list[i] = Counted{Client: ids[i], Counts: c.Counts()}
+		list[i] = Counted{Client: ids[i], Counts: c.Counts(), First: c.First()}
 	}
 	return list, err
 }
@@ -319,6 +339,12 @@ func (g *generator) closeAll(ids []int) error {
 type Generator struct {
 	Caller
 	PID int // of its process; 0: on another machine
+}
+
+// Setup tells the generator of the coordinator's clock and of what counts as voice.
+// Nobody may talk yet.
+func (g Generator) Setup(ctx context.Context, s lightclient.Setup) error {
+	return g.Call(ctx, "setup", s, nil)
 }
 
 // Add makes clients, in the order of seats.
