@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"voicefleet/allocator"
-	"voicefleet/allocator/internal/placement"
+	"voicefleet/allocator/placement"
 	"voicefleet/edgeagent"
 	"voicefleet/internal/bus"
 	"voicefleet/internal/telemetry"
