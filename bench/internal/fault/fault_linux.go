@@ -19,8 +19,8 @@ type Host interface {
 	// Engine and Agent are processes that this run started.
 	Engine() (pid int, err error)
 	Agent() (pid int, err error)
-	// Drain has the server move its calls away and take no new ones, and returns
-	// when it is empty or ctx ends.
+	// Drain has the server take no new calls, and returns when it says so or ctx
+	// ends. The calls it has stay.
 	Drain(ctx context.Context) error
 }
 
@@ -292,9 +292,9 @@ func (e *Executor) drain(ctx context.Context, step int, done chan<- drained) {
 
 func (e *Executor) drained(d drained) {
 	if errors.Is(d.err, context.Canceled) {
-		d.err = errors.New("the run ended before the node was empty; give it a longer window")
+		d.err = errors.New("the run ended before the node said that it drains; give it a longer window")
 	}
-	e.result(d.step, fmt.Sprintf("empty after %v", time.Since(d.begun).Round(time.Millisecond)), d.err)
+	e.result(d.step, fmt.Sprintf("takes no new calls, said so after %v", time.Since(d.begun).Round(time.Millisecond)), d.err)
 }
 
 // result writes the outcome, or why there was none.

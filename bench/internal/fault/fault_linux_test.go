@@ -355,7 +355,7 @@ func TestDrain(t *testing.T) {
 		}
 		// The drain keeps nothing waiting.
 		got := outcomes(run(t, n, p, steps...))
-		want := "   1.000s  drain node: begun\n   2.000s  cut media: in force\n   3.000s  cut media: over\n   4.000s  drain node: empty after 3s\n"
+		want := "   1.000s  drain node: begun\n   2.000s  cut media: in force\n   3.000s  cut media: over\n   4.000s  drain node: takes no new calls, said so after 3s\n"
 		if got != want {
 			t.Errorf("journal:\n%s\nwant:\n%s", got, want)
 		}

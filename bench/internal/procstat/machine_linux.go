@@ -90,11 +90,11 @@ func threads(dir string) ([]Thread, error) {
 		if err != nil {
 			continue // it has ended
 		}
-		cpu, err := parseStat(text)
+		one, err := parseStat(text)
 		if err != nil {
 			return nil, fmt.Errorf("read CPU time of thread %d: %w", id, err)
 		}
-		list = append(list, Thread{ID: id, Name: parseName(string(text)), CPU: cpu})
+		list = append(list, Thread{ID: id, Name: parseName(string(text)), CPU: one.cpu})
 	}
 	slices.SortFunc(list, func(a, b Thread) int { return a.ID - b.ID })
 	return list, nil

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,41 +27,99 @@ func (c CPU) Sub(earlier CPU) CPU {
 	return CPU{User: c.User - earlier.User, System: c.System - earlier.System}
 }
 
+func (c CPU) add(more CPU) CPU {
+	return CPU{User: c.User + more.User, System: c.System + more.System}
+}
+
 // ReadCPU sums up utime and stime of /proc/<pid>/stat over processes.
 func ReadCPU(pids ...int) (CPU, error) {
 	var sum CPU
 	for _, pid := range pids {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		one, err := readStat(pid)
 		if err != nil {
-			return CPU{}, fmt.Errorf("read CPU time: %w", err)
+			return CPU{}, err
 		}
-		one, err := parseStat(text)
-		if err != nil {
-			return CPU{}, fmt.Errorf("read CPU time of %d: %w", pid, err)
-		}
-		sum.User += one.User
-		sum.System += one.System
+		sum = sum.add(one.cpu)
 	}
 	return sum, nil
 }
 
-// parseStat finds fields 14 and 15 of proc_pid_stat(5), counted behind the name,
-// which may hold spaces and parentheses.
-func parseStat(text []byte) (CPU, error) {
+// treeTries bounds how often TreeCPU begins again because a process came or went
+// meanwhile.
+const treeTries = 10
+
+// TreeCPU is the CPU time of a process and all its descendants, also of those that
+// have ended (cutime and cstime of their parent). While the process lives it never
+// goes back, whatever becomes of the others.
+func TreeCPU(pid int) (CPU, error) {
+	for try := 1; ; try++ {
+		pids, err := Tree(pid)
+		if err != nil {
+			return CPU{}, err
+		}
+		var sum CPU
+		for _, p := range pids {
+			var one stat
+			if one, err = readStat(p); err != nil {
+				break
+			}
+			sum = sum.add(one.cpu).add(one.waited)
+		}
+		// Who is taken over by its parent meanwhile counts twice, or not at all.
+		if after, again := Tree(pid); again == nil && err == nil && slices.Equal(pids, after) {
+			return sum, nil
+		}
+		if try == treeTries {
+			return CPU{}, fmt.Errorf("read CPU time of %d: its processes come and go", pid)
+		}
+	}
+}
+
+// Ended says that a process has ended; its parent may not have noticed yet.
+func Ended(pid int) bool {
+	one, err := readStat(pid)
+	return err != nil || one.state == 'Z' || one.state == 'X'
+}
+
+func readStat(pid int) (stat, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return stat{}, fmt.Errorf("read CPU time: %w", err)
+	}
+	one, err := parseStat(text)
+	if err != nil {
+		return stat{}, fmt.Errorf("read CPU time of %d: %w", pid, err)
+	}
+	return one, nil
+}
+
+// stat is what we need of proc_pid_stat(5).
+type stat struct {
+	state  byte // field 3
+	cpu    CPU  // 14, 15
+	waited CPU  // 16, 17: of children that have ended and were waited for
+}
+
+// parseStat counts the fields behind the name, which may hold spaces and
+// parentheses.
+func parseStat(text []byte) (stat, error) {
 	behind := bytes.LastIndexByte(text, ')')
 	if behind < 0 {
-		return CPU{}, fmt.Errorf("no name in %.40q", text)
+		return stat{}, fmt.Errorf("no name in %.40q", text)
 	}
 	fields := strings.Fields(string(text[behind+1:]))
-	if len(fields) < 13 {
-		return CPU{}, fmt.Errorf("%d fields", len(fields))
+	if len(fields) < 15 {
+		return stat{}, fmt.Errorf("%d fields", len(fields))
 	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	if err1 != nil || err2 != nil {
-		return CPU{}, fmt.Errorf("times %q %q", fields[11], fields[12])
+	s := stat{state: fields[0][0]}
+	for i, into := range []*time.Duration{&s.cpu.User, &s.cpu.System, &s.waited.User, &s.waited.System} {
+		n, err := strconv.ParseInt(fields[11+i], 10, 64)
+		if err != nil {
+			return stat{}, fmt.Errorf("time %q", fields[11+i])
+		}
+		*into = time.Duration(n) * tick
 	}
-	return CPU{User: time.Duration(user) * tick, System: time.Duration(system) * tick}, nil
+	return s, nil
 }
 
 // ReadRSS sums up the resident memory of processes in bytes, as smaps_rollup
@@ -94,11 +153,17 @@ func parseRollup(text string) (kib int64, err error) {
 	return 0, fmt.Errorf("no Rss in %.80q", text)
 }
 
-// Tree is a process and all its descendants.
+// Tree is a process and all its descendants, also those that have ended and are
+// not waited for yet.
 func Tree(pid int) ([]int, error) {
 	all := []int{pid}
 	for i := 0; i < len(all); i++ {
 		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", all[i]))
+		if err != nil && i > 0 { // it is gone since its parent named it
+			all = slices.Delete(all, i, i+1)
+			i--
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("list threads: %w", err)
 		}

@@ -34,6 +34,9 @@ type NodeConfig struct {
 	NoSilenceGate bool
 	// MaxSessions is its limit of sessions (default: its own, 4,000).
 	MaxSessions int
+	// Faults are to come: its engine may be replaced, PIDs and Engine are those of
+	// the moment. Without it a replaced engine is an error.
+	Faults bool
 	// MediaPort is its first UDP port, HTTPPort where it shows its metrics (default:
 	// free ones).
 	MediaPort, HTTPPort int
@@ -78,7 +81,7 @@ type Node struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	children []int // agent and engine, known once it is ready
+	children []int // agent and engine that were last seen, known once it is ready
 	rooms    map[int]*room
 }
 
@@ -124,7 +127,11 @@ func StartNode(ctx context.Context, config NodeConfig) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := n.await(ctx); err != nil {
+	err = n.await(ctx, edgeagent.Ready)
+	if err == nil {
+		err = n.meet()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("start node: %w\n%s", err, n.process.log.tail())
 	}
 	return n, nil
@@ -168,42 +175,47 @@ func (n *Node) httpAddr() string {
 	return net.JoinHostPort(loopback.String(), strconv.Itoa(n.config.HTTPPort))
 }
 
-// await follows the heartbeats until the node takes calls.
-func (n *Node) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("no heartbeat says ready within %v", readyTimeout))
+// meet notes agent and engine.
+func (n *Node) meet() error {
+	children, err := procstat.Tree(n.process.pid())
+	if err == nil && len(children) < 2 {
+		err = errors.New("it has no engine process")
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.children = children
+	return err
+}
+
+// await follows the heartbeats until one says the state.
+func (n *Node) await(ctx context.Context, state edgeagent.State) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("no heartbeat says %s within %v", state, readyTimeout))
 	defer cancel()
 	nodes, err := bus.OpenBucket[edgeagent.Heartbeat](ctx, n.conn, bus.NodesBucket)
 	if err != nil {
 		return err
 	}
-	ready := make(chan struct{})
+	said := make(chan struct{})
 	watching, stop := context.WithCancel(ctx)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
 		var once sync.Once
 		nodes.Watch(watching, func(ch bus.Change[edgeagent.Heartbeat]) {
-			if ch.Key == string(nodeID) && ch.Value.State == edgeagent.Ready {
-				once.Do(func() { close(ready) })
+			if ch.Key == string(nodeID) && ch.Value.State == state {
+				once.Do(func() { close(said) })
 			}
 		})
 	}()
 	defer func() { stop(); <-watched }()
 	select {
-	case <-ready:
+	case <-said:
+		return nil
 	case <-n.process.ended:
 		return fmt.Errorf("it ended at once: %w", n.process.how)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	children, err := procstat.Tree(n.process.pid())
-	if err == nil && len(children) < 2 {
-		err = errors.New("it has no engine process")
-	}
-	n.mu.Lock()
-	n.children = children
-	n.mu.Unlock()
-	return err
 }
 
 // Session is one member's seat in a room of a Node.
@@ -306,7 +318,8 @@ func (n *Node) CloseRoom(ctx context.Context, number int) error {
 }
 
 // PIDs are the agent and the engine. A restarted engine is another one: then what
-// was measured is worth nothing, unless NextEngine was told of it.
+// was measured is worth nothing, unless NextEngine was told of it. Where faults are
+// to come they are those that live now, without an engine the agent alone.
 func (n *Node) PIDs() ([]int, error) {
 	now, err := procstat.Tree(n.process.pid())
 	if err != nil {
@@ -314,10 +327,22 @@ func (n *Node) PIDs() ([]int, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.config.Faults {
+		if now = slices.DeleteFunc(now, procstat.Ended); len(now) > 1 {
+			n.children = now
+		}
+		return slices.Clone(now), nil
+	}
 	if !slices.Equal(now, n.children) {
 		return nil, fmt.Errorf("node's processes were %v and are %v\n%s", n.children, now, n.process.log.tail())
 	}
 	return now, nil
+}
+
+// CPU is the time of agent and engine, and of the engines before it.
+func (n *Node) CPU() (procstat.CPU, error) {
+	spent, err := procstat.TreeCPU(n.process.pid())
+	return spent, n.process.because(err)
 }
 
 // Agent is the process that the bus speaks to.
@@ -333,9 +358,24 @@ func (n *Node) Engine() (int, error) {
 	if err := n.process.err(); err != nil {
 		return 0, err
 	}
+	if !n.config.Faults {
+		return n.lastEngine(), nil
+	}
+	pids, err := n.PIDs()
+	if err == nil && len(pids) < 2 {
+		err = errors.New("node has no engine just now, its agent is starting the next: leave more time between the steps")
+	}
+	if err != nil {
+		return 0, err
+	}
+	return pids[1], nil
+}
+
+// lastEngine is the one that was last seen.
+func (n *Node) lastEngine() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.children[1], nil
+	return n.children[1]
 }
 
 // NextEngine waits for the agent's next engine, after the last one has ended, and
@@ -343,10 +383,10 @@ func (n *Node) Engine() (int, error) {
 func (n *Node) NextEngine(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	old, err := n.Engine()
-	if err != nil {
+	if err := n.process.err(); err != nil {
 		return err
 	}
+	old := n.lastEngine()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	for {
@@ -370,8 +410,20 @@ func (n *Node) NextEngine(ctx context.Context) error {
 	}
 }
 
-// Drain would have the node take no new calls; nothing can ask it to.
-func (n *Node) Drain(context.Context) error { return fmt.Errorf("drain node: %w", errNoDrain) }
+// Drain has the node take no new calls, and returns when its heartbeat says so.
+func (n *Node) Drain(ctx context.Context) error {
+	_, err := n.client.Drain(ctx, nodeID, edgeagent.DrainRequest{By: drainedBy, Reason: drainedFor})
+	if err == nil {
+		err = n.await(ctx, edgeagent.Draining)
+	}
+	if ended := context.Cause(ctx); err != nil && ended != nil {
+		err = ended // what the bus says of it hides that
+	}
+	if err != nil {
+		return n.process.because(fmt.Errorf("drain node: %w", err))
+	}
+	return nil
+}
 
 // Metrics are what it shows of itself.
 func (n *Node) Metrics(ctx context.Context) (Metrics, error) {

@@ -2,7 +2,6 @@ package target
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -178,7 +177,3 @@ func (k *kept) reset() {
 	defer k.mu.Unlock()
 	k.goroutines, k.buf = 0, nil
 }
-
-// errNoDrain is all that Drain can say: an agent knows how to drain, but nothing
-// on its bus asks for it.
-var errNoDrain = errors.New("its agent takes no request to drain; the nearest is to kill it, which ends its calls too")

@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"voicefleet/edgeagent"
 	"voicefleet/sfu/sfutest"
 	"voicefleet/signaling/voiceclient"
 )
@@ -31,6 +33,7 @@ func TestServers(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	t.Run("node", func(t *testing.T) { testNode(t, program) })
+	t.Run("faults", func(t *testing.T) { testFaults(t, program) })
 	t.Run("up", func(t *testing.T) { testUp(t, program) })
 }
 
@@ -128,8 +131,21 @@ func testNode(t *testing.T, program string) {
 	if err != nil || m.AgentRSS < 1<<20 || m.EngineRSS < 1<<20 || m.AgentGoroutines < 5 {
 		t.Errorf("%+v, %v", m, err)
 	}
-	if err := n.Drain(t.Context()); !errors.Is(err, errNoDrain) {
-		t.Errorf("drain: %v", err)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := n.Drain(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("drain called off: %v", err)
+	}
+	for range 2 { // again is no error
+		if err := n.Drain(t.Context()); err != nil {
+			t.Errorf("drain: %v", err)
+		}
+	}
+	if _, err := n.Open(t.Context(), 2, offer); edgeagent.CodeOf(err) != edgeagent.CodeDraining {
+		t.Errorf("a new room on a draining node: %v", err)
+	}
+	if _, err := n.Open(t.Context(), 1, offer); err != nil {
+		t.Errorf("into the room it has: %v", err)
 	}
 
 	// The engine ends with its stacks; the next one is another process.
@@ -143,6 +159,9 @@ func testNode(t *testing.T, program string) {
 	if goroutines, err := n.EngineGoroutines(t.Context()); err != nil || goroutines < 2 {
 		t.Errorf("%d goroutines, %v", goroutines, err)
 	}
+	if pids, err := n.PIDs(); err == nil {
+		t.Errorf("processes %v, as if the engine were the same", pids)
+	}
 	if err := n.NextEngine(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -152,13 +171,68 @@ func testNode(t *testing.T, program string) {
 	}
 
 	killed(t, n)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	soon, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := n.Open(ctx, 0, offer); err == nil || !strings.Contains(err.Error(), "signal: killed") {
+	if _, err := n.Open(soon, 0, offer); err == nil || !strings.Contains(err.Error(), "signal: killed") {
 		t.Errorf("open: %v", err)
 	}
 	if err := n.NextEngine(t.Context()); err == nil {
 		t.Error("a node that has ended has a next engine")
+	}
+	if err := n.Drain(t.Context()); err == nil || !strings.Contains(err.Error(), "signal: killed") {
+		t.Errorf("drain: %v", err)
+	}
+}
+
+// testFaults kills the engine of a node that was told to expect it: nobody has to
+// tell the node again, and no CPU time is lost.
+func testFaults(t *testing.T, program string) {
+	n, err := StartNode(t.Context(), NodeConfig{Program: program, Faults: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := n.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	first, err := n.Engine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := n.CPU()
+	if err != nil || before.Total() <= 0 {
+		t.Fatalf("%v, %v", before, err)
+	}
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	look, deadline := time.NewTicker(5*time.Millisecond), time.After(patience)
+	defer look.Stop()
+	last := before
+	for {
+		pids, err := n.PIDs()
+		if err != nil {
+			t.Fatalf("processes %v, %v", pids, err)
+		}
+		now, err := n.CPU()
+		if err != nil || now.User < last.User || now.System < last.System {
+			t.Fatalf("CPU %+v, was %+v, %v", now, last, err)
+		}
+		last = now
+		if engine, err := n.Engine(); err == nil && engine != first {
+			if pids, err := n.PIDs(); err != nil || len(pids) != 2 || pids[1] != engine {
+				t.Errorf("processes %v, engine %d, %v", pids, engine, err)
+			}
+			return
+		} else if err != nil && !strings.Contains(err.Error(), "no engine just now") {
+			t.Fatal(err)
+		}
+		select {
+		case <-look.C:
+		case <-deadline:
+			t.Fatal("no next engine")
+		}
 	}
 }
 
@@ -215,6 +289,23 @@ func testUp(t *testing.T, program string) {
 	if pids, err := u.PIDs(); err != nil || len(pids) != 1 {
 		t.Errorf("%v, %v", pids, err)
 	}
+	if spent, err := u.CPU(); err != nil || spent.Total() <= 0 {
+		t.Errorf("%v, %v", spent, err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := u.Drain(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("drain called off: %v", err)
+	}
+	for range 2 {
+		if err := u.Drain(t.Context()); err != nil {
+			t.Errorf("drain: %v", err)
+		}
+	}
+	var nodes []edgeagent.Heartbeat
+	if err := r.rest(t.Context(), http.MethodGet, "/api/admin/fleet/nodes", "Bearer "+r.admin, nil, &nodes); err != nil || len(nodes) != 1 || nodes[0].State != edgeagent.Draining || nodes[0].Load.Sessions != 6 {
+		t.Errorf("%+v, %v", nodes, err)
+	}
 	for _, c := range calls {
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -238,4 +329,7 @@ func testUp(t *testing.T, program string) {
 	}
 	other.http.CloseIdleConnections()
 	killed(t, u)
+	if err := u.Drain(t.Context()); err == nil || !strings.Contains(err.Error(), "signal: killed") {
+		t.Errorf("drain: %v", err)
+	}
 }

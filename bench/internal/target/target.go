@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"voicefleet/bench/internal/procstat"
 )
 
 const (
@@ -14,6 +16,9 @@ const (
 	readyTimeout = 30 * time.Second
 	// endTimeout is how long it may take to end after SIGTERM.
 	endTimeout = 15 * time.Second
+	// drainedBy and drainedFor are what its log says of Drain.
+	drainedBy  = "voicebench"
+	drainedFor = "a step of a scenario"
 	// askTimeout bounds one request to it.
 	askTimeout = 10 * time.Second
 	// maxAnswer bounds what is read of one answer.
@@ -25,15 +30,18 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 
 // Process is a server whose processes live on this machine.
 type Process interface {
-	// PIDs are its processes, whose CPU time and memory count. It fails when they
-	// are not those of before: what was measured is of another server then.
+	// PIDs are its processes. It fails when they are not those of before: what was
+	// measured is of another server then.
 	PIDs() ([]int, error)
+	// CPU is the time of all its processes, also of those that have ended.
+	CPU() (procstat.CPU, error)
 	// Agent and Engine are the processes a fault is done to.
 	Agent() (int, error)
 	Engine() (int, error)
 	// Metrics are what it shows of itself.
 	Metrics(ctx context.Context) (Metrics, error)
-	// Drain has it take no new calls.
+	// Drain has it take no new calls and returns when it says so; those it has
+	// stay.
 	Drain(ctx context.Context) error
 	// Done is closed when it has ended; Err says why, unless it was asked to.
 	Done() <-chan struct{}

@@ -16,6 +16,7 @@ import (
 
 	"voicefleet/bench/internal/freeport"
 	"voicefleet/bench/internal/procstat"
+	"voicefleet/edgeagent"
 )
 
 // UpConfig starts a server of our own for one run: voicefleet up in a temporary
@@ -165,8 +166,61 @@ func (u *Up) Engine() (int, error) {
 	return 0, errors.New("voicefleet up has its engine in its own process: aim at the agent, or measure a node")
 }
 
-// Drain would have the server take no new calls; nothing can ask it to.
-func (u *Up) Drain(context.Context) error { return fmt.Errorf("drain server: %w", errNoDrain) }
+// CPU is the time of all its processes, also of those that have ended.
+func (u *Up) CPU() (procstat.CPU, error) {
+	spent, err := procstat.TreeCPU(u.process.pid())
+	return spent, u.process.because(err)
+}
+
+// Drain has its node take no new calls, and returns when the allocator knows.
+func (u *Up) Drain(ctx context.Context) error {
+	if err := u.drain(ctx); err != nil {
+		return u.process.because(fmt.Errorf("drain server: %w", err))
+	}
+	return nil
+}
+
+func (u *Up) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("its node does not drain within %v", askTimeout))
+	defer cancel()
+	const path = "/api/admin/fleet/nodes"
+	token, err := word(filepath.Join(u.Data, "admin.token"))
+	if err != nil {
+		return err
+	}
+	server := &Remote{url: u.URL, http: u.http}
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	asked := make(map[edgeagent.NodeID]bool)
+	for {
+		var nodes []edgeagent.Heartbeat
+		if err := server.rest(ctx, http.MethodGet, path, "Bearer "+token, nil, &nodes); err != nil {
+			return err
+		}
+		open := len(nodes) == 0 // it is not seen yet
+		for _, n := range nodes {
+			open = open || n.State != edgeagent.Draining
+			if asked[n.Node] {
+				continue
+			}
+			order := edgeagent.DrainRequest{By: drainedBy, Reason: drainedFor}
+			if err := server.rest(ctx, http.MethodPost, path+"/"+string(n.Node)+"/drain", "Bearer "+token, order, nil); err != nil {
+				return err
+			}
+			asked[n.Node] = true
+		}
+		if !open {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-u.process.ended:
+			return errors.New("it has ended")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
 
 // Metrics are what it shows of itself.
 func (u *Up) Metrics(ctx context.Context) (Metrics, error) {
