@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,12 +22,20 @@ type Config struct {
 	// (default 5 s). Browsers open connections ahead of need: these are closed
 	// and opened again when they are.
 	SniffTimeout time.Duration
-	// Pending bounds the connections without a first byte (default 1,024); one
-	// costs a goroutine and a file descriptor.
-	Pending int
-	// PendingPerPrefix bounds them for one source, /32 or /64 (default 128: a
-	// whole LAN party behind one address may arrive at once).
+	// Pending bounds the connections whose first byte is read for (default 1,024);
+	// one costs a goroutine and a file descriptor. PendingPerPrefix bounds them for
+	// one source, /32 or /64 (default 128).
+	Pending          int
 	PendingPerPrefix int
+	// Waiting bounds the connections that wait for a place among the pending ones
+	// (default 4,096), WaitingPerPrefix those of one source (default 2,048:
+	// everybody behind one router comes back at once). One costs a file descriptor.
+	// What comes beyond is closed and counted.
+	Waiting          int
+	WaitingPerPrefix int
+	// PressedTimeout is how long a pending connection may stay silent while others
+	// wait for its place (default 1 s, never more than SniffTimeout).
+	PressedTimeout time.Duration
 	// Metrics takes the counters; nil keeps them private.
 	Metrics prometheus.Registerer
 }
@@ -35,11 +44,17 @@ func (c Config) withDefaults() Config {
 	if c.SniffTimeout == 0 {
 		c.SniffTimeout = 5 * time.Second
 	}
-	if c.Pending == 0 {
-		c.Pending = 1024
+	if c.PressedTimeout == 0 {
+		c.PressedTimeout = time.Second
 	}
-	if c.PendingPerPrefix == 0 {
-		c.PendingPerPrefix = 128
+	c.PressedTimeout = min(c.PressedTimeout, c.SniffTimeout)
+	for _, f := range []struct {
+		v *int
+		d int
+	}{{&c.Pending, 1024}, {&c.PendingPerPrefix, 128}, {&c.Waiting, 4096}, {&c.WaitingPerPrefix, 2048}} {
+		if *f.v == 0 {
+			*f.v = f.d
+		}
 	}
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
@@ -55,12 +70,30 @@ type Splitter struct {
 	plain   *side
 	secure  *side
 	refused *prometheus.CounterVec
+	waiting prometheus.Gauge
+	waited  prometheus.Counter
+
+	sniffers sync.WaitGroup
 
 	mu sync.Mutex
 	// Guarded by mu.
-	pending map[netip.Prefix]int
-	total   int
-	open    map[net.Conn]struct{} // the pending ones, closed when Run ends
+	sources map[netip.Prefix]*source
+	pending int // of all sources
+	queued  int
+	ended   bool
+}
+
+// source are the connections of one prefix that have not said their first byte.
+type source struct {
+	pending []*candidate // each with a sniffer, oldest first
+	pressed int          // so many of them were told to hurry
+	waiting []*candidate // oldest first
+}
+
+type candidate struct {
+	net.Conn
+	prefix netip.Prefix
+	since  time.Time // when its sniffer began
 }
 
 // New splits l. Nothing is accepted before Run.
@@ -70,15 +103,24 @@ func New(l net.Listener, cfg Config) (*Splitter, error) {
 		cfg:     cfg.withDefaults(),
 		plain:   newSide(l.Addr()),
 		secure:  newSide(l.Addr()),
-		pending: make(map[netip.Prefix]int),
-		open:    make(map[net.Conn]struct{}),
+		sources: make(map[netip.Prefix]*source),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "voicefleet_connections_refused_total",
 			Help: "TCP connections closed before their first request, by reason.",
 		}, []string{"reason"}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "voicefleet_connections_waiting",
+			Help: "TCP connections that wait for their first byte to be read.",
+		}),
+		waited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "voicefleet_connections_waited_total",
+			Help: "TCP connections that had to wait for their first byte to be read.",
+		}),
 	}
-	if err := s.cfg.Metrics.Register(s.refused); err != nil {
-		return nil, fmt.Errorf("register metrics of the shared port: %w", err)
+	for _, c := range []prometheus.Collector{s.refused, s.waiting, s.waited} {
+		if err := s.cfg.Metrics.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics of the shared port: %w", err)
+		}
 	}
 	return s, nil
 }
@@ -91,19 +133,14 @@ func (s *Splitter) Secure() net.Listener { return s.secure }
 // Run accepts until ctx ends or the listener fails. It closes the listener and
 // both sides; connections already handed out live on.
 func (s *Splitter) Run(ctx context.Context) error {
-	var sniffers sync.WaitGroup
 	stop := context.AfterFunc(ctx, func() { s.from.Close() })
 	defer func() {
 		stop()
 		s.from.Close()
 		s.plain.Close()
 		s.secure.Close()
-		s.mu.Lock()
-		for c := range s.open {
-			c.Close()
-		}
-		s.mu.Unlock()
-		sniffers.Wait()
+		s.end()
+		s.sniffers.Wait()
 	}()
 	const longestPause = time.Second
 	pause := 5 * time.Millisecond
@@ -127,23 +164,20 @@ func (s *Splitter) Run(ctx context.Context) error {
 			continue
 		}
 		pause = 5 * time.Millisecond
-		prefix := prefixOf(c.RemoteAddr())
-		if why := s.admit(prefix, c); why != "" {
+		if why := s.admit(&candidate{Conn: c, prefix: prefixOf(c.RemoteAddr())}); why != "" {
 			s.refused.WithLabelValues(why).Inc()
 			c.Close()
-			continue
 		}
-		sniffers.Go(func() { s.sniff(prefix, c) })
 	}
 }
 
-// sniff reads the first byte of c and gives c to the side it belongs to.
-func (s *Splitter) sniff(prefix netip.Prefix, c net.Conn) {
+// sniff reads the first byte of c and gives c to the side it belongs to. Its read
+// deadline was set with its place.
+func (s *Splitter) sniff(c *candidate) {
 	first := [1]byte{}
-	c.SetReadDeadline(time.Now().Add(s.cfg.SniffTimeout))
 	_, err := c.Read(first[:])
+	s.release(c) // from here on nobody else moves the deadline
 	c.SetReadDeadline(time.Time{})
-	s.release(prefix, c)
 	if err != nil {
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {
@@ -156,34 +190,120 @@ func (s *Splitter) sniff(prefix netip.Prefix, c net.Conn) {
 	if first[0] == handshakeRecord {
 		to = s.secure
 	}
-	if !to.give(&sniffed{Conn: c, first: first[:]}) {
+	if !to.give(&sniffed{Conn: c.Conn, first: first[:]}) {
 		c.Close()
 	}
 }
 
-func (s *Splitter) admit(prefix netip.Prefix, c net.Conn) (whyNot string) {
+// admit gives c a place or lets it wait for one.
+func (s *Splitter) admit(c *candidate) (whyNot string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.total >= s.cfg.Pending:
-		return "pending"
-	case s.pending[prefix] >= s.cfg.PendingPerPrefix:
-		return "pending_prefix"
+	from := s.sources[c.prefix]
+	if from == nil {
+		from = &source{}
+		s.sources[c.prefix] = from
 	}
-	s.total++
-	s.pending[prefix]++
-	s.open[c] = struct{}{}
+	switch {
+	case s.pending < s.cfg.Pending && len(from.pending) < s.cfg.PendingPerPrefix && len(from.waiting) == 0:
+		s.seatLocked(from, c)
+		return ""
+	case s.queued >= s.cfg.Waiting:
+		whyNot = "pending"
+	case len(from.waiting) >= s.cfg.WaitingPerPrefix:
+		whyNot = "pending_prefix"
+	}
+	if whyNot != "" {
+		s.tidyLocked(c.prefix, from)
+		return whyNot
+	}
+	from.waiting = append(from.waiting, c)
+	s.queued++
+	s.waiting.Inc()
+	s.waited.Inc()
+	s.pressLocked(from)
 	return ""
 }
 
-func (s *Splitter) release(prefix netip.Prefix, c net.Conn) {
+// seatLocked begins to read for c's first byte.
+func (s *Splitter) seatLocked(from *source, c *candidate) {
+	c.since = time.Now()
+	c.SetReadDeadline(c.since.Add(s.cfg.SniffTimeout))
+	from.pending = append(from.pending, c)
+	s.pending++
+	s.sniffers.Go(func() { s.sniff(c) })
+}
+
+// pressLocked makes the oldest silent connection that has not been told so hurry:
+// of the same source when that one is full, else of the source that holds the most.
+func (s *Splitter) pressLocked(from *source) {
+	if len(from.pending) < s.cfg.PendingPerPrefix {
+		for _, other := range s.sources {
+			if len(other.pending) > len(from.pending) {
+				from = other
+			}
+		}
+	}
+	if from.pressed < len(from.pending) {
+		c := from.pending[from.pressed]
+		c.SetReadDeadline(c.since.Add(s.cfg.PressedTimeout))
+		from.pressed++
+	}
+}
+
+// release takes c's place back and gives it to one that waits.
+func (s *Splitter) release(c *candidate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.total--
-	if s.pending[prefix]--; s.pending[prefix] == 0 {
-		delete(s.pending, prefix)
+	from := s.sources[c.prefix]
+	i := slices.Index(from.pending, c)
+	from.pending = slices.Delete(from.pending, i, i+1)
+	if i < from.pressed {
+		from.pressed--
 	}
-	delete(s.open, c)
+	s.pending--
+	s.tidyLocked(c.prefix, from)
+	if s.ended || s.queued == 0 {
+		return
+	}
+	// The order of the map is random, so no source is first every time.
+	for _, next := range s.sources {
+		if len(next.waiting) > 0 && len(next.pending) < s.cfg.PendingPerPrefix {
+			first := next.waiting[0]
+			next.waiting = slices.Delete(next.waiting, 0, 1)
+			s.queued--
+			s.waiting.Dec()
+			s.seatLocked(next, first)
+			if len(next.waiting) > 0 {
+				s.pressLocked(next)
+			}
+			return
+		}
+	}
+}
+
+func (s *Splitter) tidyLocked(prefix netip.Prefix, from *source) {
+	if len(from.pending) == 0 && len(from.waiting) == 0 {
+		delete(s.sources, prefix)
+	}
+}
+
+// end closes what has not said its first byte.
+func (s *Splitter) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	for _, from := range s.sources {
+		for _, c := range from.pending {
+			c.Close()
+		}
+		for _, c := range from.waiting {
+			c.Close()
+		}
+		s.waiting.Sub(float64(len(from.waiting)))
+		s.queued -= len(from.waiting)
+		from.waiting = nil
+	}
 }
 
 // prefixOf is the unit in which sources are counted: an IPv6 client owns a /64.

@@ -109,42 +109,112 @@ func TestSilentConnectionIsClosed(t *testing.T) {
 	}
 }
 
+// accept takes the next plain connection and reads its first byte.
+func accept(t *testing.T, s *Splitter) string {
+	t.Helper()
+	c, err := s.Plain().Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	b := make([]byte, 1)
+	if _, err := io.ReadFull(c, b); err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 func TestPendingConnectionsAreBounded(t *testing.T) {
 	for name, cfg := range map[string]Config{
-		"pending":        {Pending: 2},
-		"pending_prefix": {PendingPerPrefix: 2},
+		"pending":        {Pending: 2, Waiting: 1, SniffTimeout: time.Hour, PressedTimeout: time.Hour},
+		"pending_prefix": {PendingPerPrefix: 2, WaitingPerPrefix: 1, SniffTimeout: time.Hour, PressedTimeout: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, cfg)
 			dial(t, s)
 			second := dial(t, s)
 			third := dial(t, s)
-			third.SetReadDeadline(time.Now().Add(5 * time.Second))
-			if _, err := third.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
-				t.Fatalf("third connection: %v, want it closed", err)
+			third.Write([]byte("W")) // waits
+			fourth := dial(t, s)
+			fourth.SetReadDeadline(time.Now().Add(5 * time.Second))
+			if _, err := fourth.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
+				t.Fatalf("fourth connection: %v, want it closed", err)
 			}
 			if n := refusals(t, s, name); n != 1 {
 				t.Errorf("%s counted %v, want 1", name, n)
 			}
-			// A place is free again once a connection has spoken.
+			// The one that waited gets the place of one that has spoken.
 			second.Write([]byte("G"))
-			got, err := s.Plain().Accept()
-			if err != nil {
-				t.Fatal(err)
+			if got := accept(t, s) + accept(t, s); got != "GW" && got != "WG" {
+				t.Errorf("accepted %q, want G and W", got)
 			}
-			got.Close()
-			fourth := dial(t, s)
-			fourth.Write([]byte("P"))
-			got, err = s.Plain().Accept()
-			if err != nil {
-				t.Fatal(err)
+			fifth := dial(t, s)
+			fifth.Write([]byte("P"))
+			if got := accept(t, s); got != "P" {
+				t.Errorf("first byte came as %q", got)
 			}
-			defer got.Close()
-			b := make([]byte, 1)
-			if _, err := io.ReadFull(got, b); err != nil || b[0] != 'P' {
-				t.Errorf("first byte came as %q, %v", b, err)
+			var m dto.Metric
+			if err := s.waited.Write(&m); err != nil || m.GetCounter().GetValue() != 1 {
+				t.Errorf("%v waited, want 1 (%v)", m.GetCounter().GetValue(), err)
 			}
 		})
+	}
+}
+
+// TestCrowdBehindOneAddress: more people than there are places come at once;
+// all get in, though silent connections hold every place at first.
+func TestCrowdBehindOneAddress(t *testing.T) {
+	s := start(t, Config{PendingPerPrefix: 8, SniffTimeout: time.Hour, PressedTimeout: 20 * time.Millisecond})
+	for range 8 {
+		dial(t, s)
+	}
+	const crowd = 200
+	for range crowd {
+		if _, err := dial(t, s).Write([]byte("G")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range crowd {
+		if got := accept(t, s); got != "G" {
+			t.Fatalf("first byte came as %q", got)
+		}
+	}
+	for _, reason := range []string{"pending", "pending_prefix"} {
+		if n := refusals(t, s, reason); n != 0 {
+			t.Errorf("%v refused as %s", n, reason)
+		}
+	}
+}
+
+// TestEndWhileOthersWait: Run ends whatever waits.
+func TestEndWhileOthersWait(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(l, Config{PendingPerPrefix: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	conns := []net.Conn{dial(t, s), dial(t, s), dial(t, s)}
+	var m dto.Metric
+	for m.GetCounter().GetValue() < 2 { // two wait
+		if err := s.waited.Write(&m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range conns {
+		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
+			t.Errorf("after the end: %v, want it closed", err)
+		}
 	}
 }
 
