@@ -14,7 +14,8 @@
 // A packet is judged when its Due lies in [Config.From, Config.To). Loss, duplicates
 // and the time series go by Due, not by arrival, so a packet that is late belongs to
 // the second in which it was to be sent. Latency is arrival less Due: a generator
-// that sends late is measured as latency, not left out.
+// that sends late is measured as latency, not left out. It is that of voiced packets:
+// a server that forwards the silence before a spurt sends it when the spurt begins.
 //
 // A server may withhold the frames of pauses. Loss is therefore counted for the two
 // kinds of frames, voiced and not, and only for those kinds that the plan of a talker

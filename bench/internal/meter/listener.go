@@ -170,11 +170,13 @@ func (l *Listener) Hear(m mark.Mark, arrived time.Time) {
 		if d < 0 {
 			l.book.negative++
 		}
-		l.book.latency.record(d)
+		if m.Voiced {
+			l.book.latency.record(d)
+		}
 		if l.width > 0 {
 			s := &l.book.slices[l.sliceOf(due)-l.firstSlice]
 			s.counts[class]++
-			if c := &s.latency[coarse.index(d)]; *c < 1<<16-1 {
+			if c := &s.latency[coarse.index(d)]; m.Voiced && *c < 1<<16-1 {
 				*c++
 			}
 		}

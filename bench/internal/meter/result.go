@@ -48,7 +48,7 @@ type Result struct {
 	// Open counts gaps after which nothing more was heard of the spurt.
 	Open uint64 `json:"open"`
 
-	Latency *Histogram `json:"latency"` // arrival less Due
+	Latency *Histogram `json:"latency"` // arrival less Due, of voiced packets
 	Jitter  *Histogram `json:"jitter"`  // RFC 3550 section 6.4.1, after each packet
 	Clip    *Histogram `json:"clip"`    // speech before the first frame heard, of each clipped spurt
 	Gap     *Histogram `json:"gap"`     // audible gaps
