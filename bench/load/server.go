@@ -28,7 +28,8 @@ func (r *run) startServer(ctx context.Context) error {
 	}
 	if s.Server.Kind == scenario.KindNode {
 		node, err := target.StartNode(ctx, target.NodeConfig{
-			Program: r.config.Program, MediaPort: r.config.MediaPort, Workers: s.Server.Workers, NoSilenceGate: !s.Server.SilenceGate, MaxSessions: sessions, Log: r.config.Log,
+			Program: r.config.Program, MediaPort: r.config.MediaPort, Workers: s.Server.Workers, NoSilenceGate: !s.Server.SilenceGate, MaxSessions: sessions,
+			Faults: len(s.Faults) > 0, Log: r.config.Log,
 		})
 		if err != nil {
 			return err
