@@ -521,3 +521,19 @@ func BenchmarkHear(b *testing.B) {
 		i++
 	}
 }
+
+// TestLatencyIsOfSpeech holds that frames of silence which a server forwards late, in
+// front of the spurt they led to, are no latency of what is heard.
+func TestLatencyIsOfSpeech(t *testing.T) {
+	start := time.Unix(1_000_000, 0)
+	l := NewListener(Config{From: start, To: start.Add(time.Second)})
+	for i := range uint32(4) {
+		due := start.Add(time.Duration(i) * mark.Frame)
+		l.Hear(mark.Mark{Talker: 1, Index: i, Onset: 3, Voiced: i == 3, Due: due}, start.Add(3*mark.Frame+time.Millisecond))
+	}
+	l.Expect(1, []Span{{First: 3, Count: 1, Onset: 3, Voiced: true}})
+	r := l.Result()
+	if r.Latency.Count() != 1 || r.Latency.Max() != time.Millisecond || r.Unvoiced != 3 || r.Lost != 0 {
+		t.Errorf("%d packets, the latest %v, %d unvoiced, %d lost", r.Latency.Count(), r.Latency.Max(), r.Unvoiced, r.Lost)
+	}
+}
