@@ -146,6 +146,13 @@ func (b *bot) judge(c meter.Config) {
 	b.heard = meter.NewListener(c)
 }
 
+// reset forgets how the schedule was kept before the window.
+func (b *bot) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.spoken = spoken{}
+}
+
 // script is what a talker says when.
 type script struct {
 	talker      uint32 // in marks

@@ -96,6 +96,11 @@ func (r *run) window(ctx context.Context) (*outcome, error) {
 			return nil, err
 		}
 	}
+	for _, m := range r.members {
+		if m.bot != nil {
+			m.bot.reset()
+		}
+	}
 	begin := time.Now().Add(lead + s.Warmup)
 	w := &outcome{begin: begin, end: begin.Add(s.Duration)}
 	r.say("warm-up of %v, then %v are measured", s.Warmup, s.Duration)

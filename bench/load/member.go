@@ -87,6 +87,13 @@ func (r *run) arrive(ctx context.Context) error {
 		limit = atOnce
 	}
 	var in atomic.Int64
+	for _, m := range r.members {
+		if m.Talks && m.Faithful {
+			if _, err := r.track(m.voice); err != nil { // before it is due
+				return err
+			}
+		}
+	}
 	begun := time.Now()
 	showing, stop := context.WithCancel(ctx)
 	var shown sync.WaitGroup

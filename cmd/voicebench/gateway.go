@@ -34,8 +34,10 @@ func gatewayCommand() *cobra.Command {
 				config.Up.Log = cmd.ErrOrStderr()
 			}
 			o.start()
-			config.Seed, config.Command, config.Progress = o.seed, o.command(cmd), cmd.ErrOrStderr()
+			p := newProgress(cmd.ErrOrStderr())
+			config.Seed, config.Command, config.Progress = o.seed, o.command(cmd), p
 			r, err := gateway.Run(cmd.Context(), config)
+			p.done()
 			return o.finish(cmd, r, err)
 		},
 	}

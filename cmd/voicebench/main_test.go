@@ -46,6 +46,7 @@ func freeTCP(t *testing.T) string {
 type result struct {
 	Kind, Command, Partial string
 	Seed                   uint64
+	Window                 float64 `json:"window_s"`
 	Tables                 []struct {
 		Title  string
 		Rows   [][]string
@@ -56,6 +57,22 @@ type result struct {
 		Value      float64
 		Met        bool
 	}
+	Metrics []struct {
+		Name, Unit string
+		Samples    []float64
+	}
+}
+
+// samples are those of a metric.
+func (r result) samples(t *testing.T, name string) []float64 {
+	t.Helper()
+	for _, m := range r.Metrics {
+		if m.Name == name {
+			return m.Samples
+		}
+	}
+	t.Errorf("no metric %q in %+v", name, r.Metrics)
+	return nil
 }
 
 // runBench runs the program with a report to read. Status 2 is no failure here: a
@@ -79,7 +96,11 @@ func runBench(t *testing.T, program string, args ...string) result {
 	if err := json.Unmarshal(b, &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.Kind != args[0] || r.Seed != 7 || r.Partial != "" || !strings.Contains(r.Command, "voicebench "+args[0]) || !bytes.Contains(out, []byte("seed 7; again with: voicebench "+args[0])) {
+	kind := args[0]
+	if kind == "scenario" {
+		kind = "load"
+	}
+	if r.Kind != kind || r.Seed != 7 || r.Partial != "" || !strings.Contains(r.Command, "voicebench "+args[0]) || !bytes.Contains(out, []byte("seed 7; again with: voicebench "+args[0])) {
 		t.Errorf("report %+v\n%s", r, out)
 	}
 	if (exit != nil) != strings.Contains(string(out), "MISSED") {
@@ -99,6 +120,64 @@ func (r result) value(t *testing.T, name string) float64 {
 	}
 	t.Fatalf("no goal %q in %+v", name, r.Goals)
 	return 0
+}
+
+// judged looks at what listeners of one kind heard: talkers first, and whoever came
+// later heard somebody soon.
+func (r result) judged(t *testing.T, kind string, listeners int) {
+	t.Helper()
+	for _, name := range []string{"wrong_voice", "duplicates", "loss_percent"} {
+		if n := r.value(t, name); n != 0 {
+			t.Errorf("%s: %v", name, n)
+		}
+	}
+	var rows []struct {
+		Member                   int
+		Kind                     string
+		Expected, Received, Lost uint64
+		FirstAudio               float64 `json:"first_audio_ms"`
+	}
+	for _, table := range r.Tables {
+		if strings.Contains(table.Title, "judged listeners") {
+			if err := json.Unmarshal(table.Values, &rows); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if len(rows) != listeners {
+		t.Errorf("%d listeners, want %d", len(rows), listeners)
+	}
+	for _, l := range rows {
+		if l.Kind != kind || l.Expected < 40 || l.Received != l.Expected || l.Lost != 0 || l.Member > 2 && l.FirstAudio <= 0 {
+			t.Errorf("%+v", l)
+		}
+	}
+	if r.Window <= 0 || len(r.Metrics) == 0 {
+		t.Errorf("window of %v s, %d metrics", r.Window, len(r.Metrics))
+	}
+}
+
+// smallScenario is one room that nobody pauses in.
+const smallScenario = `name: small
+seed: 7
+rooms:
+  - members: 5
+    talkers: 2
+warmup: 500ms
+duration: 2s
+goals:
+  - {metric: wrong_voice, at_most: 0}
+  - {metric: duplicates, at_most: 0}
+  - {metric: loss_percent, at_most: 0}
+`
+
+func scenarioFile(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "small.yaml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 // TestMeasurements runs every measurement for a moment against the real program.
@@ -148,22 +227,15 @@ func TestMeasurements(t *testing.T) {
 	})
 	t.Run("call", func(t *testing.T) {
 		r := runBench(t, voicebench, "call", "--program", voicefleet, "--bots", "4", "--talkers", "2", "--length", "2s", "--pauses=false")
-		if n := r.value(t, "wrong name"); n != 0 {
-			t.Errorf("%v packets under a wrong name", n)
-		}
-		var rows []struct {
-			Bot                int
-			Expected, Received uint64
-			FirstAudio         int64 `json:"first_audio_ns"`
-		}
-		if err := json.Unmarshal(r.Tables[0].Values, &rows); err != nil || len(rows) != 4 {
-			t.Fatalf("%d listeners, %v", len(rows), err)
-		}
-		for _, l := range rows {
-			if l.Expected < 50 || l.Received != l.Expected || l.FirstAudio <= 0 {
-				t.Errorf("%+v", l)
-			}
-		}
+		r.judged(t, "faithful", 4)
+	})
+	t.Run("light call", func(t *testing.T) {
+		r := runBench(t, voicebench, "call", "--light", "--program", voicefleet, "--bots", "6", "--talkers", "2", "--length", "2s", "--pauses=false")
+		r.judged(t, "light", 6)
+	})
+	t.Run("scenario", func(t *testing.T) {
+		r := runBench(t, voicebench, "scenario", "run", scenarioFile(t, smallScenario), "--program", voicefleet)
+		r.judged(t, "light", 5)
 	})
 	t.Run("join", func(t *testing.T) {
 		r := runBench(t, voicebench, "join", "--program", voicefleet, "--joins", "3", "--accounts", "2")
@@ -207,7 +279,14 @@ func TestRefusals(t *testing.T) {
 		{[]string{"call", "--server", closed}, "a way in"},
 		{[]string{"call", "--server", "voice.example", "--invite", "x"}, "no http or https URL"},
 		{[]string{"call", "--server", closed, "--token", "x"}, "guild"},
-		{[]string{"call", "--invite", "x"}, "need --server"},
+		{[]string{"call", "--invite", "x"}, "--server URL or --data FOLDER need to go with it"},
+		{[]string{"call", "--channel", "x"}, "--server URL or --data FOLDER need to go with it"},
+		{[]string{"call", "--bus", "nats://127.0.0.1:1"}, "add --light"},
+		{[]string{"call", "--light", "--on", "east1"}, "--on needs --bus"},
+		{[]string{"call", "--slots", "1", "--talkers", "3"}, "raise --slots"},
+		{[]string{"call", "--bots", "501"}, "2 to 500"},
+		{[]string{"call", "--length", "1ms"}, "want 1s to 24h"},
+		{[]string{"join", "--token", "x"}, "--server URL or --data FOLDER need to go with it"},
 		{[]string{"call", "--server", closed, "--invite", "x", "--ca", "no-such-file"}, "read certificates"},
 		{[]string{"call", "--data", "no-such-folder"}, "does it run?"},
 		{[]string{"call", "--talkers", "9"}, "of 5 bots talk"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -73,7 +74,7 @@ type loadFlags struct {
 func (l *loadFlags) flags(cmd *cobra.Command) {
 	l.output.flags(cmd)
 	l.target.flags(cmd)
-	cmd.Flags().IntVar(&l.generators, "generators", 1, "processes of light clients")
+	cmd.Flags().IntVar(&l.generators, "generators", 1, "processes of light clients to start here")
 	cmd.Flags().StringVar(&l.prices, "prices", "", "YAML file of what a core and a gigabyte cost (default: invented ones, as an example)")
 	cmd.Flags().StringVar(&l.bus, "bus", "", "NATS servers where generators of other machines wait (voicebench generator)")
 	cmd.Flags().StringSliceVar(&l.on, "on", nil, "names of the generators to use, with --bus (default: all)")
@@ -99,18 +100,39 @@ func (l *loadFlags) borrow(cmd *cobra.Command) (done func(), err error) {
 	}, nil
 }
 
+// run runs s by the flags, and reports. args are the command's own.
+func (l *loadFlags) run(cmd *cobra.Command, s *scenario.Scenario, args []string, run func(context.Context, load.Config) (*bench.Report, error)) error {
+	if err := l.prepare(cmd, s, args); err != nil {
+		return err
+	}
+	p := newProgress(cmd.ErrOrStderr())
+	l.config.Progress = p
+	r, err := func() (*bench.Report, error) {
+		defer p.done()
+		giveBack, err := l.borrow(cmd)
+		if err != nil {
+			return nil, err
+		}
+		defer giveBack()
+		return run(cmd.Context(), l.config)
+	}()
+	return l.finish(cmd, r, err)
+}
+
 // prepare fills the configuration of a run of s.
-func (l *loadFlags) prepare(cmd *cobra.Command, s *scenario.Scenario, name string) error {
+func (l *loadFlags) prepare(cmd *cobra.Command, s *scenario.Scenario, args []string) error {
+	if err := l.check(cmd); err != nil {
+		return err
+	}
 	if l.seed == 0 {
 		l.seed = s.Seed // as written, unless the flag says otherwise
 	}
 	s.Seed = l.seed
 	var err error
 	l.config.Scenario = s
-	l.config.Program = l.up.Program
+	l.config.Program, l.config.MediaPort = l.up.Program, l.up.MediaPort
 	l.config.Generators = l.generators
-	l.config.Command = l.command(cmd, name)
-	l.config.Progress = newProgress(cmd.ErrOrStderr())
+	l.config.Command = l.command(cmd, args...)
 	if l.config.Prices, err = bench.LoadPrices(l.prices); err != nil {
 		return err
 	}
@@ -121,9 +143,7 @@ func (l *loadFlags) prepare(cmd *cobra.Command, s *scenario.Scenario, name strin
 		l.config.Log = cmd.ErrOrStderr()
 	}
 	if !l.own() {
-		l.config.Server = &load.Target{Server: l.Server, Data: l.Data, Invite: l.Invite, Tokens: l.Tokens, Guild: l.Guild, Channel: l.Channel, CA: l.CA, Insecure: l.Insecure}
-	} else if l.Invite != "" || len(l.Tokens) > 0 {
-		return errors.New("--invite and --token need --server")
+		l.config.Server = &l.Target
 	}
 	return nil
 }
@@ -141,16 +161,7 @@ func scenarioRunCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := l.prepare(cmd, s, args[0]); err != nil {
-				return err
-			}
-			done, err := l.borrow(cmd)
-			if err != nil {
-				return err
-			}
-			defer done()
-			r, err := load.Run(cmd.Context(), l.config)
-			return l.finish(cmd, r, err)
+			return l.run(cmd, s, args, load.Run)
 		},
 	}
 	l.flags(cmd)
@@ -171,17 +182,10 @@ func capacityCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := l.prepare(cmd, s, args[0]); err != nil {
-				return err
-			}
-			done, err := l.borrow(cmd)
-			if err != nil {
-				return err
-			}
-			defer done()
-			c.Config = l.config
-			r, err := load.Capacity(cmd.Context(), c)
-			return l.finish(cmd, r, err)
+			return l.run(cmd, s, args, func(ctx context.Context, config load.Config) (*bench.Report, error) {
+				c.Config = config
+				return load.Capacity(ctx, c)
+			})
 		},
 	}
 	l.flags(cmd)

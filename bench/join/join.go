@@ -1,10 +1,9 @@
-package live
+package join
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"voicefleet/bench/internal/speech"
 	"voicefleet/bench/internal/tap"
 	"voicefleet/bench/internal/target"
-	"voicefleet/sfu"
 	"voicefleet/signaling/voiceclient"
 )
 
@@ -28,22 +26,34 @@ const (
 	goalDescribed50 = 8.0
 )
 
-// JoinConfig of Join.
-type JoinConfig struct {
+// Target says which running server, and who the bots are there.
+type Target = target.RemoteConfig
+
+// UpConfig is how a server of our own is started for one run.
+type UpConfig = target.UpConfig
+
+// Config of Run.
+type Config struct {
+	// Target is a server that runs; one that names neither Server nor Data has one
+	// started as Up says, and the goals for joins on one machine apply.
 	Target  Target
+	Up      UpConfig
 	Command string
 	Seed    uint64
 
-	Joins    int  // default 200
-	Accounts int  // who take turns (default 8)
-	Slots    int  // K (default 16)
-	Goals    bool // those of loopback apply
+	Joins    int // default 200
+	Accounts int // who take turns (default 8)
+	Slots    int // K (default 16)
 
-	Progress io.Writer
+	// Progress is told how it goes; nil: nobody is.
+	Progress bench.Progress
 }
 
-// Validate fills the zero fields and refuses what cannot be measured.
-func (c *JoinConfig) Validate() error {
+// own says whether the run starts a server of its own.
+func (c *Config) own() bool { return c.Target.Server == "" && c.Target.Data == "" }
+
+// validate fills the zero fields and refuses what cannot be measured.
+func (c *Config) validate() error {
 	def := func(v *int, d int) {
 		if *v == 0 {
 			*v = d
@@ -53,13 +63,23 @@ func (c *JoinConfig) Validate() error {
 	def(&c.Accounts, 8)
 	def(&c.Slots, 16)
 	if c.Progress == nil {
-		c.Progress = io.Discard
+		c.Progress = bench.Silent
+	}
+	if c.own() && (c.Target.Invite != "" || len(c.Target.Tokens) > 0) {
+		return errors.New("join: an invite or tokens need the server they are for: name it with --server")
 	}
 	if c.Joins < 1 || c.Joins > 100_000 || c.Accounts < 1 || c.Accounts > 1000 {
 		return fmt.Errorf("join: %d joins of %d accounts, want 1 to 100,000 of 1 to 1,000", c.Joins, c.Accounts)
 	}
 	return nil
 }
+
+// tidyTimeout bounds what is removed after a run, also after one that was ended.
+const tidyTimeout = 30 * time.Second
+
+// silenceFrame is the longest payload that carries no speech: TOC and at most two
+// bytes (DTX, and the frames a server ends a talk spurt with).
+const silenceFrame = 3
 
 // heardTimeout is how long a bot that is in may wait for sound.
 const heardTimeout = 10 * time.Second
@@ -84,65 +104,105 @@ var stages = []string{stageGateway, stagePlaced, stageDial, stageReady, stageDes
 
 // joiner is a measurement under way.
 type joiner struct {
-	config JoinConfig
+	config Config
 	server *target.Remote
 	room   target.Room
 	report *bench.Report
 	times  map[string]*hdrhistogram.Histogram
+	each   map[string][]float64 // the same one by one, in ms
 	failed []error
 }
 
-// Join measures joins one after the other, while somebody talks in the channel
-// without pause.
-func Join(ctx context.Context, config JoinConfig) (report *bench.Report, err error) {
-	if err := config.Validate(); err != nil {
+// Run measures joins one after the other, while somebody talks in the channel
+// without pause. Goals that are missed are in the report; an error means that there is
+// no result, or a partial one (Report.Partial).
+func Run(ctx context.Context, config Config) (report *bench.Report, err error) {
+	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	j := &joiner{config: config, times: make(map[string]*hdrhistogram.Histogram),
+	j := &joiner{config: config, times: make(map[string]*hdrhistogram.Histogram), each: make(map[string][]float64),
 		report: &bench.Report{Kind: "join", Command: config.Command, Seed: config.Seed, Started: time.Now().UTC(), Machine: bench.ThisMachine()}}
 	defer func() { j.report.Took = bench.Seconds(time.Since(j.report.Started)) }()
 	for _, s := range stages {
-		j.times[s] = newLatency()
+		j.times[s] = hdrhistogram.New(1000, 60_000_000_000, 3) // ns, from 1 µs to 60 s
 	}
-	if j.server, err = target.OpenRemote(ctx, config.Target); err != nil {
-		return nil, err
+	within, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel(nil)
+	if config.own() {
+		up, err := target.StartUp(ctx, config.Up)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, up.Stop()) }()
+		watching.Go(func() {
+			select {
+			case <-up.Done():
+				cancel(fmt.Errorf("server ended: %w", up.Err()))
+			case <-within.Done():
+			}
+		})
+		j.server, err = up.Remote(ctx, target.Shape{})
+	} else {
+		j.server, err = target.OpenRemote(ctx, config.Target)
 	}
-	defer func() { err = errors.Join(err, tidy(ctx, j.server)) }()
-	j.room = j.server.Room()
-	accounts, err := j.server.Accounts(ctx, slices.Repeat([]target.Room{j.room}, config.Accounts+1)) // and the talker
 	if err != nil {
 		return nil, err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyTimeout)
+		defer cancel()
+		err = errors.Join(err, j.server.Close(ctx))
+	}()
+	if err = j.perform(within); err == nil {
+		j.conclude()
+		return j.report, nil
+	}
+	if j.times[stageHeard].TotalCount() == 0 && len(j.failed) == 0 && ctx.Err() == nil {
+		return nil, err
+	}
+	j.report.Partial = err.Error()
+	j.conclude()
+	if ctx.Err() != nil {
+		return j.report, nil // ended by whoever asked: the report says so
+	}
+	return j.report, err
+}
+
+// perform brings in the talker and has the others join in turn.
+func (j *joiner) perform(ctx context.Context) (err error) {
+	j.room = j.server.Room()
+	accounts, err := j.server.Accounts(ctx, slices.Repeat([]target.Room{j.room}, j.config.Accounts+1)) // and the talker
+	if err != nil {
+		return err
 	}
 	stop, err := j.speaker(ctx, accounts[0])
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	j.say("channel %q at %s: %d joins", j.room.Name, j.server.URL(), config.Joins)
-	for i := range config.Joins {
-		if err := j.once(ctx, accounts[1+i%config.Accounts]); err != nil {
-			if ctx.Err() != nil {
-				j.report.Partial = fmt.Sprintf("ended after %d joins: %v", i, ctx.Err())
-				break
-			}
+	j.config.Progress.Say("channel %q at %s: %d joins", j.room.Name, j.server.URL(), j.config.Joins)
+	for i := range j.config.Joins {
+		err := j.once(ctx, accounts[1+i%j.config.Accounts])
+		if ctx.Err() != nil {
+			return fmt.Errorf("ended after %d joins: %w", i, context.Cause(ctx))
+		}
+		if err != nil {
 			j.failed = append(j.failed, fmt.Errorf("join %d: %w", i+1, err))
-			j.say("%v", j.failed[len(j.failed)-1])
+			j.config.Progress.Say("%v", j.failed[len(j.failed)-1])
 		}
-		if (i+1)%20 == 0 {
-			h := j.times[stageHeard]
-			j.say("%d joins: first audio p50 %s, p99 %s", i+1, at(h, 50), at(h, 99))
-		}
+		h := j.times[stageHeard]
+		j.config.Progress.Status(fmt.Sprintf("%d of %d joins: first audio p50 %s, p99 %s", i+1, j.config.Joins, at(h, 50), at(h, 99)))
 	}
-	j.conclude()
-	return j.report, nil
-}
-
-func (j *joiner) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(j.config.Progress, format+"\n", args...)
+	return nil
 }
 
 func at(h *hdrhistogram.Histogram, q float64) string {
-	return ms(time.Duration(h.ValueAtPercentile(q)))
+	if h.TotalCount() == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f ms", float64(h.ValueAtPercentile(q))/1e6)
 }
 
 // speaker enters the channel and talks until it is stopped.
@@ -157,14 +217,29 @@ func (j *joiner) speaker(ctx context.Context, a target.Account) (stop func() err
 	}
 	talking, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	c := &call{}
-	b := &bot{call: v, talker: newTalker(sfu.UserID{ID: a.User}, track)}
-	running.Go(func() { c.talk(talking, b, 0) })
+	running.Go(func() { talk(talking, v, track) })
 	return func() error {
 		cancel()
 		running.Wait()
 		return v.Close()
 	}, nil
+}
+
+// talk says a track over and over until ctx ends.
+func talk(ctx context.Context, v *voiceclient.Call, track *opus.Track) {
+	tick := time.NewTicker(speech.FrameLength)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		f := track.Frames[n%len(track.Frames)]
+		// While it is placed anew the talker says nothing; whoever waits for sound
+		// notices.
+		_ = v.WriteOpus(f.Data, speech.FrameLength, f.Level)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // once measures one join and leaves again.
@@ -199,15 +274,19 @@ func (j *joiner) once(ctx context.Context, a target.Account) error {
 		return ctx.Err()
 	}
 	s, wire := v.Stats(), eyes.Times()
-	for stage, d := range map[string]time.Duration{
+	took := map[string]time.Duration{
 		stageGateway: s.Gateway, stagePlaced: s.Placed, stageDial: s.Voice.Connect, stageReady: s.Voice.Ready, stageDescribed: s.Voice.Description,
 		stageICE: s.Voice.ICE, stageDTLS: s.Voice.DTLS, stageHeard: s.FirstAudio, stageSTUN: wire.STUN, stageFlights: wire.Flights,
 		stageServer: s.Placed + s.Voice.Ready + s.Voice.Description + wire.STUN + wire.Flights,
-	} {
-		if d <= 0 {
+	}
+	for _, stage := range stages {
+		if took[stage] <= 0 {
 			return fmt.Errorf("no time for stage %q", stage)
 		}
+	}
+	for stage, d := range took {
 		_ = j.times[stage].RecordValue(d.Nanoseconds())
+		j.each[stage] = append(j.each[stage], float64(d)/1e6)
 	}
 	return nil
 }
@@ -233,7 +312,13 @@ func (j *joiner) conclude() {
 		r := stageResult{Stage: s, N: h.TotalCount(), P50: q(50), P90: q(90), P99: q(99), Max: float64(h.Max()) / 1e6}
 		results[s] = r
 		values = append(values, r)
-		table.Rows = append(table.Rows, []string{s, at(h, 50), at(h, 90), at(h, 99), ms(time.Duration(h.Max()))})
+		if r.N > 0 {
+			j.report.Metrics = append(j.report.Metrics, bench.Metric{Name: s, Unit: "ms", Better: bench.Less, Samples: j.each[s]})
+			if s == stageHeard || s == stageServer {
+				j.report.Distributions = append(j.report.Distributions, bench.DistributionOf(s, "ms", h, 1e6))
+			}
+		}
+		table.Rows = append(table.Rows, []string{s, at(h, 50), at(h, 90), at(h, 99), at(h, 100)})
 	}
 	table.Values = values
 	j.report.Tables = append(j.report.Tables, table)
@@ -254,7 +339,7 @@ func (j *joiner) conclude() {
 		j.report.Goals = append(j.report.Goals, bench.Goal{Name: name, Value: value, Bound: bound, Unit: unit, Void: void})
 	}
 	goal("joins that failed", float64(len(j.failed)), 0, "joins")
-	if !j.config.Goals {
+	if !j.config.own() {
 		return
 	}
 	goal("op 4 to first audio, p50", results[stageHeard].P50, goalHeard50, "ms")
