@@ -22,6 +22,7 @@ type Store interface {
 	Accounts
 	Guilds
 	Messages
+	Community
 	// Close writes what waits and ends the store.
 	Close() error
 }
@@ -62,6 +63,7 @@ type GuildRecord struct {
 	Roles    []Role
 	Channels []Channel
 	Members  []Member
+	Banned   []ID
 }
 
 // Change is one write to a guild; exactly one field is set.
@@ -76,6 +78,11 @@ type Change struct {
 	DropMember  ID
 	PutInvite   *Invite
 	DropInvite  string
+	PutBan      *Ban
+	DropBan     ID
+	PutWebhook  *Webhook
+	DropWebhook ID
+	PutAudit    *AuditEntry
 }
 
 // Guilds are guilds, invites and the server's own few settings.

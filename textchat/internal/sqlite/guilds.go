@@ -62,7 +62,9 @@ func (s *Store) Guild(ctx context.Context, id textchat.ID) (textchat.GuildRecord
 	if err := rows.Err(); err != nil {
 		return g, fmt.Errorf("%s: %w", verb, err)
 	}
-	return g, nil
+	rows, err = tx.QueryContext(ctx, "SELECT user_id FROM bans WHERE guild_id = ? ORDER BY user_id", int64(id))
+	g.Banned, err = ids(rows, err, verb)
+	return g, err
 }
 
 // Save does all changes or none.
@@ -118,7 +120,7 @@ func saveOne(tx *sql.Conn, g int64, c textchat.Change) error {
 	case c.DropInvite != "":
 		_, err = exec(tx, "DELETE FROM invites WHERE guild_id = ? AND code = ?", g, c.DropInvite)
 	default:
-		err = errors.New("empty change")
+		return saveCommunity(tx, g, c)
 	}
 	return err
 }
@@ -130,19 +132,7 @@ func (s *Store) GuildIDs(ctx context.Context, user textchat.ID) ([]textchat.ID, 
 		q, args = "SELECT guild_id FROM members WHERE user_id = ? ORDER BY guild_id", []any{int64(user)}
 	}
 	rows, err := s.read.QueryContext(ctx, q, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list guilds: %w", err)
-	}
-	defer rows.Close()
-	var ids []textchat.ID
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("list guilds: %w", err)
-		}
-		ids = append(ids, textchat.ID(id))
-	}
-	return ids, rows.Err()
+	return ids(rows, err, "list guilds")
 }
 
 // ChannelGuild finds the guild of a channel.

@@ -44,6 +44,30 @@ var migrations = []string{
 		message_id INTEGER NOT NULL, created INTEGER NOT NULL,
 		PRIMARY KEY (channel_id, author_id, nonce)) STRICT, WITHOUT ROWID;
 	CREATE INDEX nonces_created ON nonces (created);`,
+	`CREATE TABLE reactions (channel_id INTEGER NOT NULL, message_id INTEGER NOT NULL, emoji TEXT NOT NULL, user_id INTEGER NOT NULL,
+		n INTEGER NOT NULL, PRIMARY KEY (channel_id, message_id, emoji, user_id)) STRICT, WITHOUT ROWID;
+	CREATE TABLE pins (channel_id INTEGER NOT NULL, message_id INTEGER NOT NULL, at INTEGER NOT NULL,
+		PRIMARY KEY (channel_id, message_id)) STRICT, WITHOUT ROWID;
+	CREATE TABLE bans (guild_id INTEGER NOT NULL, user_id INTEGER NOT NULL, data TEXT NOT NULL,
+		PRIMARY KEY (guild_id, user_id)) STRICT, WITHOUT ROWID;
+	CREATE TABLE webhooks (id INTEGER PRIMARY KEY, guild_id INTEGER NOT NULL, channel_id INTEGER NOT NULL, data TEXT NOT NULL) STRICT;
+	CREATE INDEX webhooks_guild ON webhooks (guild_id);
+	CREATE INDEX webhooks_channel ON webhooks (channel_id);
+	CREATE TABLE audit (guild_id INTEGER NOT NULL, id INTEGER NOT NULL, user_id INTEGER NOT NULL, action INTEGER NOT NULL,
+		data TEXT NOT NULL, PRIMARY KEY (guild_id, id)) STRICT, WITHOUT ROWID;
+	CREATE TABLE dms (id INTEGER PRIMARY KEY, low INTEGER NOT NULL, high INTEGER NOT NULL, UNIQUE (low, high)) STRICT;
+	CREATE INDEX dms_high ON dms (high);
+	CREATE TRIGGER messages_marks AFTER DELETE ON messages BEGIN
+		DELETE FROM reactions WHERE channel_id = old.channel_id AND message_id = old.id;
+		DELETE FROM pins WHERE channel_id = old.channel_id AND message_id = old.id;
+	END;
+	CREATE TRIGGER channels_webhooks AFTER DELETE ON channels BEGIN
+		DELETE FROM webhooks WHERE channel_id = old.id;
+	END;
+	CREATE TRIGGER guilds_rest AFTER DELETE ON guilds BEGIN
+		DELETE FROM bans WHERE guild_id = old.id;
+		DELETE FROM audit WHERE guild_id = old.id;
+	END;`,
 }
 
 func migrate(db *sql.DB) error {
