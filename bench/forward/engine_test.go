@@ -186,7 +186,7 @@ func newRun(t testing.TB, config Config, edge func() server) *run {
 	t.Helper()
 	t.Setenv("BENCH_ROLE", "1")
 	config.Self = []string{os.Args[0]}
-	config.Progress = testWriter{t}
+	config.Progress = testProgress{t}
 	if err := config.validate(); err != nil {
 		t.Fatal(err)
 	}

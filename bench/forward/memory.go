@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"time"
 
@@ -17,6 +16,8 @@ import (
 const (
 	goalSession   = 64 << 10
 	goalGoroutine = 0.01
+
+	goalMemory = "resident memory per session"
 )
 
 // MemoryConfig of Memory.
@@ -31,7 +32,7 @@ type MemoryConfig struct {
 	Settle     time.Duration // how long memory must not fall to count as settled (default 15 s)
 	Generators int           // default 2
 	Seed       uint64
-	Progress   io.Writer
+	Progress   bench.Progress // nil: nobody is told how it goes
 }
 
 func (c *MemoryConfig) validate() error {
@@ -48,7 +49,7 @@ func (c *MemoryConfig) validate() error {
 		c.Settle = 15 * time.Second
 	}
 	if c.Progress == nil {
-		c.Progress = io.Discard
+		c.Progress = bench.Silent
 	}
 	switch {
 	case len(c.Self) == 0:
@@ -96,42 +97,60 @@ func Memory(ctx context.Context, config MemoryConfig) (report *bench.Report, err
 	}
 	defer func() { err = errors.Join(err, e.stop()) }()
 
-	// Goroutines of the idle engine; the agent starts another one.
 	var empty, full MemoryReading
-	if empty.EngineGoroutines, err = e.EngineGoroutines(ctx); err != nil {
+	if err = r.remember(ctx, config, e, &empty, &full); err == nil {
+		concludeMemory(r.report, empty, full)
+		return r.report, nil
+	}
+	if ctx.Err() == nil && full.Sessions == 0 {
 		return nil, err
 	}
+	r.report.Partial = err.Error()
+	if full.Sessions != 0 { // set when idle was read
+		r.report.Notes = append(r.report.Notes, fmt.Sprintf("idle: agent %s, engine %s", mib(empty.AgentRSS), mib(empty.EngineRSS)))
+	}
+	r.report.Goals = []bench.Goal{{Name: goalMemory, Bound: goalSession >> 10, Unit: "KiB", Void: "the run ended before it was measured"}}
+	if ctx.Err() != nil {
+		return r.report, nil // ended by whoever asked: the report says so
+	}
+	return r.report, err
+}
+
+// remember reads the node idle and full.
+func (r *run) remember(ctx context.Context, config MemoryConfig, e *edge, empty, full *MemoryReading) error {
+	// Goroutines of the idle engine; the agent starts another one.
+	var err error
+	if empty.EngineGoroutines, err = e.EngineGoroutines(ctx); err != nil {
+		return err
+	}
 	if err := e.NextEngine(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	// A few sessions come and go first: code and pools that every session shares
 	// are loaded, and are not the price of the first one.
 	r.say("warm up: %d sessions", config.CallSize)
 	if err := r.visit(ctx, e, config.CallSize); err != nil {
-		return nil, err
+		return err
 	}
-	if err := e.settle(ctx, config.Settle, &empty); err != nil {
-		return nil, err
+	if err := e.settle(ctx, config.Settle, empty); err != nil {
+		return err
 	}
 	r.say("idle: agent %s, engine %s", mib(empty.AgentRSS), mib(empty.EngineRSS))
 	full.Sessions = config.Sessions
 	for room := range config.Sessions / config.CallSize {
 		if _, err := r.fill(ctx, e, room, Case{Talkers: config.CallSize}); err != nil {
-			return nil, fmt.Errorf("after %d sessions: %w", room*config.CallSize, err)
+			return fmt.Errorf("after %d sessions: %w", room*config.CallSize, err)
 		}
-		if done := (room + 1) * config.CallSize; done%100 == 0 {
-			r.say("connected %d of %d", done, config.Sessions)
-		}
+		config.Progress.Status(fmt.Sprintf("connected %d of %d", (room+1)*config.CallSize, config.Sessions))
 	}
-	if err := e.settle(ctx, config.Settle, &full); err != nil {
-		return nil, err
+	if err := e.settle(ctx, config.Settle, full); err != nil {
+		return err
 	}
 	r.say("settled: agent %s, engine %s", mib(full.AgentRSS), mib(full.EngineRSS))
 	if full.EngineGoroutines, err = e.EngineGoroutines(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	r.report.Tables, r.report.Goals = concludeMemory(empty, full)
-	return r.report, nil
+	return nil
 }
 
 // visit connects the members of one call and ends it.
@@ -146,8 +165,8 @@ func (r *run) visit(ctx context.Context, e *edge, size int) error {
 
 func mib(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
 
-// concludeMemory makes table and goals of two readings.
-func concludeMemory(empty, full MemoryReading) ([]bench.Table, []bench.Goal) {
+// concludeMemory makes table, goals and figures of two readings.
+func concludeMemory(report *bench.Report, empty, full MemoryReading) {
 	n := float64(full.Sessions)
 	agent, engine := float64(full.AgentRSS-empty.AgentRSS)/n, float64(full.EngineRSS-empty.EngineRSS)/n
 	agentRoutines := full.AgentGoroutines - empty.AgentGoroutines
@@ -163,8 +182,19 @@ func concludeMemory(empty, full MemoryReading) ([]bench.Table, []bench.Goal) {
 	row("agent", empty.AgentRSS, full.AgentRSS, agent, fmt.Sprint(empty.AgentGoroutines), fmt.Sprint(full.AgentGoroutines))
 	row("engine", empty.EngineRSS, full.EngineRSS, engine, fmt.Sprint(empty.EngineGoroutines), fmt.Sprint(full.EngineGoroutines))
 	row("both", empty.AgentRSS+empty.EngineRSS, full.AgentRSS+full.EngineRSS, agent+engine, "", "")
-	return []bench.Table{table}, []bench.Goal{
-		{Name: "resident memory per session", Value: (agent + engine) / 1024, Bound: goalSession >> 10, Unit: "KiB"},
+	report.Tables = []bench.Table{table}
+	metric := func(name, unit string, v float64) {
+		report.Metrics = append(report.Metrics, bench.Metric{Name: name, Unit: unit, Better: bench.Less, Samples: []float64{v}})
+	}
+	metric("memory per session, agent", "KiB", agent/1024)
+	metric("memory per session, engine", "KiB", engine/1024)
+	metric("memory per session", "KiB", (agent+engine)/1024)
+	metric("memory, idle", "MiB", float64(empty.AgentRSS+empty.EngineRSS)/(1<<20))
+	metric("memory, connected", "MiB", float64(full.AgentRSS+full.EngineRSS)/(1<<20))
+	metric("goroutines, agent", "", full.AgentGoroutines)
+	metric("goroutines, engine", "", float64(full.EngineGoroutines))
+	report.Goals = []bench.Goal{
+		{Name: goalMemory, Value: (agent + engine) / 1024, Bound: goalSession >> 10, Unit: "KiB"},
 		{Name: "goroutines per session, agent", Value: agentRoutines / n, Bound: goalGoroutine, Unit: "goroutines"},
 		{Name: "goroutines per session, engine", Value: engineRoutines / n, Bound: goalGoroutine, Unit: "goroutines"},
 	}

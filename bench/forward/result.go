@@ -101,9 +101,12 @@ type CaseResult struct {
 	Arms map[string]*Arm `json:"arms"`
 }
 
-// ratio is the node's time against another arm's, round by round: neighbours in
-// time are compared, so that a slow minute of the machine hits both.
-func (c CaseResult) ratio(other string) bench.Spread {
+// ratio is the node's time against another arm's.
+func (c CaseResult) ratio(other string) bench.Spread { return bench.SpreadOf(c.ratios(other)) }
+
+// ratios are the same round by round: neighbours in time are compared, so that a slow
+// minute of the machine hits both.
+func (c CaseResult) ratios(other string) []float64 {
 	var values []float64
 	for i, w := range c.Arms[armEdge].Windows {
 		if i >= len(c.Arms[other].Windows) {
@@ -113,7 +116,7 @@ func (c CaseResult) ratio(other string) bench.Spread {
 			values = append(values, w.micros(w.CPU.Total())/o.micros(o.CPU.Total()))
 		}
 	}
-	return bench.SpreadOf(values)
+	return values
 }
 
 // void says why the comparison with an arm is worth nothing, or nothing.
@@ -148,7 +151,7 @@ func (r *run) conclude(results []CaseResult) {
 		Head:  []string{"case", "packets/s", "edge/raw", "edge/pion"},
 	}
 	for _, c := range results {
-		for _, name := range []string{armEdge, armRaw, armPion} {
+		for _, name := range arms {
 			arm := c.Arms[name]
 			expected, lost := arm.lost()
 			ms := func(f func(Window) time.Duration) string {
@@ -180,15 +183,48 @@ func (r *run) conclude(results []CaseResult) {
 		agent := c.Arms[armEdge].spread(func(w Window) float64 { return w.micros(w.First.Total()) })
 		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%v: of the node's time the agent took %s µs/packet", c.Case, agent))
 		var takers []string
-		for _, name := range []string{armEdge, armRaw, armPion} {
+		for _, name := range arms {
 			own := c.Arms[name].spread(func(w Window) float64 { return w.micros(w.Generators.Total()) })
 			takers = append(takers, fmt.Sprintf("%s %s", name, own))
 		}
 		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%v: the generators took µs per packet they got: %s", c.Case, strings.Join(takers, ", ")))
 		r.goals(c)
+		r.metrics(c)
 	}
 	cost.Values = results
 	r.report.Tables = append(r.report.Tables, cost, against)
+}
+
+// metrics are the figures of a case that two runs are compared by: a sample for each
+// window. Ratios to a yardstick that is void are left out.
+func (r *run) metrics(c CaseResult) {
+	add := func(unit string, samples []float64, format string, args ...any) {
+		if len(samples) > 0 {
+			r.report.Metrics = append(r.report.Metrics, bench.Metric{Name: fmt.Sprintf("%v: ", c.Case) + fmt.Sprintf(format, args...), Unit: unit, Better: bench.Less, Samples: samples})
+		}
+	}
+	each := func(arm string, f func(Window) float64) []float64 {
+		var samples []float64
+		for _, w := range c.Arms[arm].Windows {
+			samples = append(samples, f(w))
+		}
+		return samples
+	}
+	for _, other := range []string{armRaw, armPion} {
+		if c.void(other) == "" {
+			add("times", c.ratios(other), "CPU, %s/%s", armEdge, other)
+		}
+	}
+	for _, arm := range arms {
+		add("us", each(arm, func(w Window) float64 { return w.micros(w.CPU.Total()) }), "CPU per packet, %s", arm)
+		add("us", each(arm, func(w Window) float64 { return w.micros(w.CPU.User) }), "CPU per packet, %s, user", arm)
+		add("us", each(arm, func(w Window) float64 { return w.micros(w.CPU.System) }), "CPU per packet, %s, system", arm)
+		if arm != armRaw { // its packets carry no mark
+			add("ms", each(arm, func(w Window) float64 { return float64(w.Latency50) / 1e6 }), "latency p50, %s", arm)
+			add("ms", each(arm, func(w Window) float64 { return float64(w.Latency99) / 1e6 }), "latency p99, %s", arm)
+		}
+	}
+	add("%", each(armEdge, Window.loss), "loss, %s", armEdge)
 }
 
 // goals adds those of a case: nothing may be lost anywhere, and the ratios hold

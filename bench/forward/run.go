@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -66,8 +65,8 @@ type Config struct {
 	Generators int           // processes of light clients (default 2)
 	Slots      int           // K (default 32)
 	Seed       uint64
-	// Progress gets lines for people; nil means none.
-	Progress io.Writer
+	// Progress is told how it goes; nil: nobody is.
+	Progress bench.Progress
 }
 
 func (c *Config) validate() error {
@@ -87,7 +86,7 @@ func (c *Config) validate() error {
 		c.Slots = 32
 	}
 	if c.Progress == nil {
-		c.Progress = io.Discard
+		c.Progress = bench.Silent
 	}
 	switch {
 	case len(c.Self) == 0:
@@ -128,6 +127,7 @@ type run struct {
 	edge, pion server
 	random     *rand.Rand
 	size       int // of an edge's voice datagram, measured
+	windows    int // that were measured
 	report     *bench.Report
 }
 
@@ -138,7 +138,7 @@ func Run(ctx context.Context, config Config) (report *bench.Report, err error) {
 		return nil, err
 	}
 	r := &run{config: config, random: rand.New(rand.NewPCG(config.Seed, 1))}
-	r.report = &bench.Report{Kind: "forward", Command: config.Command, Seed: config.Seed, Started: time.Now().UTC(), Machine: bench.ThisMachine()}
+	r.report = &bench.Report{Kind: "forward", Command: config.Command, Seed: config.Seed, Window: bench.Seconds(config.Window), Started: time.Now().UTC(), Machine: bench.ThisMachine()}
 	var stops []func() error
 	defer func() {
 		for i := len(stops) - 1; i >= 0; i-- {
@@ -177,6 +177,9 @@ func Run(ctx context.Context, config Config) (report *bench.Report, err error) {
 		result, err := r.measure(ctx, i, c)
 		if err != nil {
 			r.report.Partial = fmt.Sprintf("case %v: %v", c, err)
+			if len(result.Arms[armEdge].Windows) > 0 {
+				results = append(results, result)
+			}
 			r.conclude(results)
 			return r.report, fmt.Errorf("case %v: %w", c, err)
 		}
@@ -186,8 +189,15 @@ func Run(ctx context.Context, config Config) (report *bench.Report, err error) {
 	return r.report, nil
 }
 
-func (r *run) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(r.config.Progress, format+"\n", args...)
+func (r *run) say(format string, args ...any) { r.config.Progress.Say(format, args...) }
+
+// stands tells which window is measured, of all that the run has.
+func (r *run) stands(c Case, round int, arm string) {
+	m := bench.Moment{Phase: fmt.Sprintf("case %v, window %d of %d, %s", c, round+1, r.config.Rounds, arm), Elapsed: time.Since(r.report.Started), Loss: -1, CPU: -1, Generator: -1}
+	if all := len(r.config.Cases) * r.config.Rounds * len(arms); r.windows > 0 {
+		m.Total = m.Elapsed / time.Duration(r.windows) * time.Duration(all)
+	}
+	r.config.Progress.Status(m.Status())
 }
 
 // member is a light client somewhere.
@@ -253,6 +263,8 @@ const (
 	armPion = "pion"
 )
 
+var arms = []string{armEdge, armRaw, armPion}
+
 // measure runs all windows of a case, the arms in turn.
 func (r *run) measure(ctx context.Context, room int, c Case) (result CaseResult, err error) {
 	result = CaseResult{Case: c, Arms: map[string]*Arm{armEdge: {}, armRaw: {}, armPion: {}}}
@@ -268,8 +280,9 @@ func (r *run) measure(ctx context.Context, room int, c Case) (result CaseResult,
 	}
 	defer func() { err = errors.Join(err, r.empty(context.WithoutCancel(ctx), r.pion, room, pion)) }()
 	for round := range r.config.Rounds {
-		for _, arm := range []string{armEdge, armRaw, armPion} {
+		for _, arm := range arms {
 			var w Window
+			r.stands(c, round, arm)
 			switch arm {
 			case armEdge:
 				w, err = r.talkWindow(ctx, r.edge, c, edge)
@@ -283,6 +296,7 @@ func (r *run) measure(ctx context.Context, room int, c Case) (result CaseResult,
 				return result, fmt.Errorf("round %d, %s: %w", round+1, arm, err)
 			}
 			result.Arms[arm].Windows = append(result.Arms[arm].Windows, w)
+			r.windows++
 			r.say("  round %d %-4s  %s", round+1, arm, w)
 		}
 	}

@@ -125,10 +125,8 @@ func TestConclude(t *testing.T) {
 	}
 }
 
-// testWriter writes progress into the test's log.
-type testWriter struct{ t testing.TB }
+// testProgress writes progress into the test's log.
+type testProgress struct{ t testing.TB }
 
-func (w testWriter) Write(b []byte) (int, error) {
-	w.t.Log(strings.TrimRight(string(b), "\n"))
-	return len(b), nil
-}
+func (p testProgress) Say(format string, args ...any) { p.t.Logf(format, args...) }
+func (p testProgress) Status(line string)             { p.t.Log(line) }

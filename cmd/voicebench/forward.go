@@ -79,11 +79,13 @@ func forwardCommand() *cobra.Command {
 				return err
 			}
 			o.start()
-			config.Seed, config.Command, config.Progress = o.seed, o.command(cmd), cmd.ErrOrStderr()
+			p := newProgress(cmd.ErrOrStderr())
+			config.Seed, config.Command, config.Progress = o.seed, o.command(cmd), p
 			if logs {
 				config.Edge.Log = cmd.ErrOrStderr()
 			}
 			r, err := forward.Run(cmd.Context(), config)
+			p.done()
 			return o.finish(cmd, r, err)
 		},
 	}

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,17 +20,25 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// Whoever asks a second time does not want to wait for a report.
+	context.AfterFunc(ctx, stop)
 	switch err := root().ExecuteContext(ctx); {
 	case errors.Is(err, errMissed):
 		os.Exit(2)
+	case errors.Is(err, errPartial):
+		os.Exit(1)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "voicebench: "+strings.ReplaceAll(err.Error(), "\n", "\n  "))
 		os.Exit(1)
 	}
 }
 
-// errMissed ends the program after a report that says which goals were missed.
-var errMissed = errors.New("goals missed")
+// errMissed ends the program after a report that says which goals were missed,
+// errPartial after one that says why it is not whole.
+var (
+	errMissed  = errors.New("goals missed")
+	errPartial = errors.New("ended early")
+)
 
 func root() *cobra.Command {
 	cmd := &cobra.Command{
@@ -81,8 +90,19 @@ func (o *output) command(cmd *cobra.Command, args ...string) string {
 // finish writes the report, also a partial one, and turns missed goals into an
 // error.
 func (o *output) finish(cmd *cobra.Command, r *bench.Report, err error) error {
+	stopped := context.Cause(cmd.Context())
 	if r == nil {
+		if stopped != nil && errors.Is(err, context.Canceled) {
+			return fmt.Errorf("%w before there was anything to report", stopped)
+		}
 		return err
+	}
+	if stopped != nil && r.Partial != "" {
+		// Every step that was under way says the same in its own words.
+		r.Partial = fmt.Sprintf("%v after %v", stopped, time.Duration(r.Took).Round(time.Second))
+		if errors.Is(err, context.Canceled) {
+			err = nil
+		}
 	}
 	table := cmd.OutOrStdout()
 	if o.json == "-" {
@@ -97,7 +117,10 @@ func (o *output) finish(cmd *cobra.Command, r *bench.Report, err error) error {
 	if err = errors.Join(err, r.WriteText(table)); err != nil {
 		return err
 	}
-	if len(r.Missed()) > 0 {
+	switch {
+	case r.Partial != "":
+		return errPartial
+	case len(r.Missed()) > 0:
 		return errMissed
 	}
 	return nil
