@@ -2,7 +2,10 @@ package load
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"voicefleet/bench/internal/meter"
 )
@@ -96,4 +99,30 @@ func (r *run) farewell(ctx context.Context, m *member, w *outcome) {
 		return
 	}
 	_ = r.light.ask(ctx, []*member{m}, func(m *member) []expectation { return r.expectations(m, w) })
+}
+
+// leaveAll ends the calls of all who are still in. Sessions at a node have nothing
+// beside it, and end with it.
+func (r *run) leaveAll() error {
+	if _, node := r.door.(nodeDoor); node {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cleanup)
+	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for _, m := range r.members {
+		if m.in() && m.leave != nil {
+			group.Go(func() error {
+				m.mu.Lock()
+				m.left = time.Now()
+				m.mu.Unlock()
+				if err := m.leave(ctx); err != nil {
+					return fmt.Errorf("member %d of room %d: %w", m.Seat+1, m.Room+1, err)
+				}
+				return nil
+			})
+		}
+	}
+	return group.Wait()
 }

@@ -22,7 +22,7 @@ func (r *run) conclude(w *outcome) {
 	if w != nil {
 		heard := r.hearing(f, w)
 		r.cost(f, w)
-		r.void = r.bottleneck(f, w)
+		r.void = cmp.Or(r.path(), r.bottleneck(f, w))
 		r.series(w, heard)
 		r.report.Events = w.journal
 	}
@@ -35,7 +35,7 @@ func (r *run) conclude(w *outcome) {
 		r.report.Goals = append(r.report.Goals, r.goal(f, g))
 	}
 	if r.void != "" {
-		r.note("the generator was the bottleneck: %s. What was measured is not the server; use more generators, or other machines", r.void)
+		r.note("the harness was the bottleneck: %s. What was measured is not the server; use more generators, or other machines", r.void)
 		if len(r.report.Goals) == 0 {
 			r.report.Goals = append(r.report.Goals, bench.Goal{Name: "generator keeps up", Void: r.void})
 		}
@@ -173,7 +173,7 @@ func (r *run) hearing(f figures, w *outcome) meter.Result {
 			light.Merge(*m.heard)
 		}
 		values = append(values, one.of(m, kind))
-		rows = append(rows, row{fmt.Sprintf("%d in room %d, %s", m.Seat+1, m.Room+1, kind), *m.heard})
+		rows = append(rows, row{fmt.Sprintf("%d/%d %s", m.Room+1, m.Seat+1, kind), *m.heard})
 	}
 	heardFigures(f, all)
 	if ears > 0 && opus.CanDecode && verdict.Right+verdict.Wrong == 0 {
@@ -187,7 +187,7 @@ func (r *run) hearing(f figures, w *outcome) meter.Result {
 	})
 	table := bench.Table{
 		Title: fmt.Sprintf("What %d judged listeners heard in %v (the worst first)", len(rows), w.end.Sub(w.begin)),
-		Head:  []string{"listener", "expected", "lost", "loss %", "twice", "reordered", "p50 ms", "p99 ms", "jitter p99 ms", "concealed %", "clipped", "worst gap ms", "MOS"},
+		Head:  []string{"room/seat", "expected", "lost", "loss %", "twice", "reordered", "p50 ms", "p99 ms", "jitter p99 ms", "concealed %", "clipped", "worst gap ms", "MOS"},
 	}
 	line := func(name string, h meter.Result) []string {
 		one := figures{}
@@ -210,6 +210,9 @@ func (r *run) hearing(f figures, w *outcome) meter.Result {
 		r.report.Distributions = append(r.report.Distributions,
 			bench.DistributionOf("one-way latency, from due to arrival", "ms", all.Latency.HDR(), 1e6),
 			bench.DistributionOf("inter-arrival jitter", "ms", all.Jitter.HDR(), 1e6))
+		if all.Clip.Count() > 0 {
+			r.report.Distributions = append(r.report.Distributions, bench.DistributionOf("speech lost at the start of a clipped spurt", "ms", all.Clip.HDR(), 1e6))
+		}
 		if all.Gap.Count() > 0 {
 			r.report.Distributions = append(r.report.Distributions, bench.DistributionOf("audible gaps", "ms", all.Gap.HDR(), 1e6))
 		}

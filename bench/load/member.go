@@ -282,9 +282,6 @@ func (r *run) track(voice int) (*opus.Track, error) {
 // trackFrames is how much speech a faithful bot says over and over: 10 s.
 const trackFrames = 500
 
-// ahead is how far before its first packet a generator is told of a talk.
-const ahead = 20 * time.Millisecond
-
 func later(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return b
@@ -306,8 +303,10 @@ func (r *run) part(m *member, begin, end time.Time) lightclient.Talk {
 		SmallSize: r.small, Size: m.room.Talk.Bytes, Silence: m.room.Talk.Silence, Voice: lightclient.Filler,
 	}
 	if m.Within {
-		// Who took its time to get in begins late, and does not send what it missed.
-		talk.Start = later(begin.Add(m.Arrive), time.Now().Add(ahead)).Add(m.Phase)
+		// Until it surely is in, and heard by all, it says nothing.
+		m.mu.Lock()
+		talk.Start = later(begin.Add(m.Arrive), m.joined.Add(settleIn)).Add(m.Phase)
+		m.mu.Unlock()
 	}
 	// On the generators' grid, so that all agree to the nanosecond what is due when.
 	talk.Start = talk.Start.Truncate(role.Tick)

@@ -177,6 +177,7 @@ func open(ctx context.Context, config Config) (_ *run, err error) {
 	if err := r.startGenerators(ctx); err != nil {
 		return nil, err
 	}
+	r.stops = append(r.stops, r.leaveAll)
 	if err := r.checkFaults(); err != nil {
 		return nil, err
 	}

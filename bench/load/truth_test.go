@@ -1,0 +1,659 @@
+package load
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"voicefleet/bench"
+	"voicefleet/bench/forward"
+	"voicefleet/bench/internal/child"
+	"voicefleet/bench/internal/freeport"
+	"voicefleet/bench/internal/impair"
+	"voicefleet/bench/internal/opus"
+	"voicefleet/bench/internal/remote"
+	"voicefleet/bench/internal/role"
+	"voicefleet/bench/scenario"
+	"voicefleet/internal/bus"
+)
+
+// The tests of this package that begin with TestTruth hold the whole pipeline against
+// what is known beforehand: a real node, light clients in processes of their own, the
+// real proxy between, and the report that comes out.
+
+// Roles of this program as a child; the arguments of forward.RunRole follow.
+const (
+	usual   = "usual" // just forward.RunRole
+	deaf    = "deaf"  // generator that reads seldom, into a small buffer
+	ahead37 = "ahead" // generator whose clock is wrong
+)
+
+// wrong is how far the clock of a generator in the role ahead37 is ahead.
+const wrong = 37 * time.Millisecond
+
+var programs struct {
+	dir   string
+	build func() (string, error)
+}
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && slices.Contains([]string{usual, deaf, ahead37}, os.Args[1]) {
+		if err := serveRole(os.Args[1], os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	flag.Parse()
+	// A run mostly waits: for its window, for the last packets.
+	if err := flag.Set("test.parallel", "5"); err != nil {
+		panic(err)
+	}
+	dir, err := os.MkdirTemp("", "voicefleet-load-")
+	if err != nil {
+		panic(err)
+	}
+	programs.dir = dir
+	programs.build = sync.OnceValues(func() (string, error) {
+		program := filepath.Join(dir, "voicefleet")
+		cmd := exec.Command("go", "build", "-o", program, "voicefleet/cmd/voicefleet")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%w\n%s", err, out)
+		}
+		return program, nil
+	})
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			status = 1
+		}
+		os.Exit(status)
+	}))
+}
+
+func serveRole(name string, args []string) error {
+	ctx := context.Background()
+	if name == usual {
+		return forward.RunRole(ctx, args, os.Stdin, os.Stdout)
+	}
+	host, err := netip.ParseAddr(args[len(args)-1])
+	if err != nil {
+		return err
+	}
+	config := role.GeneratorConfig(host)
+	switch name {
+	case deaf:
+		config.Coalesce, config.ReceiveBuffer = 100*time.Millisecond, 8<<10
+	case ahead37:
+		config.Ahead = wrong
+	}
+	return role.ServeGenerator(ctx, os.Stdin, os.Stdout, config)
+}
+
+// as is this program in a role.
+func as(name string) []string { return []string{os.Args[0], name} }
+
+// attempts bounds how often a run is made until the harness kept up: other programs
+// may take the processors meanwhile.
+const attempts = 3
+
+// truth runs a scenario that is written down, until the harness itself kept up.
+func truth(t *testing.T, text string, change ...func(*Config)) *bench.Report {
+	t.Helper()
+	s, err := scenario.Parse("truth.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return truthOf(t, s, change...)
+}
+
+func truthOf(t *testing.T, s *scenario.Scenario, change ...func(*Config)) *bench.Report {
+	t.Helper()
+	for n := 1; ; n++ {
+		r := once(t, s, change...)
+		why := voidOf(r)
+		if why == "" {
+			return r
+		}
+		if n == attempts {
+			t.Fatalf("void in %d runs: %s", n, why)
+		}
+		t.Logf("run %d is void: %s", n, why)
+	}
+}
+
+// once is one run, void or not.
+func once(t *testing.T, s *scenario.Scenario, change ...func(*Config)) *bench.Report {
+	t.Helper()
+	program, err := programs.build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := Config{Scenario: s, Program: program, Self: as(usual), Command: t.Name(), Progress: talkative{t}}
+	for _, c := range change {
+		c(&config)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := Run(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Partial != "" {
+		t.Fatalf("partial: %s", r.Partial)
+	}
+	var text strings.Builder
+	if err := r.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s", text.String())
+	return r
+}
+
+// talkative is a Progress into the log of a test.
+type talkative struct{ testing.TB }
+
+func (t talkative) Say(format string, args ...any) { t.Logf(format, args...) }
+func (t talkative) Status(string)                  {}
+
+// voidOf says why a report's figures do not count, or nothing.
+func voidOf(r *bench.Report) string {
+	for _, n := range r.Notes {
+		if strings.Contains(n, "was the bottleneck") {
+			return n
+		}
+	}
+	return ""
+}
+
+// figure finds a metric of a report.
+func figure(t *testing.T, r *bench.Report, name string) float64 {
+	t.Helper()
+	for _, m := range r.Metrics {
+		if m.Name == name {
+			return m.Samples[0]
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+// near fails unless a metric is as it must be.
+func near(t *testing.T, r *bench.Report, name string, want, within float64) {
+	t.Helper()
+	if got := figure(t, r, name); got < want-within || got > want+within {
+		t.Errorf("%s: %.4f, want %.4f ± %.4f", name, got, want, within)
+	}
+}
+
+// values finds what tables of a report hold for programs.
+func values[V any](t *testing.T, r *bench.Report) V {
+	t.Helper()
+	for _, table := range r.Tables {
+		if v, ok := table.Values.(V); ok {
+			return v
+		}
+	}
+	var none V
+	t.Fatalf("no table of %T", none)
+	return none
+}
+
+// quantiles finds a distribution of a report: how many values, the least, the
+// greatest.
+func quantiles(t *testing.T, r *bench.Report, name string) (count int64, least, most float64) {
+	t.Helper()
+	for _, d := range r.Distributions {
+		if strings.HasPrefix(d.Name, name) {
+			return d.Count, d.Points[0].V, d.Points[len(d.Points)-1].V
+		}
+	}
+	t.Fatalf("no distribution %q", name)
+	return 0, 0, 0
+}
+
+// everybody lists listeners whose figure is not as it must be.
+func everybody(t *testing.T, r *bench.Report, what string, ok func(heard) bool) {
+	t.Helper()
+	list := values[[]heard](t, r)
+	if len(list) == 0 {
+		t.Error("nobody was judged")
+	}
+	for _, h := range list {
+		if !ok(h) {
+			t.Errorf("%s: %+v", what, h)
+		}
+	}
+}
+
+// room is one of 12 with 3 talkers: 33 flows to listeners, 1,650 packets/s.
+const room = `
+rooms:
+  - members: 12
+    talkers: 3
+warmup: 500ms
+`
+
+// TestTruthLoss holds that a proxy that drops exactly every 100th packet of each flow
+// is measured as 1 %.
+func TestTruthLoss(t *testing.T) {
+	t.Parallel()
+	r := truth(t, `name: loss`+room+`duration: 8s
+faults:
+  - {at: 0s, do: loss, direction: down, loss_percent: 1, exact: true}
+`)
+	near(t, r, "loss_percent", 1, 0.05)
+	near(t, r, "loss_worst_percent", 1, 0.3) // 1 of 400 packets is 0.25 points
+	near(t, r, "duplicates", 0, 0)
+	everybody(t, r, "lost", func(h heard) bool { return h.Lost > 0 && h.Expected-h.Lost == h.Received })
+}
+
+// TestTruthCounts holds that what is lost in bursts, doubled and put out of order is
+// measured to the packet.
+func TestTruthCounts(t *testing.T) {
+	t.Parallel()
+	r := truth(t, `name: counts`+room+`duration: 8s
+faults:
+  - {at: 500ms, for: 3s, do: duplicate, direction: down, duplicate_percent: 5, reorder_percent: 3}
+  - {at: 4s, for: 3s, do: loss, direction: down, loss_percent: 10, burst: 4}
+`)
+	down := values[impair.Counts](t, r).Down
+	if down.Lost < 100 || down.Duplicated < 100 || down.Reordered < 50 {
+		t.Fatalf("the proxy did %+v", down)
+	}
+	var lost uint64
+	for _, h := range values[[]heard](t, r) {
+		lost += h.Lost
+	}
+	if lost != down.Lost {
+		t.Errorf("lost %d, truth %d", lost, down.Lost)
+	}
+	near(t, r, "duplicates", float64(down.Duplicated), 0)
+	near(t, r, "reordered", float64(down.Reordered), 0)
+	// A single packet lost, or two in a row, are gaps of 40 and 60 ms; a burst of 4 in
+	// the mean makes longer ones.
+	if _, least, most := quantiles(t, r, "audible gaps"); least < 30 || most < 100 {
+		t.Errorf("gaps of %.0f to %.0f ms", least, most)
+	}
+}
+
+// TestTruthDelay holds that 7 ms more on the way are measured as 7 ms more, and that a
+// goal that cannot be met is missed.
+func TestTruthDelay(t *testing.T) {
+	t.Parallel()
+	const goal = `
+goals:
+  - {metric: latency_p50_ms, at_most: 0.001}
+  - {metric: loss_percent, at_most: 0}
+`
+	path := func(delay string) *bench.Report {
+		r := truth(t, `name: delay`+room+`duration: 6s
+faults:
+  - {at: 0s, do: delay, direction: up, delay: `+delay+`}
+`+goal)
+		missed := r.Missed()
+		if len(missed) != 1 || missed[0].Name != "latency_p50_ms" || missed[0].Void != "" {
+			t.Errorf("missed %v", missed)
+		}
+		return r
+	}
+	without, with := path("100us"), path("7100us")
+	if more := figure(t, with, "latency_p50_ms") - figure(t, without, "latency_p50_ms"); more < 6.5 || more > 7.5 {
+		t.Errorf("7 ms are measured as %.3f", more)
+	}
+	if w := values[impair.Counts](t, with).Up; w.Delayed == 0 {
+		t.Errorf("the proxy delayed %+v", w)
+	}
+}
+
+// TestTruthClip holds that 100 ms off the start of each spurt are measured as such.
+func TestTruthClip(t *testing.T) {
+	t.Parallel()
+	s, err := scenario.Parse("clip.yaml", []byte(`name: clip
+rooms:
+  - count: 3
+    members: 4
+    talkers: 2
+    talk: {pattern: p59}
+warmup: 500ms
+duration: 8s
+faults:
+  - {at: 0s, do: clip, direction: up, clip_onset: 100ms}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A pause of 200 ms or less is none to the proxy, and what is shorter than 100 ms
+	// is lost whole.
+	for !distinct(s.Plan()) {
+		s.Seed++
+	}
+	r := truthOf(t, s)
+	near(t, r, "clipped_percent", 100, 0)
+	count, least, most := quantiles(t, r, "speech lost")
+	if count < 20 || least < 80 || most > 120 {
+		t.Errorf("%d spurts clipped by %.0f to %.0f ms", count, least, most)
+	}
+}
+
+// distinct says whether all spurts and pauses of a plan are longer than 300 ms.
+func distinct(p *scenario.Plan) bool {
+	const least = 15 // intervals
+	for _, m := range p.Members {
+		end := uint32(0)
+		for i, s := range m.Spurts {
+			if s.Count < least || i > 0 && s.First-end < least {
+				return false
+			}
+			end = s.First + s.Count
+		}
+	}
+	return true
+}
+
+// TestTruthCut holds that ways that are cut for 2 s are gaps of 2 s at each listener,
+// for each talker.
+func TestTruthCut(t *testing.T) {
+	t.Parallel()
+	r := truth(t, `name: cut`+room+`duration: 8s
+faults:
+  - {at: 500ms, for: 2s, do: cut, direction: up}
+  - {at: 5s, for: 2s, do: cut, direction: down}
+`)
+	const pairs = 33
+	count, least, most := quantiles(t, r, "audible gaps")
+	if count != 2*pairs || least < 1940 || most > 2060 {
+		t.Errorf("%d gaps of %.0f to %.0f ms, want %d of 2000", count, least, most, 2*pairs)
+	}
+	everybody(t, r, "gap", func(h heard) bool { return h.WorstGap > 1940 && h.WorstGap < 2060 })
+}
+
+// TestTruthChurn holds that nothing is lost when members come and go, talkers too.
+func TestTruthChurn(t *testing.T) {
+	t.Parallel()
+	r := truth(t, `name: churn
+rooms:
+  - count: 4
+    members: 5
+    talkers: 2
+  - count: 2
+    members: 4
+    talkers: 2
+    talk: {pattern: p59, silence: true}
+join: {arrival: poisson, rate: 20}
+churn: {rate: 4, who: all}
+warmup: 500ms
+duration: 8s
+`)
+	near(t, r, "loss_percent", 0, 0)
+	near(t, r, "duplicates", 0, 0)
+	near(t, r, "wrong_voice", 0, 0)
+	near(t, r, "join_failed", 0, 0)
+	came := 0
+	for _, h := range values[[]heard](t, r) {
+		if h.Expected > 0 && h.Expected < 300 {
+			came++
+		}
+	}
+	if came < 10 {
+		t.Errorf("%d listeners came or went", came)
+	}
+}
+
+// TestTruthOverflow holds that a generator that loses datagrams says so.
+func TestTruthOverflow(t *testing.T) {
+	t.Parallel()
+	s, err := scenario.Parse("overflow.yaml", []byte(`name: overflow`+room+`duration: 2s`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := once(t, s, func(c *Config) { c.Self = as(deaf) })
+	if why := voidOf(r); !strings.Contains(why, "receive buffers lost") {
+		t.Errorf("void: %q", why)
+	}
+	if figure(t, r, "generator_drops") == 0 || len(r.Missed()) == 0 {
+		t.Errorf("%.0f drops, missed %v", figure(t, r, "generator_drops"), r.Missed())
+	}
+}
+
+// TestTruthStall holds that a generator that stood still for a second is found out.
+func TestTruthStall(t *testing.T) {
+	t.Parallel()
+	g, err := StartGenerator(as(usual), t.Name(), loopback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := g.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	stop := &stopper{talkative: talkative{t}, pid: g.PID, stopped: make(chan error, 2)}
+	s, err := scenario.Parse("stall.yaml", []byte(`name: stall`+room+`duration: 4s
+goals:
+  - {metric: loss_percent, at_most: 100}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := once(t, s, func(c *Config) { c.Remote, c.Progress = []Generator{g}, stop })
+	for range 2 {
+		if err := <-stop.stopped; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if why := voidOf(r); !strings.Contains(why, "stood still") && !strings.Contains(why, "more than 20 ms late") {
+		t.Errorf("void: %q", why)
+	}
+	if missed := r.Missed(); len(missed) != 1 || missed[0].Void == "" {
+		t.Errorf("missed %v", missed)
+	}
+}
+
+// stopper stops a process for a second once the window has begun.
+type stopper struct {
+	talkative
+	pid     int
+	once    sync.Once
+	stopped chan error // both results
+}
+
+func (s *stopper) Status(line string) {
+	if !strings.Contains(line, "s left") {
+		return
+	}
+	s.once.Do(func() {
+		s.stopped <- syscall.Kill(s.pid, syscall.SIGSTOP)
+		time.AfterFunc(time.Second, func() { s.stopped <- syscall.Kill(s.pid, syscall.SIGCONT) })
+	})
+}
+
+// TestTruthBots holds that faithful bots and light clients of one room find the same,
+// and hear the right voices.
+func TestTruthBots(t *testing.T) {
+	t.Parallel()
+	r := truth(t, `name: bots
+server: {kind: up}
+rooms:
+  - members: 6
+    talkers: 2
+    faithful: 3
+warmup: 500ms
+duration: 6s
+goals:
+  - {metric: wrong_voice, at_most: 0}
+`)
+	near(t, r, "wrong_voice", 0, 0)
+	if missed := r.Missed(); len(missed) > 0 {
+		t.Errorf("missed %v", missed)
+	}
+	var light, faithful []heard
+	for _, h := range values[[]heard](t, r) {
+		if h.Kind == "light" {
+			light = append(light, h)
+			continue
+		}
+		faithful = append(faithful, h)
+		if opus.CanDecode != (h.Right > 20) || h.Wrong+h.Misattributed+h.Unmarked > 0 {
+			t.Errorf("%+v", h)
+		}
+	}
+	if len(light) != 3 || len(faithful) != 3 {
+		t.Fatalf("%d light clients and %d faithful bots", len(light), len(faithful))
+	}
+	for _, l := range light {
+		for _, f := range faithful {
+			loss := func(h heard) float64 { return 100 * float64(h.Lost) / float64(h.Expected) }
+			if math.Abs(loss(l)-loss(f)) > 0.1 || math.Abs(l.P50-f.P50) > 2 {
+				t.Errorf("%+v and %+v", l, f)
+			}
+		}
+	}
+}
+
+// TestTruthFreeze holds that the gap of a frozen node is what the journal says.
+func TestTruthFreeze(t *testing.T) {
+	t.Parallel()
+	s, err := scenario.Load("node-frozen")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Warmup, s.Duration, s.Faults[0].At = 500*time.Millisecond, 6*time.Second, 2*time.Second
+	r := truthOf(t, s)
+	frozen := 1000 * (event(t, r, "goes on") - event(t, r, "stopped"))
+	// Up to an interval on either side, and what the node needs to send what waited.
+	everybody(t, r, fmt.Sprintf("gap of a freeze of %.0f ms", frozen), func(h heard) bool {
+		return h.WorstGap > frozen-60 && h.WorstGap < frozen+60
+	})
+}
+
+// event is when a report's journal tells of something, in seconds since the window
+// began.
+func event(t *testing.T, r *bench.Report, what string) float64 {
+	t.Helper()
+	for _, e := range r.Events {
+		if strings.Contains(e.Text, what) {
+			return e.At
+		}
+	}
+	t.Fatalf("no %q in %v", what, r.Events)
+	return 0
+}
+
+// TestTruthGenerators holds that two generators on a bus give one report with the
+// same figures as local ones, and that it does not matter that the clock of one is
+// 37 ms ahead.
+func TestTruthGenerators(t *testing.T) {
+	t.Parallel()
+	port, err := freeport.TCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := bus.StartEmbedded(bus.EmbeddedConfig{StoreDir: t.TempDir(), Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Shutdown()
+	serve(t, server, "exact", usual, time.Now)
+	serve(t, server, "wrong", ahead37, func() time.Time { return time.Now().Add(wrong) })
+	list, free, err := Borrow(t.Context(), server.URL(), []string{"exact", "wrong"}, talkative{t})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := free(); err != nil {
+			t.Error(err)
+		}
+	}()
+	// One talker, whom half of the listeners hear in its own generator.
+	r := truth(t, `name: apart
+rooms:
+  - members: 13
+warmup: 500ms
+duration: 5s
+`, func(c *Config) { c.Remote = list })
+	near(t, r, "loss_percent", 0, 0)
+	near(t, r, "loss_all_percent", 0, 0)
+	if expected := int(values[[]heard](t, r)[0].Expected); expected != 250 || len(values[[]heard](t, r)) != 12 {
+		t.Errorf("%d listeners of %d packets", len(values[[]heard](t, r)), expected)
+	}
+	within := time.Duration(0)
+	for _, c := range values[[]remote.Named](t, r) {
+		want := map[string]time.Duration{"exact": 0, "wrong": wrong}[c.Name]
+		if (c.Offset-want).Abs() > c.Uncertainty || c.Uncertainty > 10*time.Millisecond {
+			t.Errorf("%+v, want an offset of %v", c, want)
+		}
+		within += c.Uncertainty
+	}
+	least, most := math.Inf(1), 0.0
+	everybody(t, r, "early", func(h heard) bool {
+		least, most = min(least, h.P50), max(most, h.P50)
+		return h.P50 > 0
+	})
+	// The clock of loopback arrivals is the sender's moment, so that listeners differ
+	// by little more than their clocks.
+	if apart := most - least; apart > millis(within)+0.3 {
+		t.Errorf("medians from %.3f to %.3f ms, with clocks known to %v", least, most, within)
+	}
+}
+
+// serve offers a generator in a role on a bus until the test ends.
+func serve(t *testing.T, server *bus.Embedded, name, in string, now func() time.Time) {
+	t.Helper()
+	conn, err := bus.Connect(t.Context(), bus.Config{Embedded: server, Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- remote.Serve(ctx, conn, remote.Config{Name: name, Host: loopback.String(), Now: now,
+			Open: remote.Children(func() (*child.Process, error) {
+				return child.Start(name, os.Args[0], in, "generator", loopback.String())
+			})})
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		conn.Close()
+	})
+}
+
+// TestHomes holds that rooms stay whole where there are enough of them.
+func TestHomes(t *testing.T) {
+	for _, c := range []struct {
+		members    []int
+		generators int
+		want       []int
+	}{
+		{[]int{8}, 1, []int{0}},
+		{[]int{8}, 2, nil},
+		{[]int{8, 8}, 2, []int{0, 1}},
+		{[]int{9, 2, 2, 2, 4}, 2, []int{0, 1, 1, 1, 1}},
+		{[]int{2, 3, 4, 5, 6, 7}, 3, []int{0, 1, 2, 0, 1, 2}},
+	} {
+		var rooms []scenario.Room
+		for _, m := range c.members {
+			rooms = append(rooms, scenario.Room{Members: m})
+		}
+		if got := homes(rooms, c.generators); !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
