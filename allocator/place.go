@@ -23,6 +23,8 @@ type PlaceRequest struct {
 	Region string `json:"region,omitempty"`
 	// Expected is the predicted size of the call in sessions (at least 1).
 	Expected int `json:"expected,omitempty"`
+	// Label asks for nodes with this label, as those that try a new version out.
+	Label string `json:"label,omitempty"`
 	// Avoid names nodes that just failed this user.
 	Avoid []edgeagent.NodeID `json:"avoid,omitempty"`
 }
@@ -89,14 +91,22 @@ type Explanation struct {
 type Candidate struct {
 	Node     edgeagent.NodeID `json:"node"`
 	Region   string           `json:"region"`
+	Zone     string           `json:"zone,omitempty"`
 	State    edgeagent.State  `json:"state"`
 	RTT      float64          `json:"rtt_ms"`     // milliseconds
 	RTTFrom  string           `json:"rtt_from"`   // "client", "region", "none"
 	Fullness float64          `json:"fullness"`   // the fullest of pps, bps, sessions, 0..1
 	Reserved edgeagent.Load   `json:"reserved"`   // placed, not yet in a heartbeat
 	Penalty  float64          `json:"penalty_ms"` // for load, milliseconds
-	Cost     float64          `json:"cost_ms"`
-	WhyNot   string           `json:"why_not,omitempty"` // empty: eligible
+	// Domain is what its failure domain costs that lost nodes of late.
+	Domain float64 `json:"domain_ms,omitempty"`
+	// Share is that of its calls which the node takes while it is new or tried
+	// out, omitted when it takes all; Aside is what one costs that is not among
+	// them, in milliseconds.
+	Share  float64 `json:"share,omitempty"`
+	Aside  float64 `json:"aside_ms,omitempty"`
+	Cost   float64 `json:"cost_ms"`           // RTT and all penalties
+	WhyNot string  `json:"why_not,omitempty"` // empty: eligible
 }
 
 // ErrorCode is the closed list of reasons for which no seat is given.

@@ -43,11 +43,15 @@ const (
 
 // Heartbeat is the value of a node in the nodes bucket.
 type Heartbeat struct {
-	Node    NodeID       `json:"node"`
-	State   State        `json:"state"`
-	Region  string       `json:"region"`
-	Zone    string       `json:"zone,omitempty"` // failure domain within the region
-	Version string       `json:"version"`
+	Node    NodeID `json:"node"`
+	State   State  `json:"state"`
+	Region  string `json:"region"`
+	Zone    string `json:"zone,omitempty"` // failure domain within the region
+	Version string `json:"version"`
+	// Label names a group of nodes, as those that try a new version out; of calls
+	// that do not ask for it they take the share Weight (0..1; 0: all).
+	Label   string       `json:"label,omitempty"`
+	Weight  float64      `json:"weight,omitempty"`
 	Started time.Time    `json:"started"` // a restart shows as a new time
 	At      time.Time    `json:"at"`      // the node's clock; never used for liveness
 	Addrs   []netip.Addr `json:"addrs"`

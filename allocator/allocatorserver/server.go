@@ -181,10 +181,10 @@ func (s *Server) seeNode(ch bus.Change[edgeagent.Heartbeat]) {
 		s.missing[edgeagent.NodeID(ch.Key)] = time.Now().Add(missingKept)
 	case ch.Gone:
 		delete(s.missing, edgeagent.NodeID(ch.Key))
-		s.core.Lose(edgeagent.NodeID(ch.Key))
+		s.core.Lose(time.Now(), edgeagent.NodeID(ch.Key))
 	case string(ch.Value.Node) == ch.Key && ch.Value.Node.Valid():
 		delete(s.missing, ch.Value.Node)
-		s.core.Observe(ch.Value)
+		s.core.Observe(time.Now(), ch.Value)
 	}
 }
 
@@ -193,7 +193,7 @@ func (s *Server) loseMissingLocked(now time.Time) {
 	for n, until := range s.missing {
 		if now.After(until) {
 			delete(s.missing, n)
-			s.core.Lose(n)
+			s.core.Lose(now, n)
 		}
 	}
 }

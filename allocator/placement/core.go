@@ -23,11 +23,12 @@ const (
 // Core holds what is known of nodes and calls. Not safe for concurrent use. The
 // zero value is ready to use.
 type Core struct {
-	nodes map[edgeagent.NodeID]edgeagent.Heartbeat
+	fleet Fleet
+	shows map[edgeagent.NodeID][]edgeagent.CallOnANode // the calls of each node's last heartbeat
 	calls map[sfu.CallID]*call
-	// reserving are the calls that may have a reservation: those of the last
-	// sizeKept, so that a decision does not look at all calls.
-	reserving map[sfu.CallID]*call
+	// seats and sizes are when reservations end, in that order, so that a
+	// decision does not look at all calls.
+	seats, sizes queue
 	// carried are the nodes that show sessions of a call, with its epoch there.
 	carried map[sfu.CallID]map[edgeagent.NodeID]uint64
 	epoch   uint64 // the highest seen or given
@@ -38,58 +39,60 @@ type call struct {
 	expected int         // predicted size
 	seats    []time.Time // given, not yet shown; oldest first
 	shown    int         // sessions in the node's last heartbeat
+	held     int         // sessions reserved in the fleet for it
 }
 
 // Observe takes in a node's heartbeat.
-func (c *Core) Observe(hb edgeagent.Heartbeat) {
-	if c.nodes == nil {
-		c.nodes = map[edgeagent.NodeID]edgeagent.Heartbeat{}
-	}
-	c.carry(hb)
-	c.nodes[hb.Node] = hb
+func (c *Core) Observe(now time.Time, hb edgeagent.Heartbeat) {
+	c.carry(hb.Node, hb.State, hb.Calls)
+	c.fleet.Observe(now, hb)
 	c.epoch = max(c.epoch, hb.Epoch)
 	for _, on := range hb.Calls {
 		c.epoch = max(c.epoch, on.Epoch)
 		k := c.calls[on.Call]
-		if k == nil || k.entry.Node != hb.Node {
+		if k == nil || k.entry.Node != hb.Node || k.shown == on.Sessions {
 			continue
 		}
 		if grown := on.Sessions - k.shown; grown > 0 {
 			k.seats = k.seats[min(grown, len(k.seats)):]
 		}
 		k.shown = on.Sessions
+		c.hold(now, k)
 	}
 }
 
 // carry replaces what a node carries.
-func (c *Core) carry(hb edgeagent.Heartbeat) {
-	for _, on := range c.nodes[hb.Node].Calls {
-		delete(c.carried[on.Call], hb.Node)
+func (c *Core) carry(node edgeagent.NodeID, state edgeagent.State, calls []edgeagent.CallOnANode) {
+	for _, on := range c.shows[node] {
+		delete(c.carried[on.Call], node)
 		if len(c.carried[on.Call]) == 0 {
 			delete(c.carried, on.Call)
 		}
 	}
-	if hb.State == edgeagent.Gone {
+	delete(c.shows, node)
+	if state == edgeagent.Gone || len(calls) == 0 {
 		return
 	}
-	for _, on := range hb.Calls {
+	if c.carried == nil {
+		c.carried = map[sfu.CallID]map[edgeagent.NodeID]uint64{}
+		c.shows = map[edgeagent.NodeID][]edgeagent.CallOnANode{}
+	}
+	c.shows[node] = calls
+	for _, on := range calls {
 		if on.Sessions < 1 {
 			continue
-		}
-		if c.carried == nil {
-			c.carried = map[sfu.CallID]map[edgeagent.NodeID]uint64{}
 		}
 		if c.carried[on.Call] == nil {
 			c.carried[on.Call] = map[edgeagent.NodeID]uint64{}
 		}
-		c.carried[on.Call][hb.Node] = on.Epoch
+		c.carried[on.Call][node] = on.Epoch
 	}
 }
 
 // Lose forgets a node whose lease has ended.
-func (c *Core) Lose(node edgeagent.NodeID) {
-	c.carry(edgeagent.Heartbeat{Node: node})
-	delete(c.nodes, node)
+func (c *Core) Lose(now time.Time, node edgeagent.NodeID) {
+	c.carry(node, edgeagent.Gone, nil)
+	c.fleet.Lose(now, node)
 }
 
 // Carrier is the node that shows sessions of a call, the one of the highest
@@ -135,6 +138,9 @@ func (c *Core) ObserveCall(e allocator.CallEntry) {
 	c.epoch = max(c.epoch, e.Epoch)
 	if k := c.calls[e.Call]; k != nil {
 		if k.entry.Node != e.Node || k.entry.Epoch != e.Epoch {
+			// Where it goes, everybody is expected who was here.
+			k.expected = k.shown + k.held
+			c.release(k)
 			k.seats, k.shown = nil, 0
 		}
 		k.entry = e
@@ -145,8 +151,10 @@ func (c *Core) ObserveCall(e allocator.CallEntry) {
 
 // LoseCall forgets a call that was deleted from the calls bucket.
 func (c *Core) LoseCall(id sfu.CallID) {
-	delete(c.calls, id)
-	delete(c.reserving, id)
+	if k := c.calls[id]; k != nil {
+		c.release(k)
+		delete(c.calls, id)
+	}
 }
 
 // Call is the entry of a live call.
@@ -173,10 +181,64 @@ func (c *Core) Seat(now time.Time, id sfu.CallID, expected int) {
 	}
 	k.expected = max(k.expected, min(expected, maxExpected))
 	k.seats = append(k.settled(now), now)
-	if c.reserving == nil {
-		c.reserving = map[sfu.CallID]*call{}
+	c.seats.add(now.Add(seatKept+1), id)
+	if young := k.entry.Created.Add(sizeKept); k.expected > k.shown && young.After(now) {
+		c.sizes.add(young, id)
 	}
-	c.reserving[id] = k
+	c.hold(now, k)
+}
+
+// hold makes what the fleet reserves for a call that what it should be.
+func (c *Core) hold(now time.Time, k *call) {
+	n := k.reserved(now)
+	c.fleet.Reserve(k.entry.Node, n-k.held)
+	k.held = n
+}
+
+// release gives up what is reserved for a call.
+func (c *Core) release(k *call) {
+	c.fleet.Reserve(k.entry.Node, -k.held)
+	k.held = 0
+}
+
+// expire ends the reservations whose time has come.
+func (c *Core) expire(now time.Time) {
+	for _, q := range []*queue{&c.seats, &c.sizes} {
+		for id, ok := q.due(now); ok; id, ok = q.due(now) {
+			if k := c.calls[id]; k != nil {
+				c.hold(now, k)
+			}
+		}
+	}
+}
+
+// queue holds calls by the time at which to look at them again. Times are added
+// in order but for the clocks of other allocators; who comes late for that waits
+// for the one before.
+type queue struct {
+	list []expiry
+	head int
+}
+
+type expiry struct {
+	at   time.Time
+	call sfu.CallID
+}
+
+func (q *queue) add(at time.Time, id sfu.CallID) { q.list = append(q.list, expiry{at, id}) }
+
+// due takes the next call whose time has passed.
+func (q *queue) due(now time.Time) (sfu.CallID, bool) {
+	if q.head == len(q.list) || q.list[q.head].at.After(now) {
+		return sfu.CallID{}, false
+	}
+	id := q.list[q.head].call
+	q.head++
+	if 2*q.head > len(q.list) { // at most as many are moved as were taken since
+		q.list = q.list[:copy(q.list, q.list[q.head:])]
+		q.head = 0
+	}
+	return id, true
 }
 
 // settled are the seats that still count.
@@ -199,29 +261,25 @@ func (k *call) reserved(now time.Time) int {
 
 // Reserved is the reserved load of every node.
 func (c *Core) Reserved(now time.Time) map[edgeagent.NodeID]edgeagent.Load {
+	c.expire(now)
 	out := map[edgeagent.NodeID]edgeagent.Load{}
-	for id, k := range c.reserving {
-		n := k.reserved(now)
-		if n > 0 {
-			out[k.entry.Node] = sum(out[k.entry.Node], seats(n))
-		} else if c.calls[id] != k || len(k.settled(now)) == 0 && now.Sub(k.entry.Created) >= sizeKept {
-			delete(c.reserving, id)
-		}
+	for id, n := range c.fleet.reserved {
+		out[id] = seats(n)
 	}
 	return out
 }
 
 // View lists the nodes after a name, by name.
 func (c *Core) View(now time.Time, after edgeagent.NodeID) []allocator.NodeView {
-	reserved := c.Reserved(now)
+	c.expire(now)
 	var out []allocator.NodeView
-	for id, hb := range c.nodes {
+	for id, i := range c.fleet.index {
 		if id <= after {
 			continue
 		}
-		v := allocator.NodeView{Heartbeat: hb, CallCount: len(hb.Calls), Reserved: reserved[id]}
-		v.Fullness = fullness(sum(hb.Load, v.Reserved), hb.Capacity)
-		v.Calls = nil
+		n := c.fleet.nodes[i]
+		v := allocator.NodeView{Heartbeat: n.hb, CallCount: len(c.shows[id]), Reserved: seats(n.reserved)}
+		v.Fullness = fullness(sum(n.hb.Load, v.Reserved), n.hb.Capacity)
 		out = append(out, v)
 	}
 	slices.SortFunc(out, func(a, b allocator.NodeView) int { return cmp.Compare(a.Node, b.Node) })
@@ -261,120 +319,83 @@ func (c *Core) Ended(now time.Time) []sfu.CallID {
 // Decide chooses a node for a user who joins a call. It changes nothing: when
 // the choice stands, the caller writes the call and tells ObserveCall and Seat.
 // With an error, Chosen is empty.
-func (c *Core) Decide(now time.Time, req allocator.PlaceRequest, draw *rand.Rand) (ex allocator.Explanation, err *allocator.Error) {
-	ex = allocator.Explanation{Call: req.Call, At: now}
-	more := max(1, min(req.Expected, maxExpected))
-	live := c.calls[req.Call]
-	if live != nil || len(c.carried[req.Call]) > 0 {
-		more = 1
+func (c *Core) Decide(now time.Time, req allocator.PlaceRequest, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
+	c.expire(now)
+	home, carried := c.home(req.Call)
+	switch {
+	case home != "" && c.stays(home, carried):
+		return c.join(now, req, home, draw)
+	case home != "":
+		return c.settle(now, req, c.size(req.Call)+1, "", draw)
 	}
-	reserved := c.Reserved(now)
-	for _, hb := range c.nodes {
-		ex.Candidates = append(ex.Candidates, weigh(req, hb, reserved[hb.Node], more))
-	}
-	slices.SortFunc(ex.Candidates, rank)
-	home, _, carried := c.Carrier(req.Call)
-	if live != nil {
+	return c.settle(now, req, max(1, min(req.Expected, maxExpected)), "", draw)
+}
+
+// home is the node of a live call, if any, and whether it shows sessions of it. A
+// call that has lost its entry but is carried is as live as one with an entry.
+func (c *Core) home(id sfu.CallID) (home edgeagent.NodeID, carried bool) {
+	home, _, carried = c.Carrier(id)
+	if live := c.calls[id]; live != nil {
 		home = live.entry.Node
+		_, carried = c.carried[id][home]
 	}
-	if live != nil || carried {
-		if done, err := c.stay(home, &ex); done {
-			return ex, err
+	return home, carried
+}
+
+// stays says whether a call may stay on its node: not where it is gone, nor where
+// it is draining and everybody has left, since to that node it would be a new
+// call.
+func (c *Core) stays(home edgeagent.NodeID, carried bool) bool {
+	hb, there := c.fleet.Node(home)
+	return there && hb.State != edgeagent.Gone && (hb.State != edgeagent.Draining || carried)
+}
+
+// size is how many sessions a call has or is about to have.
+func (c *Core) size(id sfu.CallID) int {
+	n := 0
+	if k := c.calls[id]; k != nil {
+		n = k.shown + k.held
+	}
+	if node, _, ok := c.Carrier(id); ok {
+		for _, on := range c.shows[node] {
+			if on.Call == id {
+				n = max(n, on.Sessions)
+			}
 		}
 	}
-	eligible := 0
-	for eligible < len(ex.Candidates) && ex.Candidates[eligible].WhyNot == "" {
-		eligible++
-	}
-	if eligible == 0 {
-		if len(req.Avoid) > 0 { // a wish: better a node that just failed than none
-			req.Avoid = nil
-			return c.Decide(now, req, draw)
-		}
-		return ex, refuse(&ex)
-	}
-	best := ex.Candidates[0].Cost
-	near := 1
-	for near < eligible && ex.Candidates[near].Cost <= best+max(nearMillis, best*nearShare) {
-		near++
-	}
-	if near == 1 {
-		ex.Chosen, ex.Reason = ex.Candidates[0].Node, "lowest cost"
+	return n
+}
+
+// join keeps a live call together on its node. A call is never split: one that no
+// longer fits goes as a whole to a node that has room for all of it, and where
+// there is none the joiner is refused.
+func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.NodeID, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
+	i := c.fleet.index[home]
+	n := &c.fleet.nodes[i]
+	if fullness(sum(n.hb.Load, seats(n.reserved+1)), n.hb.Capacity) <= 1 {
+		ex := allocator.Explanation{Call: req.Call, At: now, Chosen: home, Reason: "call is live here"}
+		ex.Candidates = c.fleet.candidates(now, &req, 1)
 		return ex, nil
 	}
-	i := draw.IntN(near)
-	j := (i + 1 + draw.IntN(near-1)) % near
-	a, b := ex.Candidates[i], ex.Candidates[j]
-	if b.Fullness < a.Fullness || b.Fullness == a.Fullness && b.Cost < a.Cost {
-		a = b
+	all := c.size(req.Call) + 1
+	req.Avoid = append(slices.Clone(req.Avoid), home)
+	ex, err := c.settle(now, req, all, "call moves, its node is full: ", draw)
+	if err != nil || ex.Chosen == home {
+		ex.Chosen, ex.Reason = "", "call is live on a full node"
+		return ex, allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full, and no other has room for all %d: try again when somebody has left, or add a node", home, all)
 	}
-	ex.Chosen, ex.Reason = a.Node, "emptier of two drawn among the nearly cheapest"
 	return ex, nil
 }
 
-// stay keeps a live call together on its node while that is there. A call is never
-// split, so a full node refuses the joiner, and a draining one keeps what it
-// carries. A call that has lost its entry but is carried is as live as one.
-func (c *Core) stay(home edgeagent.NodeID, ex *allocator.Explanation) (done bool, err *allocator.Error) {
-	hb, there := c.nodes[home]
-	if !there || hb.State == edgeagent.Gone {
-		return false, nil // its node is gone: place it anew
-	}
-	if _, carried := c.carried[ex.Call][home]; hb.State == edgeagent.Draining && !carried {
-		return false, nil // everybody has left: to the node it would be a new call
-	}
-	for _, k := range ex.Candidates {
-		if k.Node == home && k.Fullness > 1 {
-			ex.Reason = "call is live on a full node"
-			return true, allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full", k.Node)
-		}
-	}
-	ex.Chosen, ex.Reason = home, "call is live here"
-	return true, nil
-}
-
-// rank puts the eligible first, then the cheap.
-func rank(a, b allocator.Candidate) int {
-	if eligible := a.WhyNot == ""; eligible != (b.WhyNot == "") {
-		if eligible {
-			return -1
-		}
-		return 1
-	}
-	return cmp.Or(cmp.Compare(a.Cost, b.Cost), cmp.Compare(a.Node, b.Node))
-}
-
-// refuse says why nobody was chosen.
-func refuse(ex *allocator.Explanation) *allocator.Error {
-	for _, k := range ex.Candidates {
-		if k.WhyNot == whyFull {
-			ex.Reason = "every ready node is full"
-			return allocator.Refuse(allocator.CodeFull, "every node is full: try again later, or add a node")
-		}
-	}
-	ex.Reason = "no node is ready"
-	return allocator.Refuse(allocator.CodeNoNodes, "no node is ready to take calls")
-}
-
-const (
-	whyFull  = "full"
-	whyAvoid = "just failed this user"
-)
-
-// weigh is one node as seen by one request for more sessions.
-func weigh(req allocator.PlaceRequest, hb edgeagent.Heartbeat, reserved edgeagent.Load, more int) allocator.Candidate {
-	k := allocator.Candidate{Node: hb.Node, Region: hb.Region, State: hb.State, Reserved: reserved}
-	k.RTT, k.RTTFrom = rtt(req, hb)
-	k.Fullness = fullness(sum(sum(hb.Load, reserved), seats(more)), hb.Capacity)
-	k.Penalty = penalty(k.Fullness)
-	k.Cost = k.RTT + k.Penalty
+// settle finds a node for all sessions of a call.
+func (c *Core) settle(now time.Time, req allocator.PlaceRequest, sessions int, why string, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
+	ex := c.fleet.Explain(now, &req, sessions, draw)
 	switch {
-	case hb.State != edgeagent.Ready:
-		k.WhyNot = string(hb.State)
-	case slices.Contains(req.Avoid, hb.Node):
-		k.WhyNot = whyAvoid
-	case k.Fullness > 1:
-		k.WhyNot = whyFull
+	case ex.Chosen != "":
+		ex.Reason = why + ex.Reason
+		return ex, nil
+	case ex.Reason == everyFull:
+		return ex, allocator.Refuse(allocator.CodeFull, "every node is full: try again later, or add a node")
 	}
-	return k
+	return ex, allocator.Refuse(allocator.CodeNoNodes, "no node is ready to take calls")
 }

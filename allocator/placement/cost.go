@@ -1,6 +1,8 @@
 package placement
 
 import (
+	"time"
+
 	"voicefleet/allocator"
 	"voicefleet/edgeagent"
 )
@@ -20,8 +22,22 @@ const (
 	seatBPS = seatPPS * 166 * 8
 
 	// near is how much dearer than the cheapest a candidate may be to be drawn.
-	nearMillis = 10.0
-	nearShare  = 0.10
+	nearMillis = 2.0
+	nearShare  = 0.02
+
+	// A node that has just become ready takes rampFrom of its calls, and all of
+	// them after rampTime; between, the share grows evenly.
+	rampFrom = 0.1
+	rampTime = 60 * time.Second
+	// asideMillis is what a call costs on a node to whose share it does not
+	// belong: as much as an ocean, so that it goes there only for want of others.
+	asideMillis = 150.0
+
+	// A failure domain that has lost all its nodes but one costs nearly
+	// shakenMillis more for shakenFor after the last loss; one that has lost one
+	// of ten, a tenth of it. What fell with it goes where nothing fell.
+	shakenMillis = 25.0
+	shakenFor    = 60 * time.Second
 )
 
 // penalty is what a fullness (0..1) costs, in milliseconds: 0 up to one half, 24
@@ -62,25 +78,34 @@ func sum(a, b edgeagent.Load) edgeagent.Load {
 	return a
 }
 
-// rtt is the distance of a node from the user and where it is known from.
-func rtt(req allocator.PlaceRequest, hb edgeagent.Heartbeat) (ms float64, from string) {
-	if ms, ok := measured(req.RTT, string(hb.Node)); ok {
-		return ms, "client"
+// nearly is the dearest cost that counts as good as the best one.
+func nearly(best float64) float64 { return best + max(nearMillis, best*nearShare) }
+
+// ramp is the share of its calls that a node takes which has been ready for so
+// long.
+func ramp(ready time.Duration) float64 {
+	switch {
+	case ready >= rampTime:
+		return 1
+	case ready <= 0:
+		return rampFrom
 	}
-	if ms, ok := measured(req.RTT, hb.Region); ok {
+	return rampFrom + (1-rampFrom)*float64(ready)/float64(rampTime)
+}
+
+// regionRTT is the distance of a region from the user and where it is known from.
+func regionRTT(req *allocator.PlaceRequest, region string) (ms float64, from string) {
+	if ms, ok := req.RTT[region]; ok && believable(ms) {
 		return ms, "client"
 	}
 	switch {
-	case req.Region == "" || hb.Region == "":
+	case req.Region == "" || region == "":
 		return unknownRTT, "none"
-	case req.Region == hb.Region:
+	case req.Region == region:
 		return sameRegionRTT, "region"
 	}
 	return otherRegionRTT, "region"
 }
 
-// measured reads a client's figure; what cannot be true is not believed.
-func measured(rtts map[string]float64, key string) (float64, bool) {
-	ms, ok := rtts[key]
-	return ms, ok && ms > 0 && ms < 10_000
-}
+// believable says whether a client can have measured so many milliseconds.
+func believable(ms float64) bool { return ms > 0 && ms < 10_000 }

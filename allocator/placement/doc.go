@@ -2,19 +2,32 @@
 // one. It is a state machine without I/O, clock or goroutine: heartbeats and
 // calls are told to it, [Core.Decide] answers, and every answer explains itself.
 //
-// The rule. A live call stays where it is, as long as its node is there. For a
-// new one each ready node has a cost in milliseconds:
+// [Fleet.Choose] is the one function that decides, over the nodes alone. [Core]
+// adds the calls to it for the allocator server, [Fleet.Explain] the figures of
+// all nodes for people, and bench/simulate calls it in virtual time, for which
+// this package is not an internal one.
 //
-//	cost = RTT(user → node) + penalty(fullness)
+// The rule. A live call stays where it is, as long as its node is there; when the
+// node has no room for one more, all of the call goes to one that has. For a new
+// one each ready node has a cost in milliseconds:
 //
-// where fullness is the fullest of packets/s, bits/s and sessions, load and
-// reservations together, and the penalty is 0 below one half and grows without
-// bound towards the limit. A node that the call would carry over its limit is
-// no candidate. Among those nearly as cheap as the cheapest, two are drawn at
-// random and the emptier one is taken, so that a burst does not herd.
+//	cost = RTT(user → node) + penalty(fullness) + domain + aside
+//
+// The RTT is what the client measured to the node or its region, or what the
+// regions of both tell. Fullness is the fullest of packets/s, bits/s and sessions,
+// load and reservations together; the penalty is 0 below one half and grows steeply
+// towards the limit. A node that the call would carry over its limit is no
+// candidate. Domain is for failure domains that have lost nodes within a minute, in
+// proportion. Aside is for a call that is not of the share a node takes: a node
+// that has become ready takes 10 to 100 % of its calls within a minute, a labelled
+// one its weight of those that do not ask for the label. Which calls these are is
+// drawn by call and node, so it stays the same when asked again.
+//
+// Among those nearly as cheap as the cheapest, two are drawn at random and the
+// emptier one is taken, so that a burst does not herd.
 //
 // A reservation stands for load that was placed and does not show in a
 // heartbeat yet: each seat given counts until the node reports as many more
 // sessions of the call, for 10 s at most; and a young call counts with its
-// predicted size for 30 s.
+// predicted size for 30 s, a call that was placed again with the size it had.
 package placement

@@ -3,6 +3,7 @@ package placement
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,7 +83,11 @@ func TestDecide(t *testing.T) {
 			live: &allocator.CallEntry{Node: "a"}, want: "b", reason: "lowest cost"},
 		{name: "and then nowhere, when there is no other", nodes: []edgeagent.Heartbeat{draining},
 			live: &allocator.CallEntry{Node: "a"}, code: allocator.CodeNoNodes, reason: "no node is ready"},
-		{name: "but not on a full one", nodes: []edgeagent.Heartbeat{node("a", "eu", 1000), node("b", "eu", 0)},
+		{name: "but not on a full one", nodes: []edgeagent.Heartbeat{node("a", "eu", 1000, on(7, 40, 500)), node("b", "us", 0)},
+			live: &allocator.CallEntry{Node: "a"}, req: allocator.PlaceRequest{Region: "eu"}, want: "b", reason: "call moves, its node is full: lowest cost"},
+		{name: "nor where not all of it fits", nodes: []edgeagent.Heartbeat{node("a", "eu", 1000, on(7, 40, 500)), node("b", "us", 501)},
+			live: &allocator.CallEntry{Node: "a"}, code: allocator.CodeFull, reason: "call is live on a full node"},
+		{name: "nor where there is no other", nodes: []edgeagent.Heartbeat{node("a", "eu", 1000, on(7, 40, 500))},
 			live: &allocator.CallEntry{Node: "a"}, code: allocator.CodeFull, reason: "call is live on a full node"},
 		{name: "nor on one that is gone", nodes: []edgeagent.Heartbeat{node("b", "eu", 0)},
 			live: &allocator.CallEntry{Node: "a"}, want: "b", reason: "lowest cost"},
@@ -102,7 +107,7 @@ func TestDecide(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var core Core
 			for _, hb := range c.nodes {
-				core.Observe(hb)
+				core.Observe(start, hb)
 			}
 			c.req.Call = channel(7)
 			if c.live != nil {
@@ -137,7 +142,7 @@ func TestPenaltyGrows(t *testing.T) {
 // TestReservations: a seat counts until the heartbeat shows it, or 10 s.
 func TestReservations(t *testing.T) {
 	var core Core
-	core.Observe(node("a", "eu", 0))
+	core.Observe(start, node("a", "eu", 0))
 	core.ObserveCall(allocator.CallEntry{Call: channel(1), Node: "a", Created: start.Add(-time.Hour)})
 	for range 5 {
 		core.Seat(start, channel(1), 1)
@@ -149,16 +154,16 @@ func TestReservations(t *testing.T) {
 		}
 	}
 	check(0, 5)
-	core.Observe(node("a", "eu", 3, edgeagent.CallOnANode{Call: channel(1), Sessions: 3}))
+	core.Observe(start, node("a", "eu", 3, edgeagent.CallOnANode{Call: channel(1), Sessions: 3}))
 	check(time.Second, 2)
-	core.Observe(node("a", "eu", 3, edgeagent.CallOnANode{Call: channel(1), Sessions: 3}))
+	core.Observe(start, node("a", "eu", 3, edgeagent.CallOnANode{Call: channel(1), Sessions: 3}))
 	check(10*time.Second, 2)
 	check(11*time.Second, 0)
 
 	// A young call counts with its predicted size.
 	core.ObserveCall(allocator.CallEntry{Call: channel(2), Node: "a", Created: start})
 	core.Seat(start, channel(2), 40)
-	core.Observe(node("a", "eu", 4, edgeagent.CallOnANode{Call: channel(1), Sessions: 3}, edgeagent.CallOnANode{Call: channel(2), Sessions: 1}))
+	core.Observe(start, node("a", "eu", 4, edgeagent.CallOnANode{Call: channel(1), Sessions: 3}, edgeagent.CallOnANode{Call: channel(2), Sessions: 1}))
 	check(20*time.Second, 39)
 	check(31*time.Second, 0)
 }
@@ -173,7 +178,7 @@ func TestBurst(t *testing.T) {
 		for i := range 5 {
 			hb := node(fmt.Sprintf("n%d", i), "eu", 0)
 			hb.Capacity.Sessions = 100
-			core.Observe(hb)
+			core.Observe(start, hb)
 		}
 		refused := 0
 		for i := range 600 {
@@ -202,7 +207,7 @@ func TestEpochsGrow(t *testing.T) {
 	var core Core
 	hb := node("a", "eu", 0)
 	hb.Epoch = uint64(start.UnixMilli()) + 5000 // a node that saw a later clock
-	core.Observe(hb)
+	core.Observe(start, hb)
 	last := hb.Epoch
 	for i := range 10 {
 		e := core.NextEpoch(start.Add(-time.Duration(i) * time.Hour))
@@ -217,8 +222,8 @@ func TestEpochsGrow(t *testing.T) {
 // it at a lower epoch.
 func TestStrays(t *testing.T) {
 	var core Core
-	core.Observe(node("a", "eu", 3, on(1, 10, 3), on(2, 11, 2), on(3, 12, 1)))
-	core.Observe(node("b", "eu", 1, on(1, 20, 1)))
+	core.Observe(start, node("a", "eu", 3, on(1, 10, 3), on(2, 11, 2), on(3, 12, 1)))
+	core.Observe(start, node("b", "eu", 1, on(1, 20, 1)))
 	core.ObserveCall(allocator.CallEntry{Call: channel(1), Node: "b", Epoch: 20})
 	core.ObserveCall(allocator.CallEntry{Call: channel(2), Node: "a", Epoch: 11})
 	core.ObserveCall(allocator.CallEntry{Call: channel(3), Node: "b", Epoch: 5}) // an entry that is older than what is carried
@@ -229,12 +234,12 @@ func TestStrays(t *testing.T) {
 		t.Errorf("carrier %s of epoch %d", n, epoch)
 	}
 	// It has ended its sessions.
-	core.Observe(node("a", "eu", 3, on(2, 11, 2)))
+	core.Observe(start, node("a", "eu", 3, on(2, 11, 2)))
 	if got := core.Strays(); len(got) != 0 {
 		t.Errorf("strays %v after they were closed", got)
 	}
-	core.Lose("a")
-	core.Lose("b")
+	core.Lose(start, "a")
+	core.Lose(start, "b")
 	if len(core.carried) != 0 {
 		t.Errorf("%v is carried by no node", core.carried)
 	}
@@ -243,7 +248,7 @@ func TestStrays(t *testing.T) {
 // TestEnded: an entry outlives its last grant, and its sessions.
 func TestEnded(t *testing.T) {
 	var core Core
-	core.Observe(node("a", "eu", 1, on(1, 10, 1)))
+	core.Observe(start, node("a", "eu", 1, on(1, 10, 1)))
 	for i := range 3 {
 		core.ObserveCall(allocator.CallEntry{Call: channel(i + 1), Node: "a", Epoch: 10, Touched: start})
 	}
@@ -261,7 +266,7 @@ func TestEnded(t *testing.T) {
 			t.Errorf("after %v calls %v have ended, want %d", c.after, got, c.want)
 		}
 	}
-	core.Observe(node("a", "eu", 0))
+	core.Observe(start, node("a", "eu", 0))
 	if got := core.Ended(start.Add(allocator.CallIdle)); len(got) != 2 {
 		t.Errorf("%v have ended after the last session left, want 2", got)
 	}
@@ -279,7 +284,7 @@ func TestNeverOverTheLimit(t *testing.T) {
 			hb := node(fmt.Sprintf("n%d", i), []string{"eu", "us"}[draw.IntN(2)], draw.IntN(1001))
 			hb.Load.PPS, hb.Load.BPS = draw.Float64()*100_000, draw.Float64()*1e9
 			hb.State = states[draw.IntN(len(states))]
-			core.Observe(hb)
+			core.Observe(start, hb)
 			known[hb.Node] = hb
 		}
 		home := map[sfu.CallID]edgeagent.NodeID{}
@@ -294,7 +299,7 @@ func TestNeverOverTheLimit(t *testing.T) {
 				continue
 			}
 			hb := known[ex.Chosen]
-			if at, live := home[req.Call]; live && at != ex.Chosen {
+			if at, live := home[req.Call]; live && at != ex.Chosen && !strings.HasPrefix(ex.Reason, "call moves, its node is full") {
 				t.Fatalf("seed %d: call %v is on %s and goes to %s", seed, req.Call, at, ex.Chosen)
 			} else if !live && hb.State != edgeagent.Ready {
 				t.Fatalf("seed %d: a new call goes to a node that is %s", seed, hb.State)
@@ -317,7 +322,7 @@ func TestNeverOverTheLimit(t *testing.T) {
 // reservations.
 func TestReservedForgetsWhatIsOver(t *testing.T) {
 	var core Core
-	core.Observe(node("a", "eu", 0))
+	core.Observe(start, node("a", "eu", 0))
 	for i := range 100 {
 		core.ObserveCall(allocator.CallEntry{Call: channel(i + 1), Node: "a", Created: start})
 		core.Seat(start, channel(i+1), 2)
@@ -325,8 +330,37 @@ func TestReservedForgetsWhatIsOver(t *testing.T) {
 	if got := core.Reserved(start)["a"].Sessions; got != 200 {
 		t.Errorf("%d sessions are reserved, want 200", got)
 	}
-	core.Reserved(start.Add(sizeKept))
-	if len(core.reserving) != 0 {
-		t.Errorf("%d calls are looked at for nothing", len(core.reserving))
+	if got := core.Reserved(start.Add(sizeKept)); len(got) != 0 {
+		t.Errorf("reserved is still %v", got)
 	}
+	if n := len(core.seats.list) + len(core.sizes.list); n != 0 {
+		t.Errorf("%d calls are looked at for nothing", n)
+	}
+}
+
+// TestReservationsFollowTheCall: what is reserved for a call moves and ends with
+// it, also over an absence of its node.
+func TestReservationsFollowTheCall(t *testing.T) {
+	var core Core
+	core.Observe(start, node("a", "eu", 0))
+	core.Observe(start, node("b", "eu", 0))
+	core.ObserveCall(allocator.CallEntry{Call: channel(1), Node: "a", Epoch: 1, Created: start})
+	core.Seat(start, channel(1), 8)
+	check := func(a, b int) {
+		t.Helper()
+		got := core.Reserved(start)
+		if got["a"].Sessions != a || got["b"].Sessions != b {
+			t.Fatalf("reserved %v, want %d on a and %d on b", got, a, b)
+		}
+	}
+	check(8, 0)
+	core.Lose(start, "a")
+	core.Observe(start, node("a", "eu", 0))
+	check(8, 0)
+	core.ObserveCall(allocator.CallEntry{Call: channel(1), Node: "b", Epoch: 2, Created: start})
+	check(0, 0)
+	core.Seat(start, channel(1), 8)
+	check(0, 8)
+	core.LoseCall(channel(1))
+	check(0, 0)
 }

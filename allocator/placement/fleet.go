@@ -1,0 +1,411 @@
+package placement
+
+import (
+	"cmp"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
+	"voicefleet/sfu"
+)
+
+// Fleet is the nodes as a decision sees them: their last heartbeats, what is
+// reserved on them, how long they have been ready, and which failure domains
+// have lost some. [Fleet.Choose] is the one function that decides: the allocator
+// calls it for every new call, [Fleet.Explain] calls it to tell why, and the
+// simulator calls it in virtual time.
+//
+// Not safe for concurrent use. The zero value is ready to use.
+type Fleet struct {
+	nodes    []standing // slots; a free one has no id
+	free     []int32
+	index    map[edgeagent.NodeID]int32
+	pools    []pool // one per region, never removed
+	byRegion map[string]int32
+	zones    map[zoneID]*zone
+	// reserved are sessions, also on nodes that are away: they may come back.
+	reserved map[edgeagent.NodeID]int
+
+	// Scratch of Choose, kept so that it allocates nothing.
+	order    []ranked
+	measured []ranked
+	near     []weight
+}
+
+// standing is how a node stands.
+type standing struct {
+	hb       edgeagent.Heartbeat // without Calls
+	pool     int32
+	zone     *zone
+	hash     uint64
+	reserved int // sessions
+	// ready is when it began to take calls; zero: longer ago than the ramp.
+	ready time.Time
+}
+
+type pool struct {
+	region string
+	slots  []int32
+}
+
+type zoneID struct{ region, zone string }
+
+// zone is a failure domain.
+type zone struct {
+	nodes int       // there now
+	lost  int       // of late
+	last  time.Time // when
+}
+
+// ranked is a pool or a node with its distance in milliseconds.
+type ranked struct {
+	i    int32
+	rtt  float64
+	from string
+}
+
+// weight is one node as seen by one request for more sessions.
+type weight struct {
+	slot     int32
+	rtt      float64 // milliseconds, as the other times
+	fullness float64
+	penalty  float64 // for load
+	domain   float64 // for losses of its failure domain
+	aside    float64 // for a call that is not of the node's share
+	whyNot   string
+}
+
+func (w weight) cost() float64 { return w.rtt + w.penalty + w.domain + w.aside }
+
+// Choice is what Choose decided; Node is empty when no node may be chosen, and
+// Reason tells why either way. Cost and RTT are in milliseconds.
+type Choice struct {
+	Node   edgeagent.NodeID
+	Reason string
+	RTT    float64
+	Cost   float64
+}
+
+// Observe takes in a node's heartbeat; its calls are not looked at.
+func (f *Fleet) Observe(now time.Time, hb edgeagent.Heartbeat) {
+	if f.index == nil {
+		f.index, f.byRegion = map[edgeagent.NodeID]int32{}, map[string]int32{}
+		f.zones, f.reserved = map[zoneID]*zone{}, map[edgeagent.NodeID]int{}
+	}
+	hb.Calls = nil
+	i, known := f.index[hb.Node]
+	if !known {
+		i = f.take(hb)
+		if age := hb.At.Sub(hb.Started); !hb.Started.IsZero() && age >= 0 && age < rampTime {
+			f.nodes[i].ready = now.Add(-age)
+		}
+	} else {
+		n := &f.nodes[i]
+		switch {
+		case n.hb.Region != hb.Region || n.hb.Zone != hb.Zone:
+			f.leave(i)
+			f.enter(i, hb)
+		case n.hb.State != edgeagent.Ready && hb.State == edgeagent.Ready, !n.hb.Started.Equal(hb.Started):
+			n.ready = now // recovered, or started anew
+		}
+	}
+	f.nodes[i].hb = hb
+}
+
+// take finds a slot for a new node.
+func (f *Fleet) take(hb edgeagent.Heartbeat) int32 {
+	var i int32
+	if n := len(f.free); n > 0 {
+		i, f.free = f.free[n-1], f.free[:n-1]
+	} else {
+		i = int32(len(f.nodes))
+		f.nodes = append(f.nodes, standing{})
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(hb.Node)) // cannot fail
+	f.nodes[i] = standing{hash: h.Sum64(), reserved: f.reserved[hb.Node]}
+	f.index[hb.Node] = i
+	f.enter(i, hb)
+	return i
+}
+
+// enter puts a slot into its region and failure domain.
+func (f *Fleet) enter(i int32, hb edgeagent.Heartbeat) {
+	p, ok := f.byRegion[hb.Region]
+	if !ok {
+		p = int32(len(f.pools))
+		f.pools = append(f.pools, pool{region: hb.Region})
+		f.byRegion[hb.Region] = p
+	}
+	f.pools[p].slots = append(f.pools[p].slots, i)
+	id := zoneID{hb.Region, hb.Zone}
+	if f.zones[id] == nil {
+		f.zones[id] = &zone{}
+	}
+	f.zones[id].nodes++
+	f.nodes[i].pool, f.nodes[i].zone = p, f.zones[id]
+}
+
+func (f *Fleet) leave(i int32) {
+	p := &f.pools[f.nodes[i].pool]
+	p.slots = slices.DeleteFunc(p.slots, func(s int32) bool { return s == i })
+	f.nodes[i].zone.nodes--
+}
+
+// Lose forgets a node whose lease has ended.
+func (f *Fleet) Lose(now time.Time, id edgeagent.NodeID) {
+	i, ok := f.index[id]
+	if !ok {
+		return
+	}
+	if f.nodes[i].hb.State != edgeagent.Gone { // who said good-bye tells nothing about its neighbours
+		z := f.nodes[i].zone
+		if now.Sub(z.last) > shakenFor {
+			z.lost = 0
+		}
+		z.lost, z.last = z.lost+1, now
+	}
+	f.leave(i)
+	f.nodes[i] = standing{}
+	delete(f.index, id)
+	f.free = append(f.free, i)
+}
+
+// Reserve adds so many sessions to what is reserved on a node, or takes them off.
+func (f *Fleet) Reserve(id edgeagent.NodeID, sessions int) {
+	if sessions == 0 {
+		return
+	}
+	if f.reserved == nil {
+		f.reserved = map[edgeagent.NodeID]int{}
+	}
+	n := f.reserved[id] + sessions
+	if n == 0 {
+		delete(f.reserved, id)
+	} else {
+		f.reserved[id] = n
+	}
+	if i, ok := f.index[id]; ok {
+		f.nodes[i].reserved = n
+	}
+}
+
+// Node is the last heartbeat of a node, without its calls.
+func (f *Fleet) Node(id edgeagent.NodeID) (edgeagent.Heartbeat, bool) {
+	if i, ok := f.index[id]; ok {
+		return f.nodes[i].hb, true
+	}
+	return edgeagent.Heartbeat{}, false
+}
+
+// Choose decides which node so many more sessions go to that begin a call. The
+// result is that of weighing every node: regions are visited from the nearest
+// on, until their distance alone is dearer than the best node found.
+func (f *Fleet) Choose(now time.Time, req *allocator.PlaceRequest, more int, draw *rand.Rand) Choice {
+	f.distances(req)
+	f.near = f.near[:0]
+	best, full := -1.0, false
+	consider := func(i int32, rtt float64) {
+		w := f.weigh(now, req, i, rtt, more)
+		if w.whyNot != "" {
+			full = full || w.whyNot == whyFull
+			return
+		}
+		cost := w.cost()
+		if best < 0 || cost < best {
+			best = cost
+		}
+		if cost <= nearly(best) {
+			f.near = append(f.near, w)
+		}
+	}
+	for _, m := range f.measured {
+		consider(m.i, m.rtt)
+	}
+	for _, o := range f.order {
+		if best >= 0 && o.rtt > nearly(best) {
+			break
+		}
+		for _, i := range f.pools[o.i].slots {
+			if !f.isMeasured(i) {
+				consider(i, o.rtt)
+			}
+		}
+	}
+	if best < 0 {
+		if len(req.Avoid) > 0 { // a wish: better a node that just failed than none
+			again := *req
+			again.Avoid = nil
+			return f.Choose(now, &again, more, draw)
+		}
+		if full {
+			return Choice{Reason: everyFull}
+		}
+		return Choice{Reason: "no node is ready"}
+	}
+	limit := nearly(best)
+	near := f.near[:0]
+	for _, w := range f.near {
+		if w.cost() <= limit {
+			near = append(near, w)
+		}
+	}
+	a, reason := near[0], "lowest cost"
+	if n := len(near); n > 1 {
+		i := draw.IntN(n)
+		a = near[i]
+		b := near[(i+1+draw.IntN(n-1))%n]
+		if b.fullness < a.fullness || b.fullness == a.fullness && b.cost() < a.cost() {
+			a = b
+		}
+		reason = "emptier of two drawn among the nearly cheapest"
+	}
+	return Choice{Node: f.nodes[a.slot].hb.Node, Reason: reason, RTT: a.rtt, Cost: a.cost()}
+}
+
+// distances fills order with the regions, nearest first, and measured with the
+// nodes the client measured by name.
+func (f *Fleet) distances(req *allocator.PlaceRequest) {
+	f.order, f.measured = f.order[:0], f.measured[:0]
+	named := len(req.RTT) // keys that are no region
+	for p := range f.pools {
+		ms, from := regionRTT(req, f.pools[p].region)
+		f.order = append(f.order, ranked{int32(p), ms, from})
+		if from == "client" {
+			named--
+		}
+	}
+	if named > 0 {
+		for key, ms := range req.RTT {
+			if i, ok := f.index[edgeagent.NodeID(key)]; ok && believable(ms) {
+				f.measured = append(f.measured, ranked{i, ms, "client"})
+			}
+		}
+		// A map has no order, and the draw must not depend on it.
+		slices.SortFunc(f.measured, func(a, b ranked) int { return cmp.Compare(a.i, b.i) })
+	}
+	slices.SortFunc(f.order, func(a, b ranked) int {
+		switch {
+		case a.rtt < b.rtt:
+			return -1
+		case a.rtt > b.rtt:
+			return 1
+		}
+		return int(a.i - b.i)
+	})
+}
+
+func (f *Fleet) isMeasured(i int32) bool {
+	if len(f.measured) == 0 {
+		return false
+	}
+	_, found := slices.BinarySearchFunc(f.measured, i, func(m ranked, i int32) int { return cmp.Compare(m.i, i) })
+	return found
+}
+
+// weigh is one node as seen by one request for more sessions.
+func (f *Fleet) weigh(now time.Time, req *allocator.PlaceRequest, i int32, rtt float64, more int) weight {
+	n := &f.nodes[i]
+	w := weight{slot: i, rtt: rtt}
+	w.fullness = fullness(sum(n.hb.Load, seats(n.reserved+more)), n.hb.Capacity)
+	w.penalty = penalty(w.fullness)
+	w.domain = n.zone.penalty(now)
+	if share := n.share(now, req); share < 1 && lot(req.Call, n.hash) >= share {
+		w.aside = asideMillis
+	}
+	switch {
+	case n.hb.State != edgeagent.Ready:
+		w.whyNot = string(n.hb.State)
+	case len(req.Avoid) > 0 && slices.Contains(req.Avoid, n.hb.Node):
+		w.whyNot = whyAvoid
+	case w.fullness > 1:
+		w.whyNot = whyFull
+	}
+	return w
+}
+
+// share of the calls a node takes that it would get by its cost.
+func (n *standing) share(now time.Time, req *allocator.PlaceRequest) float64 {
+	share := 1.0
+	if n.hb.Label != "" && n.hb.Label != req.Label && n.hb.Weight > 0 {
+		share = min(1, n.hb.Weight)
+	}
+	if !n.ready.IsZero() {
+		share *= ramp(now.Sub(n.ready))
+	}
+	return share
+}
+
+// lot is where in 0..1 a call falls on a node: the same whenever it is asked, so
+// that a canary's calls are its calls and an explanation tells what was decided.
+func lot(call sfu.CallID, hash uint64) float64 {
+	x := uint64(call.ID)*0x9e3779b97f4a7c15 ^ hash
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9 // the finalizer of splitmix64
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return float64((x^x>>31)>>11) / (1 << 53)
+}
+
+func (z *zone) penalty(now time.Time) float64 {
+	if z.lost == 0 || now.Sub(z.last) > shakenFor {
+		return 0
+	}
+	return shakenMillis * float64(z.lost) / float64(z.lost+z.nodes)
+}
+
+// Explain is the decision of Choose with every node beside it, the eligible and
+// cheap ones first. It changes nothing.
+func (f *Fleet) Explain(now time.Time, req *allocator.PlaceRequest, more int, draw *rand.Rand) allocator.Explanation {
+	choice := f.Choose(now, req, more, draw)
+	ex := allocator.Explanation{Call: req.Call, At: now, Chosen: choice.Node, Reason: choice.Reason}
+	ex.Candidates = f.candidates(now, req, more)
+	return ex
+}
+
+// candidates weighs every node.
+func (f *Fleet) candidates(now time.Time, req *allocator.PlaceRequest, more int) []allocator.Candidate {
+	f.distances(req)
+	out := make([]allocator.Candidate, 0, len(f.index))
+	add := func(i int32, d ranked) {
+		n, w := &f.nodes[i], f.weigh(now, req, i, d.rtt, more)
+		k := allocator.Candidate{
+			Node: n.hb.Node, Region: n.hb.Region, Zone: n.hb.Zone, State: n.hb.State, RTT: w.rtt, RTTFrom: d.from, Fullness: w.fullness,
+			Reserved: seats(n.reserved), Penalty: w.penalty, Domain: w.domain, Aside: w.aside, Cost: w.cost(), WhyNot: w.whyNot,
+		}
+		if share := n.share(now, req); share < 1 {
+			k.Share = share
+		}
+		out = append(out, k)
+	}
+	for _, m := range f.measured {
+		add(m.i, m)
+	}
+	for _, o := range f.order {
+		for _, i := range f.pools[o.i].slots {
+			if !f.isMeasured(i) {
+				add(i, o)
+			}
+		}
+	}
+	slices.SortFunc(out, rank)
+	return out
+}
+
+// rank puts the eligible first, then the cheap.
+func rank(a, b allocator.Candidate) int {
+	if eligible := a.WhyNot == ""; eligible != (b.WhyNot == "") {
+		if eligible {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(a.Cost, b.Cost), cmp.Compare(a.Node, b.Node))
+}
+
+const (
+	whyFull   = "full"
+	everyFull = "every ready node is full"
+	whyAvoid  = "just failed this user"
+)

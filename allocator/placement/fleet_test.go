@@ -1,0 +1,252 @@
+package placement
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
+)
+
+// crowd is a fleet of many regions in any state.
+func crowd(draw *rand.Rand, nodes int) (*Fleet, []edgeagent.Heartbeat) {
+	f := &Fleet{}
+	var all []edgeagent.Heartbeat
+	for i := range nodes {
+		hb := node(fmt.Sprintf("n%d", i), fmt.Sprintf("r%d", draw.IntN(8)), draw.IntN(1001))
+		hb.Zone = fmt.Sprint(draw.IntN(3))
+		hb.At = start
+		hb.Started = start.Add(-time.Duration(draw.IntN(600)) * time.Second)
+		if draw.IntN(8) == 0 {
+			hb.State = edgeagent.Draining
+		}
+		if draw.IntN(8) == 0 {
+			hb.Label, hb.Weight = "canary", draw.Float64()
+		}
+		f.Observe(start, hb)
+		f.Reserve(hb.Node, draw.IntN(100))
+		all = append(all, hb)
+	}
+	for range nodes / 10 {
+		f.Lose(start, all[draw.IntN(len(all))].Node)
+	}
+	return f, all
+}
+
+func asking(draw *rand.Rand) *allocator.PlaceRequest {
+	req := &allocator.PlaceRequest{Call: channel(1 + draw.IntN(1000)), RTT: map[string]float64{}}
+	for r := range 8 {
+		if draw.IntN(3) > 0 {
+			req.RTT[fmt.Sprintf("r%d", r)] = 5 + 200*draw.Float64()
+		}
+	}
+	for range draw.IntN(3) {
+		req.RTT[fmt.Sprintf("n%d", draw.IntN(60))] = 1 + 300*draw.Float64()
+	}
+	if draw.IntN(2) == 0 {
+		req.Region = "r3"
+	}
+	if draw.IntN(4) == 0 {
+		req.Avoid = []edgeagent.NodeID{"n1", "n2"}
+	}
+	return req
+}
+
+// TestChooseIsTheBestOfAll: that far regions are not looked at changes nothing:
+// the choice is among the nearly cheapest of all nodes, with the cost that the
+// explanation tells, and over many draws each of them is chosen that is not the
+// fullest.
+func TestChooseIsTheBestOfAll(t *testing.T) {
+	for seed := range uint64(300) {
+		draw := rand.New(rand.NewPCG(seed, 5))
+		f, _ := crowd(draw, 60)
+		req := asking(draw)
+		more := 1 + draw.IntN(50)
+		all := f.Explain(start, req, more, draw).Candidates
+		if len(all) != len(f.index) {
+			t.Fatalf("seed %d: %d candidates of %d nodes", seed, len(all), len(f.index))
+		}
+		want := map[edgeagent.NodeID]float64{}
+		fullest, n := edgeagent.NodeID(""), 0.0
+		for _, k := range all {
+			if k.WhyNot == "" && k.Cost <= nearly(all[0].Cost) {
+				want[k.Node] = k.Cost
+				switch {
+				case k.Fullness == n:
+					fullest = "" // there are two
+				case k.Fullness > n:
+					fullest, n = k.Node, k.Fullness
+				}
+			}
+		}
+		got := map[edgeagent.NodeID]bool{}
+		for range 200 {
+			choice := f.Choose(start, req, more, draw)
+			cost, ok := want[choice.Node]
+			if !ok && choice.Node != "" || math.Abs(cost-choice.Cost) > 1e-9 {
+				t.Fatalf("seed %d: chose %+v, the nearly cheapest are %v", seed, choice, want)
+			}
+			got[choice.Node] = true
+		}
+		if len(want) > 1 && got[fullest] {
+			t.Fatalf("seed %d: the fullest of %v was chosen: %v", seed, want, got)
+		}
+		if len(want) > 1 && len(got) < len(want)-1 {
+			t.Fatalf("seed %d: only %v of %v were ever chosen", seed, got, want)
+		}
+	}
+}
+
+// TestOneFunctionDecides: what the server decides, what Choose decides for the
+// simulator, and what the explanation tells are the same for the same lot.
+func TestOneFunctionDecides(t *testing.T) {
+	for seed := range uint64(200) {
+		draw := rand.New(rand.NewPCG(seed, 6))
+		f, all := crowd(draw, 40)
+		var core Core
+		for _, hb := range all {
+			core.Observe(start, hb)
+		}
+		core.fleet = *f // with its reservations and losses
+		req := asking(draw)
+		req.Expected = 1 + draw.IntN(40)
+		lot := func() *rand.Rand { return rand.New(rand.NewPCG(seed, 7)) }
+		choice := f.Choose(start, req, req.Expected, lot())
+		told := f.Explain(start, req, req.Expected, lot())
+		decided, err := core.Decide(start, *req, lot())
+		if told.Chosen != choice.Node || told.Reason != choice.Reason || decided.Chosen != choice.Node || decided.Reason != choice.Reason {
+			t.Fatalf("seed %d: chosen %+v, explained %s (%s), decided %s (%s), %v", seed, choice, told.Chosen, told.Reason, decided.Chosen, decided.Reason, err)
+		}
+		if choice.Node == "" {
+			continue
+		}
+		i := slices.IndexFunc(told.Candidates, func(k allocator.Candidate) bool { return k.Node == choice.Node })
+		if k := told.Candidates[i]; k.Cost != choice.Cost || k.RTT != choice.RTT || math.Abs(k.RTT+k.Penalty+k.Domain+k.Aside-k.Cost) > 1e-9 {
+			t.Fatalf("seed %d: chosen %+v, explained as %+v", seed, choice, k)
+		}
+	}
+}
+
+// TestRamp: a node that has become ready takes a tenth of its calls, and all of
+// them a minute later; and one that is alone takes them all at once.
+func TestRamp(t *testing.T) {
+	f := &Fleet{}
+	old, fresh := node("old", "eu", 300), node("fresh", "eu", 0)
+	f.Observe(start, old)
+	fresh.State = edgeagent.Draining
+	f.Observe(start, fresh)
+	fresh.State = edgeagent.Ready
+	f.Observe(start, fresh)
+	share := func(at time.Duration) float64 {
+		draw := rand.New(rand.NewPCG(1, 1))
+		n := 0
+		for i := range 4000 {
+			req := allocator.PlaceRequest{Call: channel(i), Region: "eu"}
+			if f.Choose(start.Add(at), &req, 1, draw).Node == "fresh" {
+				n++
+			}
+		}
+		return float64(n) / 4000
+	}
+	// The fresh node is the emptier one, so all calls of its share go there.
+	for at, want := range map[time.Duration]float64{0: 0.1, 20 * time.Second: 0.4, 40 * time.Second: 0.7, time.Minute: 1} {
+		if got := share(at); math.Abs(got-want) > 0.03 {
+			t.Errorf("after %v it takes %.2f of the calls, want %.2f", at, got, want)
+		}
+	}
+	f.Lose(start, "old")
+	if got := share(0); got != 1 {
+		t.Errorf("alone it takes %.2f of the calls", got)
+	}
+}
+
+// TestCanary: a labelled node takes its share of the calls, always the same ones,
+// and all that ask for it while it is as good as the others.
+func TestCanary(t *testing.T) {
+	f := &Fleet{}
+	canary := node("canary", "eu", 0)
+	canary.Label, canary.Weight = "next", 0.05
+	f.Observe(start, canary)
+	f.Observe(start, node("other", "eu", 200))
+	draw := rand.New(rand.NewPCG(1, 1))
+	n := 0
+	for i := range 4000 {
+		req := allocator.PlaceRequest{Call: channel(i), Region: "eu"}
+		first := f.Choose(start, &req, 1, draw).Node
+		if again := f.Choose(start, &req, 1, draw).Node; again != first {
+			t.Fatalf("call %d went to %s and then to %s", i, first, again)
+		}
+		if first == "canary" {
+			n++
+		}
+		req.Label = "next"
+		if got := f.Choose(start, &req, 1, draw).Node; got != "canary" {
+			t.Fatalf("call %d asked for the canary and went to %s", i, got)
+		}
+	}
+	if share := float64(n) / 4000; math.Abs(share-0.05) > 0.01 {
+		t.Errorf("it took %.3f of the calls, want 0.05", share)
+	}
+}
+
+// TestFailureDomain: after losses in one zone calls go to the others for a while,
+// unless it is much closer.
+func TestFailureDomain(t *testing.T) {
+	f := &Fleet{}
+	for i := range 12 {
+		hb := node(fmt.Sprintf("n%d", i), "eu", 100)
+		hb.Zone = string(rune('a' + i%3))
+		f.Observe(start, hb)
+	}
+	in := func(zone string, now time.Time) int {
+		draw := rand.New(rand.NewPCG(2, 2))
+		n := 0
+		for i := range 300 {
+			req := allocator.PlaceRequest{Call: channel(i), Region: "eu"}
+			hb, _ := f.Node(f.Choose(now, &req, 1, draw).Node)
+			if hb.Zone == zone {
+				n++
+			}
+		}
+		return n
+	}
+	for _, id := range []edgeagent.NodeID{"n0", "n3", "n6"} {
+		f.Lose(start, id)
+	}
+	if n := in("a", start); n != 0 {
+		t.Errorf("%d of 300 calls went to the zone that falls", n)
+	}
+	if n := in("a", start.Add(shakenFor+time.Second)); n == 0 {
+		t.Error("a minute later still none does")
+	}
+	for _, id := range []edgeagent.NodeID{"n1", "n4", "n7", "n10", "n2", "n5", "n8", "n11"} {
+		f.Lose(start, id)
+	}
+	if n := in("a", start); n != 300 {
+		t.Errorf("%d of 300 calls went to the only node left", n)
+	}
+}
+
+// BenchmarkChoose is one decision among 1,000 nodes in 30 regions.
+func BenchmarkChoose(b *testing.B) {
+	draw := rand.New(rand.NewPCG(1, 1))
+	f := &Fleet{}
+	for i := range 1000 {
+		f.Observe(start, node(fmt.Sprintf("n%d", i), fmt.Sprintf("r%d", i%30), draw.IntN(900)))
+	}
+	req := &allocator.PlaceRequest{RTT: map[string]float64{}}
+	for r := range 30 {
+		req.RTT[fmt.Sprintf("r%d", r)] = 5 + 200*draw.Float64()
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		req.Call = channel(i)
+		if f.Choose(start, req, 8, draw).Node == "" {
+			b.Fatal("no node")
+		}
+	}
+}
