@@ -14,6 +14,7 @@ type metrics struct {
 	races    prometheus.Counter
 	live     prometheus.Gauge
 	reserved prometheus.Gauge
+	headroom prometheus.Gauge
 	fenced   prometheus.Counter
 }
 
@@ -34,6 +35,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		})),
 		reserved: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "voicefleet_allocator_reserved_sessions", Help: "Sessions this allocator has placed or expects that no heartbeat shows yet.",
+		})),
+		headroom: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "voicefleet_allocator_headroom_sessions", Help: "Sessions the ready nodes have room for beyond load and reservations.",
 		})),
 		fenced: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "voicefleet_allocator_fenced_total", Help: "Calls ended on a node that they had been moved away from while it was out of reach.",

@@ -306,6 +306,12 @@ func (s *Server) seat(ctx context.Context, req allocator.PlaceRequest) (allocato
 		if err != nil {
 			return allocator.Assignment{}, err
 		}
+		if created {
+			s.mu.Lock()
+			left := s.core.StraysOf(req.Call)
+			s.mu.Unlock()
+			s.fence(ctx, left) // who was in a call that moves comes after, now
+		}
 		return s.assign(req, entry, created)
 	}
 	return allocator.Assignment{}, allocator.Refuse(allocator.CodeUnavailable, "too many allocators placed this call at once")
@@ -524,6 +530,7 @@ func (s *Server) sweep(ctx context.Context) {
 			reserved += load.Sessions
 		}
 		s.metrics.reserved.Set(float64(reserved))
+		s.metrics.headroom.Set(float64(s.core.Headroom(time.Now())))
 		s.mu.Unlock()
 		s.fence(ctx, strays)
 		for i, id := range ended {

@@ -116,18 +116,39 @@ type Stray struct {
 // Strays lists them: their sessions hear nobody of the others.
 func (c *Core) Strays() []Stray {
 	var out []Stray
-	for id, nodes := range c.carried {
-		k := c.calls[id]
-		if k == nil {
-			continue
-		}
-		for n, epoch := range nodes {
-			if n != k.entry.Node && epoch < k.entry.Epoch {
-				out = append(out, Stray{n, id})
-			}
-		}
+	for id := range c.carried {
+		out = append(out, c.StraysOf(id)...)
 	}
 	return out
+}
+
+// StraysOf are the other nodes that show sessions of a call, by name.
+func (c *Core) StraysOf(id sfu.CallID) []Stray {
+	var out []Stray
+	k := c.calls[id]
+	if k == nil {
+		return nil
+	}
+	for n, epoch := range c.carried[id] {
+		if n != k.entry.Node && epoch < k.entry.Epoch {
+			out = append(out, Stray{n, id})
+		}
+	}
+	slices.SortFunc(out, func(a, b Stray) int { return cmp.Compare(a.Node, b.Node) })
+	return out
+}
+
+// Headroom is how many more sessions the ready nodes have room for together.
+func (c *Core) Headroom(now time.Time) int {
+	c.expire(now)
+	total := 0
+	for _, i := range c.fleet.index {
+		n := &c.fleet.nodes[i]
+		if n.hb.State == edgeagent.Ready {
+			total += room(sum(n.hb.Load, seats(n.reserved)), n.hb.Capacity)
+		}
+	}
+	return total
 }
 
 // ObserveCall takes in an entry of the calls bucket.

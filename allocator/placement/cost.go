@@ -71,6 +71,12 @@ func seats(n int) edgeagent.Load {
 	return edgeagent.Load{PPS: float64(n) * seatPPS, BPS: float64(n) * seatBPS, Sessions: n}
 }
 
+// room is how many more seats fit.
+func room(load edgeagent.Load, limit edgeagent.Capacity) int {
+	n := min((limit.PPS-load.PPS)/seatPPS, (limit.BPS-load.BPS)/seatBPS, float64(limit.Sessions-load.Sessions))
+	return int(max(0, n))
+}
+
 func sum(a, b edgeagent.Load) edgeagent.Load {
 	a.PPS += b.PPS
 	a.BPS += b.BPS

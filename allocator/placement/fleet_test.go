@@ -231,6 +231,23 @@ func TestFailureDomain(t *testing.T) {
 	}
 }
 
+// TestHeadroom: what the fullest resource of each ready node leaves, after
+// reservations.
+func TestHeadroom(t *testing.T) {
+	var core Core
+	busy, draining := node("a", "eu", 10), node("b", "eu", 0)
+	busy.Load.PPS = 100_000 - 20*seatPPS
+	draining.State = edgeagent.Draining
+	core.Observe(start, busy)
+	core.Observe(start, draining)
+	core.Observe(start, node("c", "eu", 700))
+	core.ObserveCall(allocator.CallEntry{Call: channel(1), Node: "c", Created: start})
+	core.Seat(start, channel(1), 40)
+	if got := core.Headroom(start); got != 20+260 {
+		t.Errorf("room for %d, want 20 and 260", got)
+	}
+}
+
 // BenchmarkChoose is one decision among 1,000 nodes in 30 regions.
 func BenchmarkChoose(b *testing.B) {
 	draw := rand.New(rand.NewPCG(1, 1))
