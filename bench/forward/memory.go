@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"voicefleet/bench"
+	"voicefleet/bench/internal/lightclient"
+	"voicefleet/bench/internal/role"
 )
 
 // Goals: what a connected session may cost in resident memory, and how many
@@ -26,7 +28,12 @@ type MemoryConfig struct {
 	Self    []string
 	Command string
 
-	Sessions   int           // default 1,000
+	// Sessions are how many are connected at each reading, rising (default 1,000).
+	// With several the slope from the first to the last is told as well.
+	Sessions []int
+	// Talk has one member of each call talk all the time, so that sessions are
+	// active and not only connected.
+	Talk       bool
 	CallSize   int           // sessions per call (default 10)
 	Slots      int           // K of each (default 16, the page's)
 	Settle     time.Duration // how long memory must not fall to count as settled (default 15 s)
@@ -41,7 +48,9 @@ func (c *MemoryConfig) validate() error {
 			*v = d
 		}
 	}
-	def(&c.Sessions, 1000)
+	if len(c.Sessions) == 0 {
+		c.Sessions = []int{1000}
+	}
 	def(&c.CallSize, 10)
 	def(&c.Slots, 16)
 	def(&c.Generators, 2)
@@ -54,13 +63,23 @@ func (c *MemoryConfig) validate() error {
 	switch {
 	case len(c.Self) == 0:
 		return errors.New("memory: this program is not named")
-	case c.Sessions < c.CallSize || c.Sessions%c.CallSize != 0 || c.CallSize < 2:
-		return fmt.Errorf("memory: %d sessions in calls of %d: want whole calls of at least 2", c.Sessions, c.CallSize)
+	case c.CallSize < 2:
+		return fmt.Errorf("memory: calls of %d: want at least 2", c.CallSize)
 	case c.Slots < 1 || c.Slots > 32 || c.Generators < 1 || c.Generators > 16:
 		return fmt.Errorf("memory: %d slots, %d generators: want 1 to 32 and 1 to 16", c.Slots, c.Generators)
 	}
+	before := 0
+	for _, n := range c.Sessions {
+		if n <= before || n%c.CallSize != 0 || n > maxSessions {
+			return fmt.Errorf("memory: %v sessions in calls of %d: want rising numbers of whole calls, at most %d", c.Sessions, c.CallSize, maxSessions)
+		}
+		before = n
+	}
 	return nil
 }
+
+// maxSessions bounds what a node is asked for.
+const maxSessions = 100_000
 
 // MemoryReading is the node at one moment, its processes apart.
 type MemoryReading struct {
@@ -91,24 +110,30 @@ func Memory(ctx context.Context, config MemoryConfig) (report *bench.Report, err
 		defer func() { err = errors.Join(err, g.Stop()) }()
 		r.generators = append(r.generators, g)
 	}
+	last := config.Sessions[len(config.Sessions)-1]
+	if config.Edge.MaxSessions == 0 && last+config.CallSize > 4000 {
+		config.Edge.MaxSessions = last + config.CallSize
+	}
 	e, err := startEdge(ctx, config.Edge)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, e.stop()) }()
 
-	var empty, full MemoryReading
+	var empty MemoryReading
+	var full []MemoryReading
 	if err = r.remember(ctx, config, e, &empty, &full); err == nil {
-		concludeMemory(r.report, empty, full)
+		concludeMemory(r.report, config, empty, full)
 		return r.report, nil
 	}
-	if ctx.Err() == nil && full.Sessions == 0 {
+	if ctx.Err() == nil && len(full) == 0 {
 		return nil, err
 	}
 	r.report.Partial = err.Error()
-	if full.Sessions != 0 { // set when idle was read
-		r.report.Notes = append(r.report.Notes, fmt.Sprintf("idle: agent %s, engine %s", mib(empty.AgentRSS), mib(empty.EngineRSS)))
+	for _, m := range full {
+		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d sessions: agent %s, engine %s", m.Sessions, mib(m.AgentRSS), mib(m.EngineRSS)))
 	}
+	r.report.Notes = append(r.report.Notes, fmt.Sprintf("idle: agent %s, engine %s", mib(empty.AgentRSS), mib(empty.EngineRSS)))
 	r.report.Goals = []bench.Goal{{Name: goalMemory, Bound: goalSession >> 10, Unit: "KiB", Void: "the run ended before it was measured"}}
 	if ctx.Err() != nil {
 		return r.report, nil // ended by whoever asked: the report says so
@@ -117,7 +142,7 @@ func Memory(ctx context.Context, config MemoryConfig) (report *bench.Report, err
 }
 
 // remember reads the node idle and full.
-func (r *run) remember(ctx context.Context, config MemoryConfig, e *edge, empty, full *MemoryReading) error {
+func (r *run) remember(ctx context.Context, config MemoryConfig, e *edge, empty *MemoryReading, full *[]MemoryReading) error {
 	// Goroutines of the idle engine; the agent starts another one.
 	var err error
 	if empty.EngineGoroutines, err = e.EngineGoroutines(ctx); err != nil {
@@ -136,21 +161,37 @@ func (r *run) remember(ctx context.Context, config MemoryConfig, e *edge, empty,
 		return err
 	}
 	r.say("idle: agent %s, engine %s", mib(empty.AgentRSS), mib(empty.EngineRSS))
-	full.Sessions = config.Sessions
-	for room := range config.Sessions / config.CallSize {
-		if _, err := r.fill(ctx, e, room, Case{Talkers: config.CallSize}); err != nil {
-			return fmt.Errorf("after %d sessions: %w", room*config.CallSize, err)
+	room, last := 0, config.Sessions[len(config.Sessions)-1]
+	for _, sessions := range config.Sessions {
+		for ; (room+1)*config.CallSize <= sessions; room++ {
+			members, err := r.fill(ctx, e, room, Case{Talkers: config.CallSize})
+			if err != nil {
+				return fmt.Errorf("after %d sessions: %w", room*config.CallSize, err)
+			}
+			if config.Talk {
+				if err := r.talkOn(ctx, members[0], uint32(room+1)); err != nil {
+					return err
+				}
+			}
+			config.Progress.Status(fmt.Sprintf("connected %d of %d", (room+1)*config.CallSize, last))
 		}
-		config.Progress.Status(fmt.Sprintf("connected %d of %d", (room+1)*config.CallSize, config.Sessions))
+		now := MemoryReading{Sessions: sessions}
+		if err := e.settle(ctx, config.Settle, &now); err != nil {
+			return err
+		}
+		r.say("%d sessions: agent %s, engine %s", sessions, mib(now.AgentRSS), mib(now.EngineRSS))
+		*full = append(*full, now)
 	}
-	if err := e.settle(ctx, config.Settle, full); err != nil {
-		return err
-	}
-	r.say("settled: agent %s, engine %s", mib(full.AgentRSS), mib(full.EngineRSS))
-	if full.EngineGoroutines, err = e.EngineGoroutines(ctx); err != nil {
-		return err
-	}
-	return nil
+	now := &(*full)[len(*full)-1]
+	now.EngineGoroutines, err = e.EngineGoroutines(ctx)
+	return err
+}
+
+// talkOn has a member talk until it leaves.
+func (r *run) talkOn(ctx context.Context, m member, id uint32) error {
+	return r.generators[m.generator].Talk(ctx, []role.Talking{{Client: m.client, Talk: lightclient.Talk{
+		ID: id, Start: time.Now().Add(phase(int(id%20), 20)), SmallSize: voicePayload, Size: voicePayload, Voice: lightclient.Filler,
+	}}}, nil)
 }
 
 // visit connects the members of one call and ends it.
@@ -165,24 +206,29 @@ func (r *run) visit(ctx context.Context, e *edge, size int) error {
 
 func mib(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
 
-// concludeMemory makes table, goals and figures of two readings.
-func concludeMemory(report *bench.Report, empty, full MemoryReading) {
+// concludeMemory makes table, goals and figures of the readings.
+func concludeMemory(report *bench.Report, config MemoryConfig, empty MemoryReading, all []MemoryReading) {
+	full := all[len(all)-1]
 	n := float64(full.Sessions)
 	agent, engine := float64(full.AgentRSS-empty.AgentRSS)/n, float64(full.EngineRSS-empty.EngineRSS)/n
-	agentRoutines := full.AgentGoroutines - empty.AgentGoroutines
-	engineRoutines := float64(full.EngineGoroutines - empty.EngineGoroutines)
+	kind := "connected"
+	if config.Talk {
+		kind = "active"
+	}
 	table := bench.Table{
-		Title:  fmt.Sprintf("Memory of a node with %d connected sessions", full.Sessions),
-		Head:   []string{"process", "idle", "connected", "per session", "goroutines idle", "connected"},
-		Values: []MemoryReading{empty, full},
+		Title:  fmt.Sprintf("Memory of a node with %s sessions in calls of %d", kind, config.CallSize),
+		Head:   []string{"sessions", "agent", "engine", "both", "per session since idle", "goroutines of the agent"},
+		Values: append([]MemoryReading{empty}, all...),
 	}
-	row := func(name string, before, after int64, per float64, routines ...string) {
-		table.Rows = append(table.Rows, append([]string{name, mib(before), mib(after), fmt.Sprintf("%.1f KiB", per/1024)}, routines...))
+	for _, m := range append([]MemoryReading{empty}, all...) {
+		per := "-"
+		if m.Sessions > 0 {
+			per = fmt.Sprintf("%.1f KiB", float64(m.AgentRSS+m.EngineRSS-empty.AgentRSS-empty.EngineRSS)/float64(m.Sessions)/1024)
+		}
+		table.Rows = append(table.Rows, []string{fmt.Sprint(m.Sessions), mib(m.AgentRSS), mib(m.EngineRSS), mib(m.AgentRSS + m.EngineRSS), per, fmt.Sprint(m.AgentGoroutines)})
 	}
-	row("agent", empty.AgentRSS, full.AgentRSS, agent, fmt.Sprint(empty.AgentGoroutines), fmt.Sprint(full.AgentGoroutines))
-	row("engine", empty.EngineRSS, full.EngineRSS, engine, fmt.Sprint(empty.EngineGoroutines), fmt.Sprint(full.EngineGoroutines))
-	row("both", empty.AgentRSS+empty.EngineRSS, full.AgentRSS+full.EngineRSS, agent+engine, "", "")
 	report.Tables = []bench.Table{table}
+	report.Notes = append(report.Notes, fmt.Sprintf("goroutines of the engine: %d idle, %d with %d sessions", empty.EngineGoroutines, full.EngineGoroutines, full.Sessions))
 	metric := func(name, unit string, v float64) {
 		report.Metrics = append(report.Metrics, bench.Metric{Name: name, Unit: unit, Better: bench.Less, Samples: []float64{v}})
 	}
@@ -190,13 +236,18 @@ func concludeMemory(report *bench.Report, empty, full MemoryReading) {
 	metric("memory per session, engine", "KiB", engine/1024)
 	metric("memory per session", "KiB", (agent+engine)/1024)
 	metric("memory, idle", "MiB", float64(empty.AgentRSS+empty.EngineRSS)/(1<<20))
-	metric("memory, connected", "MiB", float64(full.AgentRSS+full.EngineRSS)/(1<<20))
+	metric("memory, "+kind, "MiB", float64(full.AgentRSS+full.EngineRSS)/(1<<20))
 	metric("goroutines, agent", "", full.AgentGoroutines)
 	metric("goroutines, engine", "", float64(full.EngineGoroutines))
 	report.Goals = []bench.Goal{
 		{Name: goalMemory, Value: (agent + engine) / 1024, Bound: goalSession >> 10, Unit: "KiB"},
-		{Name: "goroutines per session, agent", Value: agentRoutines / n, Bound: goalGoroutine, Unit: "goroutines"},
-		{Name: "goroutines per session, engine", Value: engineRoutines / n, Bound: goalGoroutine, Unit: "goroutines"},
+		{Name: "goroutines per session, agent", Value: (full.AgentGoroutines - empty.AgentGoroutines) / n, Bound: goalGoroutine, Unit: "goroutines"},
+		{Name: "goroutines per session, engine", Value: float64(full.EngineGoroutines-empty.EngineGoroutines) / n, Bound: goalGoroutine, Unit: "goroutines"},
+	}
+	if first := all[0]; len(all) > 1 {
+		slope := float64(full.AgentRSS+full.EngineRSS-first.AgentRSS-first.EngineRSS) / float64(full.Sessions-first.Sessions) / 1024
+		metric("memory slope", "KiB", slope)
+		report.Goals = append(report.Goals, bench.Goal{Name: fmt.Sprintf("memory slope per %s session from %d to %d", kind, first.Sessions, full.Sessions), Value: slope, Bound: goalSession >> 10, Unit: "KiB"})
 	}
 }
 

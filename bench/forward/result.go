@@ -195,6 +195,27 @@ func (r *run) conclude(results []CaseResult) {
 	r.report.Tables = append(r.report.Tables, cost, against)
 }
 
+// rawRatio names the metric of a case that runs are held against each other by.
+func rawRatio(c Case) string { return fmt.Sprintf("%v: CPU, %s/%s", c, armEdge, armRaw) }
+
+// notWorse adds the goal that the ratio to the raw loop has not grown since an
+// earlier report.
+func (r *run) notWorse(c CaseResult, void string) {
+	goal := bench.Goal{Name: rawRatio(c.Case) + " against the earlier report", Unit: "times", Value: c.ratio(armRaw).Median, Void: void}
+	if goal.Void == "" {
+		goal.Void = c.void(armRaw)
+	}
+	for _, m := range r.config.Against.Metrics {
+		if m.Name == rawRatio(c.Case) {
+			goal.Bound = bench.SpreadOf(m.Samples).Median * (1 + r.config.Worse/100)
+		}
+	}
+	if goal.Bound == 0 && goal.Void == "" {
+		goal.Void = "the earlier report does not have this case"
+	}
+	r.report.Goals = append(r.report.Goals, goal)
+}
+
 // metrics are the figures of a case that two runs are compared by: a sample for each
 // window. Ratios to a yardstick that is void are left out.
 func (r *run) metrics(c CaseResult) {
@@ -255,6 +276,10 @@ func (r *run) goals(c CaseResult) {
 	goal("packets lost or surplus", float64(lost), 0, "packets", own)
 	goal("packets not authentic or of unknown source", float64(refused), 0, "packets", own)
 	goal("holes in sequence numbers", float64(gaps), 0, "packets", own)
+	if r.config.Against != nil {
+		r.notWorse(c, own)
+		return
+	}
 	if (c.Case != Case{Talkers: 3, Listeners: 300}) {
 		return
 	}

@@ -65,6 +65,11 @@ type Config struct {
 	Generators int           // processes of light clients (default 2)
 	Slots      int           // K (default 32)
 	Seed       uint64
+	// Against is an earlier report. With it the goals are that nothing is lost and
+	// that no ratio to the raw loop is more than Worse percent above its own: a
+	// short run is too coarse for the goals of the long one.
+	Against *bench.Report
+	Worse   float64
 	// Progress is told how it goes; nil: nobody is.
 	Progress bench.Progress
 }

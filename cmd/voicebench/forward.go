@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"voicefleet/bench"
 	"voicefleet/bench/forward"
 )
 
@@ -15,6 +17,9 @@ import (
 func setFlags(line *[]string) func(*pflag.Flag) {
 	return func(f *pflag.Flag) {
 		value := f.Value.String()
+		if strings.HasSuffix(f.Value.Type(), "Slice") {
+			value = strings.Trim(value, "[]") // as it was given
+		}
 		if f.Name == "token" || f.Name == "invite" {
 			value = "..."
 		}
@@ -60,6 +65,8 @@ func forwardCommand() *cobra.Command {
 	var config forward.Config
 	var cases []string
 	var logs bool
+	var against string
+	var against string
 	cmd := &cobra.Command{
 		Use:     "forward",
 		Short:   "CPU per forwarded packet, beside a raw sendmmsg loop and stock pion",
@@ -78,6 +85,11 @@ func forwardCommand() *cobra.Command {
 			if config.Self, err = self(); err != nil {
 				return err
 			}
+			if against != "" {
+				if config.Against, err = bench.ReadFile(against); err != nil {
+					return err
+				}
+			}
 			o.start()
 			p := newProgress(cmd.ErrOrStderr())
 			config.Seed, config.Command, config.Progress = o.seed, o.command(cmd), p
@@ -92,6 +104,8 @@ func forwardCommand() *cobra.Command {
 	o.flags(cmd)
 	edgeFlags(cmd, &config.Edge, &logs)
 	cmd.Flags().StringSliceVar(&cases, "cases", []string{"10x10", "25x25", "3x300"}, "rooms, as TALKERSxLISTENERS; equal numbers: all talk")
+	cmd.Flags().StringVar(&against, "against", "", "JSON report of an earlier run: the goals are then that nothing is lost and that no ratio to the raw loop has grown by more than --worse")
+	cmd.Flags().Float64Var(&config.Worse, "worse", 25, "percent, with --against")
 	cmd.Flags().DurationVar(&config.Window, "window", 20*time.Second, "length of one measured window")
 	cmd.Flags().IntVar(&config.Rounds, "rounds", 4, "windows for each of node, raw loop and pion")
 	cmd.Flags().IntVar(&config.Generators, "generators", 2, "processes of light clients")

@@ -16,7 +16,7 @@ func memoryCommand() *cobra.Command {
 		Use:     "memory",
 		Short:   "Memory and goroutines per connected session",
 		Long:    wordsMemory,
-		Example: "  voicebench memory\n  voicebench memory --sessions 100 --settle 3s",
+		Example: "  voicebench memory\n  voicebench memory --sessions 1000,3000 --talk\n  voicebench memory --sessions 100 --settle 3s",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
@@ -36,7 +36,8 @@ func memoryCommand() *cobra.Command {
 	}
 	o.flags(cmd)
 	edgeFlags(cmd, &config.Edge, &logs)
-	cmd.Flags().IntVar(&config.Sessions, "sessions", 1000, "connected sessions")
+	cmd.Flags().IntSliceVar(&config.Sessions, "sessions", []int{1000}, "connected sessions at each reading, rising; several tell the slope")
+	cmd.Flags().BoolVar(&config.Talk, "talk", false, "one member of each call talks all the time, so that sessions are active")
 	cmd.Flags().IntVar(&config.CallSize, "call", 10, "sessions in each call")
 	cmd.Flags().IntVar(&config.Slots, "slots", 16, "receive streams each client offers (K)")
 	cmd.Flags().IntVar(&config.Generators, "generators", 2, "processes of light clients")
