@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"voicefleet/bench"
 	"voicefleet/bench/internal/remote"
@@ -15,10 +16,15 @@ import (
 // alignments is how many exchanges the offset of a clock is estimated from.
 const alignments = 64
 
+// busTimeout is how long a bus is waited for; generators have been waiting on it.
+const busTimeout = 10 * time.Second
+
 // Borrow takes generators that wait on a bus, all of them without names, and sees
 // that their clocks can be aligned to ours. free gives them back.
 func Borrow(ctx context.Context, url string, names []string, progress bench.Progress) (list []Generator, free func() error, err error) {
-	conn, err := bus.Connect(ctx, bus.Config{URL: url, Name: "voicebench"})
+	connecting, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	conn, err := bus.Connect(connecting, bus.Config{URL: url, Name: "voicebench"})
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: see that a NATS server answers there", err)
 	}

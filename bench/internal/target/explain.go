@@ -22,6 +22,9 @@ func (r *refusal) Error() string {
 	return fmt.Sprintf("status %d, code %d: %s", r.Status, r.Code, r.Message)
 }
 
+// unknownInvite is the code for it in Discord's API.
+const unknownInvite = 10006
+
 // explain adds the next step to what went wrong on the way to a server.
 func explain(err error) error {
 	var (
@@ -43,6 +46,8 @@ func explain(err error) error {
 		return fmt.Errorf("the server speaks no TLS there: %w (is it http:// instead of https://?)", err)
 	case errors.As(err, &answered) && answered.Status == http.StatusUnauthorized, errors.Is(err, voiceclient.ErrRefused):
 		return fmt.Errorf("the server refuses the login: %w (is the token, or the data folder, of this server and still good?)", err)
+	case errors.As(err, &answered) && answered.Code == unknownInvite:
+		return fmt.Errorf("the invite is not known there: %w (is it of this server, whole, and still good?)", err)
 	case errors.As(err, &answered) && answered.Status == http.StatusForbidden:
 		return fmt.Errorf("the account may not do that: %w (use one that may, or the server's data folder with --data)", err)
 	case errors.As(err, &lookup):
