@@ -66,7 +66,6 @@ func forwardCommand() *cobra.Command {
 	var cases []string
 	var logs bool
 	var against string
-	var against string
 	cmd := &cobra.Command{
 		Use:     "forward",
 		Short:   "CPU per forwarded packet, beside a raw sendmmsg loop and stock pion",
