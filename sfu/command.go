@@ -125,6 +125,9 @@ type Event struct {
 type Started struct {
 	Ports       []uint16 `json:"ports"`
 	Fingerprint string   `json:"fingerprint"` // sha-256 of the DTLS certificate
+	// Blamed are the calls that the engine before this one was at work on when it
+	// ended, as its ledger has it: those to suspect if it crashed.
+	Blamed []CallID `json:"blamed,omitempty"`
 }
 
 // Connected tells that the keys of a session are agreed: media can flow.
@@ -202,11 +205,14 @@ type CallReading struct {
 
 // Snapshot is what the agent must hold so that a session can outlive the engine
 // process: sent when the session is connected, again when its address or rights
-// change, and after every 8,192 packets of a stream; the newest one counts.
-// Restore hands it back. Indices are upper bounds for what was used when it was
-// taken; Restore jumps ahead of them by 16,384, so that no AEAD nonce is used
-// twice. Self-deafness and muted users are not part of it: Update tells them
-// again.
+// change; the newest one counts. Restore hands it back. Self-deafness and muted
+// users are not part of it: Update tells them again.
+//
+// The packet indices of the session at every moment are in the ledger, the memory
+// that the agent keeps and each engine maps: Restore goes on behind them, takes in
+// nothing at or below them, and refuses a snapshot whose record is not there. An
+// engine without a ledger writes them here, again after every 8,192 packets of a
+// stream, and Restore jumps ahead of them by 16,384.
 type Snapshot struct {
 	Open   Open      `json:"open"`
 	SSRC   SSRC      `json:"ssrc"`
@@ -227,11 +233,15 @@ type Snapshot struct {
 	// What was negotiated.
 	Media Media `json:"media"`
 
-	// Highest SRTP index seen from the client and the highest used towards it
-	// per slot; SRTCP index used.
-	InIndex    uint64   `json:"in_index"`
-	SlotIndex  []uint64 `json:"slot_index"`
-	SRTCPIndex uint32   `json:"srtcp_index"`
+	// Record is the number of the session's record in the ledger, 0 without one,
+	// and Tag says that it is the session's.
+	Record uint32 `json:"record,omitempty"`
+	Tag    uint64 `json:"tag,omitempty"`
+	// Without a ledger: highest SRTP index seen from the client, the next one to
+	// use towards it per slot, and the next of SRTCP.
+	InIndex    uint64   `json:"in_index,omitempty"`
+	SlotIndex  []uint64 `json:"slot_index,omitempty"`
+	SRTCPIndex uint32   `json:"srtcp_index,omitempty"`
 }
 
 // Media is the outcome of an offer.

@@ -154,7 +154,10 @@ func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, log 
 	if err != nil {
 		return err
 	}
-	media := &engines{sockets: sockets, child: true, log: log}
+	media, err := newEngines(sockets, true, log)
+	if err != nil {
+		return err
+	}
 	defer media.close()
 	shown := newShown()
 	conn, err := at.join(ctx, "edge "+m.node, shown.registry(), log)

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"voicefleet/sfu/sfuserver"
 )
 
@@ -22,11 +24,27 @@ import (
 // sockets stay open here when an engine dies, so that the next one takes them
 // over and clients keep their address.
 
-// streamFD and firstSocketFD are where a child finds its stream and its sockets.
+// Where a child finds its stream, the ledger and its sockets.
 const (
 	streamFD      = 3
-	firstSocketFD = 4
+	ledgerFD      = 4
+	firstSocketFD = 5
 )
+
+// newLedger makes the memory in which the packet indices of all sessions stand.
+// The engine gives it its size; nobody can take that away under it.
+func newLedger() (*os.File, error) {
+	fd, err := unix.MemfdCreate("voicefleet-ledger", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("make ledger: %w", os.NewSyscallError("memfd_create", err))
+	}
+	f := os.NewFile(uintptr(fd), "ledger")
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("make ledger: %w", os.NewSyscallError("fcntl F_ADD_SEALS", err))
+	}
+	return f, nil
+}
 
 // farewell is how long an engine may take to end once its stream is closed.
 const farewell = 3 * time.Second
@@ -68,12 +86,25 @@ func asSocket(f *os.File) (*net.UDPConn, error) {
 type engines struct {
 	// Immutable.
 	sockets []*os.File
+	ledger  *os.File // what an engine leaves to the next
 	child   bool
 	log     *slog.Logger
 
 	mu sync.Mutex
 	// Guarded by mu.
 	last *engine
+}
+
+// newEngines takes the sockets over.
+func newEngines(sockets []*os.File, child bool, log *slog.Logger) (*engines, error) {
+	ledger, err := newLedger()
+	if err != nil {
+		for _, s := range sockets {
+			s.Close()
+		}
+		return nil, err
+	}
+	return &engines{sockets: sockets, ledger: ledger, child: child, log: log}, nil
 }
 
 // engine is one that was started; the agent reads and writes its stream.
@@ -138,6 +169,7 @@ func (e *engines) close() {
 	for _, s := range e.sockets {
 		s.Close()
 	}
+	e.ledger.Close()
 }
 
 // host runs an engine in this process.
@@ -160,7 +192,7 @@ func (e *engines) host(theirs *os.File) (*engine, error) {
 	if err != nil {
 		return failed(fmt.Errorf("open command stream: %w", err))
 	}
-	s, err := sfuserver.New(sfuserver.Config{Stream: stream, Sockets: sockets, Log: e.log})
+	s, err := sfuserver.New(sfuserver.Config{Stream: stream, Sockets: sockets, Ledger: e.ledger, Log: e.log})
 	if err != nil {
 		stream.Close()
 		return failed(fmt.Errorf("start media engine: %w", err))
@@ -190,7 +222,7 @@ func (e *engines) spawn(theirs *os.File) (*engine, error) {
 	}
 	cmd := exec.Command(self, "sfu", "--sockets", strconv.Itoa(len(e.sockets)))
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.ExtraFiles = []*os.File{theirs, e.ledger}
 	// A group of its own: Ctrl-C is for the agent, which ends it in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.ExtraFiles = append(cmd.ExtraFiles, e.sockets...)

@@ -20,8 +20,8 @@ import (
 // slack keeps a session small.
 const engineGC = 50
 
-// sfuCommand is the child process of edge: stream on fd 3, media sockets from
-// fd 4 on. It ends when the stream does.
+// sfuCommand is the child process of edge: stream on fd 3, ledger on fd 4, media
+// sockets from fd 5 on. It ends when the stream does.
 func sfuCommand() *cobra.Command {
 	var c common
 	var sockets int
@@ -52,12 +52,14 @@ func sfuCommand() *cobra.Command {
 				}
 				socks = append(socks, s)
 			}
+			ledger := os.NewFile(ledgerFD, "ledger")
+			defer ledger.Close()
 			debug.SetGCPercent(engineGC)
 			// A processor for each worker, and one for handshakes and the stream.
 			runtime.GOMAXPROCS(sockets + 1)
 			// The agent decides about our end, by ending the stream.
 			signal.Ignore(os.Interrupt, syscall.SIGHUP)
-			s, err := sfuserver.New(sfuserver.Config{Stream: stream, Sockets: socks, Log: log})
+			s, err := sfuserver.New(sfuserver.Config{Stream: stream, Sockets: socks, Ledger: ledger, Log: log})
 			if err != nil {
 				return fmt.Errorf("start media engine: %w", err)
 			}

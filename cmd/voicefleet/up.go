@@ -85,7 +85,10 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
-	media := &engines{sockets: sockets, log: log}
+	media, err := newEngines(sockets, false, log)
+	if err != nil {
+		return err
+	}
 	defer media.close()
 	shown := newShown()
 

@@ -15,7 +15,7 @@ func (w *worker) check(now time.Duration, d []byte, from demux.Remote, i int) {
 	if !ok {
 		return
 	}
-	w.blame = s.call
+	w.workOn(s.call)
 	p := s.path(from)
 	if p < 0 {
 		if w.byRemote[from] != nil {
@@ -135,7 +135,7 @@ func (w *worker) dtls(now time.Duration, d []byte, from demux.Remote) {
 		w.drop(sfu.DropDTLS)
 		return
 	}
-	w.blame = s.call
+	w.workOn(s.call)
 	if s.opener != nil {
 		answer := s.flight.Answer(w.start.Add(now), d)
 		if answer == nil {

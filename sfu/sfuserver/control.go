@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"voicefleet/internal/snowflake"
 	"voicefleet/sfu"
 	"voicefleet/sfu/internal/call"
 	"voicefleet/sfu/internal/crypt"
@@ -117,10 +118,17 @@ func (s *Server) handleStart(seq uint64, c *sfu.Start, start func(func(context.C
 	if err != nil {
 		return sfu.Refuse(sfu.CodeInternal, "%v", err)
 	}
+	if err := s.openLedger(); err != nil {
+		term.Close()
+		return sfu.Refuse(sfu.CodeInternal, "%v", err)
+	}
 	s.term = term
 	answer := &sfu.Started{Fingerprint: term.Fingerprint().String()}
-	for _, sock := range s.socks {
-		s.workers = append(s.workers, newWorker(s, sock, s.limits, c.NoSilenceGate))
+	for _, id := range s.ledger.Blamed() {
+		answer.Blamed = append(answer.Blamed, sfu.CallID{ID: snowflake.ID(id)})
+	}
+	for i, sock := range s.socks {
+		s.workers = append(s.workers, newWorker(s, i, sock, s.limits, c.NoSilenceGate))
 		answer.Ports = append(answer.Ports, sock.port)
 	}
 	for _, w := range s.workers {
@@ -143,6 +151,10 @@ func (s *Server) handleOpen(seq uint64, c *sfu.Open) *sfu.Error {
 	w := r.worker
 	r.session = &session{
 		id: c.Session, user: c.User, ssrc: r.ssrc, local: r.local, key: icelite.NewKey(r.local.Pwd), rights: c.Rights,
+	}
+	if !r.session.enter(s.ledger) {
+		s.routes.remove(c.Session)
+		return sfu.Refuse(sfu.CodeFull, "the ledger is full")
 	}
 	w.mail.post(func(now time.Duration) { w.add(now, r.session, c.Call, c.Echo) })
 	s.events.answer(seq, nil, sfu.Event{Opened: &sfu.Opened{SSRC: r.ssrc, Addrs: s.advertise, Port: w.sock.port}})
@@ -169,7 +181,7 @@ func (s *Server) session(seq uint64, id sfu.SessionID, do func(now time.Duration
 			s.refuse(seq, sfu.Refuse(sfu.CodeNoSession, "session %s has ended", id))
 			return
 		}
-		w.blame = t.call
+		w.workOn(t.call)
 		ev := do(now, w, t)
 		answered = true
 		s.events.answer(seq, nil, *ev)
@@ -217,7 +229,8 @@ func (s *Server) handleNegotiate(seq uint64, c *sfu.Negotiate) *sfu.Error {
 	return s.session(seq, c.Session, func(now time.Duration, w *worker, t *session) *sfu.Event {
 		t.negotiated, t.media = max(now, 1), *m
 		t.remoteUfrag, t.fingerprint = offer.Ufrag, offer.Fingerprint
-		t.slotStart = firstIndices(len(m.Slots))
+		t.indices = t.record.Indices(len(m.Slots))
+		copy(t.indices, firstIndices(len(m.Slots)))
 		return &sfu.Event{Negotiated: &sfu.Negotiated{Answer: answer, Slots: m.Slots}}
 	})
 }
@@ -281,6 +294,10 @@ func (s *Server) handleRestore(seq uint64, c *sfu.Snapshot) *sfu.Error {
 	if refused != nil {
 		return refused
 	}
+	if refused := s.resume(t, c); refused != nil {
+		s.routes.remove(t.id)
+		return refused
+	}
 	r.local, r.session, r.negotiated = t.local, t, true
 	w.mail.post(func(now time.Duration) { w.add(now, t, c.Open.Call, c.Open.Echo) })
 	return s.session(seq, t.id, func(now time.Duration, w *worker, t *session) *sfu.Event {
@@ -319,7 +336,7 @@ func (s *Server) rebuild(c *sfu.Snapshot) (*worker, *session, *sfu.Error) {
 		return nil, nil, sfu.Refuse(sfu.CodeBadCommand, "snapshot without ICE credentials")
 	case profile.KeyingLen() == 0 || len(c.Keying) != profile.KeyingLen():
 		return nil, nil, sfu.Refuse(sfu.CodeBadCommand, "snapshot without keys")
-	case len(c.Media.Slots) > sfu.MaxSlots || len(c.SlotIndex) != len(c.Media.Slots):
+	case len(c.Media.Slots) > sfu.MaxSlots || c.Record == 0 && len(c.SlotIndex) != len(c.Media.Slots):
 		return nil, nil, sfu.Refuse(sfu.CodeBadCommand, "snapshot with %d slots and %d indices",
 			len(c.Media.Slots), len(c.SlotIndex))
 	}
@@ -327,13 +344,7 @@ func (s *Server) rebuild(c *sfu.Snapshot) (*worker, *session, *sfu.Error) {
 	t := &session{
 		id: c.Open.Session, user: c.Open.User, ssrc: c.SSRC, local: local, key: icelite.NewKey(local.Pwd),
 		rights: c.Open.Rights, media: c.Media, remoteUfrag: c.RemoteUfrag,
-		profile: profile, keying: c.Keying, srtcp: c.SRTCPIndex + restoreJump,
-	}
-	for _, index := range c.SlotIndex {
-		t.slotStart = append(t.slotStart, index+restoreJump)
-	}
-	if c.InIndex > 0 {
-		t.window = crypt.Resume(c.InIndex)
+		profile: profile, keying: c.Keying,
 	}
 	key := demux.RemoteFrom(remote)
 	t.paths[0] = path{remote: key, out: w.sock.leave(key), proven: true, guessed: true}

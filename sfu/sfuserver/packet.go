@@ -78,7 +78,7 @@ func (w *worker) voice(now time.Duration, d []byte, from demux.Remote, i int) {
 		w.drop(sfu.DropNoKeys)
 		return
 	}
-	w.blame = s.call
+	w.workOn(s.call)
 	h, ok := rtpwire.Parse(d, s.media.LevelExt)
 	if !ok {
 		w.drop(sfu.DropMalformed)
@@ -105,6 +105,9 @@ func (w *worker) voice(now time.Duration, d []byte, from demux.Remote, i int) {
 	s.voices++
 	highest, started := s.window.Highest()
 	s.window.Accept(index)
+	if newest, _ := s.window.Highest(); newest != highest || !started {
+		s.record.Heard(newest)
+	}
 	if s.media.MicSSRC == 0 {
 		w.latch(s, h.SSRC)
 	}
@@ -132,7 +135,7 @@ func (w *worker) rtcp(now time.Duration, d []byte, from demux.Remote, i int) {
 		w.drop(sfu.DropNoKeys)
 		return
 	}
-	w.blame = s.call
+	w.workOn(s.call)
 	if s.count(now); s.feedback >= sfu.FeedbackPerSecond {
 		w.drop(sfu.DropRTCP)
 		return
@@ -144,9 +147,10 @@ func (w *worker) rtcp(now time.Duration, d []byte, from demux.Remote, i int) {
 	}
 	ssrc := binary.BigEndian.Uint32(d[4:])
 	var reports *reporter
+	at := len(s.reporters) // where this source stands among them
 	for i := range s.reporters {
 		if s.reporters[i].ssrc == ssrc {
-			reports = &s.reporters[i]
+			reports, at = &s.reporters[i], i
 		}
 	}
 	switch {
@@ -171,6 +175,9 @@ func (w *worker) rtcp(now time.Duration, d []byte, from demux.Remote, i int) {
 		newer = uint64(index) > highest
 	}
 	reports.window.Accept(uint64(index))
+	if newer {
+		s.record.Feedback(at, ssrc, index)
+	}
 	s.feedback++
 	w.heard(now, s, from, newer, len(d), i)
 	s.call.core.Feedback(now, &s.member, compound, w.out)

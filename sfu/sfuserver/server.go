@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"time"
 
 	"voicefleet/sfu"
 	"voicefleet/sfu/internal/dtlsterm"
+	"voicefleet/sfu/internal/ledger"
 )
 
 // loadEvery is how often the load is told.
@@ -26,6 +28,10 @@ type Config struct {
 	// Sockets are the media ports, one worker each; at least one. They are lent
 	// for the time of Run, and dual stack ones serve both families.
 	Sockets []*net.UDPConn
+	// Ledger is the memory, a memfd, in which the live indices of all sessions
+	// stand, for the engine after this one; it is lent for the time of Run. Nil
+	// keeps them in this process, and Restore jumps ahead of the snapshots.
+	Ledger *os.File
 	// Log takes what an operator must know; nothing is logged per packet or
 	// session. Nil discards.
 	Log *slog.Logger
@@ -37,6 +43,8 @@ func (c *Config) validate() error {
 		return errors.New("configure media engine: no stream")
 	case len(c.Sockets) == 0:
 		return errors.New("configure media engine: no socket")
+	case len(c.Sockets) > ledger.Workers:
+		return fmt.Errorf("configure media engine: %d sockets, at most %d", len(c.Sockets), ledger.Workers)
 	}
 	return nil
 }
@@ -55,6 +63,9 @@ type Server struct {
 	term    *dtlsterm.Terminator
 	limits  sfu.Limits
 	workers []*worker
+	ledger  *ledger.Ledger
+	mapped  *mapping // nil without Config.Ledger
+	shared  bool     // mapped is there
 
 	// Owned by control.
 	advertise []netip.Addr
@@ -110,6 +121,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if s.term != nil {
 		s.term.Close()
+	}
+	if s.mapped != nil {
+		s.mapped.close()
 	}
 	for _, sock := range s.socks {
 		_ = sock.conn.SetReadDeadline(time.Time{}) // as it was lent

@@ -10,6 +10,7 @@ import (
 	"voicefleet/sfu/internal/dtlsterm"
 	"voicefleet/sfu/internal/egress"
 	"voicefleet/sfu/internal/icelite"
+	"voicefleet/sfu/internal/ledger"
 )
 
 const (
@@ -24,13 +25,14 @@ const (
 	roamAfter = time.Second
 	// maxReporters bounds the sources of a client's RTCP: some clients report
 	// about each slot from a source of its own.
-	maxReporters = 1 + sfu.MaxSlots + 3
+	maxReporters = ledger.Reporters
 	// unprovenFactor is how many times the bytes received from an address may go
 	// there before a check came from it: an authentic packet can be caught and
 	// sent on by someone on its way.
 	unprovenFactor = 3
 	// snapshotStep is after how many packets in a slot, or from the client, a
-	// new snapshot is due. Restore jumps ahead by twice as much: that leaves
+	// new snapshot is due where there is no ledger. Restore jumps ahead by twice
+	// as much: that leaves
 	// snapshotStep packets for what is sent until the snapshot is taken (it is
 	// looked at every second) and written. It must stay below 2^15, or clients
 	// guess a wrong rollover counter (RFC 3711 section 3.3.1).
@@ -61,7 +63,12 @@ type session struct {
 	media       sfu.Media
 	remoteUfrag string
 	fingerprint dtlsterm.Fingerprint
-	slotStart   []uint64
+
+	// The ledger.
+	record  *ledger.Record
+	number  uint32
+	tag     uint64
+	indices []uint64 // of the slots, in record
 
 	// Address.
 	paths   [maxPaths]path
@@ -142,26 +149,30 @@ func (s *session) count(now time.Duration) {
 
 // snapshot is the session as Restore wants it.
 func (s *session) snapshot(now time.Duration, w *worker) *sfu.Snapshot {
-	in, _ := s.window.Highest()
-	s.stored.in, s.stored.srtcp = in, s.srtcp
-	s.stored.slots = s.member.AppendIndices(s.stored.slots[:0], s.call.core)
-	media := s.media
-	return &sfu.Snapshot{
+	snap := &sfu.Snapshot{
 		Open: sfu.Open{Session: s.id, Call: s.call.id, User: s.user, Rights: s.rights, Echo: s.call.echo},
 		SSRC: s.ssrc, Port: w.sock.port, Taken: w.srv.start.Add(now), Remote: s.paths[s.active].remote.String(),
 		LocalUfrag: s.local.Ufrag, LocalPwd: s.local.Pwd, RemoteUfrag: s.remoteUfrag,
-		Profile: uint16(s.profile), Keying: s.keying, Media: media,
-		InIndex: in, SlotIndex: append([]uint64(nil), s.stored.slots...), SRTCPIndex: s.srtcp,
+		Profile: uint16(s.profile), Keying: s.keying, Media: s.media,
 	}
+	if w.srv.shared {
+		snap.Record, snap.Tag = s.number, s.tag
+		return snap
+	}
+	in, _ := s.window.Highest()
+	s.stored = stored{in: in, slots: append(s.stored.slots[:0], s.indices...), srtcp: s.srtcp}
+	snap.InIndex, snap.SlotIndex, snap.SRTCPIndex = in, append([]uint64(nil), s.indices...), s.srtcp
+	return snap
 }
 
-// outdated says whether the last snapshot lags too far behind.
-func (s *session) outdated(scratch []uint64) bool {
+// outdated says whether the last snapshot lags too far behind to restore from it
+// without a ledger.
+func (s *session) outdated() bool {
 	in, _ := s.window.Highest()
 	if in-s.stored.in >= snapshotStep || s.srtcp-s.stored.srtcp >= snapshotStep {
 		return true
 	}
-	for i, index := range s.member.AppendIndices(scratch, s.call.core) {
+	for i, index := range s.indices {
 		if index-s.stored.slots[i] >= snapshotStep {
 			return true
 		}

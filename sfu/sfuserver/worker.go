@@ -26,6 +26,7 @@ const wheelSlots = int(time.Second / call.TickEvery)
 type worker struct {
 	// Immutable.
 	srv    *Server
+	number int // among the workers
 	sock   *socket
 	mail   *mail
 	start  time.Time
@@ -43,11 +44,11 @@ type worker struct {
 	due      time.Duration // the next tick
 	out      *egress.Batch
 	count    counters
-	blame    *room // whose packet, order or tick is worked on
+	blame    *room      // whose packet, order or tick is worked on
+	busy     sfu.CallID // its id, or that of the last one, as the ledger has it
 
 	// Scratch of the call under way.
 	compound, sealed []byte
-	indices          []uint64
 
 	mu sync.Mutex
 	// Guarded by mu: what the load is told from, written once a second.
@@ -68,9 +69,9 @@ type reading struct {
 	calls               []sfu.CallReading
 }
 
-func newWorker(srv *Server, sock *socket, limits sfu.Limits, noGate bool) *worker {
+func newWorker(srv *Server, number int, sock *socket, limits sfu.Limits, noGate bool) *worker {
 	w := &worker{
-		srv: srv, sock: sock, start: srv.start, noGate: noGate,
+		srv: srv, number: number, sock: sock, start: srv.start, noGate: noGate,
 		sessions: make(map[sfu.SessionID]*session),
 		calls:    make(map[sfu.CallID]*room),
 		byUfrag:  make(map[string]*session),
@@ -79,7 +80,6 @@ func newWorker(srv *Server, sock *socket, limits sfu.Limits, noGate bool) *worke
 		limiter:  icelite.NewLimiter(limits.ChecksPerPrefix, srv.start),
 		compound: make([]byte, 0, sfu.MaxDatagram),
 		sealed:   make([]byte, 0, sfu.MaxDatagram),
-		indices:  make([]uint64, 0, sfu.MaxSlots),
 	}
 	w.mail = &mail{wake: sock.wake}
 	w.out = egress.NewBatch(func(b *egress.Batch) {
@@ -103,6 +103,7 @@ func (w *worker) run(ctx context.Context) error {
 			if !w.mail.empty() || ctx.Err() != nil {
 				w.orders(time.Since(w.start))
 				w.out.Flush()
+				w.rest()
 				continue
 			}
 		}
@@ -123,6 +124,7 @@ func (w *worker) run(ctx context.Context) error {
 			armed = false
 		}
 		w.out.Flush()
+		w.rest()
 	}
 	return nil
 }
@@ -149,6 +151,24 @@ func (w *worker) guard(now time.Duration, work func()) {
 	defer w.recovered(now)
 	w.blame = nil
 	work()
+}
+
+// workOn notes whose work begins: for a panic, and for the engine after this one
+// if that work ends the process.
+func (w *worker) workOn(r *room) {
+	w.blame = r
+	if w.busy != r.id {
+		w.busy = r.id
+		w.srv.ledger.Busy(w.number, uint64(r.id.ID))
+	}
+}
+
+// rest notes that nobody's work is under way.
+func (w *worker) rest() {
+	if w.busy.ID != 0 {
+		w.busy = sfu.CallID{}
+		w.srv.ledger.Busy(w.number, 0)
+	}
 }
 
 // recovered is deferred around all work for calls: a panic ends the call it
@@ -188,14 +208,14 @@ func (w *worker) tick(now time.Duration) {
 
 func (w *worker) tickCall(now time.Duration, r *room) {
 	defer w.recovered(now)
-	w.blame = r
+	w.workOn(r)
 	r.core.Tick(now, w.out)
 }
 
 // tickSession is the work of one second for a session.
 func (w *worker) tickSession(now time.Duration, s *session) {
 	defer w.recovered(now)
-	w.blame = s.call
+	w.workOn(s.call)
 	connected := s.opener != nil
 	switch {
 	case s.negotiated == 0:
@@ -216,7 +236,7 @@ func (w *worker) tickSession(now time.Duration, s *session) {
 	if s.turns++; s.turns%int(call.ReportEvery/time.Second) == 0 {
 		w.report(now, s)
 	}
-	if s.outdated(w.indices) {
+	if !w.srv.shared && s.outdated() {
 		w.srv.events.snapshot(s.snapshot(now, w))
 	}
 }
@@ -229,6 +249,7 @@ func (w *worker) report(now time.Duration, s *session) {
 	}
 	datagram := s.sealer.SealRTCP(w.out.Next(), compound, s.srtcp)
 	s.srtcp++
+	s.record.Reported(s.srtcp)
 	w.out.Put(datagram, &s.paths[s.active].out)
 }
 
@@ -269,7 +290,7 @@ func (w *worker) add(now time.Duration, s *session, id sfu.CallID, echo bool) {
 
 // end ends a session in order: its call hears it stop.
 func (w *worker) end(now time.Duration, s *session, why sfu.EndReason) {
-	w.blame = s.call
+	w.workOn(s.call)
 	if s.opener != nil {
 		s.call.core.Leave(now, &s.member, w.out)
 	}
@@ -303,6 +324,7 @@ func (w *worker) forget(s *session, why sfu.EndReason) {
 	if len(r.sessions) == 0 {
 		delete(w.calls, r.id)
 	}
+	w.srv.ledger.Release(s.number)
 	w.srv.routes.remove(s.id)
 	w.srv.events.post(sfu.Event{Ended: &sfu.Ended{Session: s.id, Call: r.id, User: s.user, Reason: why}})
 }
@@ -361,10 +383,10 @@ func (w *worker) connect(now time.Duration, s *session, p crypt.Profile, keying 
 	}
 	s.opener, s.sealer, s.profile, s.keying = opener, sealer, p, keying
 	s.member = call.Member{
-		Session: s.id, User: s.user, SSRC: s.ssrc, Media: &s.media, Sealer: sealer, Indices: s.slotStart,
+		Session: s.id, User: s.user, SSRC: s.ssrc, Media: &s.media, Sealer: sealer, Indices: s.indices,
 	}
 	w.latch(s, uint32(s.media.MicSSRC))
-	w.blame = s.call
+	w.workOn(s.call)
 	s.call.core.Join(now, &s.member, s.rights, s.selfDeaf, s.muted, s.paths[s.active].out)
 	w.srv.events.snapshot(s.snapshot(now, w))
 	return nil
@@ -373,6 +395,7 @@ func (w *worker) connect(now time.Duration, s *session, p crypt.Profile, keying 
 // latch notes the source of a session's microphone.
 func (w *worker) latch(s *session, ssrc uint32) {
 	s.media.MicSSRC = sfu.SSRC(ssrc)
+	s.record.SetMic(ssrc)
 	if ssrc != 0 && w.bySSRC[ssrc] == nil {
 		w.bySSRC[ssrc] = s
 	}

@@ -80,8 +80,9 @@ type Member struct {
 	SSRC    sfu.SSRC
 	Media   *sfu.Media // slots have their SSRCs
 	Sealer  crypt.Sealer
-	// Indices are the SRTP indices that each slot begins with, as many as there
-	// are slots.
+	// Indices are the SRTP indices that each slot uses next, as many as there are
+	// slots. The call keeps them up to date, each before its packet is sent, with
+	// atomic stores: they may lie in memory that others read.
 	Indices []uint64
 
 	// Owned by the call from Join to Leave.
@@ -149,6 +150,7 @@ func (l *listener) set(bit uint8, on bool) {
 // slot is one receive stream of a listener.
 type slot struct {
 	index   uint64        // SRTP index of the next packet
+	live    *uint64       // the same in Member.Indices
 	sentAt  time.Duration // when the last was sent
 	ssrc    uint32
 	base    uint32 // the slot's own constant in timestamps
@@ -216,7 +218,7 @@ func (c *Call) Join(now time.Duration, m *Member, rights sfu.Rights, selfDeaf bo
 		ssrc := uint32(m.Media.Slots[i].SSRC)
 		// Derived from the SSRC, so that a restored session goes on in time.
 		base := ssrc * 0x9E3779B1
-		l.slots[i] = slot{ssrc: ssrc, base: base, shift: base, holder: none, index: m.Indices[i]}
+		l.slots[i] = slot{ssrc: ssrc, base: base, shift: base, holder: none, index: m.Indices[i], live: &m.Indices[i]}
 	}
 	if l.nack {
 		c.nackers++
@@ -255,7 +257,6 @@ func (c *Call) Leave(now time.Duration, m *Member, out *egress.Batch) {
 		c.awake = slices.Delete(c.awake, i, i+1)
 	}
 	if i := m.listener; i >= 0 {
-		m.Indices = m.AppendIndices(m.Indices[:0], c)
 		if c.listeners[i].nack {
 			c.nackers--
 		}
@@ -268,17 +269,6 @@ func (c *Call) Leave(now time.Duration, m *Member, out *egress.Batch) {
 	}
 	i := slices.Index(c.members, m)
 	c.members = slices.Delete(c.members, i, i+1)
-}
-
-// AppendIndices appends the index that each slot of m will use next in c.
-func (m *Member) AppendIndices(dst []uint64, c *Call) []uint64 {
-	if m.listener < 0 {
-		return dst
-	}
-	for i := range c.listeners[m.listener].slots {
-		dst = append(dst, c.listeners[m.listener].slots[i].index)
-	}
-	return dst
 }
 
 // Redirect sends what m hears to another address, without limit.

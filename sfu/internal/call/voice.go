@@ -1,6 +1,7 @@
 package call
 
 import (
+	"sync/atomic"
 	"time"
 
 	"voicefleet/sfu"
@@ -222,6 +223,7 @@ func (c *Call) forward(now time.Duration, m *Member, ts uint32, level uint8, mar
 			p.Position, p.Level, p.Marker, p.Resent, p.At = position, level, mark, 0, uint32(now/time.Millisecond)
 		}
 		s.index++
+		atomic.StoreUint64(s.live, s.index)
 		s.packets++
 		s.octets += uint32(len(payload))
 		s.sentAt = now
