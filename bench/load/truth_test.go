@@ -657,3 +657,44 @@ func TestHomes(t *testing.T) {
 		}
 	}
 }
+
+// TestTruthKill holds that what a killed engine costs is found when the journal says
+// that it was killed, and at no other time.
+func TestTruthKill(t *testing.T) {
+	t.Parallel()
+	s, err := scenario.Load("engine-killed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Warmup, s.Duration, s.Faults[0].At = 500*time.Millisecond, 6*time.Second, 2500*time.Millisecond
+	r := truthOf(t, s)
+	killed := event(t, r, "killed engine")
+	lost := 0
+	for _, p := range series(t, r, "Loss", "lost") {
+		if p.V > 0 {
+			lost++
+		}
+		if p.V > 0 && p.At != math.Floor(killed) {
+			t.Errorf("%.2f %% lost from second %.0f on, killed at %.3f", p.V, p.At, killed)
+		}
+	}
+	count, least, most := quantiles(t, r, "audible gaps")
+	if lost != 1 || count == 0 || least < 35 || most > 1000 {
+		t.Errorf("%d seconds with loss, %d gaps of %.0f to %.0f ms", lost, count, least, most)
+	}
+	if missed := r.Missed(); len(missed) > 0 {
+		t.Errorf("missed %v", missed)
+	}
+}
+
+// series finds what is drawn over time.
+func series(t *testing.T, r *bench.Report, plot, name string) []bench.Point {
+	t.Helper()
+	for _, s := range r.Series {
+		if s.Plot == plot && s.Name == name {
+			return s.Points
+		}
+	}
+	t.Fatalf("no series %q of %q", name, plot)
+	return nil
+}

@@ -48,7 +48,8 @@ func TestGenerator(t *testing.T) {
 	loopback := netip.MustParseAddr("127.0.0.1")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	all, shut, err := role.OpenGenerator(ctx, lightclient.Config{Host: loopback, VoiceSize: 212})
+	const ahead = time.Hour // of the generator's clock
+	all, shut, err := role.OpenGenerator(ctx, lightclient.Config{Host: loopback, Ahead: ahead})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +68,12 @@ func TestGenerator(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	if err := g.Setup(ctx, lightclient.Setup{Offset: ahead, VoiceSize: 212}); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Setup(ctx, lightclient.Setup{Sweep: time.Second}); err == nil || !strings.Contains(err.Error(), "sweep of 1s") {
+		t.Errorf("a sweep of 1 s: %v", err)
+	}
 	const talkers, members = 2, 4
 	if err := f.Talkers("room", talkers); err != nil {
 		t.Fatal(err)
@@ -120,6 +127,9 @@ func TestGenerator(t *testing.T) {
 	if err := errors.Join(g.Talk(ctx, talking, nil), g.Expect(ctx, expected)); err != nil {
 		t.Fatal(err)
 	}
+	if err := g.Setup(ctx, lightclient.Setup{}); err == nil || !strings.Contains(err.Error(), "somebody talks") {
+		t.Errorf("set up while somebody talks: %v", err)
+	}
 	const want = 30 * (members - 1) * talkers // pairs
 	deadline, look := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)
 	defer look.Stop()
@@ -140,12 +150,15 @@ func TestGenerator(t *testing.T) {
 	if err != nil || heard.Received != want-30 || heard.Expected != want-30 || heard.Lost != 0 || heard.Spurts == 0 {
 		t.Errorf("heard %d of %d, lost %d, %d spurts, %v", heard.Received, heard.Expected, heard.Lost, heard.Spurts, err)
 	}
+	if late := heard.Latency.Max(); late <= 0 || late > 10*time.Second || heard.Negative != 0 {
+		t.Errorf("latency up to %v, %d negative: the clock was not put right", late, heard.Negative)
+	}
 	by, err := g.HeardBy(ctx, ids[1:3])
 	if err != nil || len(by) != 2 || by[0].Client != ids[1] || by[0].Result.Received != 30 || by[1].Result.Received != 60 {
 		t.Errorf("heard by %+v, %v", by, err)
 	}
 	each, err := g.CountsOf(ctx, ids)
-	if err != nil || len(each) != members || each[0].Counts.Voice != 30 || each[3].Counts.Voice != 60 || each[0].Counts.Opened != 0 {
+	if err != nil || len(each) != members || each[0].Counts.Voice != 30 || each[3].Counts.Voice != 60 || each[0].Counts.Opened != 0 || each[3].First.Before(start) || each[3].First.After(time.Now()) {
 		t.Errorf("counts of %+v, %v", each, err)
 	}
 	if err := g.Talk(ctx, talking[:1], ids[:1]); err != nil {
@@ -153,6 +166,9 @@ func TestGenerator(t *testing.T) {
 	}
 	if err := g.Close(ctx, ids...); err != nil {
 		t.Errorf("close: %v", err)
+	}
+	if n, err := g.Counts(ctx); err != nil || n.Voice < want {
+		t.Errorf("without those who left: %+v, %v", n, err)
 	}
 	if err := g.Close(ctx, ids[0]); err == nil {
 		t.Error("a client is closed twice")
