@@ -118,6 +118,11 @@ func (s *socket) setUp(fd int) error {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBuffer) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, socketBuffer)
 	}
+	// Datagrams that are not to be fragmented need no identification (RFC 6864), and
+	// drawing one from the kernel's shared counters is 3 to 6 % of the cost of
+	// sending. Voice is far below every path's MTU, and IPv6 fragments nothing on
+	// the way either. What ICMP claims of the path is not believed.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 	if s.inet4 {
 		return os.NewSyscallError("setsockopt IP_PKTINFO", unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1))
 	}
