@@ -239,7 +239,8 @@ func (e *Engine) Run(ctx context.Context) error {
 		_, _ = unix.Write(e.wake, one[:])
 	})
 	err := e.read(ctx)
-	if stop() {
+	// The reader may see the end of ctx before the function is called that wakes it.
+	if stop() && ctx.Err() == nil {
 		err = errors.Join(err, errors.New("reader ended early"))
 		cancel()
 	}
