@@ -5,7 +5,8 @@
 #
 #   deploy/setup.sh up     what `make up` needs: Go, make, git, CA certificates
 #   deploy/setup.sh test   that, and what `make test` needs: a C compiler for
-#                          -race, libopus, Chromium, Firefox, Node.js, nftables
+#                          -race, libopus, Chromium, Firefox, Node.js, nftables,
+#                          Java 17 and Maven for the CQL server
 set -eu
 cd "$(dirname "$0")/.."
 goal=${1:-up}
@@ -67,6 +68,8 @@ if [ "$goal" = test ]; then
 	want ip iproute2
 	want certutil libnss3-tools
 	want curl curl
+	ls /usr/lib/jvm/*17*/bin/java >/dev/null 2>&1 || want_file java-17 openjdk-17-jre-headless
+	want mvn maven
 	if [ -z "$ubuntu" ]; then
 		chromium_found || { programs="$programs chromium"; packages="$packages chromium"; }
 		firefox_found || { programs="$programs firefox-esr"; packages="$packages firefox-esr"; }

@@ -1,0 +1,130 @@
+#!/bin/sh
+# Starts a real CQL server for tests: Apache Cassandra 5.0 from its Maven
+# artifact, one throw-away node. The jars (67 MB, from Maven Central) are fetched
+# once and kept. Prints the node's address and process id once it answers, and
+# ends with the node: on SIGINT or SIGTERM, or, with --follow, when its standard
+# input ends.
+#
+#   deploy/cql/run.sh [--follow] [quick|durable]
+#
+# quick (default) is up in 4 to 6 s and takes 0.9 GB; it may lose the last 10 s
+# when killed. durable acknowledges what is on the disk, survives SIGKILL, has
+# the second compiler and 2 GB of heap: for crash tests and latency figures.
+# --fetch only fetches the jars.
+#
+# By environment: CQL_HOST (127.0.0.1), CQL_PORT (19042), CQL_STORAGE_PORT
+# (17000), CQL_TOKEN (0), CQL_SEEDS (CQL_HOST), CQL_HEAP; CQL_DIR is the data
+# folder (default: a temporary one, removed at the end); CQL_LIB is where the jars
+# are kept. Three nodes with quorum: 127.0.0.1 to 127.0.0.3, the tokens
+# -6148914691236517206, 0 and 6148914691236517205, CQL_SEEDS=127.0.0.1,
+# CQL_HEAP=384m each.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+follow= profile=quick fetch=
+for arg; do
+	case $arg in
+	--follow) follow=yes ;;
+	--fetch) fetch=yes ;;
+	quick | durable) profile=$arg ;;
+	*) echo "cql: unknown argument $arg; want [--follow] [quick|durable]" >&2 && exit 2 ;;
+	esac
+done
+
+version=$(sed -n 's/.*<cassandra.version>\(.*\)<.*/\1/p' "$here/pom.xml")
+lib=${CQL_LIB:-${XDG_CACHE_HOME:-$HOME/.cache}/voicefleet/cassandra-$version}
+
+# Cassandra 5.0 runs on Java 11 and 17; the options here are those of 17.
+java=
+for candidate in "${JAVA_HOME:-/nowhere}/bin/java" "$(command -v java || echo /nowhere)" /usr/lib/jvm/java-17-*/bin/java /usr/lib/jvm/*-17*/bin/java; do
+	[ -x "$candidate" ] || continue
+	case $("$candidate" -version 2>&1) in
+	*'version "17'*) java=$candidate && break ;;
+	esac
+done
+if [ -z "$java" ]; then
+	echo "cql: needs Java 17: apt-get install openjdk-17-jre-headless" >&2
+	exit 3
+fi
+if [ ! -d "$lib" ]; then
+	if ! command -v mvn >/dev/null; then
+		echo "cql: needs Maven to fetch Cassandra: apt-get install maven" >&2
+		exit 3
+	fi
+	# Two that fetch at once both succeed: the first to finish names the folder.
+	mkdir -p "$(dirname "$lib")"
+	part=$(mktemp -d "$lib.XXXXXX")
+	if ! mvn -q -B -f "$here/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory="$part" >&2; then
+		rm -rf "$part"
+		echo "cql: cannot fetch Cassandra $version; is Maven Central reachable?" >&2
+		exit 4
+	fi
+	chmod 755 "$part"
+	mv -T "$part" "$lib" 2>/dev/null || rm -rf "$part"
+fi
+[ -z "$fetch" ] || exit 0
+
+host=${CQL_HOST:-127.0.0.1}
+port=${CQL_PORT:-19042}
+temporary=
+dir=${CQL_DIR:-}
+if [ -z "$dir" ]; then
+	dir=$(mktemp -d)
+	temporary=yes
+fi
+mkdir -p "$dir/logs"
+: >"$dir/logs/server.log"
+case $profile in
+quick)
+	commitlog='commitlog_sync: periodic\ncommitlog_sync_period: 10s' memtable=96MiB heap=${CQL_HEAP:-512m}
+	jvm='-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dcassandra.unsafesystem=true -Dcassandra.test.flush_local_schema_changes=false'
+	;;
+durable)
+	commitlog='commitlog_sync: group\ncommitlog_sync_group_window: 2ms' memtable=512MiB heap=${CQL_HEAP:-2g}
+	jvm='-XX:+UseG1GC -XX:MaxGCPauseMillis=50'
+	;;
+esac
+sed -e "s#@DIR@#$dir#g; s#@HOST@#$host#g; s#@PORT@#$port#; s#@STORAGE_PORT@#${CQL_STORAGE_PORT:-17000}#; s#@TOKEN@#${CQL_TOKEN:-0}#" \
+	-e "s#@SEEDS@#${CQL_SEEDS:-$host}#; s#@COMMITLOG@#$commitlog#; s#@MEMTABLE@#$memtable#" "$here/cassandra.yaml" >"$dir/cassandra.yaml"
+
+# shellcheck disable=SC2086 # a list of words
+"$java" @"$here/jvm17.options" "-Xms$heap" "-Xmx$heap" $jvm -javaagent:"$(ls "$lib"/jamm-*.jar)" \
+	-Dcassandra.config="file://$dir/cassandra.yaml" -Dlogback.configurationFile="$here/logback.xml" \
+	-Dcassandra-foreground=yes -Dcassandra.storagedir="$dir" -Dcassandra.logdir="$dir/logs" \
+	-Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=0 \
+	-Dcassandra.superuser_setup_delay_ms=0 -Dcassandra.shutdown_announce_in_ms=0 \
+	-Dcassandra.available_processors=2 -Djava.io.tmpdir="$dir" \
+	-cp "$lib/*" org.apache.cassandra.service.CassandraDaemon >"$dir/logs/server.log" 2>&1 </dev/null &
+server=$!
+finish() {
+	trap - EXIT INT TERM
+	# Throw-away data needs no goodbye; a node that was stopped must go on to hear one.
+	if [ -n "$temporary" ]; then
+		kill -KILL "$server" 2>/dev/null || true
+	else
+		kill "$server" 2>/dev/null && kill -CONT "$server" 2>/dev/null || true
+	fi
+	wait "$server" 2>/dev/null || true
+	[ -z "$temporary" ] || rm -rf "$dir"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+waited=0
+until grep -q 'Starting listening for CQL clients' "$dir/logs/server.log"; do
+	if ! kill -0 "$server" 2>/dev/null || [ $waited -ge 1200 ]; then
+		echo "cql: the server did not start; it says:" >&2
+		tail -n 20 "$dir/logs/server.log" >&2
+		exit 5
+	fi
+	sleep 0.1
+	waited=$((waited + 1))
+done
+# Crash tests stop and kill the node: its process is named too.
+echo "$host:$port $server"
+if [ -n "$follow" ]; then
+	cat >/dev/null
+else
+	wait "$server"
+fi
