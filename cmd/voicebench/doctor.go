@@ -9,14 +9,6 @@ import (
 	"voicefleet/bench/doctor"
 )
 
-const wordsDoctor = `Doctor looks at this machine as one that is to serve voice or to load a server:
-kernel buffers, limits of files and ports, the clock and who keeps it, the cores and
-what else they do, and what a datagram costs in a bare loop. It takes two seconds
-and changes nothing.
-
-For each it tells what was found, what is wanted, and the command that changes it.
-Status 2 means that something is bad: figures of this machine would be about that.`
-
 func doctorCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{

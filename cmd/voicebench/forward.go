@@ -3,29 +3,13 @@ package main
 import (
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"voicefleet/bench"
 	"voicefleet/bench/forward"
 )
-
-// setFlags collects the flags that were given, secrets excepted.
-func setFlags(line *[]string) func(*pflag.Flag) {
-	return func(f *pflag.Flag) {
-		value := f.Value.String()
-		if strings.HasSuffix(f.Value.Type(), "Slice") {
-			value = strings.Trim(value, "[]") // as it was given
-		}
-		if f.Name == "token" || f.Name == "invite" {
-			value = "..."
-		}
-		*line = append(*line, "--"+f.Name+"="+value)
-	}
-}
 
 // edgeFlags are how the node under test is started.
 func edgeFlags(cmd *cobra.Command, e *forward.EdgeConfig, logs *bool) {

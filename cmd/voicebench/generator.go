@@ -12,14 +12,6 @@ import (
 	"voicefleet/internal/telemetry"
 )
 
-const wordsGenerator = `Generator offers this machine's cores to a coordinator elsewhere: its light clients
-are opened, talk and listen here, and are told what to do over the bus, a NATS server
-that both reach. It serves one coordinator at a time and stays for the next; what a
-coordinator opened ends with its run, or 5 s after nothing is heard of it.
-
-The clients' packets do not go over the bus: this machine must reach the server's
-media ports by itself. Both programs must be built from the same commit.`
-
 // busEnv is voicefleet's: a token need not stand in the list of processes.
 const busEnv = "VOICEFLEET_BUS"
 

@@ -8,11 +8,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"voicefleet/bench"
 )
@@ -80,12 +82,38 @@ func (o *output) start() {
 // command is the line that runs the same again.
 func (o *output) command(cmd *cobra.Command, args ...string) string {
 	line := append(strings.Fields(cmd.CommandPath()), args...)
-	cmd.Flags().Visit(setFlags(&line))
+	cmd.Flags().Visit(func(f *pflag.Flag) { line = append(line, "--"+f.Name+"="+openly(f)) })
 	if !cmd.Flags().Changed("seed") {
 		line = append(line, fmt.Sprintf("--seed=%d", o.seed))
 	}
+	for i, word := range line {
+		if strings.ContainsAny(word, " \t\n'\"\\$`&|;<>()*?[]#~!") {
+			line[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
 	return strings.Join(line, " ")
 }
+
+// openly is the value of a flag as a report may tell it, which is sent to others:
+// without what lets one in.
+func openly(f *pflag.Flag) string {
+	value := f.Value.String()
+	if strings.HasSuffix(f.Value.Type(), "Slice") {
+		value = strings.Trim(value, "[]") // as it was given
+	}
+	switch f.Name {
+	case "token":
+		return "TOKEN"
+	case "invite":
+		return "CODE"
+	case "bus":
+		return userinfo.ReplaceAllString(value, "://")
+	}
+	return value
+}
+
+// userinfo is who somebody is, in a URL.
+var userinfo = regexp.MustCompile(`://[^@/]*@`)
 
 // finish writes the report, also a partial one, and turns missed goals into an
 // error.

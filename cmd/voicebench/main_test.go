@@ -5,29 +5,55 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// build makes both programs once for all tests.
+// programs is the folder that built makes; empty: no test wanted it.
+var programs string
+
+// built makes both programs, once for all tests.
+var built = sync.OnceValues(func() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "voicebench-test-"); err != nil {
+		return "", err
+	}
+	programs = dir
+	for _, name := range []string{"voicebench", "voicefleet"} {
+		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "../"+name)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return dir, fmt.Errorf("build %s: %w\n%s", name, err, out)
+		}
+	}
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if programs != "" {
+		_ = os.RemoveAll(programs)
+	}
+	os.Exit(status)
+}
+
+// build gives the programs.
 func build(t *testing.T) (voicebench, voicefleet string) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("builds and starts programs")
 	}
-	dir := t.TempDir()
-	for _, name := range []string{"voicebench", "voicefleet"} {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "../"+name)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", name, err, out)
-		}
+	dir, err := built()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return filepath.Join(dir, "voicebench"), filepath.Join(dir, "voicefleet")
 }
@@ -199,6 +225,14 @@ func TestMeasurements(t *testing.T) {
 				t.Errorf("%s: %+v", arm, w)
 			}
 		}
+		if r.Window != 1 {
+			t.Errorf("windows of %v s", r.Window)
+		}
+		for _, name := range []string{"2x4: CPU per packet, edge", "2x4: CPU per packet, raw, system", "2x4: latency p99, pion"} {
+			if s := r.samples(t, name); len(s) != 1 { // one window; its CPU may be below a tick
+				t.Errorf("%s: %v", name, s)
+			}
+		}
 		if w := cases[0].Arms["edge"].Windows[0]; w.Opened == 0 || w.Refused != 0 {
 			t.Errorf("node: %+v", w)
 		}
@@ -219,6 +253,9 @@ func TestMeasurements(t *testing.T) {
 			if m.AgentRSS < 1<<20 || m.EngineRSS < 1<<20 || m.Agent < 5 || m.Engine < 2 {
 				t.Errorf("%+v", m)
 			}
+		}
+		if s := r.samples(t, "memory per session"); len(s) != 1 {
+			t.Errorf("memory per session: %v", s)
 		}
 		// A goroutine each would be 40.
 		if grown := readings[1].Engine - readings[0].Engine; readings[1].Sessions != 40 || grown > 20 {
@@ -241,6 +278,9 @@ func TestMeasurements(t *testing.T) {
 		r := runBench(t, voicebench, "join", "--program", voicefleet, "--joins", "3", "--accounts", "2")
 		if n := r.value(t, "joins that failed"); n != 0 {
 			t.Errorf("%v joins failed", n)
+		}
+		if s := r.samples(t, "op 4 to first audio heard"); len(s) != 3 || slices.Min(s) <= 0 {
+			t.Errorf("first audio: %v", s)
 		}
 	})
 	t.Run("gateway", func(t *testing.T) {

@@ -29,6 +29,7 @@ func scenarioListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "ls",
 		Short: "List the scenarios that come with the program",
+		Long:  wordsScenarioList,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			tab := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
@@ -44,9 +45,11 @@ func scenarioListCommand() *cobra.Command {
 
 func scenarioShowCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "show NAME|FILE",
-		Short: "Print a scenario with every field, and what it adds up to",
-		Args:  cobra.ExactArgs(1),
+		Use:     "show NAME|FILE",
+		Short:   "Print a scenario with every field, and what it adds up to",
+		Long:    wordsScenarioShow,
+		Example: "  voicebench scenario show stage\n  voicebench scenario show stage > mine.yaml",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := scenario.Load(args[0])
 			if err != nil {
@@ -165,7 +168,13 @@ func scenarioRunCommand() *cobra.Command {
 		},
 	}
 	l.flags(cmd)
+	seedOfScenario(cmd)
 	return cmd
+}
+
+// seedOfScenario says of --seed that a scenario has one of its own.
+func seedOfScenario(cmd *cobra.Command) {
+	cmd.Flags().Lookup("seed").Usage = "draw lots from this seed (default: the scenario's)"
 }
 
 func capacityCommand() *cobra.Command {
@@ -189,6 +198,7 @@ func capacityCommand() *cobra.Command {
 		},
 	}
 	l.flags(cmd)
+	seedOfScenario(cmd)
 	cmd.Flags().IntVar(&c.Start, "start", 0, "size to begin with: rooms, or members when there is one room (default: the scenario's)")
 	cmd.Flags().IntVar(&c.Most, "most", 0, "largest size to try (default: 16 times the scenario's)")
 	cmd.Flags().Float64Var(&c.Tolerance, "tolerance", 0.05, "how near to the limit, as a share of it")

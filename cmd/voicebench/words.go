@@ -1,15 +1,24 @@
 package main
 
-const wordsRoot = `Voicebench loads a voice server with calls and measures it.
+const wordsRoot = `Voicebench loads a voice server with calls and tells what each listener got and what it
+cost the server.
 
-forward and memory start a media node of their own, on this machine, and measure
-that process; nothing else should run beside them. call and join put bots into
-the channels of a server that runs already, wherever it is.
+Scenarios are loads that are written down; scenario run runs one, capacity searches the
+largest that a server bears, and call is the smallest of them: one channel with real
+WebRTC bots. Join times the way into a call, gateway loads the text side. Forward and
+memory measure one media node closely, beside yardsticks.
 
-Every command shows its progress on standard error, ends with a table, can write
-the same as JSON (--json FILE) and as one HTML page with plots (--html FILE), and
-ends with status 2 when a goal was missed. html makes that page of a report later,
-and compare sets two reports side by side.`
+All of them start the server they need on this machine; call, join, gateway, scenario and
+capacity go to one that runs with --server or --data. Run doctor first: it tells what on
+this machine would spoil the figures.
+
+Every measurement shows its progress on standard error, ends with a table, can write the
+same as JSON (--json FILE) and as one HTML page with plots (--html FILE), and tells the
+command that runs it again. Ctrl-C ends it early; what was measured until then is
+reported and marked. html makes the page of a report later, compare sets two side by side.
+
+Status 0 means that all goals were met, 2 that one was missed, 1 that there is no result
+or only a part of one.`
 
 const wordsForward = `Forward measures what it costs a node to forward a packet of voice: user and
 system time of the node's processes (agent and media engine), divided by the
@@ -32,11 +41,15 @@ memory has not fallen for a while. Its goroutines are counted in the stack dump 
 leaves when it is ended, once idle and once with all sessions.`
 
 const wordsCall = `Call puts bots into a voice channel, through every door a person goes through, and
-lets some of them talk. Each listener tells when it heard the first sound after it
-asked to join, how many packets of speech it got of those that were due to it, how
-long they took from the moment they were due, and whether the voice was the right
-one: by the bytes of each frame, and, when built with libopus (tags
-opus,nolibopusfile), by the tones in what it decodes.
+lets some of them talk. It is a scenario of one room: the report is that of scenario run.
+Each listener tells when it heard the first sound after it was to join, how many packets
+of speech it got of those that were due to it, how long they took from the moment they
+were due, and whether the voice was the right one: by a mark in each packet, by the name
+the server gave it, and, when built with libopus (tags opus,nolibopusfile), by the tones
+in what it decodes.
+
+With --light the bots are light clients in processes of their own: hundreds of them, who
+count and judge packets but do not decode.
 
 Without --server or --data it starts a server of its own for the run.`
 
@@ -88,13 +101,19 @@ Without --server or --data it starts a server of its own for the run.`
 const wordsGatewayExamples = `  voicebench gateway
   voicebench gateway --sessions 5000 --rate 500 --length 1m --max-delivery 250ms --html gateway.html
   voicebench gateway --sessions 2000 --rate 2000 --fan-outs 0 --messages-per-second 0   # only a storm
-  voicebench gateway --data ./data --pid "$(pidof voicefleet)"
+  voicebench gateway --data ./data --pid 1234   # of the server, as pidof voicefleet tells
   voicebench gateway --server https://voice.example:8443 --invite CODE --sessions 300 --accounts 20`
 
 const wordsScenario = `A scenario is a load that is written down: rooms and who talks in them, how members
 arrive and leave, what goes wrong when, and the goals. Those that come with the
-program are a library to run as they are or to start from; the language is told in
-bench/scenario/doc.go.`
+program are a library to run as they are or to start from: show prints one with every
+field it has. All fields, their bounds and defaults are in bench/scenario/doc.go.`
+
+const wordsScenarioList = `Ls lists the scenarios that come with the program, each with the users, rooms and packets
+per second it adds up to, and how long its window is.`
+
+const wordsScenarioShow = `Show prints a scenario with every field it has, defaults filled in, and in the first line
+what it adds up to. Redirect it to a file to have one of your own to change.`
 
 const wordsScenarioRun = `Run brings the members of a scenario in, lets them talk, does the scenario's faults at
 their times, and reports what every judged listener heard (loss, one-way latency,
@@ -115,3 +134,19 @@ until goals are missed and then narrows down. A size that misses once is tried a
 
 It ends with the line everybody wants. When the generator gives in before the server
 does, the limit is not the server's: the goal is void, and status 2 says so.`
+
+const wordsDoctor = `Doctor looks at this machine as one that is to serve voice or to load a server:
+kernel buffers, limits of files and ports, the clock and who keeps it, the cores and
+what else they do, and what a datagram costs in a bare loop. It takes two seconds
+and changes nothing.
+
+For each it tells what was found, what is wanted, and the command that changes it.
+Status 2 means that something is bad: figures of this machine would be about that.`
+
+const wordsGenerator = `Generator offers this machine's cores to a coordinator elsewhere: its light clients
+are opened, talk and listen here, and are told what to do over the bus, a NATS server
+that both reach. It serves one coordinator at a time and stays for the next; what a
+coordinator opened ends with its run, or 5 s after nothing is heard of it.
+
+The clients' packets do not go over the bus: this machine must reach the server's
+media ports by itself. Both programs must be built from the same commit.`
