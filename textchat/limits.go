@@ -48,6 +48,9 @@ const (
 	// FrameBudget frames may be sent per FrameWindow.
 	FrameBudget = 120
 	FrameWindow = 60 * time.Second
+	// IdentifyWindow is how long the Identifies of an account count: it may begin
+	// MaxConcurrency sessions, and one for each shard beyond the first, in it.
+	IdentifyWindow = 5 * time.Second
 	// PlaceTimeout bounds one placement; OpenTimeout is how long a placed user
 	// may take to open the voice session: the 60 s of the grant and some travel.
 	PlaceTimeout = 3 * time.Second
@@ -55,6 +58,17 @@ const (
 	// NonceLife is how long a message nonce is remembered.
 	NonceLife = 5 * time.Minute
 )
+
+// MaxConcurrency is how many sessions of an account may begin in an
+// IdentifyWindow; a shard's bucket is its number modulo this.
+const MaxConcurrency = 16
+
+// MaxShardGuilds is how many guilds one shard may have.
+const MaxShardGuilds = 2500
+
+// LateEvents bounds the presences and typing that wait while a session has more
+// important things to be told; beyond it one list of all presences is sent later.
+const LateEvents = 256
 
 // Bounds of a session's replay: events and bytes kept for a Resume. A client
 // that lags by more than half of either is disconnected, to resume.

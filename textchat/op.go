@@ -96,10 +96,13 @@ const (
 	IntentGuildMembers   Intents = 1 << 1
 	IntentGuildInvites   Intents = 1 << 6
 	IntentVoiceStates    Intents = 1 << 7
+	IntentPresences      Intents = 1 << 8
 	IntentGuildMessages  Intents = 1 << 9
 	IntentGuildTyping    Intents = 1 << 11
 	IntentMessageContent Intents = 1 << 15
 
+	// IntentsPrivileged are those that an operator may keep from bots.
+	IntentsPrivileged = IntentGuildMembers | IntentPresences | IntentMessageContent
 	// IntentsKnown are all bits that the protocol names; others are refused.
 	IntentsKnown Intents = 1<<17 - 1 | 1<<20 | 1<<21 | 1<<24 | 1<<25
 )
@@ -131,6 +134,10 @@ const (
 	EventVoiceStateUpdate  = "VOICE_STATE_UPDATE"
 	EventVoiceServerUpdate = "VOICE_SERVER_UPDATE"
 	EventRateLimited       = "RATE_LIMITED"
+	EventPresenceUpdate    = "PRESENCE_UPDATE"
+	EventPresencesReplace  = "PRESENCES_REPLACE"
+	EventSoundboardSounds  = "SOUNDBOARD_SOUNDS"
+	EventChannelInfo       = "CHANNEL_INFO"
 	// EventVoiceError is ours: why a join did not happen, to the joiner only.
 	EventVoiceError = "VOICE_ERROR"
 )

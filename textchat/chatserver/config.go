@@ -67,6 +67,9 @@ type Config struct {
 	// Worker is this process's number in minted ids, 0..1023; no two running
 	// processes may share one.
 	Worker uint16
+	// WithheldIntents are privileged intents that bots may not ask for (default:
+	// they may ask for all): those that do are closed with CloseDisallowedIntents.
+	WithheldIntents textchat.Intents
 	// Limits are the rates for strangers.
 	Limits Limits
 
@@ -92,6 +95,12 @@ type Limits struct {
 	// comes back at once).
 	Connections int
 	Attempts    int
+	// Identifying are sessions that begin at once (default 64); as many again may
+	// wait. Those beyond are told when to come back.
+	Identifying int
+	// Streams are gateway connections with a compressor of their own (default 64,
+	// some 650 KiB each); streams beyond compress less.
+	Streams int
 	// Requests are REST requests a second of one user or address (default 50).
 	Requests int
 	// Messages are those one user may send, and edit, in one channel in 5 s
@@ -123,12 +132,15 @@ func (c *Config) validate() error {
 	}{
 		{&c.Limits.Guests, 60}, {&c.Limits.Registers, 10}, {&c.Limits.Logins, 20}, {&c.Limits.Invites, 60},
 		{&c.Limits.Connections, 1024}, {&c.Limits.Attempts, 3000}, {&c.Limits.Requests, 50}, {&c.Limits.Messages, 10},
-		{&c.Limits.Hashers, 2}, {&c.Limits.HashQueue, 32},
+		{&c.Limits.Identifying, 64}, {&c.Limits.Streams, 64}, {&c.Limits.Hashers, 2}, {&c.Limits.HashQueue, 32},
 	} {
 		if *f.v < 0 {
 			return errors.New("Limits must not be negative")
 		}
 		orDefault(f.v, f.d)
+	}
+	if c.WithheldIntents&^textchat.IntentsPrivileged != 0 {
+		return fmt.Errorf("withheld intents are %d, only those of %d are privileged", c.WithheldIntents, textchat.IntentsPrivileged)
 	}
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()

@@ -423,36 +423,6 @@ func TestCompression(t *testing.T) {
 	})
 }
 
-func TestFramerBlocks(t *testing.T) {
-	// Messages beyond the size of one block, and empty ones, for both streams.
-	var zl, zs framer
-	var zlOut, zsOut, want []byte
-	for _, n := range []int{0, 1, 65535, 65536, 131072, 131073, 400000} {
-		text := bytes.Repeat([]byte("0123456789"), n/10+1)[:n]
-		want = append(want, text...)
-		b, _ := zl.frame(zlibStream, text)
-		zlOut = append(zlOut, b...)
-		b, _ = zs.frame(zstdStream, text)
-		zsOut = append(zsOut, b...)
-	}
-	r, err := zlib.NewReader(bytes.NewReader(zlOut))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := make([]byte, len(want))
-	if _, err := io.ReadFull(r, got); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("zlib: %v", err)
-	}
-	z, err := zstd.NewReader(bytes.NewReader(zsOut), zstd.WithDecoderConcurrency(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer z.Close()
-	if _, err := io.ReadFull(z, got); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("zstd: %v", err)
-	}
-}
-
 func TestIntents(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil, nil)
 	boss, ann := w.boss(), w.guest("Ann")

@@ -12,8 +12,8 @@ import (
 	"voicefleet/textchat/internal/guild"
 )
 
-func gatewayEvent(name string, body []byte) gatewaysession.Event {
-	return gatewaysession.Event{Name: name, Body: body}
+func gatewayEvent(name string, body []byte) *gatewaysession.Event {
+	return &gatewaysession.Event{Name: name, Body: body}
 }
 
 func (c *call) gatewayInfo() (int, any, error) {
@@ -22,7 +22,7 @@ func (c *call) gatewayInfo() (int, any, error) {
 
 func (c *call) gatewayBot() (int, any, error) {
 	return http.StatusOK, map[string]any{"url": c.srv.gatewayURL(c.r), "shards": 1,
-		"session_start_limit": map[string]any{"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 16}}, nil
+		"session_start_limit": map[string]any{"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": textchat.MaxConcurrency}}, nil
 }
 
 func (c *call) usersMe() (int, any, error) { return http.StatusOK, selfUser(c.user), nil }

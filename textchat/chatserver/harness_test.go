@@ -389,7 +389,8 @@ func (s *socket) breakOff() {
 	s.closeCode()
 }
 
-const allIntents = int(textchat.IntentsKnown)
+// allIntents are all but presences: those come at moments of their own.
+const allIntents = int(textchat.IntentsKnown &^ textchat.IntentPresences)
 
 func identify(token string, intents int) map[string]any {
 	return map[string]any{"token": token, "intents": intents, "properties": map[string]any{"os": "linux", "browser": "test", "device": "test"}}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"voicefleet/textchat"
-	"voicefleet/textchat/internal/gatewaysession"
 	"voicefleet/textchat/internal/guild"
 )
 
@@ -31,6 +30,11 @@ type owner struct {
 	// Owned by run.
 	core *guild.Guild // nil: must be loaded
 	subs map[*session]struct{}
+	// What was shown to whom: the presence of each member online, and the channels
+	// that each user with a session sees.
+	seen   map[textchat.ID]*shown
+	sights map[textchat.ID][]textchat.ID
+	sight  *guild.Sight // nil: look anew
 }
 
 // request is one thing to do on the owner's goroutine.
@@ -40,7 +44,8 @@ type request struct {
 }
 
 func newOwner(s *Server, id textchat.ID) *owner {
-	return &owner{srv: s, id: id, inbox: make(chan request, inboxLen), gone: make(chan struct{}), subs: make(map[*session]struct{})}
+	return &owner{srv: s, id: id, inbox: make(chan request, inboxLen), gone: make(chan struct{}), subs: make(map[*session]struct{}),
+		seen: make(map[textchat.ID]*shown), sights: make(map[textchat.ID][]textchat.ID)}
 }
 
 func (o *owner) run() {
@@ -94,6 +99,8 @@ func (o *owner) guarded(do func() error) (err error) {
 		}()
 		o.core = nil
 		if o.load() == nil {
+			clear(o.sights)
+			o.sight = nil
 			for s := range o.subs {
 				o.greet(s)
 			}
@@ -172,10 +179,11 @@ func (o *owner) handle(in guild.Input, result *guild.Out) error {
 	for _, u := range out.Parted {
 		for s := range o.subs {
 			if s.user == u {
-				delete(o.subs, s)
+				o.part(s)
 			}
 		}
 	}
+	o.review(out.Changes, out.Events)
 	o.srv.voice.begin(o, out.Effects)
 	if result != nil {
 		*result = out
@@ -183,39 +191,11 @@ func (o *owner) handle(in guild.Input, result *guild.Out) error {
 	return nil
 }
 
-// publish gives an event to everybody it is for, encoded once.
-func (o *owner) publish(e guild.Event) {
-	if v, ok := e.Data.(guild.VoiceServer); ok {
-		for s := range o.subs {
-			if s.id == e.Session {
-				v.Endpoint = s.endpoint(v.Endpoints)
-				s.deliver(gatewaysession.Event{Name: e.Name, Body: encode(v)})
-			}
-		}
-		return
-	}
-	var body, hidden []byte
-	for s := range o.subs {
-		show, open := o.wants(s, e)
-		switch {
-		case !show:
-		case open:
-			if body == nil {
-				body = encode(e.Data)
-			}
-			s.deliver(gatewaysession.Event{Name: e.Name, Body: body})
-		case e.Hidden != nil:
-			if hidden == nil {
-				hidden = encode(e.Hidden)
-			}
-			s.deliver(gatewaysession.Event{Name: e.Name, Body: hidden})
-		}
-	}
-}
-
 // wants says whether a session gets an event, and whether in its open form.
 func (o *owner) wants(s *session, e guild.Event) (show, open bool) {
 	switch {
+	case e.Name == textchat.EventChannelUpdate && !o.knows(s.user, e.Channel):
+		return false, false // CHANNEL_CREATE follows, see review
 	case e.Session != "":
 		return s.id == e.Session, true
 	case e.User != 0:
@@ -247,10 +227,15 @@ func (o *owner) add(s *session) {
 	}
 	o.subs[s] = struct{}{}
 	o.greet(s)
+	o.arrive(s)
 }
 
-func (o *owner) greet(s *session) {
-	s.deliver(gatewaysession.Event{Name: textchat.EventGuildCreate, Body: encode(o.core.Snapshot(s.user, s.large))})
+// part ends that: what it would have got it does not get any more.
+func (o *owner) part(s *session) {
+	if _, ok := o.subs[s]; ok {
+		delete(o.subs, s)
+		o.leave(s)
+	}
 }
 
 // ask runs do on the owner's goroutine and waits for it.

@@ -293,6 +293,9 @@ func TestMessages(t *testing.T) {
 	}
 	// A channel out of sight: no event, no history, no posting.
 	w.do("PUT", "/channels/"+general+"/permissions/"+w.guildID(), boss.token, map[string]any{"type": 0, "deny": "1024"})
+	if e := b.event("CHANNEL_DELETE"); e["id"] != general {
+		t.Fatalf("event %v", e)
+	}
 	w.do("POST", path, boss.token, map[string]any{"content": "secret"})
 	if r := w.try("GET", path, bob.token, nil); r.status != 403 || r.body["code"] != 50001.0 {
 		t.Fatalf("hidden history: %d %s", r.status, r.raw)

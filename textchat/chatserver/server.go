@@ -46,6 +46,7 @@ type Server struct {
 	rates ratelimit.Table
 	hub   hub
 	voice lanes
+	gate  gate
 
 	// life ends when Run is asked to stop; everything that runs is counted in
 	// tasks. begun guards against a task begun after the wait.
@@ -94,6 +95,9 @@ func New(cfg Config) (*Server, error) {
 	s.mint.Worker = cfg.Worker
 	s.hub.init()
 	s.voice.init(s)
+	if err := s.gate.init(s); err != nil {
+		return nil, fmt.Errorf("chatserver: %w", err)
+	}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.api = s.newAPI()
 	s.root = s.newRoot()

@@ -30,68 +30,144 @@ type session struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	replay   gatewaysession.Replay
+	lane     *gatewaysession.Lane // nil: nothing is held back
 	conn     *conn
 	sent     uint64 // sequence of the last event given to conn
 	host     string // by which the client reached us
 	guilds   []*owner
 	late     []*owner  // guilds that were joined before READY was out
 	detached time.Time // zero while attached
-	ready    bool      // READY, the first event, is out
+	presence gatewaysession.PresenceUpdate
+	pace     presencePace
+	asked    map[textchat.ID]time.Time // by guild: when all members were asked for
+	calm     chan struct{}             // closed when conn has everything, or the session ends; nil: nobody waits
+	ready    bool                      // READY, the first event, is out
 	ended    bool
 }
 
 // shardHas says whether a guild is on the shard of this session.
 func (s *session) shardHas(g textchat.ID) bool { return uint64(g>>22)%s.shard[1] == s.shard[0] }
 
-// deliver numbers an event and has it written, if a client is there.
-func (s *session) deliver(e gatewaysession.Event) {
+// deliver has an event written, if a client is there. One that must come is
+// numbered now; one that may be late is numbered when it is sent.
+func (s *session) deliver(e *gatewaysession.Event) {
 	s.mu.Lock()
 	if s.ended || !s.ready && e.Name != textchat.EventReady {
 		s.mu.Unlock()
 		return
 	}
 	s.ready = true
-	s.replay.Push(e)
 	c := s.conn
 	slow := false
-	if c != nil {
-		_, _, kept := s.replay.Next(s.sent)
-		slow = !kept || s.replay.Lag(s.sent) > textchat.ReplayEvents/2
-		if slow {
-			s.detachLocked(c)
+	if e.Late.Kind != 0 {
+		s.holdLocked(e)
+	} else {
+		s.replay.Push(e)
+		if c != nil {
+			_, _, kept := s.replay.Next(s.sent)
+			slow = !kept || s.replay.Lag(s.sent) > textchat.ReplayEvents/2
+			if slow {
+				s.detachLocked(c)
+			}
 		}
 	}
 	s.mu.Unlock()
 	s.srv.metrics.events.Inc()
 	switch {
 	case slow:
+		s.srv.gate.metrics.slow.Inc()
 		c.shut(textchat.CloseUnknown)
 	case c != nil:
 		c.wake()
 	}
 }
 
+// holdLocked keeps an event until nothing more important is to be sent. Typing is
+// for whoever is there.
+func (s *session) holdLocked(e *gatewaysession.Event) {
+	shed := 1
+	if s.conn != nil || e.Late.Kind != gatewaysession.Typing {
+		if s.lane == nil {
+			s.lane = &gatewaysession.Lane{Most: textchat.LateEvents}
+		}
+		shed = s.lane.Put(e)
+	}
+	if shed > 0 {
+		s.srv.gate.metrics.shed.WithLabelValues(shedKind(e.Late.Kind)).Add(float64(shed))
+	}
+}
+
 // next is the next event to write to c; more is false when there is none or c is
 // not the session's connection any more.
-func (s *session) next(c *conn) (e gatewaysession.Event, seq uint64, more bool) {
+func (s *session) next(c *conn) (e *gatewaysession.Event, seq uint64, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c {
-		return e, 0, false
+		return nil, 0, false
 	}
-	if e, more, _ = s.replay.Next(s.sent); more {
+	if e, more, _ = s.replay.Next(s.sent); !more {
+		if s.lane != nil {
+			if e = s.lane.Pop(); e != nil {
+				s.replay.Push(e)
+				more = true
+			} else {
+				if stale := s.lane.TakeStale(); len(stale) > 0 {
+					s.relistLocked(stale)
+				}
+				s.lane = nil
+			}
+		}
+	}
+	if more {
 		s.sent++
+		return e, s.sent, true
 	}
-	return e, s.sent, more
+	s.calmLocked()
+	return nil, 0, false
 }
 
-// attach gives the session a connection that has seen everything up to seq. The
-// one it had is returned, to be closed. ok is false when events are missing.
-func (s *session) attach(c *conn, seq uint64) (old *conn, ok bool) {
+func (s *session) calmLocked() {
+	if s.calm != nil {
+		close(s.calm)
+		s.calm = nil
+	}
+}
+
+// settled is closed when the client was sent everything, or the session ends; ok
+// is false when it has ended.
+func (s *session) settled() (calm <-chan struct{}, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil, false
+	}
+	if s.calm == nil {
+		s.calm = make(chan struct{})
+		if s.conn != nil && s.replay.Lag(s.sent) == 0 {
+			s.calmLocked()
+			return closed, true
+		}
+	}
+	return s.calm, true
+}
+
+var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// attach gives the session a connection that has seen everything up to seq; last,
+// when not nil, comes after what it has not. The connection it had is returned,
+// to be closed. ok is false when events are missing.
+func (s *session) attach(c *conn, seq uint64, last *gatewaysession.Event) (old *conn, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, _, kept := s.replay.Next(seq); s.ended || !kept {
 		return nil, false
+	}
+	if last != nil {
+		s.replay.Push(last)
+		if _, _, kept := s.replay.Next(seq); !kept {
+			return nil, false
+		}
+		s.srv.metrics.events.Inc()
 	}
 	old = s.conn
 	s.conn, s.sent, s.host, s.detached = c, seq, c.host, time.Time{}
@@ -101,6 +177,9 @@ func (s *session) attach(c *conn, seq uint64) (old *conn, ok bool) {
 func (s *session) detachLocked(c *conn) {
 	if s.conn == c {
 		s.conn, s.detached = nil, time.Now()
+		if s.lane != nil {
+			s.lane.Forget()
+		}
 	}
 }
 
@@ -109,6 +188,15 @@ func (s *session) detach(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.detachLocked(c)
+}
+
+// trim forgets what c says it has.
+func (s *session) trim(c *conn, seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == c && seq <= s.sent {
+		s.replay.Trim(seq)
+	}
 }
 
 // listenTo notes that a guild delivers here; false when the session has ended,
@@ -139,7 +227,8 @@ func (s *session) finish(code textchat.CloseCode) {
 	s.ended = true
 	c, guilds := s.conn, s.guilds
 	s.conn, s.guilds = nil, nil
-	s.replay = gatewaysession.Replay{}
+	s.replay, s.lane = gatewaysession.Replay{}, nil
+	s.calmLocked()
 	s.mu.Unlock()
 	s.srv.hub.removeSession(s)
 	s.srv.metrics.sessions.Dec()
@@ -150,7 +239,7 @@ func (s *session) finish(code textchat.CloseCode) {
 		// Not by the caller: it may be an owner itself, or one of many.
 		s.srv.task(func() {
 			r := request{do: func() error {
-				delete(o.subs, s)
+				o.part(s)
 				return o.handle(guild.SessionGone{User: s.user, Session: s.id}, nil)
 			}}
 			select {
@@ -299,9 +388,12 @@ func (s *Server) sweep(now time.Time) {
 			late = append(late, c)
 		}
 	}
-	var gone []*session
+	var gone, due []*session
 	for _, x := range s.hub.sessions {
 		x.mu.Lock()
+		if x.pace.due(now) {
+			due = append(due, x)
+		}
 		if !x.detached.IsZero() && now.Sub(x.detached) >= s.resumeWindow {
 			gone = append(gone, x)
 		}
@@ -313,5 +405,8 @@ func (s *Server) sweep(now time.Time) {
 	}
 	for _, x := range gone {
 		x.finish(textchat.CloseSessionTimeout)
+	}
+	for _, x := range due {
+		s.task(x.showPresence)
 	}
 }

@@ -2,6 +2,7 @@ package gatewaysession
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"time"
 
@@ -10,11 +11,16 @@ import (
 	"voicefleet/textchat/internal/strictjson"
 )
 
-// maxToken, maxRTT and maxIDs bound what is kept of a frame.
+// What is kept of a frame is bounded.
 const (
-	maxToken = 256
-	maxRTT   = 64
-	maxIDs   = 100
+	maxToken = 256 // bytes of a token or a session's id
+	maxRTT   = 64  // entries
+	maxIDs   = 100 // members asked for by id (protocol: at most 100)
+	maxNonce = 32  // bytes; a longer one is not echoed
+
+	maxActivities   = 8
+	maxActivityText = 128 // characters of a name or state
+	maxActivityURL  = 256 // bytes
 )
 
 // Intake reads the frames of one connection. The zero value is ready.
@@ -28,11 +34,24 @@ type Intake struct {
 // Action is what a frame asks for; at most one thing is set.
 type Action struct {
 	Close    textchat.CloseCode
-	Beat     bool // acknowledge it
+	Beat     *Beat // acknowledge it
 	Identify *Identify
 	Resume   *Resume
+	Presence *PresenceUpdate
 	Voice    *VoiceUpdate
 	Members  *MembersRequest
+	Empty    *EmptyRequest
+}
+
+// Beat is a heartbeat. Seq is the last event that the client has; zero when it
+// does not say.
+type Beat struct{ Seq uint64 }
+
+// EmptyRequest asks for something that no guild here has; it wants an answer all
+// the same.
+type EmptyRequest struct {
+	Op     textchat.Op // OpSoundboardSounds or OpChannelInfo
+	Guilds []snowflake.ID
 }
 
 // Identify begins a session.
@@ -42,6 +61,34 @@ type Identify struct {
 	Compress bool // frames may come as zlib
 	Large    int  // guilds of more members list only some
 	Shard    [2]uint64
+	Presence PresenceUpdate
+}
+
+// Status is how a user wants to be seen.
+type Status string
+
+// The statuses. A client may ask for Invisible; others see Offline.
+const (
+	Online    Status = "online"
+	Idle      Status = "idle"
+	Busy      Status = "dnd"
+	Invisible Status = "invisible"
+	Offline   Status = "offline"
+)
+
+// PresenceUpdate is what a client says of its user.
+type PresenceUpdate struct {
+	Status     Status
+	Activities []Activity
+}
+
+// Activity is what a user does.
+type Activity struct {
+	Name    string `json:"name"`
+	Type    int    `json:"type"`
+	URL     string `json:"url,omitempty"`
+	State   string `json:"state,omitempty"`
+	Created int64  `json:"created_at"` // ms since 1970
 }
 
 // Resume takes up a session.
@@ -67,6 +114,8 @@ type MembersRequest struct {
 	Limit int
 	Users []snowflake.ID
 	Nonce string
+	// Presences asks for those of the listed members, too.
+	Presences bool
 }
 
 // Identified tells the intake that Identify or Resume succeeded; Refused that
@@ -78,13 +127,21 @@ func (in *Intake) Refused() { in.identified = false }
 
 func closing(c textchat.CloseCode) Action { return Action{Close: c} }
 
-// Handle reads one text frame.
-func (in *Intake) Handle(now time.Time, frame []byte) Action {
+// Count counts a frame, a ping included, and says whether it is one too many.
+func (in *Intake) Count(now time.Time) textchat.CloseCode {
 	if now.Sub(in.window) >= textchat.FrameWindow {
 		in.window, in.frames = now, 0
 	}
 	if in.frames++; in.frames > textchat.FrameBudget {
-		return closing(textchat.CloseRateLimited)
+		return textchat.CloseRateLimited
+	}
+	return 0
+}
+
+// Handle counts and reads one text frame.
+func (in *Intake) Handle(now time.Time, frame []byte) Action {
+	if code := in.Count(now); code != 0 {
+		return closing(code)
 	}
 	var f struct {
 		Op *textchat.Op    `json:"op"`
@@ -94,8 +151,8 @@ func (in *Intake) Handle(now time.Time, frame []byte) Action {
 		return closing(textchat.CloseDecode)
 	}
 	switch *f.Op {
-	case textchat.OpHeartbeat, textchat.OpIdentify, textchat.OpResume:
-	case textchat.OpPresenceUpdate, textchat.OpVoiceStateUpdate, textchat.OpRequestGuildMembers, opSoundboard, opChannelInfo:
+	case textchat.OpHeartbeat, opQoSHeartbeat, textchat.OpIdentify, textchat.OpResume:
+	case textchat.OpPresenceUpdate, textchat.OpVoiceStateUpdate, textchat.OpRequestGuildMembers, OpSoundboardSounds, OpChannelInfo:
 		if !in.identified {
 			return closing(textchat.CloseNotAuthenticated)
 		}
@@ -106,12 +163,16 @@ func (in *Intake) Handle(now time.Time, frame []byte) Action {
 	var err error
 	switch *f.Op {
 	case textchat.OpHeartbeat:
-		a.Beat = true
+		a.Beat = &Beat{}
+		// What is no sequence (none yet is null, or -1) says nothing.
+		a.Beat.Seq, _ = strconv.ParseUint(string(f.D), 10, 64)
+	case opQoSHeartbeat:
+		a.Beat = &Beat{}
 	case textchat.OpIdentify:
 		if in.identified {
 			return closing(textchat.CloseAlreadyIdentified)
 		}
-		return readIdentify(f.D)
+		return readIdentify(now, f.D)
 	case textchat.OpResume:
 		if in.identified {
 			return closing(textchat.CloseAlreadyIdentified)
@@ -131,14 +192,13 @@ func (in *Intake) Handle(now time.Time, frame []byte) Action {
 			}
 		}
 	case textchat.OpPresenceUpdate:
-		var d struct {
-			Status string `json:"status"`
-		}
-		err = json.Unmarshal(f.D, &d) // read for its form only: presence is not shown yet
+		a.Presence, err = readPresence(now, f.D)
 	case textchat.OpVoiceStateUpdate:
 		a.Voice, err = readVoice(f.D)
 	case textchat.OpRequestGuildMembers:
 		a.Members, err = readMembers(f.D)
+	case OpSoundboardSounds, OpChannelInfo:
+		a.Empty, err = readEmpty(*f.Op, f.D)
 	}
 	if err != nil {
 		return closing(textchat.CloseDecode)
@@ -146,17 +206,19 @@ func (in *Intake) Handle(now time.Time, frame []byte) Action {
 	return a
 }
 
-// Ops that bots send and that need no answer here.
+// Ops for what does not exist here, and the heartbeat of user clients.
 const (
-	opSoundboard  textchat.Op = 31
-	opChannelInfo textchat.Op = 43
+	OpSoundboardSounds textchat.Op = 31
+	OpChannelInfo      textchat.Op = 43
+	opQoSHeartbeat     textchat.Op = 40
 )
 
 // bare takes the optional prefix off a token.
 func bare(token string) string { return strings.TrimPrefix(token, "Bot ") }
 
-func readIdentify(raw json.RawMessage) Action {
+func readIdentify(now time.Time, raw json.RawMessage) Action {
 	var d struct {
+		Presence json.RawMessage   `json:"presence"`
 		Token    string            `json:"token"`
 		Intents  *textchat.Intents `json:"intents"`
 		Compress bool              `json:"compress"`
@@ -183,7 +245,73 @@ func readIdentify(raw json.RawMessage) Action {
 		}
 		id.Shard = [2]uint64(s)
 	}
+	id.Presence.Status = Online
+	if len(d.Presence) > 0 {
+		p, err := readPresence(now, d.Presence)
+		if err != nil {
+			return closing(textchat.CloseDecode)
+		}
+		id.Presence = *p
+	}
 	return Action{Identify: id}
+}
+
+// readPresence reads op 3. An activity without a name is none: some libraries
+// always send one. A status that is none of ours counts as online.
+func readPresence(now time.Time, raw json.RawMessage) (*PresenceUpdate, error) {
+	var d struct {
+		Status     string `json:"status"`
+		Activities []struct {
+			Name  string `json:"name"`
+			Type  int    `json:"type"`
+			URL   string `json:"url"`
+			State string `json:"state"`
+		} `json:"activities"`
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return nil, err
+	}
+	p := &PresenceUpdate{Status: Status(d.Status)}
+	switch p.Status {
+	case Online, Idle, Busy, Invisible:
+	case Offline:
+		p.Status = Invisible
+	default:
+		p.Status = Online
+	}
+	for _, a := range d.Activities {
+		if len(p.Activities) == maxActivities {
+			break
+		}
+		if a.Name = cut(a.Name); a.Name == "" || len(a.URL) > maxActivityURL {
+			continue
+		}
+		p.Activities = append(p.Activities, Activity{Name: a.Name, Type: min(max(a.Type, 0), 5), URL: a.URL, State: cut(a.State), Created: now.UnixMilli()})
+	}
+	return p, nil
+}
+
+// cut shortens a text of an activity.
+func cut(s string) string {
+	n := 0
+	for i := range s {
+		if n++; n > maxActivityText {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+func readEmpty(op textchat.Op, raw json.RawMessage) (*EmptyRequest, error) {
+	var d struct {
+		Guild  oneOrMany `json:"guild_id"`
+		Guilds oneOrMany `json:"guild_ids"`
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return nil, err
+	}
+	ids := append(d.Guild, d.Guilds...)
+	return &EmptyRequest{Op: op, Guilds: ids[:min(len(ids), maxIDs)]}, nil
 }
 
 func readVoice(raw json.RawMessage) (*VoiceUpdate, error) {
@@ -234,15 +362,16 @@ func readMembers(raw json.RawMessage) (*MembersRequest, error) {
 		Limit int       `json:"limit"`
 		Users oneOrMany `json:"user_ids"`
 		Nonce string    `json:"nonce"`
+		Pres  bool      `json:"presences"`
 	}
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return nil, err
 	}
-	m := &MembersRequest{Query: d.Query, Limit: max(d.Limit, 0), Users: d.Users[:min(len(d.Users), maxIDs)]}
+	m := &MembersRequest{Query: d.Query, Limit: max(d.Limit, 0), Users: d.Users[:min(len(d.Users), maxIDs)], Presences: d.Pres}
 	if len(d.Guild) > 0 {
 		m.Guild = d.Guild[0]
 	}
-	if len(d.Nonce) <= 32 {
+	if len(d.Nonce) <= maxNonce {
 		m.Nonce = d.Nonce
 	}
 	return m, nil

@@ -48,6 +48,15 @@ func TestIntakeCloses(t *testing.T) {
 		{`{"op":2,"d":{"token":"t","intents":1}}`, true, textchat.CloseAlreadyIdentified},
 		{`{"op":6,"d":{"token":"t","session_id":"s","seq":1}}`, true, textchat.CloseAlreadyIdentified},
 		{`{"op":6,"d":{"seq":-1}}`, false, textchat.CloseDecode},
+		{`{"op":31,"d":{"guild_ids":[]}}`, false, textchat.CloseNotAuthenticated},
+		{`{"op":43,"d":{"guild_id":"1"}}`, false, textchat.CloseNotAuthenticated},
+		{`{"op":31,"d":[]}`, true, textchat.CloseDecode},
+		{`{"op":3,"d":[]}`, true, textchat.CloseDecode},
+		{`{"op":8,"d":{"guild_id":"1","limit":"x"}}`, true, textchat.CloseDecode},
+		{`{"op":2,"d":{"token":"t","intents":1,"presence":[]}}`, false, textchat.CloseDecode},
+		{`{"op":2,"d":{"token":"t","intents":"1"}}`, false, textchat.CloseDecode},
+		{`{"op":-1}`, true, textchat.CloseUnknownOp},
+		{`{"op":1.5}`, true, textchat.CloseDecode},
 	} {
 		in := Intake{identified: c.identified}
 		if got := in.Handle(start, []byte(c.in)).Close; got != c.want {
@@ -65,8 +74,13 @@ func TestIntakeReadsWhatLibrariesSend(t *testing.T) {
 	if a = in.Handle(start, []byte(`{"op":6,"d":{"token":"Bot abc","session_id":"s","seq":null}}`)); a.Resume == nil || a.Resume.Token != "abc" || a.Resume.Seq != 0 {
 		t.Errorf("resume: %+v", a)
 	}
-	if a = in.Handle(start, []byte(`{"op":1,"d":null}`)); !a.Beat {
-		t.Errorf("beat: %+v", a)
+	for d, want := range map[string]uint64{"null": 0, "0": 0, "251": 251, "-1": 0, `"x"`: 0, "1.5": 0, "18446744073709551616": 1<<64 - 1} {
+		if a = in.Handle(start, []byte(`{"op":1,"d":`+d+`}`)); a.Beat == nil || a.Beat.Seq != want {
+			t.Errorf("beat of %s: %+v", d, a.Beat)
+		}
+	}
+	if a = in.Handle(start, []byte(`{"op":40,"d":{"seq":1,"qos":{}}}`)); a.Beat == nil {
+		t.Errorf("beat of a user client: %+v", a)
 	}
 	in.Identified()
 	for _, s := range []string{
@@ -86,10 +100,46 @@ func TestIntakeReadsWhatLibrariesSend(t *testing.T) {
 	if m := in.Handle(start, []byte(`{"op":8,"d":{"guild_id":7,"user_ids":"9"}}`)).Members; m == nil || len(m.Users) != 1 || m.Users[0] != 9 {
 		t.Errorf("members by id: %+v", m)
 	}
-	for _, op := range []int{3, 31, 43} {
-		if a := in.Handle(start, fmt.Appendf(nil, `{"op":%d,"d":{"status":"online","since":null,"activities":[],"afk":false}}`, op)); a != (Action{}) {
-			t.Errorf("op %d: %+v", op, a)
+	if m := in.Handle(start, []byte(`{"op":8,"d":{"guild_id":"7","query":"a","limit":5,"presences":true,"nonce":"`+strings.Repeat("n", 33)+`"}}`)).Members; m == nil || !m.Presences || m.Nonce != "" || m.Limit != 5 {
+		t.Errorf("members with presences: %+v", m)
+	}
+	if e := in.Handle(start, []byte(`{"op":31,"d":{"guild_ids":["7",8]}}`)).Empty; e == nil || e.Op != OpSoundboardSounds || len(e.Guilds) != 2 {
+		t.Errorf("sounds: %+v", e)
+	}
+	if e := in.Handle(start, []byte(`{"op":43,"d":{"guild_id":"7","fields":["status"]}}`)).Empty; e == nil || e.Op != OpChannelInfo || len(e.Guilds) != 1 {
+		t.Errorf("channel info: %+v", e)
+	}
+}
+
+func TestIntakePresence(t *testing.T) {
+	in := Intake{identified: true}
+	long := strings.Repeat("é", 200)
+	for _, c := range []struct{ in, want string }{
+		{`{"status":"online","since":null,"activities":[],"afk":false}`, "{online []}"},
+		{`{"status":"dnd","activities":[{"name":"chess","type":0}]}`, "{dnd [{chess 0   1800000000000}]}"},
+		{`{"status":"idle","activities":[{"name":"a song","type":2,"state":"loud","url":"https://example.org","secrets":{}}]}`, "{idle [{a song 2 https://example.org loud 1800000000000}]}"},
+		{`{"status":"offline"}`, "{invisible []}"},
+		{`{"status":"invisible"}`, "{invisible []}"},
+		{`{"status":"","game":{"name":""},"since":0}`, "{online []}"},
+		{`{"status":"dancing","activities":null}`, "{online []}"},
+		{`{"activities":[{"name":""},{"name":"x","type":99}]}`, "{online [{x 5   1800000000000}]}"},
+		{`{"activities":[{"name":"` + long + `"}]}`, "{online [{" + strings.Repeat("é", maxActivityText) + " 0   1800000000000}]}"},
+	} {
+		a := in.Handle(start, []byte(`{"op":3,"d":`+c.in+`}`))
+		if a.Presence == nil || fmt.Sprint(*a.Presence) != c.want {
+			t.Errorf("%.60s: %v, want %s", c.in, a.Presence, c.want)
 		}
+	}
+	if a := in.Handle(start, []byte(`{"op":3,"d":{"activities":{}}}`)); a.Close != textchat.CloseDecode {
+		t.Errorf("activities that are no list: %+v", a)
+	}
+	in = Intake{}
+	id := in.Handle(start, []byte(`{"op":2,"d":{"token":"t","intents":1,"presence":{"status":"idle"}}}`)).Identify
+	if id == nil || id.Presence.Status != Idle {
+		t.Errorf("in an Identify: %+v", id)
+	}
+	if id = in.Handle(start, []byte(`{"op":2,"d":{"token":"t","intents":1}}`)).Identify; id == nil || id.Presence.Status != Online {
+		t.Errorf("none in an Identify: %+v", id)
 	}
 }
 
@@ -110,14 +160,15 @@ func TestIntakeFrameBudget(t *testing.T) {
 
 func FuzzIntake(f *testing.F) {
 	for _, s := range []string{`{"op":1,"d":1}`, `{"op":2,"d":{"token":"t","intents":1,"shard":[0,1]}}`, `{"op":4,"d":{"guild_id":1,"channel_id":null}}`,
-		`{"op":8,"d":{"guild_id":["1"],"user_ids":[1,2]}}`, `{"op":6,"d":{"seq":18446744073709551615}}`, `{"op":3,"d":null}`} {
+		`{"op":8,"d":{"guild_id":["1"],"user_ids":[1,2]}}`, `{"op":6,"d":{"seq":18446744073709551615}}`, `{"op":3,"d":null}`,
+		`{"op":3,"d":{"status":"dnd","activities":[{"name":"x","type":4}]}}`, `{"op":31,"d":{"guild_ids":[1]}}`, `{"op":40,"d":{}}`} {
 		f.Add([]byte(s), true)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, identified bool) {
 		in := Intake{identified: identified}
 		a := in.Handle(start, b)
 		n := 0
-		for _, set := range []bool{a.Close != 0, a.Beat, a.Identify != nil, a.Resume != nil, a.Voice != nil, a.Members != nil} {
+		for _, set := range []bool{a.Close != 0, a.Beat != nil, a.Identify != nil, a.Resume != nil, a.Voice != nil, a.Members != nil, a.Presence != nil, a.Empty != nil} {
 			if set {
 				n++
 			}
@@ -125,7 +176,8 @@ func FuzzIntake(f *testing.F) {
 		if n > 1 {
 			t.Fatalf("%q asks for %d things", b, n)
 		}
-		if a.Members != nil && len(a.Members.Users) > maxIDs || a.Voice != nil && len(a.Voice.RTT) > maxRTT {
+		if a.Members != nil && len(a.Members.Users) > maxIDs || a.Voice != nil && len(a.Voice.RTT) > maxRTT ||
+			a.Presence != nil && len(a.Presence.Activities) > maxActivities || a.Empty != nil && len(a.Empty.Guilds) > maxIDs {
 			t.Fatalf("%q is kept without bound", b)
 		}
 	})

@@ -15,7 +15,7 @@ func TestReplayAgainstList(t *testing.T) {
 		var model [][]byte
 		for i := range 200 {
 			body := bytes.Repeat([]byte{byte('a' + i%26)}, rnd.IntN(400))
-			if seq := r.Push(Event{Name: "E", Body: body}); seq != uint64(i+1) {
+			if seq := r.Push(&Event{Name: "E", Body: body}); seq != uint64(i+1) {
 				t.Fatalf("seq %d of event %d", seq, i)
 			}
 			model = append(model, body)
@@ -61,8 +61,39 @@ func TestReplayBeforeAnything(t *testing.T) {
 	}
 }
 
+// TestTrim: what the client has is forgotten, what it has not is kept.
+func TestTrim(t *testing.T) {
+	r := Replay{Count: 8, Bytes: 1 << 20}
+	for i := range 20 {
+		r.Push(&Event{Name: "E", Body: []byte{byte(i)}})
+	}
+	r.Trim(99) // from the future
+	r.Trim(15)
+	if _, _, kept := r.Next(14); kept {
+		t.Error("an event that the client has is kept")
+	}
+	for seq := uint64(15); seq < 20; seq++ {
+		if e, more, kept := r.Next(seq); !more || !kept || e.Body[0] != byte(seq) {
+			t.Errorf("after %d: %v %v", seq, more, kept)
+		}
+	}
+	r.Trim(20)
+	if r.ring != nil || r.Weight() != 0 {
+		t.Errorf("idle, and %d bytes in %d slots are kept", r.Weight(), len(r.ring))
+	}
+	if _, more, kept := r.Next(20); more || !kept {
+		t.Error("cannot resume from the newest")
+	}
+	if r.Push(&Event{Body: []byte("x")}) != 21 {
+		t.Error("numbers do not go on")
+	}
+	if e, more, kept := r.Next(20); !more || !kept || string(e.Body) != "x" {
+		t.Error("what came after the trim is missing")
+	}
+}
+
 func TestAppend(t *testing.T) {
-	b := Append(nil, 42, Event{Name: "X", Body: []byte(`{"a":1}`)})
+	b := Append(nil, 42, &Event{Name: "X", Body: []byte(`{"a":1}`)})
 	if string(b) != `{"t":"X","s":42,"op":0,"d":{"a":1}}` || !json.Valid(b) {
 		t.Fatalf("%s", b)
 	}
@@ -73,6 +104,6 @@ func BenchmarkPush(b *testing.B) {
 	body := []byte(fmt.Sprintf("%0500d", 1))
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Push(Event{Name: "MESSAGE_CREATE", Body: body})
+		r.Push(&Event{Name: "MESSAGE_CREATE", Body: body})
 	}
 }

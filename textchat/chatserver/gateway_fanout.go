@@ -1,0 +1,82 @@
+package chatserver
+
+import (
+	"encoding/json"
+	"slices"
+
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/gatewaysession"
+	"voicefleet/textchat/internal/guild"
+)
+
+// publish gives an event to everybody it is for, encoded once.
+func (o *owner) publish(e guild.Event) {
+	if v, ok := e.Data.(guild.VoiceServer); ok {
+		for s := range o.subs {
+			if s.id == e.Session {
+				v.Endpoint = s.endpoint(v.Endpoints)
+				s.deliver(&gatewaysession.Event{Name: e.Name, Body: encode(v)})
+			}
+		}
+		return
+	}
+	late := lateness(e)
+	var open, hidden, bare *gatewaysession.Event
+	for s := range o.subs {
+		show, isOpen := o.wants(s, e)
+		switch {
+		case !show:
+		case isOpen && !mayRead(s, e):
+			if bare == nil {
+				bare = &gatewaysession.Event{Name: e.Name, Body: withoutContent(encode(e.Data))}
+			}
+			s.deliver(bare)
+		case isOpen:
+			if open == nil {
+				open = &gatewaysession.Event{Name: e.Name, Body: encode(e.Data), Late: late}
+			}
+			s.deliver(open)
+		case e.Hidden != nil:
+			if hidden == nil {
+				hidden = &gatewaysession.Event{Name: e.Name, Body: encode(e.Hidden)}
+			}
+			s.deliver(hidden)
+		}
+	}
+}
+
+// lateness tells which events may wait for others.
+func lateness(e guild.Event) gatewaysession.Key {
+	if t, ok := e.Data.(guild.TypingEvent); ok {
+		return gatewaysession.Key{Kind: gatewaysession.Typing, Place: t.Channel, User: t.User}
+	}
+	return gatewaysession.Key{}
+}
+
+// mayRead says whether a session sees what a message says: with the intent for
+// it, or in its own messages and those that mention it.
+func mayRead(s *session, e guild.Event) bool {
+	if s.intents&textchat.IntentMessageContent != 0 {
+		return true
+	}
+	m, ok := e.Data.(guild.MessageEvent)
+	return !ok || m.Author.ID == s.user || slices.ContainsFunc(m.Mentions, func(u textchat.User) bool { return u.ID == s.user })
+}
+
+// withoutContent empties what a message says, also in the message that it
+// answers, whatever other fields there are.
+func withoutContent(body []byte) []byte {
+	var m map[string]json.RawMessage
+	if json.Unmarshal(body, &m) != nil || m == nil {
+		return body // not a message: null
+	}
+	m["content"] = json.RawMessage(`""`)
+	for _, f := range []string{"embeds", "attachments", "components"} {
+		m[f] = json.RawMessage(`[]`)
+	}
+	delete(m, "poll")
+	if r, ok := m["referenced_message"]; ok {
+		m["referenced_message"] = withoutContent(r)
+	}
+	return encode(m)
+}

@@ -1,0 +1,220 @@
+package chatserver
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/gatewaysession"
+	"voicefleet/textchat/internal/guild"
+	"voicefleet/textchat/internal/token"
+)
+
+// authenticate finds the user of a token.
+func (s *Server) authenticate(ctx context.Context, t string) (textchat.User, textchat.TokenHash, error) {
+	claimed, hash, ok := token.Read(t)
+	if !ok {
+		return textchat.User{}, hash, textchat.ErrUnauthorized
+	}
+	u, err := s.store.TokenUser(ctx, hash)
+	if errors.Is(err, textchat.ErrNoRecord) || err == nil && u.ID != claimed {
+		err = textchat.ErrUnauthorized
+	}
+	return u, hash, err
+}
+
+func (c *conn) authenticate(t string) (textchat.User, textchat.TokenHash, bool) {
+	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
+	defer cancel()
+	u, hash, err := c.srv.authenticate(ctx, t)
+	switch {
+	case errors.Is(err, textchat.ErrUnauthorized):
+		c.shut(textchat.CloseAuthFailed)
+	case err != nil:
+		c.shut(textchat.CloseUnknown)
+	}
+	return u, hash, err == nil
+}
+
+// mayAsk says whether an account may have these intents. People's own clients
+// may: they see in them what the account may see anyway.
+func (s *Server) mayAsk(u textchat.User, in textchat.Intents) bool {
+	return !u.Bot || in&s.cfg.WithheldIntents == 0
+}
+
+// applicationFlags tell a bot which privileged intents it may ask for (bits 12,
+// 14 and 18 of the public list).
+func (s *Server) applicationFlags() int {
+	flags := 0
+	for intent, bit := range map[textchat.Intents]int{textchat.IntentPresences: 12, textchat.IntentGuildMembers: 14, textchat.IntentMessageContent: 18} {
+		if s.cfg.WithheldIntents&intent == 0 {
+			flags |= 1 << bit
+		}
+	}
+	return flags
+}
+
+func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
+	u, hash, ok := c.authenticate(in.Token)
+	if !ok {
+		return
+	}
+	if !c.srv.mayAsk(u, in.Intents) {
+		c.shut(textchat.CloseDisallowedIntents)
+		return
+	}
+	if wait := c.srv.mayIdentify(now, u.ID, in.Shard); wait > 0 {
+		c.comeLater("account", wait)
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
+	defer cancel()
+	leave, reason := c.srv.gate.enter(ctx)
+	if reason != "" {
+		c.comeLater(reason, time.Second)
+		return
+	}
+	defer leave()
+	var id [16]byte
+	rand.Read(id[:])
+	s := &session{srv: c.srv, id: hex.EncodeToString(id[:]), user: u.ID, token: hash, intents: in.Intents, large: in.Large,
+		shard: in.Shard, compress: in.Compress, version: c.version, presence: in.Presence,
+		replay: gatewaysession.Replay{Count: textchat.ReplayEvents, Bytes: textchat.ReplayBytes}}
+	// Known to the hub before the guilds are listed: who joins one meanwhile is
+	// added by its owner, and both ways at once add it once.
+	surplus := c.srv.hub.addSession(s)
+	c.srv.metrics.sessions.Inc()
+	if surplus != nil {
+		surplus.finish(textchat.CloseSessionTimeout)
+	}
+	ids, err := c.srv.store.GuildIDs(ctx, u.ID)
+	if err != nil {
+		c.shut(textchat.CloseUnknown)
+		s.finish(textchat.CloseUnknown)
+		return
+	}
+	type unavailable struct {
+		ID          textchat.ID `json:"id"`
+		Unavailable bool        `json:"unavailable"`
+	}
+	guilds := []unavailable{}
+	for _, g := range ids {
+		if s.shardHas(g) {
+			guilds = append(guilds, unavailable{g, true})
+		}
+	}
+	if len(guilds) > c.srv.gate.shardGuilds {
+		c.shut(textchat.CloseShardingRequired)
+		s.finish(textchat.CloseShardingRequired)
+		return
+	}
+	ready := map[string]any{
+		"v": c.version, "user": selfUser(u), "guilds": guilds, "session_id": s.id, "resume_gateway_url": c.url,
+		"shard": in.Shard, "application": map[string]any{"id": u.ID, "flags": c.srv.applicationFlags()}, "private_channels": []string{},
+		"relationships": []string{}, "_trace": []string{}, "session_type": "normal",
+	}
+	s.deliver(&gatewaysession.Event{Name: textchat.EventReady, Body: encode(ready)})
+	if !c.take(s, 0, nil) {
+		c.shut(textchat.CloseUnknown)
+		s.finish(textchat.CloseUnknown)
+		return
+	}
+	owners := s.takeLate()
+	for _, g := range guilds {
+		o, err := c.srv.owner(g.ID)
+		if err != nil {
+			return
+		}
+		owners = append(owners, o)
+	}
+	for _, o := range owners {
+		_ = o.ask(c.srv.life, func() error {
+			if o.core.Member(s.user) != nil {
+				o.add(s)
+			}
+			return nil
+		})
+	}
+}
+
+// take makes s this connection's session, from the event after seq on; last, when
+// not nil, follows what is there.
+func (c *conn) take(s *session, seq uint64, last *gatewaysession.Event) bool {
+	c.mu.Lock()
+	if s.compress && c.mode == gatewaysession.Plain {
+		c.mode = gatewaysession.PayloadZlib
+	}
+	c.mu.Unlock()
+	old, ok := s.attach(c, seq, last)
+	if !ok {
+		return false
+	}
+	if old != nil && old != c {
+		old.shut(textchat.CloseUnknown)
+	}
+	c.intake.Identified()
+	c.beat.Store(time.Now().UnixNano())
+	c.mu.Lock()
+	c.session = s
+	c.mu.Unlock()
+	if c.dead.Load() {
+		s.detach(c) // the connection ended meanwhile and OnClose saw no session
+	}
+	c.wake()
+	return true
+}
+
+func (c *conn) resume(in gatewaysession.Resume) {
+	u, hash, ok := c.authenticate(in.Token)
+	if !ok {
+		return
+	}
+	s := c.srv.hub.session(in.Session)
+	if s == nil || s.user != u.ID || s.token != hash {
+		c.srv.metrics.resumes.WithLabelValues("unknown").Inc()
+		c.send(encodeOp(textchat.OpInvalidSession, false))
+		return
+	}
+	s.mu.Lock()
+	future := in.Seq > s.replay.Last()
+	s.mu.Unlock()
+	if future {
+		c.srv.metrics.resumes.WithLabelValues("future").Inc()
+		c.shut(textchat.CloseInvalidSeq)
+		return
+	}
+	resumed := &gatewaysession.Event{Name: textchat.EventResumed, Body: []byte(`{"_trace":[]}`)}
+	if !c.take(s, in.Seq, resumed) {
+		// What it missed is gone: it must begin anew, and this session is no use.
+		c.srv.metrics.resumes.WithLabelValues("too_late").Inc()
+		s.finish(textchat.CloseSessionTimeout)
+		c.send(encodeOp(textchat.OpInvalidSession, false))
+		return
+	}
+	c.srv.metrics.resumes.WithLabelValues("resumed").Inc()
+}
+
+func (c *conn) voiceUpdate(in gatewaysession.VoiceUpdate) {
+	c.mu.Lock()
+	s := c.session
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
+	defer cancel()
+	if in.Guild == 0 && in.Channel != 0 {
+		o, err := c.srv.ownerOf(ctx, in.Channel)
+		if err != nil {
+			return
+		}
+		in.Guild = o.id
+	}
+	// Only guilds that the session listens to: a stranger must not load others.
+	o := s.guild(in.Guild)
+	if o == nil {
+		return
+	}
+	_, _ = o.do(ctx, guild.VoiceUpdate{User: s.user, Session: s.id, Channel: in.Channel, SelfMute: in.SelfMute, SelfDeaf: in.SelfDeaf,
+		RTT: in.RTT, Region: in.Region})
+}
