@@ -10,7 +10,7 @@
 //     (signaling/voiceclient);
 //
 //   - light client: a client of our own that counts packets and opens a sample,
-//     in a process of its own so that its CPU is not the server's;
+//     in another process or on another machine, so that its CPU is not the server's;
 //
 //   - window: the seconds that are measured, between a warm-up and a tail whose
 //     packets are shorter and so tell themselves apart;
@@ -30,6 +30,7 @@
 //     │ (processes)   │◄───── raw loop ── pion forwarder
 //     └───────────────┘
 //
-// What runs stands in forward (CPU per packet, memory per session) and live
-// (calls and joins against a running server).
+// What runs stands in load (scenarios, and the search for capacity), forward (CPU per
+// packet, memory per session), join (the way into a call) and gateway (the text side);
+// scenario is the language of loads, doctor looks at the machine, generator lends it.
 package bench
