@@ -28,9 +28,10 @@ func Borrow(ctx context.Context, url string, names []string, progress bench.Prog
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: see that a NATS server answers there", err)
 	}
-	free = func() error {
+	var taken []Generator
+	giveBack := func() error {
 		var errs []error
-		for _, g := range list {
+		for _, g := range taken {
 			errs = append(errs, g.Stop())
 		}
 		conn.Close()
@@ -38,7 +39,7 @@ func Borrow(ctx context.Context, url string, names []string, progress bench.Prog
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, free())
+			err = errors.Join(err, giveBack())
 		}
 	}()
 	if len(names) == 0 {
@@ -64,11 +65,11 @@ func Borrow(ctx context.Context, url string, names []string, progress bench.Prog
 			defer cancel()
 			return g.Close(ctx)
 		}}
-		list = append(list, one)
-		if err := list[len(list)-1].align(ctx); err != nil {
+		taken = append(taken, one)
+		if err := one.align(ctx); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", name, err)
 		}
-		progress.Say("generator %s on %s: clock %v", name, g.Info().Host, list[len(list)-1].clock)
+		progress.Say("generator %s on %s: clock %v", name, g.Info().Host, one.clock)
 	}
-	return list, free, nil
+	return taken, giveBack, nil
 }

@@ -59,7 +59,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	// A run mostly waits: for its window, for the last packets.
-	if err := flag.Set("test.parallel", "5"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	dir, err := os.MkdirTemp("", "voicefleet-load-")
@@ -97,7 +97,8 @@ func serveRole(name string, args []string) error {
 	config := role.GeneratorConfig(host)
 	switch name {
 	case deaf:
-		config.Coalesce, config.ReceiveBuffer = 100*time.Millisecond, 8<<10
+		// About half of what comes between two reads finds room: enough for handshakes.
+		config.Coalesce, config.ReceiveBuffer = 100*time.Millisecond, 24<<10
 	case ahead37:
 		config.Ahead = wrong
 	}
@@ -284,10 +285,9 @@ faults:
 	}
 	near(t, r, "duplicates", float64(down.Duplicated), 0)
 	near(t, r, "reordered", float64(down.Reordered), 0)
-	// A single packet lost, or two in a row, are gaps of 40 and 60 ms; a burst of 4 in
-	// the mean makes longer ones.
-	if _, least, most := quantiles(t, r, "audible gaps"); least < 30 || most < 100 {
-		t.Errorf("gaps of %.0f to %.0f ms", least, most)
+	// A packet lost alone is a gap of 40 ms; bursts of 4 in the mean make longer ones.
+	if count, _, most := quantiles(t, r, "audible gaps"); count < 100 || most < 100 {
+		t.Errorf("%d gaps of up to %.0f ms", count, most)
 	}
 }
 
@@ -375,10 +375,12 @@ faults:
   - {at: 5s, for: 2s, do: cut, direction: down}
 `)
 	const pairs = 33
-	count, least, most := quantiles(t, r, "audible gaps")
-	if count != 2*pairs || least < 1940 || most > 2060 {
-		t.Errorf("%d gaps of %.0f to %.0f ms, want %d of 2000", count, least, most, 2*pairs)
+	// A packet that a busy machine sends late is a gap too, of some ms.
+	count, _, most := quantiles(t, r, "audible gaps")
+	if count < 2*pairs || most > 2060 {
+		t.Errorf("%d gaps of up to %.0f ms, want %d of 2000", count, most, 2*pairs)
 	}
+	near(t, r, "gap_p50_ms", 2000, 60)
 	everybody(t, r, "gap", func(h heard) bool { return h.WorstGap > 1940 && h.WorstGap < 2060 })
 }
 
@@ -417,16 +419,23 @@ duration: 8s
 // TestTruthOverflow holds that a generator that loses datagrams says so.
 func TestTruthOverflow(t *testing.T) {
 	t.Parallel()
-	s, err := scenario.Parse("overflow.yaml", []byte(`name: overflow`+room+`duration: 2s`))
+	s, err := scenario.Parse("overflow.yaml", []byte(`name: overflow
+rooms:
+  - members: 20
+    talkers: 3
+warmup: 500ms
+duration: 2s
+`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := once(t, s, func(c *Config) { c.Self = as(deaf) })
-	if why := voidOf(r); !strings.Contains(why, "receive buffers lost") {
-		t.Errorf("void: %q", why)
+	if drops := figure(t, r, "generator_drops"); drops == 0 || voidOf(r) == "" || len(r.Missed()) == 0 {
+		t.Errorf("%.0f drops, void: %q, missed %v", drops, voidOf(r), r.Missed())
 	}
-	if figure(t, r, "generator_drops") == 0 || len(r.Missed()) == 0 {
-		t.Errorf("%.0f drops, missed %v", figure(t, r, "generator_drops"), r.Missed())
+	// A generator that is late besides says that first.
+	if figure(t, r, "late_percent") == 0 && !strings.Contains(voidOf(r), "receive buffers lost") {
+		t.Errorf("void: %q", voidOf(r))
 	}
 }
 
@@ -570,6 +579,9 @@ func TestTruthGenerators(t *testing.T) {
 	defer server.Shutdown()
 	serve(t, server, "exact", usual, time.Now)
 	serve(t, server, "wrong", ahead37, func() time.Time { return time.Now().Add(wrong) })
+	if _, _, err := Borrow(t.Context(), server.URL(), []string{"exact", "nobody"}, talkative{t}); err == nil || !strings.Contains(err.Error(), `no generator "nobody"`) {
+		t.Errorf("borrowed nobody: %v", err)
+	}
 	list, free, err := Borrow(t.Context(), server.URL(), []string{"exact", "wrong"}, talkative{t})
 	if err != nil {
 		t.Fatal(err)
@@ -633,6 +645,18 @@ func serve(t *testing.T, server *bus.Embedded, name, in string, now func() time.
 		}
 		conn.Close()
 	})
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for {
+		found, err := remote.Find(t.Context(), conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(found, func(i remote.Info) bool { return i.Name == name }) {
+			return
+		}
+		<-look.C
+	}
 }
 
 // TestHomes holds that rooms stay whole where there are enough of them.
@@ -678,9 +702,8 @@ func TestTruthKill(t *testing.T) {
 			t.Errorf("%.2f %% lost from second %.0f on, killed at %.3f", p.V, p.At, killed)
 		}
 	}
-	count, least, most := quantiles(t, r, "audible gaps")
-	if lost != 1 || count == 0 || least < 35 || most > 1000 {
-		t.Errorf("%d seconds with loss, %d gaps of %.0f to %.0f ms", lost, count, least, most)
+	if count, _, most := quantiles(t, r, "audible gaps"); lost != 1 || count == 0 || most < 35 || most > 1000 {
+		t.Errorf("%d seconds with loss, %d gaps of up to %.0f ms", lost, count, most)
 	}
 	if missed := r.Missed(); len(missed) > 0 {
 		t.Errorf("missed %v", missed)

@@ -24,6 +24,10 @@
 // was due in the last second with the marks it would have had, and tells the rest
 // as failed, so that a slow generator never looks like a fast server.
 //
+// All times that come in and go out are those of a coordinator, whose clock may be
+// another machine's: [Setup] tells how far ours is ahead, and it is taken off each
+// look at the clock and each arrival.
+//
 // What it does not do: jitter buffer, decoding, RTCP, roaming, ICE restart, replay
 // protection (a duplicate is to be counted).
 package lightclient
