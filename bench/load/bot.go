@@ -24,14 +24,15 @@ type bot struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	call    *voiceclient.Call
-	heard   *meter.Listener // nil until it is judged
-	streams map[uint32]*stream
-	verdict verdict
-	first   time.Time // arrival of the first marked packet
-	hush    context.CancelFunc
-	spoken  spoken
-	talking sync.WaitGroup
+	call     *voiceclient.Call
+	heard    *meter.Listener // nil until it is judged
+	streams  map[uint32]*stream
+	verdict  verdict
+	recorded recording
+	first    time.Time // arrival of the first marked packet
+	hush     context.CancelFunc
+	spoken   spoken
+	talking  sync.WaitGroup
 }
 
 // verdict is what ears say, and whose names packets came under.
@@ -125,6 +126,9 @@ func (b *bot) listenLocked(m mark.Mark, voice int, payload []byte) {
 		b.verdict.Wrong++
 		s.ear = nil
 		return
+	}
+	if b.heard != nil && m.Talker != 0 {
+		b.recorded.take(m, pcm[before:])
 	}
 	if s.pcm = pcm; s.row == 0 {
 		s.pcm = s.pcm[:before]

@@ -217,6 +217,7 @@ func (r *run) hearing(f figures, w *outcome) meter.Result {
 			r.report.Distributions = append(r.report.Distributions, bench.DistributionOf("audible gaps", "ms", all.Gap.HDR(), 1e6))
 		}
 	}
+	r.scores(f)
 	r.crossCheck(light, faithful, verdict)
 	r.everybody(f, w)
 	return all

@@ -12,7 +12,6 @@ import (
 	"voicefleet/bench/internal/meter"
 	"voicefleet/bench/internal/opus"
 	"voicefleet/bench/internal/role"
-	"voicefleet/bench/internal/speech"
 	"voicefleet/bench/scenario"
 )
 
@@ -271,7 +270,7 @@ func (r *run) track(voice int) (*opus.Track, error) {
 	if t := r.tracks[voice]; t != nil {
 		return t, nil
 	}
-	t, err := opus.Talk(speech.Config{Seed: r.plan.Scenario.Seed, Voice: voice, Frames: trackFrames})
+	t, err := opus.Talk(r.speech(voice))
 	if err != nil {
 		return nil, fmt.Errorf("make speech: %w", err)
 	}
