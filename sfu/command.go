@@ -12,6 +12,7 @@ type Command struct {
 	Seq uint64 `json:"seq"`
 
 	Start     *Start     `json:"start,omitempty"`
+	Adopt     *Adopt     `json:"adopt,omitempty"`
 	Advertise *Advertise `json:"advertise,omitempty"`
 	Open      *Open      `json:"open,omitempty"`
 	Negotiate *Negotiate `json:"negotiate,omitempty"`
@@ -30,6 +31,43 @@ type Start struct {
 	NoSilenceGate bool `json:"no_silence_gate,omitempty"`
 }
 
+// Adopt is the first command of an agent that finds an engine at work, whose own
+// agent died. The engine tells all it holds: a Held for each session, and its
+// Snapshot if it is connected; then it answers. What it told the agent before, and
+// that may not have been heard, it does not tell again.
+type Adopt struct {
+	Advertise []netip.Addr `json:"advertise"`
+}
+
+// Adopted answers Adopt, after the last Held.
+type Adopted struct {
+	Started
+	// Ended are the sessions that ended within MemoryOfEnds, oldest first.
+	Ended []PastEnd `json:"ended,omitempty"`
+}
+
+// PastEnd is an end that the agent before may have known of, or not.
+type PastEnd struct {
+	Ended
+	At time.Time `json:"at"`
+	// Unheard: it was told when that agent was gone, or was about to be.
+	Unheard bool `json:"unheard,omitempty"`
+}
+
+// Held is a session that the engine has, for an agent that knows nothing of it.
+type Held struct {
+	Open       Open     `json:"open"` // with the rights as they are now
+	SSRC       SSRC     `json:"ssrc"`
+	Port       uint16   `json:"port"`
+	Negotiated bool     `json:"negotiated,omitempty"`
+	Connected  bool     `json:"connected,omitempty"`
+	Speaking   bool     `json:"speaking,omitempty"`
+	SelfDeaf   bool     `json:"self_deaf,omitempty"`
+	Muted      []UserID `json:"muted,omitempty"`
+	// Seats are the speakers in its slots.
+	Seats []Placed `json:"seats,omitempty"`
+}
+
 // Advertise replaces the candidate addresses named to sessions negotiated from
 // now on.
 type Advertise struct {
@@ -45,6 +83,9 @@ type Open struct {
 	// Echo makes the call an echo channel: each member hears only itself.
 	// The first Open of a call decides.
 	Echo bool `json:"echo,omitempty"`
+	// Keep is what the agent wants to find again with the session, in Held and
+	// Snapshot; the engine does not look into it. At most MaxKeep bytes.
+	Keep []byte `json:"keep,omitempty"`
 }
 
 // Rights are what a session may do and what is done to it. They are enforced in
@@ -109,10 +150,12 @@ type Event struct {
 
 	// Answers.
 	Started    *Started    `json:"started,omitempty"`
+	Adopted    *Adopted    `json:"adopted,omitempty"`
 	Opened     *Opened     `json:"opened,omitempty"`
 	Negotiated *Negotiated `json:"negotiated,omitempty"`
 
 	// Facts.
+	Held      *Held        `json:"held,omitempty"`
 	Connected *Connected   `json:"connected,omitempty"`
 	Ended     *Ended       `json:"ended,omitempty"`
 	Speaking  *Speaking    `json:"speaking,omitempty"`

@@ -44,6 +44,13 @@ const (
 	OnsetPackets = 3
 	// SilenceFrames is the number of F8 FF FE frames that end a talk spurt.
 	SilenceFrames = 3
+	// MaxKeep bounds what the agent leaves with a session.
+	MaxKeep = 4 << 10
+	// MemoryOfEnds is how long the engine remembers which sessions have ended,
+	// for an agent that adopts it: longer than the grant of one may be shown
+	// again. EndsKept bounds how many it remembers.
+	MemoryOfEnds = 3 * time.Minute
+	EndsKept     = 4096
 	// MaxFrame bounds a frame of the command stream.
 	MaxFrame = 1 << 20
 )

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net/netip"
 	"runtime/debug"
 	"time"
@@ -23,8 +24,8 @@ import (
 const maxMuted = 1000
 
 // control reads and executes commands until the stream ends.
-func (s *Server) control(ctx context.Context, start func(func(context.Context) error)) error {
-	dec := sfu.NewDecoder(s.cfg.Stream)
+func (s *Server) control(ctx context.Context, stream io.Reader, start func(func(context.Context) error)) error {
+	dec := sfu.NewDecoder(stream)
 	for {
 		if err := s.events.expect(ctx); err != nil {
 			return err
@@ -46,7 +47,7 @@ func (s *Server) command(c sfu.Command, start func(func(context.Context) error))
 		}
 	}()
 	set := 0
-	for _, is := range []bool{c.Start != nil, c.Advertise != nil, c.Open != nil, c.Negotiate != nil,
+	for _, is := range []bool{c.Start != nil, c.Adopt != nil, c.Advertise != nil, c.Open != nil, c.Negotiate != nil,
 		c.Update != nil, c.Close != nil, c.Restore != nil} {
 		if is {
 			set++
@@ -60,6 +61,8 @@ func (s *Server) command(c sfu.Command, start func(func(context.Context) error))
 		err = s.handleStart(c.Seq, c.Start, start)
 	case s.workers == nil:
 		err = sfu.Refuse(sfu.CodeUnavailable, "not started")
+	case c.Adopt != nil:
+		err = s.handleAdopt(c.Seq, c.Adopt)
 	case c.Advertise != nil:
 		if err = checkAddresses(c.Advertise.Addrs); err == nil {
 			s.advertise = c.Advertise.Addrs
@@ -123,13 +126,12 @@ func (s *Server) handleStart(seq uint64, c *sfu.Start, start func(func(context.C
 		return sfu.Refuse(sfu.CodeInternal, "%v", err)
 	}
 	s.term = term
-	answer := &sfu.Started{Fingerprint: term.Fingerprint().String()}
+	answer := s.started()
 	for _, id := range s.ledger.Blamed() {
 		answer.Blamed = append(answer.Blamed, sfu.CallID{ID: snowflake.ID(id)})
 	}
 	for i, sock := range s.socks {
 		s.workers = append(s.workers, newWorker(s, i, sock, s.limits, c.NoSilenceGate))
-		answer.Ports = append(answer.Ports, sock.port)
 	}
 	for _, w := range s.workers {
 		start(w.run)
@@ -139,9 +141,21 @@ func (s *Server) handleStart(seq uint64, c *sfu.Start, start func(func(context.C
 	return nil
 }
 
+// started says what the engine is.
+func (s *Server) started() *sfu.Started {
+	started := &sfu.Started{Fingerprint: s.term.Fingerprint().String()}
+	for _, sock := range s.socks {
+		started.Ports = append(started.Ports, sock.port)
+	}
+	return started
+}
+
 func (s *Server) handleOpen(seq uint64, c *sfu.Open) *sfu.Error {
 	if !c.Session.Valid() || c.Call.ID == 0 || c.User.ID == 0 {
 		return sfu.Refuse(sfu.CodeBadCommand, "session %q, call %v or user %v is no id", c.Session, c.Call, c.User)
+	}
+	if len(c.Keep) > sfu.MaxKeep {
+		return sfu.Refuse(sfu.CodeBadCommand, "%d bytes to keep, at most %d", len(c.Keep), sfu.MaxKeep)
 	}
 	r, refused := s.routes.add(c.Session, c.Call, nil, 0, s.workers, s.limits.Sessions)
 	if refused != nil {
@@ -151,6 +165,7 @@ func (s *Server) handleOpen(seq uint64, c *sfu.Open) *sfu.Error {
 	w := r.worker
 	r.session = &session{
 		id: c.Session, user: c.User, ssrc: r.ssrc, local: r.local, key: icelite.NewKey(r.local.Pwd), rights: c.Rights,
+		keep: c.Keep,
 	}
 	if !r.session.enter(s.ledger) {
 		s.routes.remove(c.Session)
@@ -343,7 +358,7 @@ func (s *Server) rebuild(c *sfu.Snapshot) (*worker, *session, *sfu.Error) {
 	local := icelite.Credentials{Ufrag: c.LocalUfrag, Pwd: c.LocalPwd}
 	t := &session{
 		id: c.Open.Session, user: c.Open.User, ssrc: c.SSRC, local: local, key: icelite.NewKey(local.Pwd),
-		rights: c.Open.Rights, media: c.Media, remoteUfrag: c.RemoteUfrag,
+		rights: c.Open.Rights, keep: c.Open.Keep, media: c.Media, remoteUfrag: c.RemoteUfrag,
 		profile: profile, keying: c.Keying,
 	}
 	key := demux.RemoteFrom(remote)

@@ -111,6 +111,19 @@ func (e *events) write(ctx context.Context, enc *sfu.Encoder) error {
 	}
 }
 
+// drop forgets all that waits, and all answers that are pending: their asker is
+// gone. Nothing may be written meanwhile.
+func (e *events) drop() {
+	e.mu.Lock()
+	clear(e.queue)
+	e.queue = e.queue[:0]
+	clear(e.where)
+	e.mu.Unlock()
+	for len(e.slots) > 0 {
+		<-e.slots
+	}
+}
+
 // Speaking and Placed make events the call.Facts of every call.
 
 func (e *events) Speaking(s sfu.Speaking) {
@@ -123,6 +136,14 @@ func (e *events) Placed(p sfu.Placed) {
 
 func (e *events) snapshot(s *sfu.Snapshot) {
 	e.replace(topic{kind: 'n', session: s.Open.Session}, sfu.Event{Snapshot: s})
+}
+
+// renew queues the snapshot behind what waits, not in the place of an older one.
+func (e *events) renew(s *sfu.Snapshot) {
+	e.mu.Lock()
+	delete(e.where, topic{kind: 'n', session: s.Open.Session})
+	e.mu.Unlock()
+	e.snapshot(s)
 }
 
 func (e *events) load(l *sfu.LoadReading) {

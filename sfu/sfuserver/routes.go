@@ -3,7 +3,9 @@ package sfuserver
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"slices"
 	"sync"
+	"time"
 
 	"voicefleet/sfu"
 	"voicefleet/sfu/internal/icelite"
@@ -28,6 +30,7 @@ type routes struct {
 	calls    map[sfu.CallID]*home
 	ssrcs    map[sfu.SSRC]struct{}
 	perPort  map[*worker]int // sessions
+	ends     []sfu.PastEnd   // oldest first
 }
 
 // home is the worker of a call, and how many sessions keep it there.
@@ -96,10 +99,44 @@ func (r *routes) find(id sfu.SessionID) *route {
 	return r.sessions[id]
 }
 
+// ended forgets a session that was one, and remembers its end.
+func (r *routes) ended(e sfu.Ended, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.removeLocked(e.Session)
+	old := 0
+	for old < len(r.ends) && (len(r.ends)-old >= sfu.EndsKept || at.Sub(r.ends[old].At) > sfu.MemoryOfEnds) {
+		old++
+	}
+	r.ends = append(slices.Delete(r.ends, 0, old), sfu.PastEnd{Ended: e, At: at})
+}
+
+// pastEnds are the sessions that ended; those since a time were not heard of.
+func (r *routes) pastEnds(since time.Time) []sfu.PastEnd {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ends := slices.Clone(r.ends)
+	for i := range ends {
+		ends[i].Unheard = !ends[i].At.Before(since)
+	}
+	return ends
+}
+
+// count is how many sessions there are.
+func (r *routes) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.sessions)
+}
+
 // remove forgets a session.
 func (r *routes) remove(id sfu.SessionID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.removeLocked(id)
+}
+
+func (r *routes) removeLocked(id sfu.SessionID) {
 	route := r.sessions[id]
 	if route == nil {
 		return

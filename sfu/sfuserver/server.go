@@ -25,6 +25,10 @@ const loadEvery = time.Second
 type Config struct {
 	// Stream carries commands in and events out. Run closes it.
 	Stream io.ReadWriteCloser
+	// NextAgent waits for an agent that adopts this engine, and returns its
+	// stream; it is called when a stream has ended while there are sessions, and
+	// its context ends with the last of them. Nil: the engine ends with Stream.
+	NextAgent func(ctx context.Context) (io.ReadWriteCloser, error)
 	// Sockets are the media ports, one worker each; at least one. They are lent
 	// for the time of Run, and dual stack ones serve both families.
 	Sockets []*net.UDPConn
@@ -69,6 +73,7 @@ type Server struct {
 
 	// Owned by control.
 	advertise []netip.Addr
+	orphaned  time.Time // when the last agent went
 }
 
 // New prepares the sockets.
@@ -90,8 +95,8 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Run serves until the context or the stream ends; a clean end of the stream is
-// no error. Sessions end without notice to their clients: a new engine on the
+// Run serves until the context ends, or the stream does and nobody adopts the
+// engine; a clean end of the stream is no error. Sessions end without notice to their clients: a new engine on the
 // same sockets may restore them.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -104,21 +109,23 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
-	// The stream ends the reads of control and the writes of events.
 	stop := context.AfterFunc(ctx, func() {
-		_ = s.cfg.Stream.Close()
 		for _, sock := range s.socks {
 			sock.wake()
 		}
 	})
-	start(func(ctx context.Context) error { return s.events.write(ctx, sfu.NewEncoder(s.cfg.Stream)) })
-	err := s.control(ctx, start)
-	ended := ctx.Err() != nil // before control did
+	err := s.attend(ctx, s.cfg.Stream, start)
+	for ctx.Err() == nil && s.cfg.NextAgent != nil && s.routes.count() > 0 {
+		var stream io.ReadWriteCloser
+		if stream, err = s.awaitAgent(ctx, err); err != nil {
+			break
+		}
+		err = s.attend(ctx, stream, start)
+	}
+	ended := ctx.Err() != nil // before the stream did
 	cancel(err)
 	running.Wait()
-	if stop() {
-		_ = s.cfg.Stream.Close()
-	}
+	stop()
 	if s.term != nil {
 		s.term.Close()
 	}
@@ -138,6 +145,26 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("run media engine: %w", err)
 	}
 	return nil
+}
+
+// attend serves one agent until its stream ends, and closes it.
+func (s *Server) attend(ctx context.Context, stream io.ReadWriteCloser, start func(func(context.Context) error)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	defer cancel(nil)
+	// The stream ends the reads of control and the writes of events.
+	context.AfterFunc(ctx, func() { _ = stream.Close() })
+	writing.Go(func() {
+		if err := s.events.write(ctx, sfu.NewEncoder(stream)); err != nil {
+			cancel(err)
+		}
+	})
+	err := s.control(ctx, stream, start)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
 }
 
 // hungUp says that the agent closed the stream, as seen by reads and by writes.

@@ -55,6 +55,7 @@ type session struct {
 
 	// What the agent said.
 	rights   sfu.Rights
+	keep     []byte
 	selfDeaf bool
 	muted    []sfu.UserID
 
@@ -147,10 +148,15 @@ func (s *session) count(now time.Duration) {
 	}
 }
 
+// asOpened is the order that would make the session as it is now.
+func (s *session) asOpened() sfu.Open {
+	return sfu.Open{Session: s.id, Call: s.call.id, User: s.user, Rights: s.rights, Echo: s.call.echo, Keep: s.keep}
+}
+
 // snapshot is the session as Restore wants it.
 func (s *session) snapshot(now time.Duration, w *worker) *sfu.Snapshot {
 	snap := &sfu.Snapshot{
-		Open: sfu.Open{Session: s.id, Call: s.call.id, User: s.user, Rights: s.rights, Echo: s.call.echo},
+		Open: s.asOpened(),
 		SSRC: s.ssrc, Port: w.sock.port, Taken: w.srv.start.Add(now), Remote: s.paths[s.active].remote.String(),
 		LocalUfrag: s.local.Ufrag, LocalPwd: s.local.Pwd, RemoteUfrag: s.remoteUfrag,
 		Profile: uint16(s.profile), Keying: s.keying, Media: s.media,

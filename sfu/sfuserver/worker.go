@@ -325,8 +325,9 @@ func (w *worker) forget(s *session, why sfu.EndReason) {
 		delete(w.calls, r.id)
 	}
 	w.srv.ledger.Release(s.number)
-	w.srv.routes.remove(s.id)
-	w.srv.events.post(sfu.Event{Ended: &sfu.Ended{Session: s.id, Call: r.id, User: s.user, Reason: why}})
+	ended := sfu.Ended{Session: s.id, Call: r.id, User: s.user, Reason: why}
+	w.srv.routes.ended(ended, time.Now())
+	w.srv.events.post(sfu.Event{Ended: &ended})
 }
 
 // begin starts the handshake of a session.

@@ -70,6 +70,7 @@ func (w writer) Write(b []byte) (int, error) {
 // use.
 type Engine struct {
 	Started sfu.Started
+	Ended   []sfu.PastEnd // as Adopted has it
 
 	stream io.ReadWriteCloser
 	ended  <-chan struct{}
@@ -97,18 +98,32 @@ func Attach(t testing.TB, sockets []*net.UDPConn, start sfu.Start) *Engine {
 	if len(start.Advertise) == 0 {
 		start.Advertise = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	}
+	return Drive(t, stream, ended, sfu.Command{Start: &start})
+}
+
+// Drive is the agent of an engine that runs already, beginning with a Start or
+// an Adopt. The engine closes ended, if it does.
+func Drive(t testing.TB, stream io.ReadWriteCloser, ended <-chan struct{}, first sfu.Command) *Engine {
+	t.Helper()
 	e := &Engine{
 		stream: stream, ended: ended, enc: sfu.NewEncoder(stream),
 		waiting: make(map[uint64]chan sfu.Event), changed: make(chan struct{}),
 	}
 	go e.read()
-	ev, err := e.Do(sfu.Command{Start: &start})
-	if err != nil {
+	ev, err := e.Do(first)
+	switch {
+	case err != nil:
 		t.Fatal(err)
+	case ev.Adopted != nil:
+		e.Started, e.Ended = ev.Adopted.Started, ev.Adopted.Ended
+	default:
+		e.Started = *ev.Started
 	}
-	e.Started = *ev.Started
 	return e
 }
+
+// Die closes the stream as the death of an agent does; the engine may live on.
+func (e *Engine) Die() { e.stream.Close() }
 
 // Stop ends the engine as the death of its agent would, and waits for it.
 func (e *Engine) Stop() {

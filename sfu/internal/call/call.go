@@ -271,6 +271,25 @@ func (c *Call) Leave(now time.Duration, m *Member, out *egress.Batch) {
 	c.members = slices.Delete(c.members, i, i+1)
 }
 
+// Shown is what the facts told about m come to: whether it speaks, and who was
+// last placed in each of its slots.
+func (c *Call) Shown(m *Member) (speaking bool, seats []sfu.Placed) {
+	if m.listener < 0 {
+		return m.announced, nil
+	}
+	for k := range c.listeners[m.listener].slots {
+		speaker := c.listeners[m.listener].slots[k].speaker
+		for _, o := range c.members {
+			if speaker != 0 && o.SSRC == speaker {
+				seats = append(seats, sfu.Placed{
+					Call: c.cfg.ID, Session: m.Session, Slot: k, MID: m.Media.Slots[k].MID, User: o.User, SSRC: speaker,
+				})
+			}
+		}
+	}
+	return m.announced, seats
+}
+
 // Redirect sends what m hears to another address, without limit.
 func (c *Call) Redirect(m *Member, path egress.Path) {
 	if m.listener >= 0 {
