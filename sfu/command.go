@@ -282,9 +282,9 @@ type Snapshot struct {
 	Tag    uint64 `json:"tag,omitempty"`
 	// Without a ledger: highest SRTP index seen from the client, the next one to
 	// use towards it per slot, and the next of SRTCP.
-	InIndex    uint64   `json:"in_index,omitempty"`
-	SlotIndex  []uint64 `json:"slot_index,omitempty"`
-	SRTCPIndex uint32   `json:"srtcp_index,omitempty"`
+	InIndex    uint64   `json:"in_index"`
+	SlotIndex  []uint64 `json:"slot_index"`
+	SRTCPIndex uint32   `json:"srtcp_index"`
 }
 
 // Media is the outcome of an offer.
