@@ -105,6 +105,7 @@ func TestHTMLOfReport(t *testing.T) {
 func TestFinishWritesPage(t *testing.T) {
 	o := output{html: filepath.Join(t.TempDir(), "x.html")}
 	cmd := root()
+	cmd.SetContext(t.Context())
 	cmd.SetOut(io.Discard)
 	r := &bench.Report{Kind: "call", Goals: []bench.Goal{{Name: "loss", Value: 2, Bound: 1}}}
 	if err := o.finish(cmd, r, nil); !errors.Is(err, errMissed) {
@@ -112,5 +113,9 @@ func TestFinishWritesPage(t *testing.T) {
 	}
 	if b, err := os.ReadFile(o.html); err != nil || !bytes.Contains(b, []byte("1 of 1 goals missed")) {
 		t.Errorf("%v: %s", err, b)
+	}
+	r.Partial = "ended"
+	if err := o.finish(cmd, r, nil); !errors.Is(err, errPartial) {
+		t.Errorf("%v, want that the report is not whole", err)
 	}
 }
