@@ -1,9 +1,11 @@
 package textchat
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -18,8 +20,27 @@ type Error struct {
 	RetryAfter time.Duration `json:"-"`
 }
 
-// FieldErrors are the errors of a form, by field.
+// FieldErrors are the errors of a form, by field. A field within another is
+// named with dots, a number for a place in a list: embeds.0.title.
 type FieldErrors map[string]FieldError
+
+// MarshalJSON nests the fields.
+func (f FieldErrors) MarshalJSON() ([]byte, error) {
+	root := map[string]any{}
+	for name, e := range f {
+		at := root
+		for part := range strings.SplitSeq(name, ".") {
+			inner, ok := at[part].(map[string]any)
+			if !ok {
+				inner = map[string]any{}
+				at[part] = inner
+			}
+			at = inner
+		}
+		at["_errors"] = e.Errors
+	}
+	return json.Marshal(root)
+}
 
 // FieldError is what is wrong with one field.
 type FieldError struct {
@@ -43,23 +64,40 @@ const (
 	CodeUnknownInvite    = 10006
 	CodeUnknownMember    = 10007
 	CodeUnknownMessage   = 10008
+	CodeUnknownOverwrite = 10009
 	CodeUnknownRole      = 10011
 	CodeUnknownUser      = 10013
+	CodeUnknownEmoji     = 10014
+	CodeUnknownWebhook   = 10015
+	CodeUnknownBan       = 10026
 	CodeUnknownVoice     = 10065
+	CodeSlowmode         = 20016
 	CodeMaxGuilds        = 30001
+	CodeMaxPins          = 30003
+	CodeMaxWebhooks      = 30007
+	CodeMaxReactions     = 30010
 	CodeMaxRoles         = 30005
 	CodeMaxChannels      = 30013
 	CodeMaxInvites       = 30016
 	CodeUnauthorized     = 40001
 	CodeTooLarge         = 40005
+	CodeBanned           = 40007
 	CodeNotInVoice       = 40032
 	CodeMissingAccess    = 50001
+	CodeNotOnDM          = 50003
 	CodeEditOthers       = 50005
 	CodeEmptyMessage     = 50006
+	CodeCannotDM         = 50007
 	CodeNonText          = 50008
 	CodeMissingPerms     = 50013
+	CodeBulkCount        = 50016
+	CodeSystemMessage    = 50021
+	CodeWebhookToken     = 50027
+	CodeInvalidRole      = 50028
+	CodeTooOld           = 50034
 	CodeInvalidForm      = 50035
 	CodeInvalidVersion   = 50041
+	CodeFileTooLarge     = 50045
 	CodeInvalidJSON      = 50109
 	CodeWrongPassword    = 50018 // the pair of name and password, or the owner code, is wrong
 	CodeWrongChannelType = 50024
@@ -80,6 +118,18 @@ var (
 	ErrUnknownInvite  = Refuse(http.StatusNotFound, CodeUnknownInvite, "Unknown Invite")
 	ErrUnknownMember  = Refuse(http.StatusNotFound, CodeUnknownMember, "Unknown Member")
 	ErrUnknownMessage = Refuse(http.StatusNotFound, CodeUnknownMessage, "Unknown Message")
+	ErrUnknownOver    = Refuse(http.StatusNotFound, CodeUnknownOverwrite, "Unknown Overwrite")
+	ErrUnknownEmoji   = Refuse(http.StatusBadRequest, CodeUnknownEmoji, "Unknown Emoji")
+	ErrUnknownWebhook = Refuse(http.StatusNotFound, CodeUnknownWebhook, "Unknown Webhook")
+	ErrUnknownBan     = Refuse(http.StatusNotFound, CodeUnknownBan, "Unknown Ban")
+	ErrBanned         = Refuse(http.StatusForbidden, CodeBanned, "The user is banned from this guild.")
+	ErrNotOnDM        = Refuse(http.StatusForbidden, CodeNotOnDM, "Cannot execute action on a DM channel")
+	ErrNonText        = Refuse(http.StatusBadRequest, CodeNonText, "Cannot send messages in a non-text channel")
+	ErrChannelType    = Refuse(http.StatusBadRequest, CodeWrongChannelType, "Cannot execute action on this channel type")
+	ErrEmptyMessage   = Refuse(http.StatusBadRequest, CodeEmptyMessage, "Cannot send an empty message")
+	ErrEditOthers     = Refuse(http.StatusForbidden, CodeEditOthers, "Cannot edit a message authored by another user")
+	ErrSystemMessage  = Refuse(http.StatusForbidden, CodeSystemMessage, "Cannot execute action on a system message")
+	ErrFileTooLarge   = Refuse(http.StatusRequestEntityTooLarge, CodeFileTooLarge, "File uploaded exceeds the maximum size")
 	ErrUnknownRole    = Refuse(http.StatusNotFound, CodeUnknownRole, "Unknown Role")
 	ErrUnknownUser    = Refuse(http.StatusNotFound, CodeUnknownUser, "Unknown User")
 	ErrUnknownVoice   = Refuse(http.StatusNotFound, CodeUnknownVoice, "Unknown Voice State")

@@ -13,8 +13,24 @@ const (
 	MaxBody  = 64 << 10
 	MaxDepth = 16
 
+	// MaxMessageBody is that of a message: embeds may be long.
+	MaxMessageBody = 256 << 10
+
 	MaxContent   = 2000 // of a message
-	MaxName      = 100  // of a guild, channel or role
+	MaxMentions  = 100  // users, and roles, that one message names
+	MaxReactions = 20   // different emoji under a message
+	MaxPins      = 250  // of a channel
+	MaxReason    = 512  // of an entry of the audit log
+	MaxBulk      = 100  // messages deleted at once
+	MaxWebhooks  = 15   // of a channel
+	MaxFiles     = 10   // of a message
+	MaxFilename  = 255  // bytes
+	MaxAlt       = 1024 // description of a file
+	// MaxBulkAge is how old a message may be to be deleted with others.
+	MaxBulkAge = 14 * 24 * time.Hour
+	// MaxTimeout is how far ahead a member's time-out may end.
+	MaxTimeout   = 28 * 24 * time.Hour
+	MaxName      = 100 // of a guild, channel or role
 	MaxNickname  = 32
 	MaxTopic     = 1024
 	MaxNonce     = 25
@@ -26,6 +42,7 @@ const (
 
 	MaxRoles      = 250
 	MaxChannels   = 500
+	MaxInCategory = 50
 	MaxInvites    = 1000    // of a guild
 	MaxMembers    = 200_000 // of a guild
 	MaxGuilds     = 100     // a user is in

@@ -81,9 +81,18 @@ type ChannelType int
 
 // The channel types there are.
 const (
-	ChannelText  ChannelType = 0
-	ChannelVoice ChannelType = 2
+	ChannelText         ChannelType = 0
+	ChannelDM           ChannelType = 1
+	ChannelVoice        ChannelType = 2
+	ChannelCategory     ChannelType = 4
+	ChannelAnnouncement ChannelType = 5
+	ChannelStage        ChannelType = 13
 )
+
+// Voice says whether people can talk in a channel of this type, Text whether
+// they can write there.
+func (t ChannelType) Voice() bool { return t == ChannelVoice || t == ChannelStage }
+func (t ChannelType) Text() bool  { return t != ChannelCategory }
 
 // Channel is a text or voice channel. Both take messages.
 type Channel struct {
@@ -188,14 +197,46 @@ type Message struct {
 	MentionEveryone bool              `json:"mention_everyone"`
 	Mentions        []User            `json:"mentions"`
 	MentionRoles    []ID              `json:"mention_roles"`
-	Attachments     []json.RawMessage `json:"attachments"`
-	Embeds          []json.RawMessage `json:"embeds"`
+	Attachments     []Attachment      `json:"attachments"`
+	Embeds          []Embed           `json:"embeds"`
 	Components      []json.RawMessage `json:"components"`
 	Pinned          bool              `json:"pinned"`
 	Type            int               `json:"type"`
 	Flags           int               `json:"flags"`
+	Webhook         ID                `json:"webhook_id,omitzero"`
 	Reference       *MessageReference `json:"message_reference,omitempty"`
 	Nonce           json.RawMessage   `json:"nonce,omitempty"` // echoed as it came, not stored
+
+	// Filled in when a message is shown, not stored.
+	Reactions  []Reaction `json:"reactions,omitempty"`
+	Referenced *Message   `json:"referenced_message,omitempty"`
+}
+
+// The types of messages that this server makes.
+const (
+	MessageDefault = 0
+	MessagePinned  = 6 // says that somebody pinned the referenced message
+	MessageReply   = 19
+)
+
+// The flags of messages that their authors may set.
+const (
+	FlagSuppressEmbeds        = 1 << 2
+	FlagSuppressNotifications = 1 << 12
+)
+
+// Attachment is a file of a message. URL is kept as a path of this server and
+// shown with its host.
+type Attachment struct {
+	ID          ID      `json:"id"`
+	Filename    string  `json:"filename"`
+	Description *string `json:"description,omitempty"`
+	ContentType string  `json:"content_type,omitempty"` // by its first bytes, whatever the sender says
+	Size        int64   `json:"size"`                   // bytes
+	URL         string  `json:"url"`
+	ProxyURL    string  `json:"proxy_url"`
+	Width       *int    `json:"width,omitempty"`
+	Height      *int    `json:"height,omitempty"`
 }
 
 // MessageReference names the message that this one replies to.

@@ -94,11 +94,15 @@ type Intents uint64
 const (
 	IntentGuilds         Intents = 1 << 0
 	IntentGuildMembers   Intents = 1 << 1
+	IntentModeration     Intents = 1 << 2
+	IntentWebhooks       Intents = 1 << 5
 	IntentGuildInvites   Intents = 1 << 6
 	IntentVoiceStates    Intents = 1 << 7
 	IntentPresences      Intents = 1 << 8
 	IntentGuildMessages  Intents = 1 << 9
+	IntentGuildReactions Intents = 1 << 10
 	IntentGuildTyping    Intents = 1 << 11
+	IntentDirectMessages Intents = 1 << 12
 	IntentMessageContent Intents = 1 << 15
 
 	// IntentsPrivileged are those that an operator may keep from bots.
@@ -129,7 +133,17 @@ const (
 	EventMessageCreate     = "MESSAGE_CREATE"
 	EventMessageUpdate     = "MESSAGE_UPDATE"
 	EventMessageDelete     = "MESSAGE_DELETE"
+	EventMessagesDelete    = "MESSAGE_DELETE_BULK"
+	EventReactionAdd       = "MESSAGE_REACTION_ADD"
+	EventReactionRemove    = "MESSAGE_REACTION_REMOVE"
+	EventReactionClear     = "MESSAGE_REACTION_REMOVE_ALL"
+	EventReactionEmoji     = "MESSAGE_REACTION_REMOVE_EMOJI"
+	EventPinsUpdate        = "CHANNEL_PINS_UPDATE"
 	EventTypingStart       = "TYPING_START"
+	EventBanAdd            = "GUILD_BAN_ADD"
+	EventBanRemove         = "GUILD_BAN_REMOVE"
+	EventAuditEntry        = "GUILD_AUDIT_LOG_ENTRY_CREATE"
+	EventWebhooksUpdate    = "WEBHOOKS_UPDATE"
 	EventUserUpdate        = "USER_UPDATE"
 	EventVoiceStateUpdate  = "VOICE_STATE_UPDATE"
 	EventVoiceServerUpdate = "VOICE_SERVER_UPDATE"

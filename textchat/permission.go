@@ -20,6 +20,7 @@ const (
 	ManageChannels     Permissions = 1 << 4
 	ManageGuild        Permissions = 1 << 5
 	AddReactions       Permissions = 1 << 6
+	ViewAuditLog       Permissions = 1 << 7
 	PrioritySpeaker    Permissions = 1 << 8
 	Stream             Permissions = 1 << 9
 	ViewChannel        Permissions = 1 << 10
@@ -41,6 +42,9 @@ const (
 	ManageNicknames    Permissions = 1 << 27
 	ManageRoles        Permissions = 1 << 28
 	ManageWebhooks     Permissions = 1 << 29
+	ModerateMembers    Permissions = 1 << 40
+	PinMessages        Permissions = 1 << 51
+	BypassSlowmode     Permissions = 1 << 52
 
 	// AllPermissions are the bits 0..52 but the unused 47.
 	AllPermissions Permissions = (1<<53 - 1) &^ (1 << 47)
@@ -48,9 +52,11 @@ const (
 	DefaultPermissions = CreateInvite | AddReactions | Stream | ViewChannel | SendMessages | EmbedLinks | AttachFiles |
 		ReadMessageHistory | UseExternalEmojis | Connect | Speak | UseVAD | ChangeNickname
 
-	// needSend are void without SendMessages, needConnect without Connect.
-	needSend    = MentionEveryone | SendTTS | AttachFiles | EmbedLinks
-	needConnect = Speak | Stream | MuteMembers | DeafenMembers | MoveMembers | UseVAD | PrioritySpeaker
+	// needSend are void without SendMessages, needConnect without Connect;
+	// whileTimedOut is what a time-out leaves.
+	needSend      = MentionEveryone | SendTTS | AttachFiles | EmbedLinks
+	whileTimedOut = ViewChannel | ReadMessageHistory
+	needConnect   = Speak | Stream | MuteMembers | DeafenMembers | MoveMembers | UseVAD | PrioritySpeaker
 )
 
 // Has says whether all bits of q are in p.
@@ -88,6 +94,9 @@ type Subject struct {
 	Owner bool
 	// Roles are the ids of the member's roles, @everyone left out.
 	Roles []ID
+	// TimedOut leaves only looking and reading to a member that is no
+	// administrator.
+	TimedOut bool
 }
 
 // Base is what the subject may do in the guild: @everyone and its roles
@@ -103,6 +112,9 @@ func Base(s Subject, role func(ID) Permissions) Permissions {
 	}
 	if p.Has(Administrator) {
 		return AllPermissions
+	}
+	if s.TimedOut {
+		p &= whileTimedOut
 	}
 	return p
 }
@@ -133,8 +145,11 @@ func Resolve(s Subject, role func(ID) Permissions, overwrites []Overwrite) Permi
 	for _, o := range [...]Overwrite{everyone, roles, own} {
 		p = p&^o.Deny | o.Allow
 	}
-	// A channel overwrite cannot make an administrator.
+	// A channel overwrite cannot make an administrator, nor end a time-out.
 	p &^= Administrator
+	if s.TimedOut {
+		p &= whileTimedOut
+	}
 	if !p.Has(ViewChannel) {
 		return 0
 	}

@@ -39,12 +39,15 @@ type Region struct {
 	Custom     bool `json:"custom"`
 }
 
-// Config turns a Server. Only DataDir (or Store) must be set.
+// Config turns a Server. Only DataDir (or Store and Files) must be set.
 type Config struct {
-	// DataDir is where the embedded store lies; it is made when missing. With
-	// Store set it is not used, and the store stays the caller's to close.
+	// DataDir is where the embedded store and attachments lie; it is made when
+	// missing. With Store and Files set it is not used, and they stay the caller's to
+	// close.
 	DataDir string
 	Store   textchat.Store
+	// Files keeps attachments; nil: the folder attachments in DataDir.
+	Files Files
 
 	// Placer and Presence lead to the voice side. Without a Placer joining a voice
 	// channel fails with VOICE_ERROR; without Presence a voice state ends only
@@ -106,6 +109,10 @@ type Limits struct {
 	// Messages are those one user may send, and edit, in one channel in 5 s
 	// (default 10).
 	Messages int
+	// File is the largest attachment in MiB (default 25); Files are the MiB one user
+	// may attach in an hour (default 1,024).
+	File  int
+	Files int
 	// Hashers are passwords hashed at once (default 2, each 19 MiB and ~30 ms of
 	// one core); HashQueue is how many more may wait (default 32).
 	Hashers   int
@@ -120,7 +127,7 @@ func orDefault(v *int, d int) {
 
 // validate checks the config and fills in what is zero.
 func (c *Config) validate() error {
-	if c.DataDir == "" && c.Store == nil {
+	if c.DataDir == "" && (c.Store == nil || c.Files == nil) {
 		return errors.New("DataDir must be set")
 	}
 	if c.Worker > 1023 {
@@ -132,7 +139,7 @@ func (c *Config) validate() error {
 	}{
 		{&c.Limits.Guests, 60}, {&c.Limits.Registers, 10}, {&c.Limits.Logins, 20}, {&c.Limits.Invites, 60},
 		{&c.Limits.Connections, 1024}, {&c.Limits.Attempts, 3000}, {&c.Limits.Requests, 50}, {&c.Limits.Messages, 10},
-		{&c.Limits.Identifying, 64}, {&c.Limits.Streams, 64}, {&c.Limits.Hashers, 2}, {&c.Limits.HashQueue, 32},
+		{&c.Limits.File, 25}, {&c.Limits.Files, 1024}, {&c.Limits.Identifying, 64}, {&c.Limits.Streams, 64}, {&c.Limits.Hashers, 2}, {&c.Limits.HashQueue, 32},
 	} {
 		if *f.v < 0 {
 			return errors.New("Limits must not be negative")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"voicefleet/internal/snowflake"
@@ -77,6 +78,23 @@ func (c *call) usersGuilds() (int, any, error) {
 		Permissions textchat.Permissions `json:"permissions"`
 		Features    []string             `json:"features"`
 	}
+	limit, err := c.queryInt("limit", 200, 1, 200)
+	if err != nil {
+		return 0, nil, err
+	}
+	before, err := c.queryID("before")
+	if err != nil {
+		return 0, nil, err
+	}
+	after, err := c.queryID("after")
+	if err != nil {
+		return 0, nil, err
+	}
+	ids = slices.DeleteFunc(ids, func(id textchat.ID) bool { return id <= after || before != 0 && id >= before })
+	if before != 0 && after == 0 {
+		ids = ids[max(0, len(ids)-limit):]
+	}
+	ids = ids[:min(limit, len(ids))]
 	list := []row{}
 	for _, id := range ids {
 		o, err := c.srv.owner(id)
@@ -197,13 +215,21 @@ func (c *call) guildPatch() (int, any, error) {
 		return 0, nil, err
 	}
 	var in struct {
-		Name        *string `json:"name"`
-		Description *string `json:"description"`
+		Name        *string            `json:"name"`
+		Description *string            `json:"description"`
+		System      given[textchat.ID] `json:"system_channel_id"`
+		Owner       textchat.ID        `json:"owner_id"`
 	}
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
 	}
 	p := guild.PatchGuild{Actor: c.user.ID}
+	if in.System.set {
+		p.System = &in.System.value
+	}
+	if in.Owner != 0 {
+		p.Owner = &in.Owner
+	}
 	if in.Name != nil {
 		n, err := nameField("name", *in.Name, textchat.MaxName)
 		if err != nil {
@@ -218,7 +244,7 @@ func (c *call) guildPatch() (int, any, error) {
 		}
 		p.Description = &d
 	}
-	if _, err := o.do(c.ctx, p); err != nil {
+	if _, err := c.do(o, p); err != nil {
 		return 0, nil, err
 	}
 	full, err := read(c.ctx, o, func(g *guild.Guild) (guild.Full, error) { return g.Full(), nil })
@@ -253,9 +279,17 @@ func (c *call) channelList() (int, any, error) {
 }
 
 func (c *call) channelGet() (int, any, error) {
-	_, ch, _, err := c.channel(textchat.ViewChannel)
-	return http.StatusOK, ch, err
+	p, err := c.place(textchat.ViewChannel)
+	if err == nil && p.owner == nil {
+		d, err := c.dmSeen(p.dm, c.user.ID)
+		return http.StatusOK, d, err
+	}
+	return http.StatusOK, p.channel, err
 }
+
+// channelTypes are those that can be made.
+var channelTypes = []textchat.ChannelType{textchat.ChannelText, textchat.ChannelVoice, textchat.ChannelCategory, textchat.ChannelAnnouncement,
+	textchat.ChannelStage}
 
 // channelForm is what may be set of a channel; what is nil stays.
 type channelForm struct {
@@ -269,6 +303,7 @@ type channelForm struct {
 	UserLimit  *int                  `json:"user_limit"`
 	RTCRegion  *string               `json:"rtc_region"`
 	Echo       *bool                 `json:"echo"`
+	Parent     given[textchat.ID]    `json:"parent_id"`
 	Overwrites *[]textchat.Overwrite `json:"permission_overwrites"`
 }
 
@@ -279,7 +314,7 @@ func (f channelForm) apply(ch *textchat.Channel) error {
 		if err != nil {
 			return err
 		}
-		if ch.Type == textchat.ChannelText {
+		if ch.Type == textchat.ChannelText || ch.Type == textchat.ChannelAnnouncement {
 			n = strings.ReplaceAll(strings.ToLower(n), " ", "-")
 		}
 		ch.Name = n
@@ -326,7 +361,13 @@ func (f channelForm) apply(ch *textchat.Channel) error {
 		}
 		ch.Echo = *f.Echo
 	}
-	if ch.Type == textchat.ChannelText {
+	if f.Parent.set {
+		ch.Parent = nil
+		if f.Parent.value != 0 {
+			ch.Parent = &f.Parent.value
+		}
+	}
+	if !ch.Type.Voice() {
 		ch.Bitrate, ch.UserLimit, ch.RTCRegion = 0, 0, nil
 	}
 	if f.Overwrites != nil {
@@ -335,6 +376,7 @@ func (f channelForm) apply(ch *textchat.Channel) error {
 			if o.Type != textchat.OverwriteRole && o.Type != textchat.OverwriteMember || o.ID == 0 {
 				return textchat.InvalidField("permission_overwrites", "BASE_TYPE_CHOICES", "An overwrite is for a role (0) or a member (1).")
 			}
+			o.Allow, o.Deny = o.Allow&textchat.AllPermissions, o.Deny&textchat.AllPermissions
 			if slices.ContainsFunc(ch.Overwrites, func(x textchat.Overwrite) bool { return x.ID == o.ID && x.Type == o.Type }) {
 				return textchat.InvalidField("permission_overwrites", "BASE_TYPE_DUPLICATE", "Two overwrites are for the same role or member.")
 			}
@@ -358,17 +400,17 @@ func (c *call) channelCreate() (int, any, error) {
 		ch.Type = *in.Type
 	}
 	switch {
-	case ch.Type != textchat.ChannelText && ch.Type != textchat.ChannelVoice:
-		return 0, nil, textchat.InvalidField("type", "BASE_TYPE_CHOICES", "Must be 0 (text) or 2 (voice).")
+	case !slices.Contains(channelTypes, ch.Type):
+		return 0, nil, textchat.InvalidField("type", "BASE_TYPE_CHOICES", "Must be 0 (text), 2 (voice), 4 (category), 5 (announcement) or 13 (stage).")
 	case in.Name == nil:
 		return 0, nil, textchat.InvalidField("name", "BASE_TYPE_REQUIRED", "This field is required")
-	case ch.Type == textchat.ChannelVoice:
+	case ch.Type.Voice():
 		ch.Bitrate = 64000
 	}
 	if err := in.apply(&ch); err != nil {
 		return 0, nil, err
 	}
-	out, err := o.do(c.ctx, guild.PutChannel{Actor: c.user.ID, New: true, Channel: ch, Overwrites: in.Overwrites != nil})
+	out, err := c.do(o, guild.PutChannel{Actor: c.user.ID, New: true, Channel: ch, Overwrites: in.Overwrites != nil})
 	if err != nil {
 		return 0, nil, err
 	}
@@ -385,12 +427,18 @@ func (c *call) channelPatch() (int, any, error) {
 		return 0, nil, err
 	}
 	if in.Type != nil && *in.Type != ch.Type {
-		return 0, nil, textchat.InvalidField("type", "BASE_TYPE_CHOICES", "The type of a channel stays.")
+		plain := func(t textchat.ChannelType) bool {
+			return t == textchat.ChannelText || t == textchat.ChannelAnnouncement
+		}
+		if !plain(*in.Type) || !plain(ch.Type) {
+			return 0, nil, textchat.InvalidField("type", "BASE_TYPE_CHOICES", "Only text and announcement channels turn into each other.")
+		}
+		ch.Type = *in.Type
 	}
 	if err := in.apply(&ch); err != nil {
 		return 0, nil, err
 	}
-	out, err := o.do(c.ctx, guild.PutChannel{Actor: c.user.ID, Channel: ch, Overwrites: in.Overwrites != nil})
+	out, err := c.do(o, guild.PutChannel{Actor: c.user.ID, Channel: ch, Overwrites: in.Overwrites != nil})
 	if err != nil {
 		return 0, nil, err
 	}
@@ -402,7 +450,7 @@ func (c *call) channelDelete() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	out, err := o.do(c.ctx, guild.DropChannel{Actor: c.user.ID, Channel: ch.ID})
+	out, err := c.do(o, guild.DropChannel{Actor: c.user.ID, Channel: ch.ID})
 	if err != nil {
 		return 0, nil, err
 	}
@@ -421,7 +469,7 @@ func (c *call) overwriteDelete() (int, any, error) { return c.overwrite(nil) }
 
 // overwrite sets one overwrite of a channel, or takes it away.
 func (c *call) overwrite(set *textchat.Overwrite) (int, any, error) {
-	id, err := c.id("overwrite", textchat.Refuse(http.StatusNotFound, 10009, "Unknown Overwrite"))
+	id, err := c.id("overwrite", textchat.ErrUnknownOver)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -430,7 +478,11 @@ func (c *call) overwrite(set *textchat.Overwrite) (int, any, error) {
 		return 0, nil, err
 	}
 	list := slices.DeleteFunc(slices.Clone(ch.Overwrites), func(x textchat.Overwrite) bool { return x.ID == id })
+	if set == nil && len(list) == len(ch.Overwrites) {
+		return 0, nil, textchat.ErrUnknownOver
+	}
 	if set != nil {
+		set.Allow, set.Deny = set.Allow&textchat.AllPermissions, set.Deny&textchat.AllPermissions
 		if set.Type != textchat.OverwriteRole && set.Type != textchat.OverwriteMember {
 			return 0, nil, textchat.InvalidField("type", "BASE_TYPE_CHOICES", "Must be 0 (role) or 1 (member).")
 		}
@@ -438,7 +490,7 @@ func (c *call) overwrite(set *textchat.Overwrite) (int, any, error) {
 		list = append(list, *set)
 	}
 	ch.Overwrites = list
-	_, err = o.do(c.ctx, guild.PutChannel{Actor: c.user.ID, Channel: ch, Overwrites: true})
+	_, err = c.do(o, guild.PutChannel{Actor: c.user.ID, Channel: ch, Overwrites: true})
 	return http.StatusNoContent, nil, err
 }
 
@@ -513,7 +565,7 @@ func (c *call) roleCreate() (int, any, error) {
 	if err := in.apply(&r, false); err != nil {
 		return 0, nil, err
 	}
-	out, err := o.do(c.ctx, guild.PutRole{Actor: c.user.ID, New: true, Role: r})
+	out, err := c.do(o, guild.PutRole{Actor: c.user.ID, New: true, Role: r})
 	if err != nil {
 		return 0, nil, err
 	}
@@ -541,7 +593,7 @@ func (c *call) rolePatch() (int, any, error) {
 	if err := in.apply(&r, id == o.id); err != nil {
 		return 0, nil, err
 	}
-	out, err := o.do(c.ctx, guild.PutRole{Actor: c.user.ID, Role: r})
+	out, err := c.do(o, guild.PutRole{Actor: c.user.ID, Role: r})
 	if err != nil {
 		return 0, nil, err
 	}
@@ -553,7 +605,7 @@ func (c *call) roleDelete() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	_, err = o.do(c.ctx, guild.DropRole{Actor: c.user.ID, Role: id})
+	_, err = c.do(o, guild.DropRole{Actor: c.user.ID, Role: id})
 	return http.StatusNoContent, nil, err
 }
 
@@ -632,7 +684,7 @@ func (c *call) inviteDelete() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	_, err = o.do(c.ctx, guild.DropInvite{Actor: c.user.ID, Invite: i})
+	_, err = c.do(o, guild.DropInvite{Actor: c.user.ID, Invite: i})
 	return http.StatusOK, pub, err
 }
 
@@ -665,7 +717,7 @@ func (c *call) inviteCreate() (int, any, error) {
 	}
 	i := textchat.Invite{Code: randomCode(10), Guild: o.id, Channel: ch.ID, Inviter: c.user.ID, MaxAge: age, MaxUses: in.MaxUses,
 		Temporary: in.Temporary, CreatedAt: textchat.Time{Time: c.now}}
-	if _, err := o.do(c.ctx, guild.PutInvite{Actor: c.user.ID, Invite: i, Count: len(list)}); err != nil {
+	if _, err := c.do(o, guild.PutInvite{Actor: c.user.ID, Invite: i, Count: len(list)}); err != nil {
 		return 0, nil, err
 	}
 	pub, err := c.invitePublic(i)
@@ -788,11 +840,12 @@ func (c *call) memberPatch() (int, any, error) {
 		return 0, nil, err
 	}
 	var in struct {
-		Nick    given[string]       `json:"nick"`
-		Roles   *[]snowflake.ID     `json:"roles"`
-		Mute    *bool               `json:"mute"`
-		Deaf    *bool               `json:"deaf"`
-		Channel given[snowflake.ID] `json:"channel_id"`
+		Nick    given[string]        `json:"nick"`
+		Roles   *[]snowflake.ID      `json:"roles"`
+		Mute    *bool                `json:"mute"`
+		Deaf    *bool                `json:"deaf"`
+		Channel given[snowflake.ID]  `json:"channel_id"`
+		Timeout given[textchat.Time] `json:"communication_disabled_until"`
 	}
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
@@ -810,10 +863,16 @@ func (c *call) memberPatch() (int, any, error) {
 	if in.Channel.set {
 		p.Channel = &in.Channel.value
 	}
-	if c.r.PathValue("user") == "@me" && (in.Roles != nil || in.Mute != nil || in.Deaf != nil || in.Channel.set) {
+	if in.Timeout.set {
+		if in.Timeout.value.Sub(c.now) > textchat.MaxTimeout {
+			return 0, nil, textchat.InvalidField("communication_disabled_until", "BASE_TYPE_BAD_TIME", "A time-out ends after 28 days at most.")
+		}
+		p.Timeout = &in.Timeout.value
+	}
+	if c.r.PathValue("user") == "@me" && (in.Timeout.set || in.Roles != nil || in.Mute != nil || in.Deaf != nil || in.Channel.set) {
 		return 0, nil, textchat.InvalidField("nick", "BASE_TYPE_CHOICES", "Only the nickname can be changed here.")
 	}
-	out, err := o.do(c.ctx, p)
+	out, err := c.do(o, p)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -825,7 +884,7 @@ func (c *call) memberKick() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	_, err = o.do(c.ctx, guild.Leave{User: id, Actor: c.user.ID})
+	_, err = c.do(o, guild.Leave{User: id, Actor: c.user.ID})
 	return http.StatusNoContent, nil, err
 }
 
@@ -836,6 +895,10 @@ func (c *call) memberRole() (int, any, error) {
 		return 0, nil, err
 	}
 	role, err := c.id("role", textchat.ErrUnknownRole)
+	if err != nil {
+		return 0, nil, err
+	}
+	change, err := c.audited(guild.PatchMember{})
 	if err != nil {
 		return 0, nil, err
 	}
@@ -852,7 +915,9 @@ func (c *call) memberRole() (int, any, error) {
 		if c.r.Method == http.MethodPut {
 			roles = append(roles, role)
 		}
-		return o.handle(guild.PatchMember{Actor: c.user.ID, User: id, Roles: &roles}, nil)
+		in := change.(guild.Audited)
+		in.Input = guild.PatchMember{Actor: c.user.ID, User: id, Roles: &roles}
+		return o.handle(in, nil)
 	})
 	return http.StatusNoContent, nil, err
 }
@@ -873,10 +938,90 @@ func (c *call) voiceState() (int, any, error) {
 }
 
 func (c *call) typing() (int, any, error) {
-	o, ch, _, err := c.channel(textchat.SendMessages)
+	p, err := c.place(textchat.SendMessages)
 	if err != nil {
 		return 0, nil, err
 	}
-	_, err = o.do(c.ctx, guild.Typing{User: c.user.ID, Channel: ch.ID})
+	p.tell(c.ctx, c.srv, guild.Typing{User: c.user.ID, Channel: p.channel.ID})
+	return http.StatusNoContent, nil, nil
+}
+
+func (c *call) roleGet() (int, any, error) {
+	o, id, err := c.inGuild("role", textchat.ErrUnknownRole)
+	if err != nil {
+		return 0, nil, err
+	}
+	r, err := read(c.ctx, o, func(g *guild.Guild) (textchat.Role, error) {
+		if r := g.Role(id); r != nil {
+			return *r, nil
+		}
+		return textchat.Role{}, textchat.ErrUnknownRole
+	})
+	return http.StatusOK, r, err
+}
+
+// placementForm is one row of a list of new positions.
+type placementForm struct {
+	ID       textchat.ID        `json:"id"`
+	Position *int               `json:"position"`
+	Parent   given[textchat.ID] `json:"parent_id"`
+	Lock     *bool              `json:"lock_permissions"`
+}
+
+// placements reads a list of at most most new positions, from least on.
+func (c *call) placements(most, least int) ([]guild.Placement, error) {
+	var in struct {
+		List []placementForm `json:"list"`
+	}
+	if err := c.list(&in); err != nil {
+		return nil, err
+	}
+	if len(in.List) > most {
+		return nil, textchat.InvalidField("_", "BASE_TYPE_MAX_LENGTH", "This list is too long.")
+	}
+	var list []guild.Placement
+	for i, f := range in.List {
+		at := strconv.Itoa(i)
+		if slices.ContainsFunc(list, func(p guild.Placement) bool { return p.ID == f.ID }) {
+			return nil, textchat.InvalidField(at+".id", "BASE_TYPE_DUPLICATE", "This id is named twice.")
+		}
+		if f.Position != nil && (*f.Position < least || *f.Position > 1<<20) {
+			return nil, textchat.InvalidField(at+".position", "NUMBER_TYPE_RANGE", "This number is out of range.")
+		}
+		p := guild.Placement{ID: f.ID, Position: f.Position, Lock: f.Lock != nil && *f.Lock}
+		if f.Parent.set {
+			p.Parent = &in.List[i].Parent.value
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+func (c *call) channelsArrange() (int, any, error) {
+	o, err := c.may(textchat.ManageChannels)
+	if err != nil {
+		return 0, nil, err
+	}
+	list, err := c.placements(textchat.MaxChannels, 0)
+	if err == nil && len(list) > 0 {
+		_, err = c.do(o, guild.Arrange{Actor: c.user.ID, Channels: list})
+	}
 	return http.StatusNoContent, nil, err
+}
+
+func (c *call) rolesArrange() (int, any, error) {
+	o, err := c.may(textchat.ManageRoles)
+	if err != nil {
+		return 0, nil, err
+	}
+	list, err := c.placements(textchat.MaxRoles, 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	if len(list) > 0 {
+		if _, err := c.do(o, guild.Arrange{Actor: c.user.ID, Roles: list}); err != nil {
+			return 0, nil, err
+		}
+	}
+	return c.roleList()
 }

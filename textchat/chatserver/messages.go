@@ -3,19 +3,28 @@ package chatserver
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/guild"
+	"voicefleet/textchat/internal/ratelimit"
 )
+
+// referencesLoaded bounds the look-ups of answered messages for one page; those
+// on the page itself cost none.
+const referencesLoaded = 10
 
 func jsonUnmarshal(b []byte, v any) error { return json.Unmarshal(b, v) }
 
 func (c *call) messageList() (int, any, error) {
-	_, ch, perms, err := c.channel(textchat.ViewChannel)
+	p, err := c.place(textchat.ViewChannel)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -23,6 +32,7 @@ func (c *call) messageList() (int, any, error) {
 	if q.Limit, err = c.queryInt("limit", 50, 1, 100); err != nil {
 		return 0, nil, err
 	}
+	given := 0
 	for _, f := range []struct {
 		name string
 		to   *textchat.ID
@@ -30,16 +40,96 @@ func (c *call) messageList() (int, any, error) {
 		if *f.to, err = c.queryID(f.name); err != nil {
 			return 0, nil, err
 		}
-		// "after 0" asks from the first message on, which zero would not say.
-		if c.r.URL.Query().Get(f.name) != "" && *f.to == 0 {
-			*f.to = 1
+		if c.r.URL.Query().Get(f.name) == "" {
+			continue
 		}
+		given++
+		// "after 0" asks from the first message on, which zero would not say.
+		*f.to = max(*f.to, 1)
 	}
-	if !perms.Has(textchat.ReadMessageHistory) {
+	if given > 1 {
+		return 0, nil, textchat.InvalidField("before", "BASE_TYPE_CHOICES", "Only one of before, after and around can be given.")
+	}
+	switch {
+	case !p.channel.Type.Text():
+		return 0, nil, textchat.ErrNonText
+	case !p.perms.Has(textchat.ReadMessageHistory):
 		return http.StatusOK, []textchat.Message{}, nil
 	}
-	list, err := c.srv.store.Page(c.ctx, ch.ID, q)
-	return http.StatusOK, append([]textchat.Message{}, list...), err
+	list, err := c.srv.store.Page(c.ctx, p.channel.ID, q)
+	if err != nil {
+		return 0, nil, err
+	}
+	list, err = c.dress(p.channel.ID, list)
+	return http.StatusOK, list, err
+}
+
+// dress makes messages of a channel ready to be shown to the caller: with pins,
+// reactions, the messages they answer and whole URLs.
+func (c *call) dress(channel textchat.ID, list []textchat.Message) ([]textchat.Message, error) {
+	list = append([]textchat.Message{}, list...)
+	ids := make([]textchat.ID, len(list))
+	at := make(map[textchat.ID]int, len(list))
+	for i, m := range list {
+		ids[i], at[m.ID] = m.ID, i
+	}
+	marks, err := c.srv.store.Marks(c.ctx, channel, ids, c.user.ID)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		m := &list[i]
+		m.Pinned, m.Reactions = marks[m.ID].Pinned, marks[m.ID].Reactions
+		c.whole(m)
+	}
+	loaded := 0
+	for i := range list {
+		m := &list[i]
+		if m.Type != textchat.MessageReply || m.Reference == nil {
+			continue
+		}
+		if j, ok := at[m.Reference.Message]; ok {
+			ref := list[j]
+			ref.Referenced = nil
+			m.Referenced = &ref
+			continue
+		}
+		if loaded++; loaded > referencesLoaded {
+			continue
+		}
+		ref, err := c.srv.store.Message(c.ctx, channel, m.Reference.Message)
+		if errors.Is(err, textchat.ErrNoRecord) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		c.whole(&ref)
+		m.Referenced = &ref
+	}
+	return list, nil
+}
+
+// whole makes the lists of a message lists, and its URLs whole.
+func (c *call) whole(m *textchat.Message) {
+	base := c.srv.baseURL(c.r)
+	m.Attachments = append([]textchat.Attachment{}, m.Attachments...)
+	for i := range m.Attachments {
+		a := &m.Attachments[i]
+		a.URL = base + a.URL
+		a.ProxyURL = a.URL
+	}
+	if m.Embeds == nil {
+		m.Embeds = []textchat.Embed{}
+	}
+	if m.Components == nil {
+		m.Components = []json.RawMessage{}
+	}
+	if m.Mentions == nil {
+		m.Mentions = []textchat.User{}
+	}
+	if m.MentionRoles == nil {
+		m.MentionRoles = []textchat.ID{}
+	}
 }
 
 // message finds the message of the path.
@@ -56,15 +146,24 @@ func (c *call) message(ch textchat.ID) (textchat.Message, error) {
 }
 
 func (c *call) messageGet() (int, any, error) {
-	_, ch, perms, err := c.channel(textchat.ViewChannel)
+	p, err := c.place(textchat.ViewChannel | textchat.ReadMessageHistory)
 	if err != nil {
 		return 0, nil, err
 	}
-	if !perms.Has(textchat.ReadMessageHistory) {
-		return 0, nil, textchat.ErrMissingPerms
+	m, err := c.message(p.channel.ID)
+	if err != nil {
+		return 0, nil, err
 	}
-	m, err := c.message(ch.ID)
-	return http.StatusOK, m, err
+	return c.show(m)
+}
+
+// show answers with one message.
+func (c *call) show(m textchat.Message) (int, any, error) {
+	list, err := c.dress(m.Channel, []textchat.Message{m})
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, list[0], nil
 }
 
 func contentField(v string) (string, error) {
@@ -75,84 +174,233 @@ func contentField(v string) (string, error) {
 	return strings.ReplaceAll(v, "\x00", ""), nil
 }
 
+// messageForm is the body of a message to post or edit.
+type messageForm struct {
+	Content     given[string]           `json:"content"`
+	Nonce       json.RawMessage         `json:"nonce"`
+	TTS         bool                    `json:"tts"`
+	Embeds      given[[]textchat.Embed] `json:"embeds"`
+	Allowed     *allowedMentions        `json:"allowed_mentions"`
+	Reference   *referenceForm          `json:"message_reference"`
+	Components  []json.RawMessage       `json:"components"`
+	Stickers    []textchat.ID           `json:"sticker_ids"`
+	Flags       *int                    `json:"flags"`
+	Attachments *[]attachmentForm       `json:"attachments"`
+	Poll        json.RawMessage         `json:"poll"`
+
+	// Of webhooks only.
+	Username  *string `json:"username"`
+	AvatarURL *string `json:"avatar_url"`
+}
+
+type referenceForm struct {
+	Type    int         `json:"type"`
+	Message textchat.ID `json:"message_id"`
+	Channel textchat.ID `json:"channel_id"`
+	Fail    *bool       `json:"fail_if_not_exists"`
+}
+
+// allowedMentions narrows whom a message may call.
+type allowedMentions struct {
+	Parse   []string      `json:"parse"`
+	Roles   []textchat.ID `json:"roles"`
+	Users   []textchat.ID `json:"users"`
+	Replied *bool         `json:"replied_user"`
+}
+
+func (a *allowedMentions) check() error {
+	if a == nil {
+		return nil
+	}
+	for i, p := range a.Parse {
+		if p != "users" && p != "roles" && p != "everyone" {
+			return textchat.InvalidField(fmt.Sprintf("allowed_mentions.parse.%d", i), "BASE_TYPE_CHOICES", "Must be one of users, roles, everyone.")
+		}
+	}
+	for name, list := range map[string][]textchat.ID{"users": a.Users, "roles": a.Roles} {
+		if len(list) > textchat.MaxMentions {
+			return textchat.InvalidField("allowed_mentions."+name, "BASE_TYPE_BAD_LENGTH", "Must be 100 or fewer in length.")
+		}
+		if len(list) > 0 && slices.Contains(a.Parse, name) {
+			return textchat.InvalidField("allowed_mentions."+name, "MESSAGE_ALLOWED_MENTIONS_PARSE_EXCLUSIVE", "Mutually exclusive with parse: "+name+".")
+		}
+	}
+	return nil
+}
+
+// calls says whether a mention of this kind and id counts.
+func (a *allowedMentions) calls(kind string, list []textchat.ID, id textchat.ID) bool {
+	return a == nil || slices.Contains(a.Parse, kind) || slices.Contains(list, id)
+}
+
+// check refuses what no message may have, and cleans the rest.
+func (f *messageForm) check(perms textchat.Permissions) error {
+	var err error
+	if f.Content.value, err = contentField(f.Content.value); err != nil {
+		return err
+	}
+	if err := textchat.CheckEmbeds(f.Embeds.value); err != nil {
+		return err
+	}
+	if err := f.Allowed.check(); err != nil {
+		return err
+	}
+	switch {
+	case len(f.Embeds.value) > 0 && !perms.Has(textchat.EmbedLinks):
+		return textchat.ErrMissingPerms
+	case len(f.Stickers) > 0:
+		return textchat.InvalidField("sticker_ids", "BASE_TYPE_CHOICES", "There are no stickers here.")
+	case len(f.Components) > 0:
+		return textchat.InvalidField("components", "BASE_TYPE_CHOICES", "There are no components here: nobody would hear of a click.")
+	case len(f.Poll) > 0 && string(f.Poll) != "null":
+		return textchat.InvalidField("poll", "BASE_TYPE_CHOICES", "There are no polls here.")
+	case f.Reference != nil && f.Reference.Type != 0:
+		return textchat.InvalidField("message_reference.type", "BASE_TYPE_CHOICES", "Messages cannot be forwarded here.")
+	}
+	return nil
+}
+
+// empty says whether nothing is left to show of a message.
+func empty(m textchat.Message) bool {
+	return strings.TrimSpace(m.Content) == "" && len(m.Embeds) == 0 && len(m.Attachments) == 0
+}
+
+// flags takes those that an author may set.
+func (f *messageForm) flags(old int) int {
+	const own = textchat.FlagSuppressEmbeds | textchat.FlagSuppressNotifications
+	if f.Flags == nil {
+		return old
+	}
+	return old&^own | *f.Flags&own
+}
+
 func (c *call) messageCreate() (int, any, error) {
-	o, ch, perms, err := c.channel(textchat.SendMessages)
+	p, err := c.place(textchat.SendMessages)
 	if err != nil {
 		return 0, nil, err
 	}
-	if strings.HasPrefix(c.r.Header.Get("Content-Type"), "multipart/") {
-		return 0, nil, textchat.InvalidField("files", "UNSUPPORTED", "Attachments are not taken here.")
+	if !p.channel.Type.Text() {
+		return 0, nil, textchat.ErrNonText
 	}
-	var in struct {
-		Content   *string          `json:"content"`
-		Nonce     json.RawMessage  `json:"nonce"`
-		Flags     int              `json:"flags"`
-		Reference *json.RawMessage `json:"message_reference"`
-	}
-	if err := c.body(&in); err != nil {
-		return 0, nil, err
-	}
-	if in.Content == nil || strings.TrimSpace(*in.Content) == "" {
-		return 0, nil, textchat.Refuse(http.StatusBadRequest, textchat.CodeEmptyMessage, "Cannot send an empty message")
-	}
-	content, err := contentField(*in.Content)
-	if err != nil {
-		return 0, nil, err
-	}
-	nonce, echoed, err := nonceField(in.Nonce)
-	if err != nil {
-		return 0, nil, err
-	}
-	m := textchat.Message{ID: c.srv.newID(), Channel: ch.ID, Author: c.user, Content: content, Timestamp: textchat.Time{Time: c.now},
-		MentionRoles: []textchat.ID{}, Attachments: []json.RawMessage{}, Embeds: []json.RawMessage{}, Components: []json.RawMessage{},
-		Flags: in.Flags & 4100} // SUPPRESS_EMBEDS and SUPPRESS_NOTIFICATIONS are the author's to set
-	m.Timestamp.Time = m.ID.Time()
-	if in.Reference != nil {
-		if err := c.reply(&m, *in.Reference, perms); err != nil {
+	if p.owner == nil {
+		if err := c.acquainted(p.dm.Other(c.user.ID)); err != nil {
 			return 0, nil, err
 		}
 	}
-	if err := c.mentions(o, &m, perms); err != nil {
+	var in messageForm
+	files, err := c.form(&in, p, c.user.ID)
+	if err != nil {
 		return 0, nil, err
+	}
+	m, err := c.post(p, c.user, 0, &in, files)
+	if err != nil {
+		c.discard(files)
+		return 0, nil, err
+	}
+	return http.StatusOK, m, nil
+}
+
+// post stores a message and tells of it. The files are the message's from when
+// it is stored; after an error they are the caller's to drop.
+func (c *call) post(p place, author textchat.User, webhook textchat.ID, in *messageForm, files []upload) (textchat.Message, error) {
+	m := textchat.Message{ID: c.srv.newID(), Channel: p.channel.ID, Author: author, Webhook: webhook,
+		Mentions: []textchat.User{}, MentionRoles: []textchat.ID{}, Attachments: []textchat.Attachment{}, Embeds: []textchat.Embed{},
+		Components: []json.RawMessage{}}
+	if err := in.check(p.perms); err != nil {
+		return m, err
+	}
+	nonce, echoed, err := nonceField(in.Nonce)
+	if err != nil {
+		return m, err
+	}
+	m.Timestamp.Time, m.Content, m.Flags, m.TTS = m.ID.Time(), in.Content.value, in.flags(0), in.TTS && p.perms.Has(textchat.SendTTS)
+	if in.Embeds.value != nil {
+		m.Embeds = in.Embeds.value
+	}
+	if err := attach(&m, in.Attachments, files); err != nil {
+		return m, err
+	}
+	if empty(m) {
+		return m, textchat.ErrEmptyMessage
+	}
+	var answered *textchat.Message
+	if in.Reference != nil && in.Reference.Message != 0 {
+		if answered, err = c.reply(&m, *in.Reference, p); err != nil {
+			return m, err
+		}
+	}
+	if err := c.mentions(p, &m, in.Allowed, answered); err != nil {
+		return m, err
+	}
+	if err := c.slowmode(p); err != nil {
+		return m, err
 	}
 	// A client that goes away does not stop this: what is stored is told.
 	stored, repeated, err := c.srv.store.AddMessage(c.srv.life, m, nonce)
 	if err != nil {
-		return 0, nil, err
+		return m, err
 	}
 	stored.Nonce = echoed
-	if !repeated {
-		o.tell(c.ctx, guild.Posted{Message: stored})
+	if repeated {
+		c.discard(files)
+		list, err := c.dress(p.channel.ID, []textchat.Message{stored})
+		if err != nil {
+			return m, err
+		}
+		return list[0], nil
 	}
-	return http.StatusOK, stored, nil
+	c.whole(&stored)
+	if answered != nil {
+		c.whole(answered)
+		stored.Referenced = answered
+	}
+	if p.owner == nil && p.dm.LastMessage == nil {
+		c.introduce(p)
+	}
+	p.tell(c.ctx, c.srv, guild.Posted{Message: stored})
+	return stored, nil
+}
+
+// slowmode makes members wait between messages where a channel asks for it.
+func (c *call) slowmode(p place) error {
+	const exempt = textchat.ManageMessages | textchat.ManageChannels | textchat.BypassSlowmode
+	if p.channel.RateLimitPerUser == 0 || p.perms&exempt != 0 {
+		return nil
+	}
+	rule := ratelimit.Rule{Limit: 1, Window: time.Duration(p.channel.RateLimitPerUser) * time.Second}
+	a := c.srv.slow.Take(c.now, "slow|"+p.channel.ID.String()+"|"+c.user.ID.String(), rule)
+	if a.OK {
+		return nil
+	}
+	c.w.Header().Set("X-RateLimit-Scope", "user")
+	return &textchat.Error{Status: http.StatusTooManyRequests, Code: textchat.CodeSlowmode, RetryAfter: max(a.Reset.Sub(c.now), time.Millisecond),
+		Message: "This action cannot be performed due to slowmode rate limit"}
 }
 
 // reply checks the message that this one answers.
-func (c *call) reply(m *textchat.Message, raw json.RawMessage, perms textchat.Permissions) error {
-	var ref struct {
-		Message textchat.ID `json:"message_id"`
-		Fail    *bool       `json:"fail_if_not_exists"`
+func (c *call) reply(m *textchat.Message, ref referenceForm, p place) (*textchat.Message, error) {
+	if !p.perms.Has(textchat.ReadMessageHistory) {
+		return nil, textchat.ErrMissingPerms
 	}
-	if json.Unmarshal(raw, &ref) != nil {
-		return textchat.InvalidField("message_reference", "BASE_TYPE_BAD_TYPE", "A value has the wrong form.")
+	if ref.Channel != 0 && ref.Channel != m.Channel {
+		return nil, textchat.InvalidField("message_reference.channel_id", "REPLIES_UNKNOWN_MESSAGE", "Only a message of this channel can be answered.")
 	}
-	if ref.Message == 0 {
-		return nil
-	}
-	if !perms.Has(textchat.ReadMessageHistory) {
-		return textchat.ErrMissingPerms
-	}
-	_, err := c.srv.store.Message(c.ctx, m.Channel, min(ref.Message, 1<<63-1))
+	answered, err := c.srv.store.Message(c.ctx, m.Channel, min(ref.Message, 1<<63-1))
 	switch {
 	case errors.Is(err, textchat.ErrNoRecord) && ref.Fail != nil && !*ref.Fail:
-		return nil
+		return nil, nil
 	case errors.Is(err, textchat.ErrNoRecord):
-		return textchat.InvalidField("message_reference", "REPLIES_UNKNOWN_MESSAGE", "Unknown message")
+		return nil, textchat.InvalidField("message_reference", "REPLIES_UNKNOWN_MESSAGE", "Unknown message")
 	case err != nil:
-		return err
+		return nil, err
+	case answered.Type != textchat.MessageDefault && answered.Type != textchat.MessageReply:
+		return nil, textchat.InvalidField("message_reference", "REPLIES_CANNOT_REPLY_TO_SYSTEM_MESSAGE", "Cannot reply to a system message")
 	}
-	m.Type, m.Reference = 19, &textchat.MessageReference{Message: ref.Message, Channel: m.Channel}
-	return nil
+	m.Type, m.Reference = textchat.MessageReply, &textchat.MessageReference{Message: ref.Message, Channel: m.Channel}
+	if p.owner != nil {
+		m.Reference.Guild = p.owner.id
+	}
+	return &answered, nil
 }
 
 // nonceField reads a nonce: a string or a number, echoed as it came.
@@ -172,99 +420,248 @@ func nonceField(raw json.RawMessage) (key string, echoed json.RawMessage, err er
 	return key, raw, nil
 }
 
-// mentionsMost bounds the users one message names.
-const mentionsMost = 100
-
-// mentions finds out who a message names: <@id>, @everyone, @here.
-func (c *call) mentions(o *owner, m *textchat.Message, perms textchat.Permissions) error {
-	m.MentionEveryone = perms.Has(textchat.MentionEveryone) && (strings.Contains(m.Content, "@everyone") || strings.Contains(m.Content, "@here"))
-	m.Mentions = []textchat.User{}
-	ids := map[textchat.ID]bool{}
-	for rest := m.Content; len(ids) < mentionsMost; {
+// mentioned finds <@id>, <@!id> and <@&id> in a text, at most MaxMentions of
+// users and of roles: one message calls no more.
+func mentioned(text string) (users, roles map[textchat.ID]bool) {
+	users, roles = map[textchat.ID]bool{}, map[textchat.ID]bool{}
+	for {
 		var ok bool
-		if _, rest, ok = strings.Cut(rest, "<@"); !ok {
-			break
+		if _, text, ok = strings.Cut(text, "<@"); !ok {
+			return users, roles
 		}
-		var name string
-		if name, _, ok = strings.Cut(rest, ">"); !ok {
-			break
+		end := strings.IndexByte(text[:min(len(text), 24)], '>')
+		if end < 0 {
+			continue
 		}
-		if n, err := strconv.ParseUint(strings.TrimPrefix(name, "!"), 10, 63); err == nil {
-			ids[textchat.ID(n)] = true
+		name, to := text[:end], users
+		if rest, ok := strings.CutPrefix(name, "&"); ok {
+			name, to = rest, roles
+		}
+		n, err := strconv.ParseUint(strings.TrimPrefix(name, "!"), 10, 63)
+		if err == nil && len(to) < textchat.MaxMentions {
+			to[textchat.ID(n)] = true
 		}
 	}
-	if len(ids) == 0 {
+}
+
+// mentions finds out whom a message calls: users and roles it names, the author
+// it answers, everyone. allowed may narrow that.
+func (c *call) mentions(p place, m *textchat.Message, allowed *allowedMentions, answered *textchat.Message) error {
+	m.MentionEveryone = p.perms.Has(textchat.MentionEveryone) && allowed.calls("everyone", nil, 0) &&
+		(strings.Contains(m.Content, "@everyone") || strings.Contains(m.Content, "@here"))
+	m.Mentions, m.MentionRoles = []textchat.User{}, []textchat.ID{}
+	users, roles := mentioned(m.Content)
+	maps.DeleteFunc(users, func(id textchat.ID, _ bool) bool { return allowed != nil && !allowed.calls("users", allowed.Users, id) })
+	maps.DeleteFunc(roles, func(id textchat.ID, _ bool) bool { return allowed != nil && !allowed.calls("roles", allowed.Roles, id) })
+	if answered != nil && answered.Webhook == 0 && (allowed == nil || allowed.Replied != nil && *allowed.Replied) {
+		users[answered.Author.ID] = true
+	}
+	if len(users)+len(roles) == 0 {
 		return nil
 	}
-	users, err := read(c.ctx, o, func(g *guild.Guild) ([]textchat.User, error) {
-		var list []textchat.User
-		for id := range ids {
+	if p.owner == nil {
+		for _, id := range p.dm.Users {
+			if !users[id] {
+				continue
+			}
+			u, err := c.srv.store.User(c.ctx, id)
+			if err != nil {
+				return err
+			}
+			m.Mentions = append(m.Mentions, u)
+		}
+		return nil
+	}
+	type found struct {
+		users []textchat.User
+		roles []textchat.ID
+	}
+	f, err := read(c.ctx, p.owner, func(g *guild.Guild) (f found, _ error) {
+		for _, id := range slices.Sorted(maps.Keys(users)) {
 			if mem := g.Member(id); mem != nil {
-				list = append(list, mem.User)
+				f.users = append(f.users, mem.User)
 			}
 		}
-		return list, nil
+		for _, id := range slices.Sorted(maps.Keys(roles)) {
+			if r := g.Role(id); r != nil && id != p.owner.id && (r.Mentionable || p.perms.Has(textchat.MentionEveryone)) {
+				f.roles = append(f.roles, id)
+			}
+		}
+		return f, nil
 	})
-	m.Mentions = append(m.Mentions, users...)
+	m.Mentions, m.MentionRoles = append(m.Mentions, f.users...), append(m.MentionRoles, f.roles...)
 	return err
 }
 
 func (c *call) messageEdit() (int, any, error) {
-	o, ch, perms, err := c.channel(textchat.ViewChannel)
+	p, err := c.place(textchat.ViewChannel)
 	if err != nil {
 		return 0, nil, err
 	}
-	m, err := c.message(ch.ID)
+	m, err := c.message(p.channel.ID)
 	if err != nil {
 		return 0, nil, err
 	}
-	if m.Author.ID != c.user.ID {
-		return 0, nil, textchat.Refuse(http.StatusForbidden, textchat.CodeEditOthers, "Cannot edit a message authored by another user")
+	own := m.Author.ID == c.user.ID
+	if !own && !p.perms.Has(textchat.ManageMessages) {
+		return 0, nil, textchat.ErrEditOthers
 	}
-	var in struct {
-		Content *string `json:"content"`
-	}
-	if err := c.body(&in); err != nil {
+	var in messageForm
+	files, err := c.form(&in, p, c.user.ID)
+	if err != nil {
 		return 0, nil, err
 	}
-	if in.Content != nil {
-		if strings.TrimSpace(*in.Content) == "" {
-			return 0, nil, textchat.Refuse(http.StatusBadRequest, textchat.CodeEmptyMessage, "Cannot send an empty message")
-		}
-		if m.Content, err = contentField(*in.Content); err != nil {
-			return 0, nil, err
-		}
-		m.EditedTimestamp = &textchat.Time{Time: c.now}
-		if err := c.mentions(o, &m, perms); err != nil {
-			return 0, nil, err
-		}
-		if err := c.srv.store.EditMessage(c.srv.life, m); errors.Is(err, textchat.ErrNoRecord) {
-			return 0, nil, textchat.ErrUnknownMessage
-		} else if err != nil {
-			return 0, nil, err
-		}
-		o.tell(c.ctx, guild.Posted{Message: m, Edited: true})
+	// Whoever manages messages may hide the embeds of others, and no more.
+	if !own && (in.Content.set || in.Embeds.set || in.Attachments != nil || len(files) > 0 || in.Flags == nil) {
+		c.discard(files)
+		return 0, nil, textchat.ErrEditOthers
 	}
-	return http.StatusOK, m, nil
+	return c.edit(p, m, &in, files)
 }
 
-func (c *call) messageDelete() (int, any, error) {
-	o, ch, perms, err := c.channel(textchat.ViewChannel)
-	if err != nil {
+// edit changes a message as the form says.
+func (c *call) edit(p place, m textchat.Message, in *messageForm, files []upload) (status int, body any, err error) {
+	defer func() {
+		if err != nil {
+			c.discard(files)
+		}
+	}()
+	if m.Type != textchat.MessageDefault && m.Type != textchat.MessageReply {
+		return 0, nil, textchat.ErrSystemMessage
+	}
+	if err := in.check(p.perms | textchat.EmbedLinks); err != nil {
 		return 0, nil, err
 	}
-	m, err := c.message(ch.ID)
-	if err != nil {
+	before := m.Attachments
+	if in.Embeds.set {
+		m.Embeds = append([]textchat.Embed{}, in.Embeds.value...)
+	}
+	if err := attach(&m, in.Attachments, files); err != nil {
 		return 0, nil, err
 	}
-	if m.Author.ID != c.user.ID && !perms.Has(textchat.ManageMessages) {
-		return 0, nil, textchat.ErrMissingPerms
+	m.Flags = in.flags(m.Flags)
+	if in.Content.set {
+		m.Content = in.Content.value
+		answered := (*textchat.Message)(nil)
+		if m.Reference != nil {
+			if a, err := c.srv.store.Message(c.ctx, m.Channel, m.Reference.Message); err == nil {
+				answered = &a
+			}
+		}
+		if err := c.mentions(p, &m, in.Allowed, answered); err != nil {
+			return 0, nil, err
+		}
 	}
-	if err := c.srv.store.DeleteMessage(c.srv.life, ch.ID, m.ID); errors.Is(err, textchat.ErrNoRecord) {
+	if empty(m) {
+		return 0, nil, textchat.ErrEmptyMessage
+	}
+	if !in.Content.set && !in.Embeds.set && in.Attachments == nil && in.Flags == nil && len(files) == 0 {
+		return c.show(m)
+	}
+	if in.Content.set || in.Embeds.set {
+		m.EditedTimestamp = &textchat.Time{Time: c.now}
+	}
+	if err := c.srv.store.EditMessage(c.srv.life, m); errors.Is(err, textchat.ErrNoRecord) {
 		return 0, nil, textchat.ErrUnknownMessage
 	} else if err != nil {
 		return 0, nil, err
 	}
-	o.tell(c.ctx, guild.Erased{Channel: ch.ID, Message: m.ID})
+	for _, a := range before {
+		if !slices.ContainsFunc(m.Attachments, func(b textchat.Attachment) bool { return a.ID == b.ID }) {
+			c.srv.dropFiles(fileOf(a))
+		}
+	}
+	status, body, err = c.show(m)
+	if err != nil {
+		return 0, nil, err
+	}
+	shown := body.(textchat.Message)
+	for i := range shown.Reactions {
+		shown.Reactions[i].Me = false // everybody gets the same event
+	}
+	p.tell(c.ctx, c.srv, guild.Posted{Message: shown, Edited: true})
+	return c.show(m)
+}
+
+func (c *call) messageDelete() (int, any, error) {
+	p, err := c.place(textchat.ViewChannel)
+	if err != nil {
+		return 0, nil, err
+	}
+	m, err := c.message(p.channel.ID)
+	if err != nil {
+		return 0, nil, err
+	}
+	own := m.Author.ID == c.user.ID
+	if !own && !p.perms.Has(textchat.ManageMessages) {
+		return 0, nil, textchat.ErrMissingPerms
+	}
+	in := guild.Input(guild.Erased{Channel: m.Channel, Message: m.ID, Author: m.Author.ID})
+	if !own {
+		if in, err = c.audited(in); err != nil {
+			return 0, nil, err
+		}
+	}
+	return c.erase(p, m, in)
+}
+
+// erase deletes a message with its files.
+func (c *call) erase(p place, m textchat.Message, in guild.Input) (int, any, error) {
+	if err := c.srv.store.DeleteMessage(c.srv.life, m.Channel, m.ID); errors.Is(err, textchat.ErrNoRecord) {
+		return 0, nil, textchat.ErrUnknownMessage
+	} else if err != nil {
+		return 0, nil, err
+	}
+	for _, a := range m.Attachments {
+		c.srv.dropFiles(fileOf(a))
+	}
+	p.tell(c.ctx, c.srv, in)
+	return http.StatusNoContent, nil, nil
+}
+
+// messagesDelete deletes many messages at once.
+func (c *call) messagesDelete() (int, any, error) {
+	p, err := c.place(textchat.ManageMessages)
+	if err != nil {
+		return 0, nil, err
+	}
+	var in struct {
+		Messages []textchat.ID `json:"messages"`
+	}
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	if n := len(in.Messages); n < 2 || n > textchat.MaxBulk {
+		return 0, nil, textchat.Refuse(http.StatusBadRequest, textchat.CodeBulkCount, "Provided too few or too many messages to delete. Must provide at least 2 and at most 100 messages to delete.")
+	}
+	var files []string
+	for i, id := range in.Messages {
+		if id == 0 || id > 1<<63-1 {
+			return 0, nil, textchat.InvalidField(fmt.Sprintf("messages.%d", i), "NUMBER_TYPE_COERCE", "Value is not a snowflake.")
+		}
+		if c.now.Sub(id.Time()) > textchat.MaxBulkAge {
+			return 0, nil, textchat.Refuse(http.StatusBadRequest, textchat.CodeTooOld, "You can only bulk delete messages that are under 14 days old.")
+		}
+		m, err := c.srv.store.Message(c.ctx, p.channel.ID, id)
+		if err != nil && !errors.Is(err, textchat.ErrNoRecord) {
+			return 0, nil, err
+		}
+		for _, a := range m.Attachments {
+			files = append(files, fileOf(a))
+		}
+	}
+	told, err := c.audited(guild.ErasedMany{Channel: p.channel.ID, Messages: in.Messages})
+	if err != nil {
+		return 0, nil, err
+	}
+	gone, err := c.srv.store.DeleteMessages(c.srv.life, p.channel.ID, in.Messages)
+	if err != nil {
+		return 0, nil, err
+	}
+	c.srv.dropFiles(files...)
+	if a, ok := told.(guild.Audited); ok && len(gone) > 0 {
+		a.Input = guild.ErasedMany{Channel: p.channel.ID, Messages: gone}
+		p.tell(c.ctx, c.srv, a)
+	}
 	return http.StatusNoContent, nil, nil
 }

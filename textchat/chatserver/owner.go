@@ -206,6 +206,8 @@ func (o *owner) wants(s *session, e guild.Event) (show, open bool) {
 		return true, true
 	case e.Intent&^s.intents != 0:
 		return false, false
+	case e.NeedAny != 0 && o.core.Base(s.user)&e.NeedAny == 0:
+		return false, false
 	case e.Channel == 0 || o.core.Permissions(s.user, e.Channel).Has(textchat.ViewChannel):
 		return true, true
 	}

@@ -13,7 +13,7 @@ import (
 
 func pathUnescape(p string) (string, error) { return url.PathUnescape(p) }
 
-// newRoot deals requests out: /api, /gateway, the page.
+// newRoot deals requests out: /api, /gateway, /attachments, the page.
 func (s *Server) newRoot() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := r.URL.Path
@@ -22,6 +22,8 @@ func (s *Server) newRoot() http.Handler {
 			s.api.ServeHTTP(w, r)
 		case p == "/gateway" || p == "/gateway/":
 			s.gateway(w, r)
+		case strings.HasPrefix(p, "/attachments/"):
+			s.attachment(w, r)
 		case s.cfg.Page == nil:
 			http.NotFound(w, r)
 		default:

@@ -10,9 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
@@ -66,7 +69,7 @@ func perSecond(n int) ratelimit.Rule { return ratelimit.Rule{Limit: n, Window: t
 func perMinute(n int) ratelimit.Rule { return ratelimit.Rule{Limit: n, Window: time.Minute} }
 
 func (s *Server) newAPI() http.Handler {
-	read, write := perSecond(30), perSecond(10)
+	read, write, react := perSecond(30), perSecond(10), perSecond(5)
 	lim := s.cfg.Limits
 	talk := ratelimit.Rule{Limit: lim.Messages, Window: 5 * time.Second}
 	routes := []route{
@@ -97,8 +100,11 @@ func (s *Server) newAPI() http.Handler {
 		{"PATCH /guilds/{guild}", account, write, (*call).guildPatch},
 		{"GET /guilds/{guild}/channels", account, read, (*call).channelList},
 		{"POST /guilds/{guild}/channels", account, write, (*call).channelCreate},
+		{"PATCH /guilds/{guild}/channels", account, write, (*call).channelsArrange},
 		{"GET /guilds/{guild}/roles", account, read, (*call).roleList},
 		{"POST /guilds/{guild}/roles", account, write, (*call).roleCreate},
+		{"PATCH /guilds/{guild}/roles", account, write, (*call).rolesArrange},
+		{"GET /guilds/{guild}/roles/{role}", account, read, (*call).roleGet},
 		{"PATCH /guilds/{guild}/roles/{role}", account, write, (*call).rolePatch},
 		{"DELETE /guilds/{guild}/roles/{role}", account, write, (*call).roleDelete},
 		{"GET /guilds/{guild}/members", account, read, (*call).memberList},
@@ -108,6 +114,13 @@ func (s *Server) newAPI() http.Handler {
 		{"DELETE /guilds/{guild}/members/{user}", account, write, (*call).memberKick},
 		{"PUT /guilds/{guild}/members/{user}/roles/{role}", account, write, (*call).memberRole},
 		{"DELETE /guilds/{guild}/members/{user}/roles/{role}", account, write, (*call).memberRole},
+		{"GET /guilds/{guild}/bans", account, read, (*call).banList},
+		{"GET /guilds/{guild}/bans/{user}", account, read, (*call).banGet},
+		{"PUT /guilds/{guild}/bans/{user}", account, write, (*call).banAdd},
+		{"DELETE /guilds/{guild}/bans/{user}", account, write, (*call).banDrop},
+		{"POST /guilds/{guild}/bulk-ban", account, perMinute(5), (*call).bansAdd},
+		{"GET /guilds/{guild}/audit-logs", account, read, (*call).auditLog},
+		{"GET /guilds/{guild}/webhooks", account, read, (*call).webhookList},
 		{"GET /guilds/{guild}/invites", account, read, (*call).inviteList},
 		{"GET /guilds/{guild}/regions", account, read, (*call).regions},
 		{"GET /guilds/{guild}/voice-states/{user}", account, read, (*call).voiceState},
@@ -126,6 +139,33 @@ func (s *Server) newAPI() http.Handler {
 		{"GET /channels/{channel}/messages/{message}", account, read, (*call).messageGet},
 		{"PATCH /channels/{channel}/messages/{message}", account, talk, (*call).messageEdit},
 		{"DELETE /channels/{channel}/messages/{message}", account, write, (*call).messageDelete},
+		{"POST /channels/{channel}/messages/bulk-delete", account, perSecond(1), (*call).messagesDelete},
+		{"PUT /channels/{channel}/messages/{message}/reactions/{emoji}/@me", account, react, (*call).reactionAdd},
+		{"DELETE /channels/{channel}/messages/{message}/reactions/{emoji}/{user}", account, react, (*call).reactionDrop},
+		{"GET /channels/{channel}/messages/{message}/reactions/{emoji}", account, read, (*call).reactionList},
+		{"DELETE /channels/{channel}/messages/{message}/reactions/{emoji}", account, react, (*call).reactionsDrop},
+		{"GET /channels/{channel}/messages/pins", account, read, (*call).pinPage},
+		{"PUT /channels/{channel}/messages/pins/{message}", account, perSecond(2), (*call).pinAdd},
+		{"DELETE /channels/{channel}/messages/{message}/{what}", account, react, (*call).pinOrReactions},
+		{"GET /channels/{channel}/pins", account, read, (*call).pinList},
+		{"PUT /channels/{channel}/pins/{message}", account, perSecond(2), (*call).pinAdd},
+		{"DELETE /channels/{channel}/pins/{message}", account, perSecond(2), (*call).pinDrop},
+
+		{"GET /users/@me/channels", account, read, (*call).dmList},
+		{"POST /users/@me/channels", account, perMinute(30), (*call).dmOpen},
+
+		{"GET /channels/{channel}/webhooks", account, read, (*call).webhookList},
+		{"POST /channels/{channel}/webhooks", account, perMinute(30), (*call).webhookCreate},
+		{"GET /webhooks/{webhook}", account, read, (*call).webhookGet},
+		{"PATCH /webhooks/{webhook}", account, write, (*call).webhookPatch},
+		{"DELETE /webhooks/{webhook}", account, write, (*call).webhookDelete},
+		{"GET /webhooks/{webhook}/{token}", anybody, read, (*call).webhookGet},
+		{"PATCH /webhooks/{webhook}/{token}", anybody, write, (*call).webhookPatch},
+		{"DELETE /webhooks/{webhook}/{token}", anybody, write, (*call).webhookDelete},
+		{"POST /webhooks/{webhook}/{token}", anybody, write, (*call).webhookPost},
+		{"GET /webhooks/{webhook}/{token}/messages/{message}", anybody, read, (*call).hookMessageGet},
+		{"PATCH /webhooks/{webhook}/{token}/messages/{message}", anybody, write, (*call).hookMessageEdit},
+		{"DELETE /webhooks/{webhook}/{token}/messages/{message}", anybody, write, (*call).hookMessageDelete},
 
 		{"POST /admin/reset-password", operator, read, (*call).adminReset},
 		{"POST /admin/bots", operator, perSecond(100), (*call).adminBot},
@@ -202,7 +242,11 @@ func unversioned(path string) (string, error) {
 func (s *Server) serveRoute(rt route) http.Handler {
 	bucket := bucketName(rt.pattern)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		timeout := requestTimeout
+		if isMultipart(r) {
+			timeout = uploadTimeout
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		c := &call{srv: s, w: w, r: r, ctx: ctx, now: time.Now(), addr: prefixKey(s.clientAddr(r))}
 		defer func() {
@@ -268,7 +312,7 @@ func (c *call) admit(rt route, bucket string) error {
 			return c.limited(a, "global", bucket)
 		}
 	}
-	major := c.r.PathValue("guild") + c.r.PathValue("channel")
+	major := c.r.PathValue("guild") + c.r.PathValue("channel") + c.r.PathValue("webhook")
 	if len(major) > 20 {
 		return textchat.ErrNotFound
 	}
@@ -335,9 +379,12 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 }
 
 // body reads the request's JSON into v. No body is an empty object.
-func (c *call) body(v any) error {
+func (c *call) body(v any) error { return c.bodyOf(v, textchat.MaxBody) }
+
+// bodyOf reads a body of at most so many bytes: JSON, or the fields of a form.
+func (c *call) bodyOf(v any, most int64) error {
 	_ = http.NewResponseController(c.w).SetReadDeadline(c.now.Add(bodyTimeout))
-	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, textchat.MaxBody))
+	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, most))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return textchat.ErrTooLarge
 	}
@@ -345,19 +392,68 @@ func (c *call) body(v any) error {
 		return textchat.ErrInvalidJSON
 	}
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
+	if strings.HasPrefix(c.r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") && len(b) > 0 {
+		fields, err := url.ParseQuery(string(b))
+		if err != nil {
+			return textchat.ErrInvalidJSON
+		}
+		object := make(map[string]string, len(fields))
+		for k, list := range fields {
+			if len(list) != 1 || !utf8.ValidString(k) || !utf8.ValidString(list[0]) {
+				return textchat.ErrInvalidJSON
+			}
+			object[k] = list[0]
+		}
+		b = encode(object)
+	}
+	return decode(b, v)
+}
+
+// list reads a body that is an array into the field "list" of *v.
+func (c *call) list(v any) error {
+	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, textchat.MaxBody))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return textchat.ErrTooLarge
+	}
+	if err != nil || !bytes.HasPrefix(bytes.TrimSpace(b), []byte("[")) {
+		return textchat.ErrInvalidJSON
+	}
+	return decode(append(append([]byte(`{"list":`), b...), '}'), v)
+}
+
+// decode reads strict JSON into v and names the field that is wrong.
+func decode(b []byte, v any) error {
 	if len(bytes.TrimSpace(b)) == 0 {
 		b = []byte("{}") // some clients send a type without a body
 	}
 	if strictjson.Check(b, textchat.MaxDepth) != nil {
 		return textchat.ErrInvalidJSON
 	}
-	if err := json.Unmarshal(b, v); err != nil {
-		if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
-			return textchat.InvalidField(wrong.Field, "BASE_TYPE_BAD_TYPE", "This value has the wrong type.")
-		}
-		return textchat.InvalidField("_", "BASE_TYPE_BAD_TYPE", "A value has the wrong form.")
+	err := json.Unmarshal(b, v)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
+		return textchat.InvalidField(wrong.Field, "BASE_TYPE_BAD_TYPE", "This value has the wrong type.")
+	}
+	return textchat.InvalidField(wrongField(b, v), "BASE_TYPE_BAD_TYPE", "This value has the wrong form.")
+}
+
+// wrongField finds the field of *v that its value in the object b cannot be read
+// into, for errors that do not name it.
+func wrongField(b []byte, v any) string {
+	var raw map[string]json.RawMessage
+	form := reflect.TypeOf(v).Elem()
+	if json.Unmarshal(b, &raw) != nil || form.Kind() != reflect.Struct {
+		return "_"
+	}
+	for i := range form.NumField() {
+		name, _, _ := strings.Cut(form.Field(i).Tag.Get("json"), ",")
+		if value, ok := raw[name]; ok && json.Unmarshal(value, reflect.New(form.Field(i).Type).Interface()) != nil {
+			return name
+		}
+	}
+	return "_"
 }
 
 // id reads a snowflake of the path; what is none is unknown.
@@ -505,18 +601,23 @@ func (s *Server) secure(r *http.Request) bool {
 
 // gatewayURL is the gateway as this client reaches it.
 func (s *Server) gatewayURL(r *http.Request) string {
+	return "ws" + strings.TrimPrefix(s.baseURL(r), "http") + "/gateway"
+}
+
+// baseURL is this server as this client reaches it.
+func (s *Server) baseURL(r *http.Request) string {
 	if p := s.cfg.PublicURL; p != "" {
-		return "ws" + strings.TrimPrefix(strings.TrimRight(p, "/"), "http") + "/gateway"
+		return strings.TrimRight(p, "/")
 	}
-	scheme := "ws://"
+	scheme := "http://"
 	if s.secure(r) {
-		scheme = "wss://"
+		scheme = "https://"
 	}
 	host := r.Host
 	if !plausibleHost(host) {
 		host = "localhost"
 	}
-	return scheme + host + "/gateway"
+	return scheme + host
 }
 
 // plausibleHost keeps a Host header from putting anything but a host into what

@@ -224,7 +224,7 @@ func TestErrors(t *testing.T) {
 		{"POST", messages, ann.token, `{"content":"a","content":"b"}`, 400, 50109},
 		{"POST", messages, ann.token, "{\"content\":\"\xff\"}", 400, 50109},
 		{"POST", messages, ann.token, `{"content":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`, 400, 50109},
-		{"POST", messages, ann.token, `{"content":"` + strings.Repeat("x", 70000) + `"}`, 413, 40005},
+		{"POST", messages, ann.token, `{"content":"` + strings.Repeat("x", 300000) + `"}`, 413, 40005},
 		{"POST", messages, ann.token, nil, 400, 50006},
 		{"POST", messages, ann.token, map[string]any{"content": " \n "}, 400, 50006},
 		{"POST", messages, ann.token, map[string]any{"content": strings.Repeat("ä", 2001)}, 400, 50035},

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"voicefleet/edgeagent"
 	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
+	"voicefleet/textchat/internal/filestore"
 	"voicefleet/textchat/internal/guild"
 	"voicefleet/textchat/internal/password"
 	"voicefleet/textchat/internal/ratelimit"
@@ -24,6 +27,8 @@ const (
 	presenceQueue = 4096
 	// sweepEvery is how often overdue connections and sessions are looked for.
 	sweepEvery = time.Second
+	// slowTurn is the longest slow mode.
+	slowTurn = 6 * time.Hour
 )
 
 // Server is one instance of textchat.
@@ -32,6 +37,7 @@ type Server struct {
 	cfg      Config
 	store    textchat.Store
 	ownStore bool
+	files    Files
 	hasher   *password.Hasher
 	metrics  *metrics
 	api      http.Handler
@@ -44,9 +50,13 @@ type Server struct {
 	// Safe for concurrent use.
 	mint  snowflake.Mint
 	rates ratelimit.Table
+	slow  ratelimit.Table // windows of up to six hours: slow mode, bytes attached
 	hub   hub
 	voice lanes
 	gate  gate
+
+	uploads uploads
+	private private
 
 	// life ends when Run is asked to stop; everything that runs is counted in
 	// tasks. begun guards against a task begun after the wait.
@@ -92,7 +102,16 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.store, s.ownStore = st, true
 	}
+	if s.files = cfg.Files; s.files == nil {
+		f, err := filestore.Open(filepath.Join(cfg.DataDir, "attachments"))
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("chatserver: %w", err), s.closeStore())
+		}
+		s.files = f
+	}
 	s.mint.Worker = cfg.Worker
+	s.slow.Turn = slowTurn
+	s.private.seed = maphash.MakeSeed()
 	s.hub.init()
 	s.voice.init(s)
 	if err := s.gate.init(s); err != nil {
@@ -143,10 +162,15 @@ func (s *Server) stop() error {
 	s.stopped = true
 	s.taskMu.Unlock()
 	s.tasks.Wait()
-	if s.ownStore {
-		if err := s.store.Close(); err != nil {
-			return fmt.Errorf("chatserver: close store: %w", err)
-		}
+	return s.closeStore()
+}
+
+func (s *Server) closeStore() error {
+	if !s.ownStore {
+		return nil
+	}
+	if err := s.store.Close(); err != nil {
+		return fmt.Errorf("chatserver: close store: %w", err)
 	}
 	return nil
 }

@@ -20,6 +20,8 @@ type Guild struct {
 	roles    map[textchat.ID]*textchat.Role
 	channels map[textchat.ID]*textchat.Channel
 	members  map[textchat.ID]*textchat.Member
+	banned   map[textchat.ID]bool
+	timedOut map[textchat.ID]time.Time // members, and until when
 
 	voice   map[textchat.ID]*voice   // by user
 	pending map[textchat.ID]*pending // by user
@@ -65,6 +67,8 @@ func New(r textchat.GuildRecord, openTimeout time.Duration) *Guild {
 		roles:       make(map[textchat.ID]*textchat.Role, len(r.Roles)),
 		channels:    make(map[textchat.ID]*textchat.Channel, len(r.Channels)),
 		members:     make(map[textchat.ID]*textchat.Member, len(r.Members)),
+		banned:      make(map[textchat.ID]bool, len(r.Banned)),
+		timedOut:    make(map[textchat.ID]time.Time),
 		voice:       make(map[textchat.ID]*voice),
 		pending:     make(map[textchat.ID]*pending),
 	}
@@ -75,7 +79,14 @@ func New(r textchat.GuildRecord, openTimeout time.Duration) *Guild {
 		g.channels[r.Channels[i].ID] = &r.Channels[i]
 	}
 	for i := range r.Members {
-		g.members[r.Members[i].User.ID] = &r.Members[i]
+		m := &r.Members[i]
+		g.members[m.User.ID] = m
+		if m.TimeoutUntil != nil {
+			g.timedOut[m.User.ID] = m.TimeoutUntil.Time // one that is over ends with the first Tick
+		}
+	}
+	for _, id := range r.Banned {
+		g.banned[id] = true
 	}
 	return g
 }
@@ -136,7 +147,8 @@ func (g *Guild) subject(user textchat.ID) (textchat.Subject, bool) {
 	if m == nil {
 		return textchat.Subject{}, false
 	}
-	return textchat.Subject{User: user, Guild: g.self.ID, Owner: g.self.Owner == user, Roles: m.Roles}, true
+	_, timedOut := g.timedOut[user]
+	return textchat.Subject{User: user, Guild: g.self.ID, Owner: g.self.Owner == user, Roles: m.Roles, TimedOut: timedOut}, true
 }
 
 func (g *Guild) rolePermissions(id textchat.ID) textchat.Permissions {

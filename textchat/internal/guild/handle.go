@@ -36,6 +36,10 @@ func (in Join) handle(g *Guild, now time.Time, out *Out) {
 		out.Member = m
 		return
 	}
+	if g.banned[in.User.ID] {
+		out.refuse(textchat.ErrBanned)
+		return
+	}
 	if len(g.members) >= textchat.MaxMembers {
 		out.refuse(textchat.Refuse(400, textchat.CodeMaxGuilds, "This guild is full."))
 		return
@@ -68,16 +72,7 @@ func (in Leave) handle(g *Guild, _ time.Time, out *Out) {
 		out.refuse(textchat.Refuse(400, textchat.CodeMissingPerms, "The owner cannot leave its guild."))
 		return
 	}
-	g.cancel(out, in.User)
-	if g.voice[in.User] != nil {
-		g.leave(out, in.User, "left_guild")
-	}
-	drop(g, g.members, in.User)
-	out.change(textchat.Change{DropMember: in.User})
-	out.Parted = append(out.Parted, in.User)
-	out.event(Event{Name: textchat.EventMemberRemove, Intent: textchat.IntentGuildMembers, Except: in.User,
-		Data: MemberGone{Guild: g.self.ID, User: m.User}})
-	out.event(Event{Name: textchat.EventGuildDelete, User: in.User, Data: Gone{ID: g.self.ID}})
+	g.part(out, in.User, "left_guild")
 }
 
 // UserChanged brings a new record of a member's account.
@@ -112,9 +107,11 @@ type PatchMember struct {
 	Roles       *[]textchat.ID
 	Mute, Deaf  *bool
 	Channel     *textchat.ID
+	// Timeout is until when the member may only look and read; zero ends that.
+	Timeout *textchat.Time
 }
 
-func (in PatchMember) handle(g *Guild, _ time.Time, out *Out) {
+func (in PatchMember) handle(g *Guild, now time.Time, out *Out) {
 	m := g.members[in.User]
 	if m == nil {
 		out.refuse(textchat.ErrUnknownMember)
@@ -144,8 +141,21 @@ func (in PatchMember) handle(g *Guild, _ time.Time, out *Out) {
 	if in.Deaf != nil {
 		c.Deaf = *in.Deaf
 	}
-	if in.Nick != nil || in.Roles != nil || c.Mute != m.Mute || c.Deaf != m.Deaf {
+	if in.Timeout != nil {
+		c.TimeoutUntil = nil
+		if !in.Timeout.IsZero() {
+			c.TimeoutUntil = in.Timeout
+		}
+		g.noteTimeout(now, &c)
+	}
+	if in.Nick != nil || in.Roles != nil || in.Timeout != nil || c.Mute != m.Mute || c.Deaf != m.Deaf {
 		g.putMember(out, &c, true)
+		if _, silent := g.timedOut[in.User]; silent && in.Timeout != nil {
+			g.cancel(out, in.User)
+			if g.voice[in.User] != nil {
+				g.leave(out, in.User, "timed_out")
+			}
+		}
 		if g.refreshRights(out, in.User) || in.Nick != nil && g.voice[in.User] != nil {
 			g.tell(out, in.User, g.voice[in.User].channel, "")
 		}
@@ -193,6 +203,11 @@ func (g *Guild) mayPatch(in PatchMember, m *textchat.Member) *textchat.Error {
 			}
 		}
 	}
+	if in.Timeout != nil {
+		if err := g.mayTimeOut(in.Actor, in.User); err != nil {
+			return err
+		}
+	}
 	if in.Mute == nil && in.Deaf == nil && in.Channel == nil {
 		return nil
 	}
@@ -215,8 +230,8 @@ func (g *Guild) mayPatch(in PatchMember, m *textchat.Member) *textchat.Error {
 	switch there := g.Permissions(in.Actor, *in.Channel); {
 	case c == nil || !there.Has(textchat.ViewChannel):
 		return textchat.ErrUnknownChannel
-	case c.Type != textchat.ChannelVoice:
-		return textchat.Refuse(400, textchat.CodeWrongChannelType, "Cannot execute action on this channel type")
+	case !c.Type.Voice():
+		return textchat.ErrChannelType
 	case !there.Has(textchat.Connect):
 		return textchat.ErrMissingPerms
 	}
@@ -228,6 +243,8 @@ type PatchGuild struct {
 	Actor       textchat.ID
 	Name        *string
 	Description *string
+	System      *textchat.ID // channel for the server's own messages; zero: none
+	Owner       *textchat.ID // only the owner gives its guild away
 }
 
 func (in PatchGuild) handle(g *Guild, _ time.Time, out *Out) {
@@ -242,7 +259,29 @@ func (in PatchGuild) handle(g *Guild, _ time.Time, out *Out) {
 	if in.Description != nil {
 		c.Description = in.Description
 	}
+	if in.System != nil {
+		c.SystemChannel = nil
+		if *in.System != 0 {
+			if ch := g.channels[*in.System]; ch == nil || ch.Type != textchat.ChannelText {
+				out.refuse(textchat.InvalidField("system_channel_id", "CHANNEL_INVALID_TYPE", "There is no such text channel."))
+				return
+			}
+			c.SystemChannel = in.System
+		}
+	}
+	if in.Owner != nil && *in.Owner != c.Owner {
+		switch m := g.members[*in.Owner]; {
+		case c.Owner != in.Actor:
+			out.refuse(textchat.ErrMissingPerms)
+			return
+		case m == nil || m.User.Bot || m.User.Guest:
+			out.refuse(textchat.InvalidField("owner_id", "USER_INVALID", "The new owner must be a member with an account."))
+			return
+		}
+		c.Owner = *in.Owner
+	}
 	g.putGuild(out, c)
+	g.refreshAll(out)
 }
 
 // SetOwner gives the guild to a member. Only the server itself asks for it.
@@ -384,6 +423,12 @@ func (in PutChannel) handle(g *Guild, _ time.Time, out *Out) {
 		out.refuse(textchat.InvalidField("permission_overwrites", "BASE_TYPE_MAX_LENGTH", "Too many overwrites."))
 		return
 	}
+	if old == nil || parentOf(old) != parentOf(&c) {
+		if err := g.checkParent(&c); err != nil {
+			out.refuse(err)
+			return
+		}
+	}
 	if in.Overwrites {
 		var before []textchat.Overwrite
 		if old != nil {
@@ -409,10 +454,20 @@ func (in PutChannel) handle(g *Guild, _ time.Time, out *Out) {
 	g.refreshAll(out)
 }
 
-func sameButOverwrites(a, b textchat.Channel) bool {
-	return a.Name == b.Name && a.Position == b.Position && a.UserLimit == b.UserLimit && a.Bitrate == b.Bitrate && a.NSFW == b.NSFW &&
-		a.RateLimitPerUser == b.RateLimitPerUser && a.Echo == b.Echo && a.Topic == b.Topic && a.RTCRegion == b.RTCRegion
+func parentOf(c *textchat.Channel) textchat.ID {
+	if c.Parent == nil {
+		return 0
+	}
+	return *c.Parent
 }
+
+func sameButOverwrites(a, b textchat.Channel) bool {
+	return parentOf(&a) == parentOf(&b) && a.Type == b.Type && a.Name == b.Name && a.Position == b.Position && a.UserLimit == b.UserLimit && a.Bitrate == b.Bitrate && a.NSFW == b.NSFW &&
+		a.RateLimitPerUser == b.RateLimitPerUser && a.Echo == b.Echo && same(a.Topic, b.Topic) && same(a.RTCRegion, b.RTCRegion)
+}
+
+// same says whether two optional values are alike.
+func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // overwriteBits are the bits in which two sets of overwrites differ.
 func overwriteBits(a, b []textchat.Overwrite) textchat.Permissions {
@@ -459,6 +514,16 @@ func (in DropChannel) handle(g *Guild, _ time.Time, out *Out) {
 		if v.channel == c.ID {
 			g.leave(out, user, "channel_deleted")
 		}
+	}
+	for _, x := range g.channels {
+		if parentOf(x) != c.ID {
+			continue
+		}
+		n := *x
+		n.Parent = nil
+		put(g, g.channels, n.ID, &n)
+		out.change(textchat.Change{PutChannel: &n})
+		out.event(Event{Name: textchat.EventChannelUpdate, Intent: textchat.IntentGuilds, Channel: n.ID, Data: n})
 	}
 	out.Channel = c
 	out.change(textchat.Change{DropChannel: c.ID})
@@ -535,8 +600,8 @@ func (in Posted) handle(g *Guild, _ time.Time, out *Out) {
 		Data: MessageEvent{Message: in.Message, Guild: g.self.ID, Member: g.Partial(in.Message.Author.ID)}})
 }
 
-// Erased tells of a message that the store has no more.
-type Erased struct{ Channel, Message textchat.ID }
+// Erased tells of a message, of Author, that the store has no more.
+type Erased struct{ Channel, Message, Author textchat.ID }
 
 func (in Erased) handle(g *Guild, _ time.Time, out *Out) {
 	out.event(Event{Name: textchat.EventMessageDelete, Intent: textchat.IntentGuildMessages, Channel: in.Channel,

@@ -42,6 +42,10 @@ type Event struct {
 	Was     textchat.ID
 	Hidden  any
 
+	// NeedAny, when set, keeps it from those who have none of these permissions in
+	// the guild.
+	NeedAny textchat.Permissions
+
 	// Session and User, when set, narrow it to one session or one user.
 	Session string
 	User    textchat.ID
@@ -115,7 +119,7 @@ type (
 	// MessageEvent is a message with its guild and its author's member.
 	MessageEvent struct {
 		textchat.Message
-		Guild  textchat.ID    `json:"guild_id"`
+		Guild  textchat.ID    `json:"guild_id,omitzero"`
 		Member *PartialMember `json:"member,omitempty"`
 	}
 	// PartialMember is a member without its user.
@@ -132,7 +136,7 @@ type (
 	// TypingEvent tells that somebody writes.
 	TypingEvent struct {
 		Channel   textchat.ID      `json:"channel_id"`
-		Guild     textchat.ID      `json:"guild_id"`
+		Guild     textchat.ID      `json:"guild_id,omitzero"`
 		User      textchat.ID      `json:"user_id"`
 		Timestamp int64            `json:"timestamp"` // seconds
 		Member    *textchat.Member `json:"member,omitempty"`

@@ -83,7 +83,7 @@ type Tick struct{}
 
 // Deadline is when Tick has something to do next; zero: never as it stands.
 func (g *Guild) Deadline() time.Time {
-	var first time.Time
+	first := g.firstTimeout()
 	if g.openTimeout == 0 {
 		return first
 	}
@@ -181,7 +181,7 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 	c := g.channels[in.Channel]
 	perms := g.Permissions(in.User, in.Channel)
 	switch {
-	case c == nil || c.Type != textchat.ChannelVoice || !perms.Has(textchat.ViewChannel):
+	case c == nil || !c.Type.Voice() || !perms.Has(textchat.ViewChannel):
 		g.voiceError(out, in, VoiceUnknownChannel, "There is no such voice channel.")
 		return
 	case !perms.Has(textchat.Connect):
@@ -321,6 +321,7 @@ func (g *Guild) handleSessionGone(in SessionGone, out *Out) {
 }
 
 func (g *Guild) handleTick(now time.Time, out *Out) {
+	g.endTimeouts(now, out)
 	if g.openTimeout == 0 {
 		return
 	}

@@ -23,6 +23,10 @@ type Answer struct {
 
 // Table counts. The zero Table is ready.
 type Table struct {
+	// Turn is how long what was counted is kept at least; no window may be longer.
+	// Zero: ten minutes. Immutable.
+	Turn time.Duration
+
 	mu sync.Mutex
 	// Guarded by mu. The keys of two generations: when one is full, or has lived
 	// for a window's length, it becomes the old one, and the one before that is
@@ -36,19 +40,26 @@ type entry struct {
 	reset time.Time
 }
 
-// generation bounds the keys of one map; turnAfter how long it grows. No window
-// is longer than turnAfter, so what is forgotten has ended, unless the map was
-// full.
+// generation bounds the keys of one map; turnAfter how long it grows, unless
+// Turn says so. No window is longer than that, so what is forgotten has ended,
+// unless the map was full.
 const (
 	generation = 1 << 16
 	turnAfter  = 10 * time.Minute
 )
 
 // Take counts one request of key under rule.
-func (t *Table) Take(now time.Time, key string, rule Rule) Answer {
+func (t *Table) Take(now time.Time, key string, rule Rule) Answer { return t.TakeN(now, key, rule, 1) }
+
+// TakeN counts something that weighs n requests.
+func (t *Table) TakeN(now time.Time, key string, rule Rule, n int) Answer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.young == nil || len(t.young) >= generation || now.Sub(t.turned) >= turnAfter {
+	turn := t.Turn
+	if turn == 0 {
+		turn = turnAfter
+	}
+	if t.young == nil || len(t.young) >= generation || now.Sub(t.turned) >= turn {
 		t.old, t.young, t.turned = t.young, make(map[string]*entry), now
 	}
 	e := t.young[key]
@@ -62,10 +73,17 @@ func (t *Table) Take(now time.Time, key string, rule Rule) Answer {
 		e.used, e.reset = 0, now.Add(rule.Window)
 	}
 	a := Answer{Limit: rule.Limit, Reset: e.reset}
-	if e.used < rule.Limit {
-		e.used++
+	if e.used+n <= rule.Limit {
+		e.used += n
 		a.OK = true
 	}
-	a.Remaining = rule.Limit - e.used
+	a.Remaining = max(0, rule.Limit-e.used)
 	return a
+}
+
+// Forget lets all windows end.
+func (t *Table) Forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.young, t.old = nil, nil
 }

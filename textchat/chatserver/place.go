@@ -1,0 +1,99 @@
+package chatserver
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/guild"
+)
+
+// place is where messages are: a channel of a guild, or the private channel of
+// two users.
+type place struct {
+	owner   *owner // nil: private
+	channel textchat.Channel
+	perms   textchat.Permissions
+	dm      textchat.DM // when private
+}
+
+// dmPermissions are what both may do in their private channel.
+const dmPermissions = textchat.ViewChannel | textchat.SendMessages | textchat.SendTTS | textchat.EmbedLinks | textchat.AttachFiles |
+	textchat.ReadMessageHistory | textchat.AddReactions | textchat.PinMessages | textchat.UseExternalEmojis
+
+// place finds the channel of the path, of a guild or private.
+func (c *call) place(need textchat.Permissions) (place, error) {
+	o, ch, perms, err := c.channel(need)
+	if err == nil {
+		return place{owner: o, channel: ch, perms: perms}, nil
+	}
+	if !errors.Is(err, textchat.ErrUnknownChannel) {
+		return place{}, err
+	}
+	id, err := c.id("channel", textchat.ErrUnknownChannel)
+	if err != nil {
+		return place{}, err
+	}
+	d, err := c.srv.store.DM(c.ctx, id)
+	switch {
+	case errors.Is(err, textchat.ErrNoRecord) || err == nil && d.Other(c.user.ID) == 0:
+		return place{}, textchat.ErrUnknownChannel
+	case err != nil:
+		return place{}, err
+	case !dmPermissions.Has(need):
+		return place{}, textchat.ErrNotOnDM
+	}
+	return place{channel: textchat.Channel{ID: d.ID, Type: textchat.ChannelDM}, perms: dmPermissions, dm: d}, nil
+}
+
+// tell has the events of what was done go out, in the order of the channel.
+func (p place) tell(ctx context.Context, s *Server, in guild.Input) {
+	if p.owner != nil {
+		p.owner.tell(ctx, in)
+		return
+	}
+	s.private.tell(s, p.dm, in)
+}
+
+// private keeps the order of events in private channels: those that fall on one
+// of its locks wait for each other.
+type private struct {
+	seed  maphash.Seed
+	locks [64]sync.Mutex
+}
+
+// tell gives the events of an input to the sessions of the two users.
+func (p *private) tell(s *Server, d textchat.DM, in guild.Input) {
+	l := &p.locks[maphash.Comparable(p.seed, d.ID)%uint64(len(p.locks))]
+	l.Lock()
+	defer l.Unlock()
+	// A guild without members makes the same events as any, less the member.
+	var out guild.Out
+	guild.New(textchat.GuildRecord{}, 0).Handle(time.Now(), in, &out)
+	for _, e := range out.Events {
+		s.toUsers(d.Users[:], e.Name, privateIntent(e.Intent), encode(e.Data))
+	}
+}
+
+// privateIntent is the intent that a private channel's events have in place of a
+// guild's.
+func privateIntent(i textchat.Intents) textchat.Intents {
+	if i == textchat.IntentGuilds {
+		return textchat.IntentDirectMessages
+	}
+	return i << 3
+}
+
+// toUsers gives an event to all sessions of users that want it.
+func (s *Server) toUsers(users []textchat.ID, name string, intent textchat.Intents, body []byte) {
+	for _, u := range users {
+		for _, x := range s.hub.of(u) {
+			if intent&^x.intents == 0 {
+				x.deliver(gatewayEvent(name, body))
+			}
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestStore(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s, err := Open(filepath.Join(dir, "files"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Put(ctx, "1/2/aB9", strings.NewReader("hello")); err != nil || n != 5 {
+		t.Fatalf("put: %d %v", n, err)
+	}
+	if _, err := s.Put(ctx, "1/2/aB9", strings.NewReader("other")); !errors.Is(err, fs.ErrExist) {
+		t.Fatalf("put again: %v", err)
+	}
+	f, err := s.Open(ctx, "1/2/aB9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := io.ReadAll(f)
+	f.Close()
+	if string(b) != "hello" {
+		t.Fatalf("read %q", b)
+	}
+	for _, key := range []string{"", "..", "1/../2", "/etc/passwd", "1//2", "a.b", "a\\b", "1/2", "9"} {
+		if f, err := s.Open(ctx, key); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("open %q: %v %v", key, f, err)
+		}
+	}
+	for _, key := range []string{"", "..", "../x", "a/./b"} {
+		if _, err := s.Put(ctx, key, strings.NewReader("x")); !errors.Is(err, ErrBadKey) {
+			t.Errorf("put %q: %v", key, err)
+		}
+		if err := s.Drop(ctx, key); !errors.Is(err, ErrBadKey) {
+			t.Errorf("drop %q: %v", key, err)
+		}
+	}
+	// What fails leaves nothing.
+	if _, err := s.Put(ctx, "3/x", io.MultiReader(strings.NewReader("half"), failing{})); err == nil {
+		t.Fatal("half a file was kept")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "files", "3", "x")); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("half a file lies there: %v", err)
+	}
+	if err := s.Drop(ctx, "1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Open(ctx, "1/2/aB9"); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("dropped: %v", err)
+	}
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errors.New("broken off") }
