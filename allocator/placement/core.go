@@ -14,8 +14,11 @@ import (
 const (
 	// seatKept is how long a seat counts that no heartbeat shows.
 	seatKept = 10 * time.Second
+	// loadKept is how long a seat still counts that a heartbeat shows: the packets
+	// and bits of a heartbeat are those of the last three seconds.
+	loadKept = 3 * time.Second
 	// sizeKept is how long a young call counts with its predicted size.
-	sizeKept = 30 * time.Second
+	sizeKept = 2 * time.Minute
 	// maxExpected bounds the predicted size a request may name.
 	maxExpected = 10_000
 )
@@ -26,9 +29,9 @@ type Core struct {
 	fleet Fleet
 	shows map[edgeagent.NodeID][]edgeagent.CallOnANode // the calls of each node's last heartbeat
 	calls map[sfu.CallID]*call
-	// seats and sizes are when reservations end, in that order, so that a
+	// seats, loads and sizes are when reservations end, in that order, so that a
 	// decision does not look at all calls.
-	seats, sizes queue
+	seats, loads, sizes queue
 	// carried are the nodes that show sessions of a call, with its epoch there.
 	carried map[sfu.CallID]map[edgeagent.NodeID]uint64
 	epoch   uint64 // the highest seen or given
@@ -37,7 +40,8 @@ type Core struct {
 type call struct {
 	entry    allocator.CallEntry
 	expected int         // predicted size
-	seats    []time.Time // given, not yet shown; oldest first
+	seats    []time.Time // until when each counts, those shown first
+	seen     int         // of these, those shown
 	shown    int         // sessions in the node's last heartbeat
 	held     int         // sessions reserved in the fleet for it
 }
@@ -54,7 +58,8 @@ func (c *Core) Observe(now time.Time, hb edgeagent.Heartbeat) {
 			continue
 		}
 		if grown := on.Sessions - k.shown; grown > 0 {
-			k.seats = k.seats[min(grown, len(k.seats)):]
+			k.show(now, grown)
+			c.loads.add(now.Add(loadKept), on.Call)
 		}
 		k.shown = on.Sessions
 		c.hold(now, k)
@@ -145,7 +150,7 @@ func (c *Core) Headroom(now time.Time) int {
 	for _, i := range c.fleet.index {
 		n := &c.fleet.nodes[i]
 		if n.hb.State == edgeagent.Ready {
-			total += room(sum(n.hb.Load, seats(n.reserved)), n.hb.Capacity)
+			total += room(sum(n.hb.Load, Seats(n.reserved)), n.hb.Capacity)
 		}
 	}
 	return total
@@ -162,7 +167,7 @@ func (c *Core) ObserveCall(e allocator.CallEntry) {
 			// Where it goes, everybody is expected who was here.
 			k.expected = k.shown + k.held
 			c.release(k)
-			k.seats, k.shown = nil, 0
+			k.seats, k.seen, k.shown = nil, 0, 0
 		}
 		k.entry = e
 		return
@@ -201,8 +206,9 @@ func (c *Core) Seat(now time.Time, id sfu.CallID, expected int) {
 		return
 	}
 	k.expected = max(k.expected, min(expected, maxExpected))
-	k.seats = append(k.settled(now), now)
-	c.seats.add(now.Add(seatKept+1), id)
+	k.settle(now)
+	k.seats = append(k.seats, now.Add(seatKept))
+	c.seats.add(now.Add(seatKept), id)
 	if young := k.entry.Created.Add(sizeKept); k.expected > k.shown && young.After(now) {
 		c.sizes.add(young, id)
 	}
@@ -224,7 +230,7 @@ func (c *Core) release(k *call) {
 
 // expire ends the reservations whose time has come.
 func (c *Core) expire(now time.Time) {
-	for _, q := range []*queue{&c.seats, &c.sizes} {
+	for _, q := range []*queue{&c.seats, &c.loads, &c.sizes} {
 		for id, ok := q.due(now); ok; id, ok = q.due(now) {
 			if k := c.calls[id]; k != nil {
 				c.hold(now, k)
@@ -262,18 +268,29 @@ func (q *queue) due(now time.Time) (sfu.CallID, bool) {
 	return id, true
 }
 
-// settled are the seats that still count.
-func (k *call) settled(now time.Time) []time.Time {
+// show notes that a heartbeat shows so many seats more.
+func (k *call) show(now time.Time, seats int) {
+	for range min(seats, len(k.seats)-k.seen) {
+		if until := now.Add(loadKept); until.Before(k.seats[k.seen]) {
+			k.seats[k.seen] = until
+		}
+		k.seen++
+	}
+}
+
+// settle forgets the seats that no longer count.
+func (k *call) settle(now time.Time) {
 	i := 0
-	for i < len(k.seats) && now.Sub(k.seats[i]) > seatKept {
+	for i < len(k.seats) && !k.seats[i].After(now) {
 		i++
 	}
-	return k.seats[i:]
+	k.seats, k.seen = k.seats[i:], max(0, k.seen-i)
 }
 
 // reserved is the number of sessions of a call that count beyond those shown.
 func (k *call) reserved(now time.Time) int {
-	n := len(k.settled(now))
+	k.settle(now)
+	n := len(k.seats)
 	if now.Sub(k.entry.Created) < sizeKept {
 		n = max(n, k.expected-k.shown)
 	}
@@ -285,7 +302,7 @@ func (c *Core) Reserved(now time.Time) map[edgeagent.NodeID]edgeagent.Load {
 	c.expire(now)
 	out := map[edgeagent.NodeID]edgeagent.Load{}
 	for id, n := range c.fleet.reserved {
-		out[id] = seats(n)
+		out[id] = Seats(n)
 	}
 	return out
 }
@@ -299,8 +316,8 @@ func (c *Core) View(now time.Time, after edgeagent.NodeID) []allocator.NodeView 
 			continue
 		}
 		n := c.fleet.nodes[i]
-		v := allocator.NodeView{Heartbeat: n.hb, CallCount: len(c.shows[id]), Reserved: seats(n.reserved)}
-		v.Fullness = fullness(sum(n.hb.Load, v.Reserved), n.hb.Capacity)
+		v := allocator.NodeView{Heartbeat: n.hb, CallCount: len(c.shows[id]), Reserved: Seats(n.reserved)}
+		v.Fullness = Fullness(sum(n.hb.Load, v.Reserved), n.hb.Capacity)
 		out = append(out, v)
 	}
 	slices.SortFunc(out, func(a, b allocator.NodeView) int { return cmp.Compare(a.Node, b.Node) })
@@ -391,19 +408,20 @@ func (c *Core) size(id sfu.CallID) int {
 // longer fits goes as a whole to a node that has room for all of it, and where
 // there is none the joiner is refused.
 func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.NodeID, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
-	i := c.fleet.index[home]
-	n := &c.fleet.nodes[i]
-	if fullness(sum(n.hb.Load, seats(n.reserved+1)), n.hb.Capacity) <= 1 {
-		ex := allocator.Explanation{Call: req.Call, At: now, Chosen: home, Reason: "call is live here"}
-		ex.Candidates = c.fleet.candidates(now, &req, 1)
-		return ex, nil
+	fits, easily := c.fleet.Fits(home)
+	if !easily {
+		elsewhere := req
+		elsewhere.Avoid = append(slices.Clone(req.Avoid), home)
+		ex, err := c.settle(now, elsewhere, c.size(req.Call)+1, "call moves, its node is full: ", draw)
+		if err == nil && ex.Chosen != home {
+			return ex, nil
+		}
 	}
-	all := c.size(req.Call) + 1
-	req.Avoid = append(slices.Clone(req.Avoid), home)
-	ex, err := c.settle(now, req, all, "call moves, its node is full: ", draw)
-	if err != nil || ex.Chosen == home {
+	ex := allocator.Explanation{Call: req.Call, At: now, Chosen: home, Reason: "call is live here"}
+	ex.Candidates = c.fleet.candidates(now, &req, 1)
+	if !fits {
 		ex.Chosen, ex.Reason = "", "call is live on a full node"
-		return ex, allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full, and no other has room for all %d: try again when somebody has left, or add a node", home, all)
+		return ex, allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full, and no other has room for all %d: try again when somebody has left, or add a node", home, c.size(req.Call)+1)
 	}
 	return ex, nil
 }

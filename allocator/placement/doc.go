@@ -28,6 +28,7 @@
 //
 // A reservation stands for load that was placed and does not show in a
 // heartbeat yet: each seat given counts until the node reports as many more
-// sessions of the call, for 10 s at most; and a young call counts with its
-// predicted size for 30 s, a call that was placed again with the size it had.
+// sessions of the call and three seconds more, over which its packets are averaged,
+// for 10 s at most; and a young call counts with its
+// predicted size for two minutes, a call that was placed again with the size it had.
 package placement

@@ -201,6 +201,18 @@ func (f *Fleet) Node(id edgeagent.NodeID) (edgeagent.Heartbeat, bool) {
 	return edgeagent.Heartbeat{}, false
 }
 
+// Fits says whether a node has room for one more session beside what is reserved
+// on it, and whether with ease: without, a live call better moves.
+func (f *Fleet) Fits(id edgeagent.NodeID) (fits, easily bool) {
+	i, ok := f.index[id]
+	if !ok {
+		return false, false
+	}
+	n := &f.nodes[i]
+	full := Fullness(sum(n.hb.Load, Seats(n.reserved+1)), n.hb.Capacity)
+	return full <= 1, full <= crowded
+}
+
 // Choose decides which node so many more sessions go to that begin a call. The
 // result is that of weighing every node: regions are visited from the nearest
 // on, until their distance alone is dearer than the best node found.
@@ -310,7 +322,7 @@ func (f *Fleet) isMeasured(i int32) bool {
 func (f *Fleet) weigh(now time.Time, req *allocator.PlaceRequest, i int32, rtt float64, more int) weight {
 	n := &f.nodes[i]
 	w := weight{slot: i, rtt: rtt}
-	w.fullness = fullness(sum(n.hb.Load, seats(n.reserved+more)), n.hb.Capacity)
+	w.fullness = Fullness(sum(n.hb.Load, Seats(n.reserved+more)), n.hb.Capacity)
 	w.penalty = penalty(w.fullness)
 	w.domain = n.zone.penalty(now)
 	if share := n.share(now, req); share < 1 && lot(req.Call, n.hash) >= share {
@@ -372,7 +384,7 @@ func (f *Fleet) candidates(now time.Time, req *allocator.PlaceRequest, more int)
 		n, w := &f.nodes[i], f.weigh(now, req, i, d.rtt, more)
 		k := allocator.Candidate{
 			Node: n.hb.Node, Region: n.hb.Region, Zone: n.hb.Zone, State: n.hb.State, RTT: w.rtt, RTTFrom: d.from, Fullness: w.fullness,
-			Reserved: seats(n.reserved), Penalty: w.penalty, Domain: w.domain, Aside: w.aside, Cost: w.cost(), WhyNot: w.whyNot,
+			Reserved: Seats(n.reserved), Penalty: w.penalty, Domain: w.domain, Aside: w.aside, Cost: w.cost(), WhyNot: w.whyNot,
 		}
 		if share := n.share(now, req); share < 1 {
 			k.Share = share
