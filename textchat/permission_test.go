@@ -25,6 +25,7 @@ func TestResolve(t *testing.T) {
 		roles []ID
 		perms map[ID]Permissions
 		over  []Overwrite
+		out   bool // timed out
 		want  Permissions
 	}{
 		{name: "everyone alone", perms: map[ID]Permissions{guild: talk}, want: talk},
@@ -50,9 +51,15 @@ func TestResolve(t *testing.T) {
 			over: []Overwrite{over(OverwriteRole, guild, 0, Connect)}, want: ViewChannel | SendMessages},
 		{name: "without send no embellishment", perms: map[ID]Permissions{guild: ViewChannel | SendMessages | AttachFiles | EmbedLinks | MentionEveryone | AddReactions},
 			over: []Overwrite{over(OverwriteRole, guild, 0, SendMessages)}, want: ViewChannel | AddReactions},
+		{name: "a time-out leaves looking and reading", out: true, perms: map[ID]Permissions{guild: talk | SendMessages | ReadMessageHistory | ManageRoles},
+			want: ViewChannel | ReadMessageHistory},
+		{name: "no overwrite ends a time-out", out: true, perms: map[ID]Permissions{guild: talk}, over: []Overwrite{over(OverwriteMember, user, SendMessages, 0)}, want: ViewChannel},
+		{name: "a time-out shows nothing that was hidden", out: true, perms: map[ID]Permissions{guild: ReadMessageHistory}, want: 0},
+		{name: "an administrator is not timed out", out: true, roles: []ID{red}, perms: map[ID]Permissions{red: Administrator}, want: AllPermissions},
+		{name: "the owner is not timed out", out: true, owner: true, want: AllPermissions},
 		{name: "an overwrite makes no administrator", perms: map[ID]Permissions{guild: talk}, over: []Overwrite{over(OverwriteMember, user, Administrator, 0)}, want: talk},
 	} {
-		s := Subject{User: user, Guild: guild, Owner: c.owner, Roles: c.roles}
+		s := Subject{User: user, Guild: guild, Owner: c.owner, Roles: c.roles, TimedOut: c.out}
 		if got := Resolve(s, role(c.perms), c.over); got != c.want {
 			t.Errorf("%s: %b, want %b", c.name, got, c.want)
 		}
