@@ -1,6 +1,6 @@
 // REST, as textchat/api.md has it. Every failure is an ApiError with words for
 // people.
-import type { Message, User } from './types';
+import type { Channel, Guild, Invite, Member, Message, Overwrite, Role, User } from './types';
 
 export class ApiError extends Error {
   constructor(
@@ -9,6 +9,8 @@ export class ApiError extends Error {
     message: string,
     /** The field that is wrong, when one is. */
     readonly field?: string,
+    /** Milliseconds until another try is of use, when the server says so. */
+    readonly wait?: number,
   ) {
     super(message);
   }
@@ -21,16 +23,29 @@ export interface Session {
   channel_id?: string;
 }
 
-export interface Invite {
-  code: string;
-  guild: { id: string; name: string };
-  channel?: { id: string; name: string; type: number };
-  approximate_member_count?: number;
-}
-
 let token = '';
 
 export const setToken = (t: string) => { token = t; };
+
+const unreachable = () => new ApiError(0, 0, 'The server cannot be reached. Check your connection.');
+
+/** The first field that is wrong, as a path, and what is wrong with it. */
+function wrong(errors: any, path = ''): [string, string] | undefined {
+  if (!errors || typeof errors !== 'object') return undefined;
+  if (Array.isArray(errors._errors) && errors._errors[0]?.message) return [path, errors._errors[0].message];
+  for (const [k, v] of Object.entries(errors)) {
+    const found = wrong(v, path ? `${path}.${k}` : k);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+function failed(status: number, data: any, header: string | null): ApiError {
+  const after = Number(data.retry_after ?? header ?? 0) * 1000 || undefined;
+  if (status === 429) return new ApiError(429, 0, `Too many tries. Wait ${Math.ceil((after ?? 1000) / 1000)} s and try again.`, undefined, after ?? 1000);
+  const [field, detail] = wrong(data.errors) ?? [];
+  return new ApiError(status, data.code ?? 0, detail ?? data.message ?? `The server answered ${status}.`, field, after);
+}
 
 async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
   let res: Response;
@@ -40,16 +55,11 @@ async function call<T>(method: string, path: string, body?: unknown): Promise<T>
       headers: { ...(token && { Authorization: token }), ...(body !== undefined && { 'Content-Type': 'application/json' }) },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
-  } catch {
-    throw new ApiError(0, 0, 'The server cannot be reached. Check your connection.');
-  }
+  } catch { throw unreachable(); }
   if (res.status === 204) return undefined as T;
   const data = await res.json().catch(() => ({}));
   if (res.ok) return data as T;
-  const field = Object.keys(data.errors ?? {})[0];
-  const detail = field && data.errors[field]?._errors?.[0]?.message;
-  if (res.status === 429) throw new ApiError(429, 0, `Too many tries. Wait ${Math.ceil(data.retry_after ?? 1)} s and try again.`);
-  throw new ApiError(res.status, data.code ?? 0, detail ?? data.message ?? `The server answered ${res.status}.`, field);
+  throw failed(res.status, data, res.headers.get('Retry-After'));
 }
 
 export const guest = (invite: string, nickname: string) => call<Session>('POST', '/auth/guest', { invite, nickname });
@@ -60,9 +70,34 @@ export const claim = (username: string, password: string) => call<Session>('POST
 export const logout = () => call<void>('POST', '/auth/logout');
 export const invite = (code: string) => call<Invite>('GET', `/invites/${encodeURIComponent(code)}?with_counts=true`);
 export const accept = (code: string) => call<Invite>('POST', `/invites/${encodeURIComponent(code)}`, {});
-export const makeInvite = (channel: string) => call<Invite>('POST', `/channels/${channel}/invites`, { max_age: 0, max_uses: 0 });
-export const messages = (channel: string, before?: string) => call<Message[]>('GET', `/channels/${channel}/messages?limit=50${before ? `&before=${before}` : ''}`);
-export const say = (channel: string, content: string, nonce: string) => call<Message>('POST', `/channels/${channel}/messages`, { content, nonce, enforce_nonce: true });
-export const typing = (channel: string) => call<void>('POST', `/channels/${channel}/typing`);
+export const makeInvite = (channel: string, o = { max_age: 0, max_uses: 0 }) => call<Invite>('POST', `/channels/${channel}/invites`, o);
+
+// ── Messages ────────────────────────────────────────────────────────────────
+
+const query = (q: Record<string, string | number | undefined>) => new URLSearchParams(Object.entries(q).flatMap(([k, v]) => (v === undefined ? [] : [[k, String(v)]]))).toString();
+
+/** Newest first. */
+export const messages = (channel: string, q: { limit: number; before?: string; after?: string; around?: string }) => call<Message[]>('GET', `/channels/${channel}/messages?${query(q)}`);
+export const message = (channel: string, id: string) => call<Message>('GET', `/channels/${channel}/messages/${id}`);
+export const say = (channel: string, content: string, nonce: string, reply?: string) =>
+  call<Message>('POST', `/channels/${channel}/messages`, { content, nonce, enforce_nonce: true, ...(reply && { message_reference: { message_id: reply, fail_if_not_exists: false } }) });
+export const edit = (channel: string, id: string, content: string) => call<Message>('PATCH', `/channels/${channel}/messages/${id}`, { content });
 export const unsay = (channel: string, message: string) => call<void>('DELETE', `/channels/${channel}/messages/${message}`);
-export const moderate = (guild: string, user: string, change: { mute?: boolean; deaf?: boolean; channel_id?: string | null }) => call<unknown>('PATCH', `/guilds/${guild}/members/${user}`, change);
+export const typing = (channel: string) => call<void>('POST', `/channels/${channel}/typing`);
+
+// ── People and the community ────────────────────────────────────────────────
+
+export const moderate = (guild: string, user: string, change: { mute?: boolean; deaf?: boolean; channel_id?: string | null; nick?: string | null }) => call<Member>('PATCH', `/guilds/${guild}/members/${user}`, change);
+export const kick = (guild: string, user: string) => call<void>('DELETE', `/guilds/${guild}/members/${user}`);
+export const giveRole = (guild: string, user: string, role: string, on: boolean) => call<void>(on ? 'PUT' : 'DELETE', `/guilds/${guild}/members/${user}/roles/${role}`);
+export const changeGuild = (guild: string, change: { name?: string; description?: string }) => call<Guild>('PATCH', `/guilds/${guild}`, change);
+export const makeChannel = (guild: string, c: Partial<Channel>) => call<Channel>('POST', `/guilds/${guild}/channels`, c);
+export const changeChannel = (channel: string, c: Partial<Channel>) => call<Channel>('PATCH', `/channels/${channel}`, c);
+export const dropChannel = (channel: string) => call<Channel>('DELETE', `/channels/${channel}`);
+export const overwrite = (channel: string, o: Overwrite) => call<void>('PUT', `/channels/${channel}/permissions/${o.id}`, { type: o.type, allow: o.allow, deny: o.deny });
+export const dropOverwrite = (channel: string, id: string) => call<void>('DELETE', `/channels/${channel}/permissions/${id}`);
+export const makeRole = (guild: string, r: Partial<Role>) => call<Role>('POST', `/guilds/${guild}/roles`, r);
+export const changeRole = (guild: string, role: string, r: Partial<Role>) => call<Role>('PATCH', `/guilds/${guild}/roles/${role}`, r);
+export const dropRole = (guild: string, role: string) => call<void>('DELETE', `/guilds/${guild}/roles/${role}`);
+export const invites = (guild: string) => call<Invite[]>('GET', `/guilds/${guild}/invites`);
+export const dropInvite = (code: string) => call<Invite>('DELETE', `/invites/${encodeURIComponent(code)}`);

@@ -7,7 +7,7 @@ import { Backoff } from './backoff';
 import { Loudspeaker, Microphone, audio, chime, output } from './audio';
 import type { Gateway } from './gateway';
 import { QualityReader, prepare, send, slots, type Quality } from './rtc';
-import { change, settings, volumeOf } from './settings';
+import { change, keepCall, settings, volumeOf } from './settings';
 import { channelOf, houseOf, inChannel, me, online, toast } from './store';
 import { isSilent } from './text';
 import type { VoiceError, VoiceServer, VoiceState } from './types';
@@ -392,5 +392,9 @@ setInterval(() => {
   if (c && document.visibilityState === 'visible') c.call.pc.then((pc) => reader.read(pc)).then((q) => { if (live === c) quality.value = q; }, () => {});
 }, 1000);
 
-// Whoever closes the page leaves at once, instead of after the session's time-out.
-addEventListener('pagehide', (e) => { if (!e.persisted) leave(); });
+// Whoever closes the page leaves at once, instead of after the session's time-out;
+// whoever only reloads it is asked whether to go on.
+addEventListener('pagehide', (e) => {
+  if (callChannel.value) keepCall(callChannel.value);
+  if (!e.persisted) leave();
+});

@@ -12,8 +12,8 @@ export interface GatewayEvents {
 
 /** Close codes after which identifying again is of no use. */
 const final = new Set([4004, 4010, 4011, 4012, 4013, 4014]);
-const [GUILDS, MEMBERS, VOICE_STATES, MESSAGES, TYPING, CONTENT] = [0, 1, 7, 9, 11, 15].map((bit) => 1 << bit);
-const intents = GUILDS | MEMBERS | VOICE_STATES | MESSAGES | TYPING | CONTENT;
+/** Guilds, members, invites, voice states, presences, messages, reactions, typing, content. */
+const intents = [0, 1, 6, 7, 8, 9, 10, 11, 15].reduce((all, bit) => all | (1 << bit), 0);
 const openTimeout = 8_000;
 const probeTimeout = 3_000;
 

@@ -1,18 +1,17 @@
 // Coming in and going out, and what the gateway says to whom.
 import { effect, signal } from '@preact/signals';
 import * as api from './api';
-import { endCalls, join, onOnline, onVoiceError, onVoiceServer, onVoiceState, useGateway } from './calls';
-import { forgetLines, load, onDelete, onEdit, onMessage, onTyping } from './chat';
+import { callChannel, endCalls, join, onOnline, onVoiceError, onVoiceServer, onVoiceState, useGateway } from './calls';
+import { forgetChat, historyOf, hurry, load, noteChannels, onDelete, onEdit, onMessage, onReaction, onTyping, refresh, stale } from './chat';
 import { Gateway } from './gateway';
-import { remember } from './settings';
+import { keepCall, lastCall, remember } from './settings';
 import {
-  dropAll, dropHouse, dropMember, house, houses, me, online, patchGuild, putChannel, putHouse, putMember, putRole, putVoice, ready, shown,
+  channelOf, chooseHouse, dropAll, dropHouse, dropMember, houses, me, online, patchGuild, putChannel, putHouse, putMember, putPresence, putRole, putVoice, ready,
   textChannel, toast, token, voiceChannels,
 } from './store';
 import { VOICE, type Member } from './types';
 
 let gateway: Gateway | undefined;
-let loaded = ''; // the text channel whose messages were asked for
 let landing: { guild?: string; channel?: string } | undefined; // where an invitation leads, until the guild is here
 let fresh = false;
 
@@ -47,6 +46,7 @@ export function start() {
       if (!up) return;
       onOnline(fresh);
       fresh = false;
+      hurry();
     },
     refused: () => { forget(); toast('You were signed out.'); },
   });
@@ -67,9 +67,8 @@ function forget() {
   remember('');
   api.setToken('');
   token.value = '';
-  forgetLines();
+  forgetChat();
   dropAll();
-  loaded = '';
 }
 
 /** Takes an invitation with the account one has. */
@@ -81,7 +80,7 @@ export async function accept(code: string) {
 }
 
 function land(to: { guild?: string; channel?: string }) {
-  if (to.guild) shown.value = to.guild;
+  if (to.guild) chooseHouse(to.guild);
   const channels = voiceChannels.value;
   const target = channels.find((c) => c.id === to.channel && c.type === VOICE) ?? channels.find((c) => !c.echo);
   if (target) join(target.id);
@@ -93,12 +92,14 @@ function dispatch(type: string, d: any) {
       me.value = d.user;
       ready.value = true;
       fresh = true;
+      stale();
       for (const id of houses.value.keys()) if (!d.guilds.some((g: { id: string }) => g.id === id)) dropHouse(id);
       break;
     case 'GUILD_CREATE': {
-      const before = loaded;
       putHouse(d);
-      if (house.value?.guild.id === d.id && textChannel.value?.id === before) void load(before); // after an outage
+      noteChannels(d.channels);
+      const open = textChannel.value?.id ?? '';
+      if (open && d.channels.some((c: { id: string }) => c.id === open) && historyOf(open)) void refresh(open); // after an outage
       if (landing && (!landing.guild || landing.guild === d.id)) {
         const to = landing;
         landing = undefined;
@@ -125,7 +126,13 @@ function dispatch(type: string, d: any) {
     case 'VOICE_ERROR': onVoiceError(d); break;
     case 'MESSAGE_CREATE': onMessage(d); break;
     case 'MESSAGE_UPDATE': onEdit(d); break;
-    case 'MESSAGE_DELETE': onDelete(d); break;
+    case 'MESSAGE_DELETE': onDelete(d.channel_id, [d.id]); break;
+    case 'MESSAGE_DELETE_BULK': onDelete(d.channel_id, d.ids); break;
+    case 'MESSAGE_REACTION_ADD': onReaction(d, 1); break;
+    case 'MESSAGE_REACTION_REMOVE': onReaction(d, -1); break;
+    case 'MESSAGE_REACTION_REMOVE_EMOJI': case 'MESSAGE_REACTION_REMOVE_ALL': onReaction(d, 0); break;
+    case 'PRESENCE_UPDATE': putPresence(d); break;
+    case 'PRESENCES_REPLACE': for (const p of d) putPresence(p); break;
     case 'TYPING_START': onTyping(d); break;
   }
 }
@@ -133,5 +140,18 @@ function dispatch(type: string, d: any) {
 // Another channel is looked at for the first time.
 effect(() => {
   const id = textChannel.value?.id ?? '';
-  if (id && id !== loaded) { loaded = id; void load(id); }
+  const h = historyOf(id);
+  if (id && (!h || (h.newer && h.lines.every((l) => l.state)))) queueMicrotask(() => void load(id));
 });
+
+// ── After a reload ──────────────────────────────────────────────────────────
+
+/** The call that this tab was in before it was loaded anew; '' once one decided. */
+export const rejoinable = signal(lastCall());
+export function rejoin() {
+  const id = rejoinable.value;
+  stayOut();
+  if (channelOf(id)) join(id);
+}
+export function stayOut() { rejoinable.value = ''; keepCall(''); }
+effect(() => { if (callChannel.value && rejoinable.value) stayOut(); });

@@ -39,3 +39,20 @@ export const volumeOf = (user: string) => settings.value.volumes[user] ?? 1;
 
 export const remembered = () => { try { return localStorage.getItem('voicefleet.token') ?? ''; } catch { return ''; } };
 export const remember = (token: string) => keep('voicefleet.token', token || null);
+
+// ── Where one was ───────────────────────────────────────────────────────────
+
+/** Per community, the text channel that was looked at last; and the community. */
+export interface Place { guild: string; channels: Record<string, string> }
+export const place = () => stored<Place>('voicefleet.place', { guild: '', channels: {} });
+export const keepPlace = (p: Place) => keep('voicefleet.place', JSON.stringify(p));
+
+/** The newest message read in each channel, by this account in this browser. */
+export const marks = (user: string) => stored<Record<string, string>>(`voicefleet.read.${user}`, {});
+export const keepMarks = (user: string, m: Record<string, string>) => keep(`voicefleet.read.${user}`, JSON.stringify(m));
+
+/** The call this tab was in, through a reload of it. */
+export function lastCall(): string { try { return sessionStorage.getItem('voicefleet.call') ?? ''; } catch { return ''; } }
+export function keepCall(channel: string) {
+  try { if (channel) sessionStorage.setItem('voicefleet.call', channel); else sessionStorage.removeItem('voicefleet.call'); } catch { /* as above */ }
+}

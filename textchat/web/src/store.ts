@@ -1,8 +1,9 @@
 // What the page knows. The gateway writes it through session.ts, calls.ts writes
 // what belongs to the call; components read it.
 import { computed, signal } from '@preact/signals';
-import { remembered } from './settings';
-import { TEXT, VOICE, type Channel, type Guild, type Member, type User, type VoiceState } from './types';
+import { base, resolve, type Rights } from './permissions';
+import { keepPlace, place, remembered } from './settings';
+import { NEWS, TEXT, VOICE, byId, type Channel, type Guild, type Member, type Presence, type Role, type Status, type User, type VoiceState } from './types';
 
 /** One community: its guild, and what changes often apart from it. */
 export interface House { guild: Guild; members: Map<string, Member>; voices: Map<string, VoiceState> }
@@ -12,18 +13,29 @@ export const me = signal<User | null>(null);
 export const online = signal(false);
 export const ready = signal(false); // READY was seen
 export const houses = signal<ReadonlyMap<string, House>>(new Map());
-export const shown = signal(''); // id of the house that is looked at
+const was = place(); // before this visit
+export const shown = signal(was.guild); // id of the house that is looked at
 
 export const house = computed(() => houses.value.get(shown.value) ?? houses.value.values().next().value ?? null);
 export const guild = computed(() => house.value?.guild ?? null);
-const byPlace = (a: Channel, b: Channel) => a.position - b.position || (BigInt(a.id) < BigInt(b.id) ? -1 : 1);
-const ofType = (type: number) => computed(() => (guild.value?.channels ?? []).filter((c) => c.type === type).sort(byPlace));
-export const textChannels = ofType(TEXT);
+const byPlace = (a: Channel, b: Channel) => a.position - b.position || byId(a.id, b.id);
+const ofType = (...types: number[]) => computed(() => (guild.value?.channels ?? []).filter((c) => types.includes(c.type)).sort(byPlace));
+export const textChannels = ofType(TEXT, NEWS);
 export const voiceChannels = ofType(VOICE);
 
-const chosenText = signal('');
-export const textChannel = computed(() => textChannels.value.find((c) => c.id === chosenText.value) ?? textChannels.value[0] ?? null);
-export const chooseText = (id: string) => { chosenText.value = id; };
+/** Per house, the text channel one looked at last. */
+const chosen = signal<Readonly<Record<string, string>>>(was.channels);
+export const textChannel = computed(() => textChannels.value.find((c) => c.id === chosen.value[guild.value?.id ?? '']) ?? textChannels.value[0] ?? null);
+export function chooseText(id: string) {
+  const h = houseOf(id);
+  if (!h) return;
+  chosen.value = { ...chosen.value, [h.guild.id]: id };
+  keepPlace({ guild: h.guild.id, channels: chosen.value });
+}
+export function chooseHouse(id: string) {
+  shown.value = id;
+  keepPlace({ guild: id, channels: chosen.value });
+}
 
 export const houseOf = (channel: string) => [...houses.value.values()].find((h) => h.guild.channels.some((c) => c.id === channel));
 export const channelOf = (id: string) => houseOf(id)?.guild.channels.find((c) => c.id === id);
@@ -35,18 +47,49 @@ export function nameOf(user: string, known?: User): string {
   return m?.nick || u?.global_name || u?.username || 'Somebody';
 }
 
+export const roleOf = (id: string) => guild.value?.roles.find((r) => r.id === id);
+export const rolesOf = (user: string): Role[] => {
+  const mine = house.value?.members.get(user)?.roles ?? [];
+  return (guild.value?.roles ?? []).filter((r) => mine.includes(r.id)).sort((a, b) => b.position - a.position || byId(a.id, b.id));
+};
+/** The colour of a person's name: that of the highest role that has one. */
+export const colourOf = (user: string) => rolesOf(user).find((r) => r.color)?.color ?? 0;
+
+/** What a message's mentions are called. */
+export const names = {
+  user: (id: string) => nameOf(id),
+  role: (id: string) => (id === guild.value?.id ? 'everyone' : roleOf(id)?.name ?? 'unknown role'),
+  channel: (id: string) => channelOf(id)?.name ?? 'unknown channel',
+};
+
 // ── Permissions ─────────────────────────────────────────────────────────────
 
-export const CREATE_INVITE = 1n, ADMINISTRATOR = 1n << 3n, MANAGE_MESSAGES = 1n << 13n, MUTE_MEMBERS = 1n << 22n, DEAFEN_MEMBERS = 1n << 23n, MOVE_MEMBERS = 1n << 24n;
-
-const permissions = computed(() => {
-  const h = house.value, m = me.value && h?.members.get(me.value.id);
-  if (!h || !m) return 0n;
-  if (h.guild.owner_id === me.value!.id) return ~0n;
-  const bits = h.guild.roles.filter((r) => r.id === h.guild.id || m.roles.includes(r.id)).reduce((a, r) => a | BigInt(r.permissions), 0n);
-  return bits & ADMINISTRATOR ? ~0n : bits;
+/** What one may do in the house, or in one of its channels: the server decides, the page only shows what it would. */
+const everywhere = computed(() => {
+  const h = house.value;
+  return h && me.value ? base(rightsOf(h, me.value.id)) : 0n;
 });
-export const may = (bit: bigint) => (permissions.value & bit) !== 0n;
+export const may = (bit: bigint) => (everywhere.value & bit) !== 0n;
+export function mayIn(channel: Channel | null | undefined, bit: bigint): boolean {
+  const h = channel && houseOf(channel.id);
+  return !!h && !!me.value && (resolve(rightsOf(h, me.value.id), channel.permission_overwrites ?? []) & bit) !== 0n;
+}
+function rightsOf(h: House, user: string): Rights {
+  return { user, guild: h.guild.id, owner: h.guild.owner_id === user, roles: h.members.get(user)?.roles ?? [], all: h.guild.roles };
+}
+
+// ── Who is here ─────────────────────────────────────────────────────────────
+
+/** Per house and user; who is not in it is away. */
+export const presences = signal<ReadonlyMap<string, ReadonlyMap<string, Status>>>(new Map());
+
+export function putPresence(p: Presence) {
+  const guild = p.guild_id;
+  if (guild) presences.value = new Map(presences.value).set(guild, new Map(presences.value.get(guild)).set(p.user.id, p.status));
+}
+function putPresences(guild: string, list: readonly Presence[]) {
+  presences.value = new Map(presences.value).set(guild, new Map(list.map((p) => [p.user.id, p.status])));
+}
 
 // ── Facts of the gateway ────────────────────────────────────────────────────
 
@@ -58,6 +101,7 @@ function alter(id: string | undefined, fn: (h: House) => Partial<House>) {
 const changed = <V>(m: Map<string, V>, fn: (m: Map<string, V>) => void) => { const c = new Map(m); fn(c); return c; };
 
 export function putHouse(g: Guild) {
+  if (g.presences) putPresences(g.id, g.presences);
   houses.value = new Map(houses.value).set(g.id, {
     guild: g,
     members: new Map(g.members.map((m) => [m.user.id, m])),
@@ -65,8 +109,8 @@ export function putHouse(g: Guild) {
   });
 }
 export function dropHouse(id: string) { houses.value = changed(houses.value as Map<string, House>, (m) => m.delete(id)); }
-export function dropAll() { houses.value = new Map(); me.value = null; ready.value = online.value = false; shown.value = ''; }
-export const patchGuild = (g: Partial<Guild> & { id: string }) => alter(g.id, (h) => ({ guild: { ...h.guild, ...g, channels: h.guild.channels } }));
+export function dropAll() { houses.value = new Map(); presences.value = new Map(); me.value = null; ready.value = online.value = false; }
+export const patchGuild = (g: Partial<Guild> & { id: string }) => alter(g.id, (h) => ({ guild: { ...h.guild, ...g, channels: h.guild.channels, roles: h.guild.roles } }));
 export const putChannel = (c: Channel, gone = false) =>
   alter(c.guild_id, (h) => ({ guild: { ...h.guild, channels: [...h.guild.channels.filter((x) => x.id !== c.id), ...(gone ? [] : [c])] } }));
 export const putRole = (guild: string, id: string, role?: Guild['roles'][number]) =>

@@ -1,14 +1,5 @@
 // Words and people, as they are shown. Nothing here touches the document.
 
-const link = /(https?:\/\/[^\s<>"']+[^\s<>"'.,;:!?)\]])/g;
-
-export interface Piece { text: string; href?: string }
-
-/** Cuts a message into plain text and links. Nothing in it is ever read as markup. */
-export function pieces(s: string): Piece[] {
-  return s.split(link).map((text, i) => (i % 2 ? { text, href: text } : { text })).filter((p) => p.text !== '');
-}
-
 /** At most two letters that stand for a name. */
 export function initials(name: string): string {
   const words = name.split(/[\s._-]+/u).map((w) => [...w.replace(/[^\p{L}\p{N}]/gu, '')][0] ?? '').filter(Boolean);
@@ -36,3 +27,14 @@ export function keyName(code: string): string {
 
 /** Whether a held key leaves no letter behind, so that it may talk even while somebody writes. */
 export const isSilent = (code: string) => /^(F\d+|Control(Left|Right)|Alt(Left|Right)|Shift(Left|Right)|Meta(Left|Right)|CapsLock|Insert|Pause|ScrollLock|ContextMenu)$/.test(code);
+
+/** A size in bytes, as people say it. */
+export function size(n: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB'];
+  let i = 0;
+  for (; n >= 1024 && i < units.length - 1; i++) n /= 1024;
+  return `${i && n < 10 ? n.toFixed(1) : Math.round(n)} ${units[i]}`;
+}
+
+/** A role's colour as CSS has it; '' for none. */
+export const colour = (n: number) => (n ? '#' + n.toString(16).padStart(6, '0') : '');

@@ -4,7 +4,7 @@ import { Backoff } from '../src/backoff';
 import { after } from '../src/closing';
 import { voiceUrls } from '../src/endpoints';
 import { withNack } from '../src/sdp';
-import { hue, initials, inviteCode, isSilent, keyName, pieces } from '../src/text';
+import { colour, hue, initials, inviteCode, isSilent, keyName, size } from '../src/text';
 
 test('voice gateways: an entry without a host is the page’s own host and scheme', () => {
   const lan = { protocol: 'https:', hostname: '192.0.2.7', port: '8443' };
@@ -46,16 +46,6 @@ test('what follows a closed voice gateway', () => {
   for (const code of [4014, 4022]) for (const session of [true, false]) assert.equal(after(code, session), 'told', `${code}`);
 });
 
-test('messages: links are found, everything else stays text', () => {
-  assert.deepEqual(pieces('see https://example.org/a?b=c#d, or (http://x.y/z).'), [
-    { text: 'see ' }, { text: 'https://example.org/a?b=c#d', href: 'https://example.org/a?b=c#d' },
-    { text: ', or (' }, { text: 'http://x.y/z', href: 'http://x.y/z' }, { text: ').' },
-  ]);
-  for (const s of ['<img src=x onerror=alert(1)>', 'javascript:alert(1)', '**bold** `code`', 'ftp://x', 'https://']) assert.deepEqual(pieces(s), [{ text: s }]);
-  assert.deepEqual(pieces(''), []);
-  assert.deepEqual(pieces('https://a.b"onclick=x').map((p) => p.href), ['https://a.b', undefined]);
-});
-
 test('people: initials and hues', () => {
   assert.deepEqual(['Ada Lovelace', 'brian', 'Jean-Luc Van Damme', '🦊 fox', '!!', '李小龙', ''].map(initials), ['AL', 'B', 'JD', 'F', '!', '李', '?']);
   const hues = Array.from({ length: 200 }, (_, i) => hue(String(1419926400000000000n + BigInt(i))));
@@ -67,4 +57,9 @@ test('invite links and keys', () => {
   for (const s of ['https://h:8443/invite/aB3', ' aB3 ', 'h/invite/aB3?x=1']) assert.equal(inviteCode(s), 'aB3');
   assert.deepEqual(['KeyV', 'Digit4', 'Space', 'ControlLeft', 'F8', 'Backquote', 'ArrowUp'].map(keyName), ['V', '4', 'Space', 'Ctrl (left)', 'F8', '`', 'ArrowUp']);
   assert.deepEqual(['F8', 'ControlRight', 'KeyV', 'Space', 'CapsLock'].map(isSilent), [true, true, false, false, true]);
+});
+
+test('sizes and colours', () => {
+  assert.deepEqual([0, 1023, 1536, 10 * 1024 * 1024, 3 * 1024 ** 3].map(size), ['0 bytes', '1023 bytes', '1.5 KiB', '10 MiB', '3.0 GiB']);
+  assert.deepEqual([0, 255, 0xff8800].map(colour), ['', '#0000ff', '#ff8800']);
 });

@@ -1,7 +1,8 @@
 import { callChannel } from '../calls';
-import { link } from '../session';
-import { dismiss, guild, me, online, ready, toasts, token } from '../store';
-import { unread } from '../chat';
+import { link, rejoin, rejoinable, stayOut } from '../session';
+import { anyUnread } from '../chat';
+import { channelOf, dismiss, guild, me, online, ready, toasts, token } from '../store';
+import { Ask } from './Ask';
 import { Chat } from './Chat';
 import { Connection } from './Connection';
 import { Dock } from './Dock';
@@ -11,7 +12,7 @@ import { Person } from './Person';
 import { Rooms } from './Rooms';
 import { Settings } from './Settings';
 import { Stage } from './Stage';
-import { hide, panel, part, peopleOpen, person, type Part } from './views';
+import { hide, panel, part, peopleOpen, person, question, type Part } from './views';
 import { Homeless, Welcome } from './Welcome';
 
 addEventListener('keydown', (e) => { if (e.key === 'Escape') { hide(); peopleOpen.value = false; } });
@@ -35,6 +36,7 @@ function Inside() {
   }
   return (
     <div class={`house part-${part.value}${callChannel.value ? ' in-call' : ''}${peopleOpen.value ? ' with-people' : ''}`}>
+      <a class="skip" href="#chat" onClick={(e) => { e.preventDefault(); part.value = 'chat'; requestAnimationFrame(() => document.querySelector<HTMLElement>('.compose textarea, .lines')?.focus()); }}>Skip to the messages</a>
       <Rooms />
       {callChannel.value && <Stage />}
       {callChannel.value && <Dock />}
@@ -42,6 +44,14 @@ function Inside() {
       <People />
       <Parts />
       <p class="lost" role="status">{online.value ? '' : 'Connection lost. It comes back by itself.'}</p>
+      {!callChannel.value && channelOf(rejoinable.value) && (
+        <p class="back" role="status">
+          <span>You were in <strong>{channelOf(rejoinable.value)!.name}</strong>.</span>
+          <button class="quiet" onClick={rejoin}><Speaker />Rejoin call</button>
+          <button class="icon" aria-label="Do not rejoin" onClick={stayOut}><Close /></button>
+        </p>
+      )}
+      {question.value && <Ask />}
       {panel.value === 'settings' && <Settings />}
       {panel.value === 'connection' && <Connection />}
       {panel.value === 'person' && <Person key={person.value} id={person.value} />}
@@ -59,7 +69,7 @@ function Parts() {
   return (
     <nav class="parts" aria-label="Parts of the page">
       {one('voice', 'Voice', Speaker)}
-      {one('chat', 'Chat', Talk, unread.value.size > 0)}
+      {one('chat', 'Chat', Talk, anyUnread.value)}
       {one('people', 'People', PeopleIcon)}
     </nav>
   );

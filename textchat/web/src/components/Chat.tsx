@@ -1,102 +1,159 @@
-import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import * as api from '../api';
-import { complete, lines, loadOlder, nowTyping, say, typists, type Line } from '../chat';
-import { MANAGE_MESSAGES, complain, may, me, nameOf, textChannel } from '../store';
-import { pieces } from '../text';
-import { Avatar } from './Avatar';
-import { Bin, Hash, People, Retry, Send } from './icons';
-import { peopleOpen } from './views';
-
-const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
-const day = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' });
-const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'short' });
+import { useSignalEffect } from '@preact/signals';
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
+import { atEnd, chatShown, dividers, editing, histories, load, loadAround, loadNewer, loadOlder, newest, replyTo, typists, unloaded } from '../chat';
+import type { Line as Entry } from '../history';
+import { bit } from '../permissions';
+import { mayIn, me, nameOf, online, textChannel, toast } from '../store';
+import { byId } from '../types';
+import { Composer } from './Composer';
+import { Down, Hash, People, Retry } from './icons';
+import { Line, askToDelete, focusComposer, keyOf } from './Line';
+import { focused, hovered } from './log';
+import { narrow, part, peopleOpen, target } from './views';
+import { inShort } from './Words';
 
 const NEAR = 60; // pixels from the end that still count as being there
+const AHEAD = 900; // pixels before either end of the window at which more is fetched
 
-/** Lines of one person within five minutes stand together. */
-const together = (a: Line | undefined, b: Line) => a?.author.id === b.author.id && Date.parse(b.timestamp) - Date.parse(a.timestamp) < 300_000;
+const lineOf = (e: EventTarget | null) => (e instanceof Element ? e.closest<HTMLElement>('article[data-key]') : null);
 
-const Text = ({ s }: { s: string }) => (
-  <>{pieces(s).map((p) => (p.href ? <a href={p.href} target="_blank" rel="noopener noreferrer nofollow">{p.text}</a> : p.text))}</>
-);
-
-function Entry({ m, before }: { m: Line; before?: Line }) {
-  const newDay = !before || day.format(new Date(before.timestamp)) !== day.format(new Date(m.timestamp));
-  const joined = !newDay && together(before, m);
-  const name = nameOf(m.author.id, m.author);
-  const own = m.author.id === me.value?.id;
-  return (
-    <>
-      {newDay && <p class="day"><span>{day.format(new Date(m.timestamp))}</span></p>}
-      <article class={'line' + (joined ? ' joined' : '') + (m.state ? ' ' + m.state : '')} aria-label={`${name}: ${m.content}`}>
-        {joined ? <time class="gutter" dateTime={m.timestamp}>{clock.format(new Date(m.timestamp))}</time> : <Avatar id={m.author.id} name={name} />}
-        <div>
-          {!joined && <p class="by"><strong>{name}</strong><time dateTime={m.timestamp} title={full.format(new Date(m.timestamp))}>{clock.format(new Date(m.timestamp))}</time></p>}
-          <p class="text"><Text s={m.content} />{m.edited_timestamp && <small> edited</small>}</p>
-          {m.state === 'failed' && <p class="problem">Not sent. <button class="quiet" onClick={() => void say(m.channel_id, m.content, m)}><Retry />Send again</button></p>}
-        </div>
-        {!m.state && (own || may(MANAGE_MESSAGES)) && (
-          <button class="icon delete" aria-label={`Delete message: ${m.content.slice(0, 40)}`} title="Delete" onClick={() => api.unsay(m.channel_id, m.id).catch(complain)}><Bin /></button>
-        )}
-      </article>
-    </>
-  );
+/** The first line that is seen, and where it ends: its head may go when another comes before it. */
+function anchorOf(box: HTMLElement): { key: string; end: number } | undefined {
+  const edge = box.getBoundingClientRect().top;
+  for (const a of box.querySelectorAll<HTMLElement>('article[data-key]')) {
+    const r = a.getBoundingClientRect();
+    if (r.bottom > edge) return { key: a.dataset.key!, end: r.bottom - edge };
+  }
+  return undefined;
 }
 
 export function Chat() {
   const channel = textChannel.value;
   const id = channel?.id ?? '';
-  const list = lines.value[id] ?? [];
+  const h = histories.value[id];
   const box = useRef<HTMLDivElement>(null);
-  const atEnd = useRef(true);
-  const [drafts, setDrafts] = useState<Record<string, string>>({});
-  const draft = drafts[id] ?? '';
+  const seen = useRef({ h, id });
+  // Read while the old lines still stand: where one looks stays where it is when lines come or go around it.
+  const anchor = box.current && seen.current.h !== h && seen.current.id === id && !atEnd.peek() ? anchorOf(box.current) : undefined;
   const typing = typists.value.filter((t) => t.channel === id).map((t) => nameOf(t.user));
+  chatShown.value = !narrow.value || part.value === 'chat';
 
-  useEffect(() => { atEnd.current = true; }, [id]);
-  useLayoutEffect(() => { if (atEnd.current && box.current) box.current.scrollTop = box.current.scrollHeight; }, [list.length, id, typing.length]);
+  const toEnd = () => { if (box.current) box.current.scrollTop = box.current.scrollHeight; };
+  useLayoutEffect(() => {
+    const b = box.current!;
+    if (seen.current.id !== id) { atEnd.value = !h?.newer; hovered.value = focused.value = ''; }
+    seen.current = { h, id };
+    if (atEnd.peek() && !h?.newer) toEnd();
+    else if (anchor) {
+      const a = b.querySelector<HTMLElement>(`article[data-key="${anchor.key}"]`);
+      if (a) b.scrollTop += a.getBoundingClientRect().bottom - b.getBoundingClientRect().top - anchor.end;
+    }
+    if (h?.older && b.clientHeight && b.scrollHeight <= b.clientHeight) void loadOlder(id);
+  }, [h, id, typing.length, narrow.value, part.value]);
   useEffect(() => {
-    const o = new ResizeObserver(() => { if (atEnd.current && box.current) box.current.scrollTop = box.current.scrollHeight; });
-    if (box.current) o.observe(box.current);
+    const o = new ResizeObserver(() => { if (atEnd.peek()) toEnd(); });
+    o.observe(box.current!);
     return () => o.disconnect();
   }, []);
 
+  // What one asked to see is brought into sight, fetched when it is far away.
+  const sought = useRef('');
+  useSignalEffect(() => {
+    const want = target.value;
+    const here = histories.value[textChannel.value?.id ?? ''];
+    if (!want || !here) return;
+    if (!here.lines.some((l) => l.id === want)) {
+      if (sought.current === want) return;
+      sought.current = want;
+      void loadAround(textChannel.value!.id, want).then(() => {
+        sought.current = '';
+        if (target.peek() === want && !histories.peek()[textChannel.value?.id ?? '']?.lines.some((l) => l.id === want)) { target.value = ''; toast('That message is not there any more.'); }
+      });
+      return;
+    }
+    requestAnimationFrame(() => {
+      const a = box.current?.querySelector<HTMLElement>(`article[data-id="${want}"]`);
+      if (!a) return;
+      target.value = '';
+      atEnd.value = false;
+      a.scrollIntoView({ block: 'center' });
+      a.focus({ preventScroll: true });
+      a.classList.add('flash');
+      setTimeout(() => a.classList.remove('flash'), 2000);
+    });
+  });
+
   const scrolled = () => {
     const b = box.current!;
-    atEnd.current = b.scrollHeight - b.scrollTop - b.clientHeight < NEAR;
-    if (b.scrollTop < 200 && list.length && !complete.value.has(id)) {
-      const before = b.scrollHeight;
-      void loadOlder(id).then(() => requestAnimationFrame(() => { if (!atEnd.current) b.scrollTop += b.scrollHeight - before; }));
-    }
-  };
-  const submit = (e: Event) => {
-    e.preventDefault();
-    const text = draft.trim();
-    if (!text || !id) return;
-    setDrafts({ ...drafts, [id]: '' });
-    atEnd.current = true;
-    void say(id, text);
+    if (!b.clientHeight) return; // not shown now
+    const below = b.scrollHeight - b.scrollTop - b.clientHeight;
+    atEnd.value = below < NEAR && !h?.newer;
+    if (b.scrollTop < AHEAD && h?.older) void loadOlder(id);
+    if (below < AHEAD && h?.newer) void loadNewer(id);
   };
 
+  const keys = (e: KeyboardEvent) => {
+    const t = e.target as HTMLElement;
+    const line = lineOf(t);
+    if (e.ctrlKey || e.metaKey || e.altKey || (t !== box.current && t !== line)) return;
+    const all = [...box.current!.querySelectorAll<HTMLElement>('article[data-key]')];
+    const at = line ? all.indexOf(line) : all.length;
+    const go = (to: HTMLElement | undefined) => { if (to) { e.preventDefault(); to.focus(); to.scrollIntoView({ block: 'nearest' }); } };
+    const m = h?.lines.find((l) => keyOf(l) === line?.dataset.key);
+    switch (e.key) {
+      case 'ArrowUp': return go(all[at - 1]);
+      case 'ArrowDown': return line ? go(all[at + 1]) : undefined;
+      case 'Home': return go(all[0]);
+      case 'End': return go(all.at(-1));
+      case 'Escape': if (line) { e.stopPropagation(); focusComposer(); } return;
+    }
+    if (!m || m.state) return;
+    const own = m.author.id === me.value?.id;
+    if (e.key === 'r' && mayIn(channel, bit.SEND)) { e.preventDefault(); replyTo(id, m); focusComposer(); }
+    if (e.key === 'e' && own) { e.preventDefault(); editing.value = m.id; }
+    if (e.key === 'Delete' && (own || mayIn(channel, bit.MANAGE_MESSAGES))) askToDelete(m);
+  };
+
+  const lines = h?.newer ? h.lines.filter((l) => !l.state) : h?.lines ?? [];
+  const divider = dividers.value[id];
+  const firstNew = divider === undefined ? undefined : lines.find((l) => !l.state && byId(l.id, divider) > 0 && l.author.id !== me.value?.id);
+  const above = firstNew !== undefined && firstNew === lines[0] && !!h?.older; // what is new begins before the window
   return (
-    <main class="chat">
+    <main class="chat" id="chat">
       <header class="head">
-        <h2><Hash />{channel?.name ?? 'No text channel'}</h2>
+        <h2 title={channel?.name}><Hash /><span>{channel?.name ?? 'No text channel'}</span></h2>
+        {channel?.topic && <p class="topic" title={channel.topic}>{channel.topic}</p>}
         <button class="icon only-medium" aria-label="Members" title="Members" aria-expanded={peopleOpen.value} onClick={() => { peopleOpen.value = !peopleOpen.value; }}><People /></button>
       </header>
-      <div class="lines" ref={box} onScroll={scrolled} role="log" aria-label={`Messages in ${channel?.name ?? ''}`} tabIndex={0}>
-        {list.length === 0 ? <p class="empty">{complete.value.has(id) ? 'Nothing was written here yet.' : ''}</p>
-          : list.map((m, i) => <Entry key={m.nonce ?? m.id} m={m} before={list[i - 1]} />)}
+      <div class="scroll">
+        <div class="lines" ref={box} onScroll={scrolled} onKeyDown={keys} role="log" aria-live="off" aria-label={`Messages in ${channel?.name ?? ''}`} aria-busy={!h} tabIndex={0}
+          onPointerOver={(e) => { if (e.pointerType === 'mouse') hovered.value = lineOf(e.target)?.dataset.key ?? ''; }} onPointerLeave={() => { hovered.value = ''; }}
+          onFocusIn={(e) => { focused.value = lineOf(e.target)?.dataset.key ?? ''; }} onFocusOut={(e) => { if (!box.current?.contains(e.relatedTarget as Node)) focused.value = ''; }}>
+          {h?.older ? <p class="begin soft" aria-hidden="true"><i class="spin" /></p>
+            : h && !unloaded.value.has(id) && <p class="begin"><span class="ring"><Hash /></span><strong>{channel?.name}</strong><span class="soft">{lines.length ? 'This is where it began.' : 'Nothing was written here yet. Say something.'}</span></p>}
+          {unloaded.value.has(id) && <p class="begin"><span class="problem">The messages could not be fetched.</span><button class="quiet" onClick={() => void load(id)}><Retry />Try again</button></p>}
+          {lines.map((m, i) => <Line key={keyOf(m)} m={m} prior={lines[i - 1]} isNew={m === firstNew && !above} />)}
+        </div>
+        {above && <button class="jump top" onClick={() => { target.value = divider!; }}>Jump to where the new begins</button>}
+        {h && lines.length > 0 && !atEnd.value && (
+          <button class="jump" onClick={() => { atEnd.value = true; if (h.newer) void load(id).then(toEnd); else toEnd(); }}><Down />{h.newer || byId(newest.value[id] ?? '0', lines.at(-1)!.id) > 0 ? 'Newer messages' : 'To the newest message'}</button>
+        )}
       </div>
       <p class="typing" aria-live="polite">{typing.length === 0 ? '' : typing.length > 3 ? 'Several people are writing…' : `${typing.join(', ')} ${typing.length === 1 ? 'is' : 'are'} writing…`}</p>
-      {channel && (
-        <form class="compose" onSubmit={submit}>
-          <textarea rows={Math.min(8, draft.split('\n').length)} maxLength={2000} value={draft} aria-label={`Message ${channel.name}`} placeholder={`Message ${channel.name}`}
-            onInput={(e) => { setDrafts({ ...drafts, [id]: e.currentTarget.value }); if (e.currentTarget.value.trim()) nowTyping(id); }}
-            onKeyDown={(e) => { if (e.key === 'Enter' && !e.shiftKey && !e.isComposing) submit(e); }} />
-          <button class="icon" aria-label="Send message" disabled={!draft.trim()}><Send /></button>
-        </form>
-      )}
+      <Announcer lines={lines} id={id} />
+      {channel && (mayIn(channel, bit.SEND) ? <Composer key={id} channel={channel} /> : <p class="compose mute soft">You may read here, but not write.</p>)}
+      {!online.value && <span class="hush">Connection lost</span>}
     </main>
   );
+}
+
+/** Tells screen readers what came while one looks at the end; not what is fetched while one reads back. */
+function Announcer({ lines, id }: { lines: readonly Entry[]; id: string }) {
+  const last = lines.at(-1);
+  const was = useRef({ id, last: last?.id });
+  const said = useRef('');
+  if (was.current.id !== id) said.current = '';
+  else if (last && was.current.last !== undefined && last.id !== was.current.last && atEnd.peek() && !last.state && last.author.id !== me.value?.id) said.current = `${nameOf(last.author.id, last.author)}: ${inShort(last.content)}`;
+  was.current = { id, last: last?.id };
+  return <p class="hush" aria-live="polite">{said.current}</p>;
 }

@@ -1,7 +1,8 @@
 import * as api from '../api';
 import { callChannel, setVolume } from '../calls';
 import { volumeOf } from '../settings';
-import { DEAFEN_MEMBERS, MOVE_MEMBERS, MUTE_MEMBERS, complain, guild, house, may, me, nameOf } from '../store';
+import { bit } from '../permissions';
+import { complain, guild, house, may, me, nameOf } from '../store';
 import { Avatar } from './Avatar';
 import { Panel } from './Panel';
 
@@ -32,12 +33,12 @@ export function Person({ id }: { id: string }) {
           <small>For you only, and remembered.</small>
         </label>
       )}
-      {v && (may(MUTE_MEMBERS) || may(DEAFEN_MEMBERS) || may(MOVE_MEMBERS)) && (
+      {v && (may(bit.MUTE) || may(bit.DEAFEN) || may(bit.MOVE)) && (
         <div class="choices" role="group" aria-label="For everyone">
-          {may(MUTE_MEMBERS) && <button class="quiet" onClick={() => moderate({ mute: !v.mute })}>{v.mute ? 'Unmute for everyone' : 'Mute for everyone'}</button>}
-          {may(DEAFEN_MEMBERS) && <button class="quiet" onClick={() => moderate({ deaf: !v.deaf })}>{v.deaf ? 'Undeafen for everyone' : 'Deafen for everyone'}</button>}
-          {may(MOVE_MEMBERS) && !own && callChannel.value && v.channel_id !== callChannel.value && <button class="quiet" onClick={() => moderate({ channel_id: callChannel.value })}>Bring here</button>}
-          {may(MOVE_MEMBERS) && !own && <button class="quiet bad" onClick={() => moderate({ channel_id: null })}>Disconnect</button>}
+          {may(bit.MUTE) && <button class="quiet" onClick={() => moderate({ mute: !v.mute })}>{v.mute ? 'Unmute for everyone' : 'Mute for everyone'}</button>}
+          {may(bit.DEAFEN) && <button class="quiet" onClick={() => moderate({ deaf: !v.deaf })}>{v.deaf ? 'Undeafen for everyone' : 'Deafen for everyone'}</button>}
+          {may(bit.MOVE) && !own && callChannel.value && v.channel_id !== callChannel.value && <button class="quiet" onClick={() => moderate({ channel_id: callChannel.value })}>Bring here</button>}
+          {may(bit.MOVE) && !own && <button class="quiet bad" onClick={() => moderate({ channel_id: null })}>Disconnect</button>}
         </div>
       )}
       {own && <p class="soft">This is you. Your microphone is in the settings.</p>}

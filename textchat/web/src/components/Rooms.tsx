@@ -1,9 +1,10 @@
 import * as api from '../api';
 import { callChannel, callState, deafened, join, muted, speaking, warm } from '../calls';
-import { unread } from '../chat';
+import { pinged, unread } from '../chat';
+import { bit } from '../permissions';
 import { change, settings } from '../settings';
 import {
-  CREATE_INVITE, chooseText, complain, guild, houses, inChannel, may, me, nameOf, shown, textChannel, textChannels, toast, voiceChannels,
+  chooseHouse, chooseText, complain, guild, houses, inChannel, may, me, nameOf, textChannel, textChannels, toast, voiceChannels,
 } from '../store';
 import type { Channel, VoiceState } from '../types';
 import { Avatar } from './Avatar';
@@ -31,11 +32,11 @@ export function Rooms() {
     <nav class="rooms" aria-label="Channels" onPointerOver={warm} onFocusIn={warm}>
       <header class="head">
         {houses.value.size > 1 ? (
-          <select class="which" aria-label="Community" value={guild.value!.id} onChange={(e) => { shown.value = e.currentTarget.value; }}>
+          <select class="which" aria-label="Community" value={guild.value!.id} onChange={(e) => { chooseHouse(e.currentTarget.value); }}>
             {[...houses.value.values()].map((h) => <option key={h.guild.id} value={h.guild.id}>{h.guild.name}</option>)}
           </select>
         ) : <h1>{guild.value!.name}</h1>}
-        {may(CREATE_INVITE) && <button class="icon" aria-label="Copy invite link" title="Copy invite link" onClick={invitePeople}><AddPerson /></button>}
+        {may(bit.CREATE_INVITE) && <button class="icon" aria-label="Copy invite link" title="Copy invite link" onClick={invitePeople}><AddPerson /></button>}
       </header>
       <div class="channels">
         <h2 id="voice-head">Voice</h2>
@@ -44,10 +45,10 @@ export function Rooms() {
         <ul aria-labelledby="text-head">
           {textChannels.value.map((c) => (
             <li key={c.id}>
-              <button class="channel" aria-current={textChannel.value?.id === c.id ? 'true' : undefined}
-                aria-label={`Text channel ${c.name}${unread.value.has(c.id) ? ', unread' : ''}`}
+              <button class={'channel' + (unread.value.has(c.id) ? ' unread' : '')} aria-current={textChannel.value?.id === c.id ? 'true' : undefined}
+                aria-label={`Text channel ${c.name}${unread.value.has(c.id) ? ', unread' : ''}`} aria-description={pinged.value[c.id] ? `You were named ${pinged.value[c.id]} times` : undefined}
                 onClick={() => { chooseText(c.id); part.value = 'chat'; }}>
-                <Hash /><span>{c.name}</span>{unread.value.has(c.id) && <i class="dot" />}
+                <Hash /><span>{c.name}</span>{pinged.value[c.id] ? <b class="count" aria-hidden="true">{pinged.value[c.id]}</b> : unread.value.has(c.id) && <i class="dot" />}
               </button>
             </li>
           ))}

@@ -5,6 +5,7 @@ import { audio } from '../audio';
 import { accept, enter, link, signOut, start } from '../session';
 import { me, token } from '../store';
 import { inviteCode } from '../text';
+import type { Invite } from '../types';
 import { Mark } from './icons';
 import { MicTest } from './MicTest';
 
@@ -12,7 +13,7 @@ type Way = 'guest' | 'register' | 'login' | 'owner' | 'known';
 const way = signal<Way>(link.value?.kind === 'owner' ? 'owner' : token.value ? 'known' : link.value ? 'guest' : 'login');
 const problem = signal<{ text: string; field?: string } | null>(null);
 const busy = signal(false);
-const invitation = signal<api.Invite | null>(null);
+const invitation = signal<Invite | null>(null);
 
 const code = () => (link.value?.kind === 'invite' ? link.value.code : '');
 const target = (s: { guild_id?: string; channel_id?: string }) => ({ guild: s.guild_id, channel: s.channel_id });

@@ -23,6 +23,17 @@ export const Bin = icon('M5 7h14M10 7V4.5h4V7M7 7l1 12.5h8L17 7');
 export const Retry = icon('M19 12a7 7 0 1 1-2-4.9M17 3v4.5h-4.5');
 export const Door = icon('M13 4H6v16h7M10 12h10M17 9l3 3-3 3');
 
+export const Pen = icon('M4 20h4L19 9l-4-4L4 16zM13 7l4 4');
+export const Reply = icon('M10 5 4 11l6 6v-4c5 0 8 1.5 10 5 0-7-4-9.5-10-9.5z');
+export const Smile = icon('M12 3.5a8.5 8.5 0 1 0 0 17 8.5 8.5 0 0 0 0-17zM8.5 14.5a4.5 4.5 0 0 0 7 0M9 9.7v.1M15 9.7v.1');
+export const Dots = icon('M6 12v.1M12 12v.1M18 12v.1');
+export const Down = icon('M12 5v14M6 13l6 6 6-6');
+export const Plus = icon('M12 5v14M5 12h14');
+export const Clip = icon('M19 11.5 12 18.5a4.5 4.5 0 0 1-6.4-6.4l7.5-7.5a3 3 0 0 1 4.3 4.3l-7.5 7.5a1.5 1.5 0 0 1-2.1-2.1L14 8');
+export const File = icon('M7 3.5h7l4 4v13H7zM14 3.5v4h4');
+export const Copy = icon('M9 9h10.5v11H9zM15 9V4.5H4.5V15H9');
+export const Shield = icon('M12 3.5 5 6v5.5c0 4.5 3 7.5 7 9 4-1.5 7-4.5 7-9V6z');
+
 /** The mark: a sail of sound on a hull. */
 export const Mark = () => (
   <svg class="mark" viewBox="0 0 32 32" aria-hidden="true">

@@ -1,7 +1,7 @@
 // What is looked at: the panel over the page, and on a phone one of its parts.
 import { signal } from '@preact/signals';
 
-export type Panel = '' | 'settings' | 'connection' | 'person';
+export type Panel = '' | 'settings' | 'connection' | 'person' | 'community';
 export type Part = 'voice' | 'chat' | 'people';
 
 export const panel = signal<Panel>('');
@@ -25,3 +25,18 @@ export function hide() {
   if (opener instanceof HTMLElement) opener.focus();
   opener = null;
 }
+
+// ── Questions ───────────────────────────────────────────────────────────────
+
+/** Something that is not done before one has said yes. */
+export interface Question { title: string; text: string; yes: string; quote?: string; act(): Promise<unknown> | void }
+export const question = signal<Question | null>(null);
+
+// ── Narrow windows ──────────────────────────────────────────────────────────
+
+const phone = matchMedia('(max-width: 719px)');
+export const narrow = signal(phone.matches);
+phone.addEventListener('change', () => { narrow.value = phone.matches; });
+
+/** A message to be brought before one's eyes. */
+export const target = signal('');

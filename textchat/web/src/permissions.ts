@@ -1,0 +1,44 @@
+// Who may do what: the public algorithm, so that the page offers what the server
+// will grant. The server alone decides.
+import type { Overwrite, Role } from './types';
+
+export const bit = {
+  CREATE_INVITE: 1n << 0n, KICK: 1n << 1n, BAN: 1n << 2n, ADMINISTRATOR: 1n << 3n, MANAGE_CHANNELS: 1n << 4n, MANAGE_GUILD: 1n << 5n, ADD_REACTIONS: 1n << 6n,
+  VIEW: 1n << 10n, SEND: 1n << 11n, MANAGE_MESSAGES: 1n << 13n, EMBED_LINKS: 1n << 14n, ATTACH: 1n << 15n, HISTORY: 1n << 16n, MENTION_EVERYONE: 1n << 17n,
+  CONNECT: 1n << 20n, SPEAK: 1n << 21n, MUTE: 1n << 22n, DEAFEN: 1n << 23n, MOVE: 1n << 24n, CHANGE_NICK: 1n << 26n, MANAGE_NICKS: 1n << 27n, MANAGE_ROLES: 1n << 28n,
+} as const;
+
+/** The bits that a role can be given on this page, in the order they are shown in. */
+export const offered: readonly { group: string; bits: readonly [keyof typeof bit, string][] }[] = [
+  { group: 'Community', bits: [['VIEW', 'See channels'], ['CREATE_INVITE', 'Invite people'], ['CHANGE_NICK', 'Change their own nickname'], ['MANAGE_NICKS', 'Change nicknames of others'], ['KICK', 'Remove members'], ['BAN', 'Ban members'],
+    ['MANAGE_CHANNELS', 'Manage channels'], ['MANAGE_ROLES', 'Manage roles'], ['MANAGE_GUILD', 'Manage the community'], ['ADMINISTRATOR', 'Everything (administrator)']] },
+  { group: 'Text', bits: [['SEND', 'Write messages'], ['HISTORY', 'Read older messages'], ['ATTACH', 'Attach files'], ['EMBED_LINKS', 'Embed links'], ['ADD_REACTIONS', 'Add reactions'], ['MENTION_EVERYONE', 'Mention everyone'], ['MANAGE_MESSAGES', 'Delete messages of others']] },
+  { group: 'Voice', bits: [['CONNECT', 'Join voice channels'], ['SPEAK', 'Speak'], ['MUTE', 'Mute others'], ['DEAFEN', 'Deafen others'], ['MOVE', 'Move others']] },
+];
+
+export interface Rights { user: string; guild: string; owner: boolean; roles: readonly string[]; all: readonly Pick<Role, 'id' | 'permissions'>[] }
+
+const everything = (1n << 53n) - 1n;
+
+/** In the community as a whole. */
+export function base(r: Rights): bigint {
+  if (r.owner) return everything;
+  const bits = r.all.filter((x) => x.id === r.guild || r.roles.includes(x.id)).reduce((a, x) => a | BigInt(x.permissions), 0n);
+  return bits & bit.ADMINISTRATOR ? everything : bits;
+}
+
+/** In a channel with these overwrites: @everyone's first, then those of all roles at once, then one's own. */
+export function resolve(r: Rights, overwrites: readonly Overwrite[]): bigint {
+  let p = base(r);
+  if (p & bit.ADMINISTRATOR) return p;
+  const steps = [
+    overwrites.filter((o) => o.type === 0 && o.id === r.guild),
+    overwrites.filter((o) => o.type === 0 && o.id !== r.guild && r.roles.includes(o.id)),
+    overwrites.filter((o) => o.type === 1 && o.id === r.user),
+  ];
+  for (const s of steps) p = (p & ~s.reduce((a, o) => a | BigInt(o.deny), 0n)) | s.reduce((a, o) => a | BigInt(o.allow), 0n);
+  p &= ~bit.ADMINISTRATOR;
+  if (!(p & bit.VIEW)) return 0n;
+  if (!(p & bit.SEND)) p &= ~(bit.MENTION_EVERYONE | bit.ATTACH | bit.EMBED_LINKS);
+  return p;
+}

@@ -1,0 +1,5 @@
+import './pure.test';
+import './history.test';
+import './markdown.test';
+import './outbox.test';
+import './people.test';
