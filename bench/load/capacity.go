@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -97,7 +98,7 @@ func Capacity(ctx context.Context, config CapacityConfig) (report *bench.Report,
 	report = &bench.Report{Kind: "capacity", Command: config.Command, Seed: s.Seed, Scenario: string(s.YAML()), Started: time.Now().UTC(), Machine: bench.ThisMachine()}
 	defer func() { report.Took = bench.Seconds(time.Since(report.Started)) }()
 	var tries []try
-	var best *bench.Report
+	var best *run
 	found, _, err := search(ctx, config.Start, config.Most, config.Tolerance, func(ctx context.Context, size int) (bool, error) {
 		if size < least {
 			return true, nil
@@ -105,12 +106,15 @@ func Capacity(ctx context.Context, config CapacityConfig) (report *bench.Report,
 		one := config.Config
 		one.Scenario = scaled(s, size)
 		config.Progress.Say("capacity: trying %d %s", size, unit)
-		r, f, void, err := runOnce(ctx, one)
+		r, err := perform(ctx, one)
+		if err == nil && r.report.Partial != "" {
+			err = errors.New("ended early: " + r.report.Partial)
+		}
 		if err != nil {
 			return false, fmt.Errorf("%d %s: %w", size, unit, err)
 		}
-		t := try{Size: size, Figures: f, Met: len(r.Missed()) == 0, void: void}
-		for _, g := range r.Missed() {
+		t := try{Size: size, Figures: r.figures, Met: len(r.report.Missed()) == 0, void: r.void}
+		for _, g := range r.report.Missed() {
 			t.Missed = append(t.Missed, g.String())
 		}
 		tries = append(tries, t)
@@ -132,29 +136,7 @@ func Capacity(ctx context.Context, config CapacityConfig) (report *bench.Report,
 	return report, err
 }
 
-// runOnce is Run with its figures.
-func runOnce(ctx context.Context, config Config) (*bench.Report, figures, string, error) {
-	report, err := Run(ctx, config)
-	if err != nil {
-		return nil, nil, "", err
-	}
-	if report.Partial != "" {
-		return nil, nil, "", fmt.Errorf("ended early: %s", report.Partial)
-	}
-	f := figures{}
-	for _, m := range report.Metrics {
-		f[m.Name] = m.Samples[0]
-	}
-	void := ""
-	for _, g := range report.Goals {
-		if g.Void != "" {
-			void = g.Void
-		}
-	}
-	return report, f, void, nil
-}
-
-func concludeCapacity(report *bench.Report, unit string, found, most int, tries []try, best *bench.Report) {
+func concludeCapacity(report *bench.Report, unit string, found, most int, tries []try, best *run) {
 	table := bench.Table{
 		Title: "Sizes that were tried", Values: tries,
 		Head: []string{unit, "users", "packets/s", "Mbit/s", "loss %", "latency p99 ms", "server us/packet", "machine cores", "goals"},
@@ -197,10 +179,7 @@ func concludeCapacity(report *bench.Report, unit string, found, most int, tries 
 	if best == nil {
 		return
 	}
-	f := figures{}
-	for _, m := range best.Metrics {
-		f[m.Name] = m.Samples[0]
-	}
+	f := best.figures
 	line := fmt.Sprintf("CAPACITY: %.0f users in %d %s, %.0f packets/s, %.1f Mbit/s out, %.2f us of CPU per packet, latency p99 %.2f ms, loss %.4f %%",
 		f["users"], found, unit, f["packets_per_s"], f["mbit_per_s"], f["cpu_us_per_packet"], f["latency_p99_ms"], f["loss_percent"])
 	switch {
@@ -210,9 +189,9 @@ func concludeCapacity(report *bench.Report, unit string, found, most int, tries 
 		line += "; more misses " + limit
 	}
 	report.Notes = append(report.Notes, line)
-	for _, t := range best.Tables {
+	for _, t := range best.report.Tables {
 		t.Title = fmt.Sprintf("At %d %s: %s", found, unit, t.Title)
 		report.Tables = append(report.Tables, t)
 	}
-	report.Distributions, report.Series = best.Distributions, best.Series
+	report.Distributions, report.Series = best.report.Distributions, best.report.Series
 }

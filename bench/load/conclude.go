@@ -11,6 +11,7 @@ import (
 	"voicefleet/bench"
 	"voicefleet/bench/internal/meter"
 	"voicefleet/bench/internal/opus"
+	"voicefleet/bench/internal/procstat"
 	"voicefleet/bench/scenario"
 )
 
@@ -18,6 +19,7 @@ import (
 // measured.
 func (r *run) conclude(w *outcome) {
 	f := figures{}
+	r.figures = f
 	r.joins(f)
 	if w != nil {
 		heard := r.hearing(f, w)
@@ -28,7 +30,11 @@ func (r *run) conclude(w *outcome) {
 	}
 	for _, m := range scenario.Metrics {
 		if v, ok := f[m.Name]; ok {
-			r.report.Metrics = append(r.report.Metrics, bench.Metric{Name: m.Name, Unit: m.Unit, Better: m.Better, Samples: []float64{v}})
+			samples := []float64{v}
+			if parts := r.parts(w, m.Name); len(parts) > 1 {
+				samples = parts
+			}
+			r.report.Metrics = append(r.report.Metrics, bench.Metric{Name: m.Name, Unit: m.Unit, Better: m.Better, Samples: samples})
 		}
 	}
 	for _, g := range r.plan.Scenario.Goals {
@@ -315,8 +321,8 @@ func (r *run) cost(f figures, w *outcome) {
 	}
 	packets := float64(w.after.received() - w.before.received())
 	f["packets_per_s"] = packets / took
-	f["packets_in_per_s"] = float64(w.after.pace.Sent-w.before.pace.Sent) / took
-	f["mbit_per_s"] = float64(w.after.counts.Bytes-w.before.counts.Bytes) * 8 / 1e6 / took
+	f["packets_in_per_s"] = float64(w.after.sent()-w.before.sent()) / took
+	f["mbit_per_s"] = float64(w.after.bytes()-w.before.bytes()) * 8 / 1e6 / took
 	users := w.before.users
 	for _, now := range w.readings {
 		users = min(users, now.users)
@@ -365,6 +371,55 @@ func (r *run) cost(f figures, w *outcome) {
 	add("dropped: receive buffer full", "%.0f", f["socket_drops"])
 	r.report.Tables = append(r.report.Tables, table,
 		bench.CostTable(bench.Usage{Users: float64(users), Cores: f["server_cores"], BitsPerSecond: f["mbit_per_s"] * 1e6}, r.config.Prices))
+}
+
+// partLength is how much of a window makes one sample of a rate, so that two runs
+// can be compared with an interval. Parts of one window are alike in what a run is
+// unlucky with as a whole: differences between runs are then somewhat too sure.
+const partLength = 5 * time.Second
+
+// parts are the samples of a rate, one for each part of the window; none for figures
+// that only the whole window has.
+func (r *run) parts(w *outcome, name string) []float64 {
+	if w == nil {
+		return nil
+	}
+	var of func(a, b reading, seconds float64) float64
+	packets := func(a, b reading) float64 { return max(1, float64(b.received()-a.received())) }
+	micros := func(of func(procstat.CPU) time.Duration) func(a, b reading, _ float64) float64 {
+		return func(a, b reading, _ float64) float64 {
+			return float64(of(b.server.Sub(a.server))) / 1000 / packets(a, b)
+		}
+	}
+	switch name {
+	case "packets_per_s":
+		of = func(a, b reading, s float64) float64 { return packets(a, b) / s }
+	case "mbit_per_s":
+		of = func(a, b reading, s float64) float64 { return float64(b.bytes()-a.bytes()) * 8 / 1e6 / s }
+	case "cpu_us_per_packet":
+		of = micros(procstat.CPU.Total)
+	case "cpu_user_us_per_packet":
+		of = micros(func(c procstat.CPU) time.Duration { return c.User })
+	case "cpu_system_us_per_packet":
+		of = micros(func(c procstat.CPU) time.Duration { return c.System })
+	case "server_cores":
+		of = func(a, b reading, s float64) float64 { return b.server.Sub(a.server).Total().Seconds() / s }
+	case "busy_cores":
+		of = func(a, b reading, s float64) float64 {
+			return (b.machine.Sub(a.machine).Busy() - b.ours.Sub(a.ours).Total()).Seconds() / s
+		}
+	default:
+		return nil
+	}
+	var samples []float64
+	for i, from := 1, 0; i < len(w.readings); i++ {
+		a, b := w.readings[from], w.readings[i]
+		if took := b.at.Sub(a.at); took > partLength-readEvery/2 {
+			samples = append(samples, of(a, b, took.Seconds()))
+			from = i
+		}
+	}
+	return samples
 }
 
 // silenceReason is how the server names what its silence gate holds back: not a
@@ -442,7 +497,7 @@ func (r *run) series(w *outcome, heard meter.Result) {
 		}
 	}
 	line("Packets", "heard", "1/s", func(a, b reading, s float64) float64 { return float64(b.received()-a.received()) / s })
-	line("Packets", "sent to the server", "1/s", func(a, b reading, s float64) float64 { return float64(b.pace.Sent-a.pace.Sent) / s })
+	line("Packets", "sent to the server", "1/s", func(a, b reading, s float64) float64 { return float64(b.sent()-a.sent()) / s })
 	if r.server != nil {
 		line("CPU", "server, user", "cores", func(a, b reading, s float64) float64 { return b.server.Sub(a.server).User.Seconds() / s })
 		line("CPU", "server, system", "cores", func(a, b reading, s float64) float64 { return b.server.Sub(a.server).System.Seconds() / s })

@@ -25,13 +25,24 @@ type reading struct {
 	shown   target.Metrics   // what the server shows of itself
 	counts  lightclient.Counts
 	pace    lightclient.Pace
-	bots    uint64 // packets that faithful bots received
-	users   int    // in their rooms
+	bots    traffic // of faithful bots
+	users   int     // in their rooms
 }
+
+// traffic is packets, and the bytes of UDP payload of those received.
+type traffic struct{ sent, received, bytes uint64 }
+
+// datagramRest is what a faithful bot's count of bytes leaves out: the tag of
+// AEAD_AES_128_GCM (RFC 7714).
+const datagramRest = 16
+
+// sent is packets that talkers sent, bytes is the UDP payload that listeners got.
+func (r reading) sent() uint64  { return r.pace.Sent + r.bots.sent }
+func (r reading) bytes() uint64 { return r.counts.Bytes + r.bots.bytes }
 
 // received is packets that listeners got.
 func (r reading) received() uint64 {
-	return r.counts.Voice + r.counts.Other + r.counts.Unknown + r.bots
+	return r.counts.Voice + r.counts.Other + r.counts.Unknown + r.bots.received
 }
 
 // read takes a reading. A server that is not ours has no CPU time and memory.
@@ -52,7 +63,10 @@ func (r *run) read(ctx context.Context) (reading, error) {
 		}
 		now.users++
 		if m.bot != nil {
-			now.bots += m.bot.call.Stats().Voice.Received
+			s := m.bot.call.Stats().Voice
+			now.bots.sent += s.Sent
+			now.bots.received += s.Received
+			now.bots.bytes += s.ReceivedBytes + datagramRest*s.Received
 		}
 	}
 	ours := []int{os.Getpid()}
@@ -68,24 +82,26 @@ func (r *run) read(ctx context.Context) (reading, error) {
 	if r.server == nil {
 		return now, nil
 	}
-	pids, err := r.server.PIDs()
-	if err != nil {
-		// A step may have replaced the engine: what it cost until then is gone.
-		if len(r.plan.Faults) == 0 {
-			return now, err
-		}
-		return now, nil
-	}
-	if now.server, err = procstat.ReadCPU(pids...); err != nil {
-		return now, err
-	}
-	if now.rss, err = procstat.ReadRSS(pids...); err != nil {
-		return now, err
-	}
-	if now.shown, err = r.server.Metrics(ctx); err != nil && len(r.plan.Faults) == 0 {
-		return now, err
+	if err := r.readServer(ctx, &now); err != nil && len(r.plan.Faults) == 0 {
+		return now, err // a step may have ended it, or be about to
 	}
 	return now, nil
+}
+
+// readServer reads what the server's processes cost, and what it shows.
+func (r *run) readServer(ctx context.Context, now *reading) error {
+	pids, err := r.server.PIDs()
+	if err != nil {
+		return err
+	}
+	if now.server, err = r.server.CPU(); err != nil {
+		return err
+	}
+	if now.rss, err = procstat.ReadRSS(pids...); err != nil {
+		return err
+	}
+	now.shown, err = r.server.Metrics(ctx)
+	return err
 }
 
 // window lets everybody talk for the scenario's duration and measures it.

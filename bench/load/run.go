@@ -119,6 +119,7 @@ type run struct {
 	talkers [][]*member // by room
 	idle    reading     // before the first member
 	void    string      // why the figures are not the server's
+	figures figures     // set by conclude
 	deaf    string      // why no voice was judged by its sound
 
 	mu sync.Mutex
@@ -130,7 +131,16 @@ type run struct {
 
 // Run runs a scenario and reports. Goals that are missed are in the report; an
 // error means that there is no result, or a partial one (Report.Partial).
-func Run(ctx context.Context, config Config) (report *bench.Report, err error) {
+func Run(ctx context.Context, config Config) (*bench.Report, error) {
+	r, err := perform(ctx, config)
+	if r == nil {
+		return nil, err
+	}
+	return r.report, err
+}
+
+// perform is Run with everything that was measured; nil when there is no result.
+func perform(ctx context.Context, config Config) (_ *run, err error) {
 	r, err := open(ctx, config)
 	if err != nil {
 		return nil, err
@@ -145,9 +155,9 @@ func Run(ctx context.Context, config Config) (report *bench.Report, err error) {
 	}
 	r.conclude(w)
 	if ctx.Err() != nil {
-		return r.report, nil // ended by whoever asked: the report says so
+		return r, nil // ended by whoever asked: the report says so
 	}
-	return r.report, err
+	return r, err
 }
 
 // open starts or finds everything a run needs.
