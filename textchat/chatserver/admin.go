@@ -58,8 +58,8 @@ func (c *call) adminReset() (int, any, error) {
 	return http.StatusOK, map[string]any{"user": cred.User, "password": pass}, nil
 }
 
-// makeBot adds a bot account to a guild.
-func (s *Server) makeBot(ctx context.Context, name string, o *owner, allowed func(*guild.Guild) error) (entry, error) {
+// makeBot adds a bot account to a guild, by the input that join makes.
+func (s *Server) makeBot(ctx context.Context, name string, o *owner, allowed func(*guild.Guild) error, join func(guild.Join) (guild.Input, error)) (entry, error) {
 	name, err := nameField("name", name, textchat.MaxNickname)
 	if err != nil {
 		return entry{}, err
@@ -74,10 +74,11 @@ func (s *Server) makeBot(ctx context.Context, name string, o *owner, allowed fun
 	if err != nil {
 		return entry{}, err
 	}
-	if _, err := o.do(ctx, guild.Join{User: u}); err != nil {
-		return entry{}, err
+	in, err := join(guild.Join{User: u})
+	if err == nil {
+		_, err = o.do(ctx, in)
 	}
-	return entry{Token: t, User: u, Guild: o.id}, nil
+	return entry{Token: t, User: u, Guild: o.id}, err
 }
 
 func (c *call) botCreate() (int, any, error) {
@@ -105,7 +106,7 @@ func (c *call) botCreate() (int, any, error) {
 			return textchat.Refuse(http.StatusBadRequest, textchat.CodeMaxGuilds, "Maximum number of bots reached (50)")
 		}
 		return nil
-	})
+	}, func(in guild.Join) (guild.Input, error) { return c.audited(in) })
 	return http.StatusCreated, e, err
 }
 
@@ -128,7 +129,7 @@ func (c *call) adminBot() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	e, err := c.srv.makeBot(c.ctx, in.Name, o, func(*guild.Guild) error { return nil })
+	e, err := c.srv.makeBot(c.ctx, in.Name, o, func(*guild.Guild) error { return nil }, func(in guild.Join) (guild.Input, error) { return in, nil })
 	return http.StatusCreated, e, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
@@ -454,6 +455,7 @@ func (c *call) channelDelete() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	c.srv.dropFiles(ch.ID.String())
 	return http.StatusOK, out.Channel, nil
 }
 
@@ -697,6 +699,7 @@ func (c *call) inviteCreate() (int, any, error) {
 		MaxAge    *int `json:"max_age"`
 		MaxUses   int  `json:"max_uses"`
 		Temporary bool `json:"temporary"`
+		Unique    bool `json:"unique"`
 	}{}
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
@@ -714,6 +717,14 @@ func (c *call) inviteCreate() (int, any, error) {
 	list, err := c.srv.store.Invites(c.ctx, o.id)
 	if err != nil {
 		return 0, nil, err
+	}
+	// Unless it must be unique, a like one of the same maker does.
+	for _, i := range list {
+		if !in.Unique && i.Channel == ch.ID && i.Inviter == c.user.ID && i.MaxAge == age && i.MaxUses == in.MaxUses && i.Temporary == in.Temporary &&
+			i.Uses == 0 && i.Live(c.now.Add(time.Duration(age/2)*time.Second)) {
+			pub, err := c.invitePublic(i)
+			return http.StatusOK, inviteFull(pub, i), err
+		}
 	}
 	i := textchat.Invite{Code: randomCode(10), Guild: o.id, Channel: ch.ID, Inviter: c.user.ID, MaxAge: age, MaxUses: in.MaxUses,
 		Temporary: in.Temporary, CreatedAt: textchat.Time{Time: c.now}}

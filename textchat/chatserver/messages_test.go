@@ -399,3 +399,40 @@ func TestPins(t *testing.T) {
 		t.Fatalf("unknown route: %d", r.status)
 	}
 }
+
+// TestBodiesOfLibraries are bodies as bot libraries were seen to send them.
+func TestBodiesOfLibraries(t *testing.T) {
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Limits.Messages = 1e6 }, nil)
+	ann := w.guest("Ann")
+	path := "/channels/" + w.channelID(ann, "general") + "/messages"
+	first := w.do("POST", path, ann.token, map[string]any{"content": "x"}).body["id"].(string)
+	for name, body := range map[string]string{
+		"discordgo":    `{"content":"x","embeds":null,"tts":false,"components":null,"sticker_ids":null,"flags":0}`,
+		"discordgo/re": `{"content":"x","embeds":null,"tts":false,"components":null,"sticker_ids":null,"message_reference":{"message_id":"` + first + `","fail_if_not_exists":null}}`,
+		"discord.py":   `{"content":"x","tts":false,"nonce":"71f1ab3bd94a9d5ac4a85a8c","enforce_nonce":true}`,
+		"numbers":      `{"content":"x","nonce":1573649490689130497,"message_reference":{"message_id":` + first + `}}`,
+		"disgo":        `{"content":"x","allowed_mentions":{"parse":["roles","users","everyone"],"roles":[],"users":[],"replied_user":true}}`,
+		"discord.js":   `{"content":"x","tts":false,"nonce":null,"enforce_nonce":false,"flags":null,"poll":null,"attachments":[]}`,
+	} {
+		if r := w.try("POST", path, ann.token, body); r.status != 200 || r.body["content"] != "x" {
+			t.Errorf("%s: %d %s", name, r.status, r.raw)
+		}
+	}
+	for name, body := range map[string]string{
+		"discordgo":  `{"content":"y","embeds":null,"components":null,"allowed_mentions":null,"ID":"1","Channel":"2"}`,
+		"discord.py": `{"content":"z","attachments":[],"embeds":[],"components":[]}`,
+	} {
+		if r := w.try("PATCH", path+"/"+first, ann.token, body); r.status != 200 {
+			t.Errorf("edit by %s: %d %s", name, r.status, r.raw)
+		}
+	}
+	// What discord.py sends with a file: numeric ids, a form without a body type.
+	r := w.upload("POST", path, ann.token, part{"payload_json", "", []byte(`{"content":"f","attachments":[{"id":0,"filename":"a.txt","description":null}]}`)}, part{"files[0]", "a.txt", []byte("x")})
+	if r.status != 200 || field(r.body, "attachments.0.filename") != "a.txt" {
+		t.Errorf("file: %d %s", r.status, r.raw)
+	}
+	// A type without a body is no body.
+	if r := w.send("POST", strings.TrimSuffix(path, "/messages")+"/typing", ann.token, "application/octet-stream", nil); r.status != 204 || r.header.Get("Content-Type") != "" {
+		t.Errorf("typing: %d %v", r.status, r.header)
+	}
+}

@@ -87,11 +87,12 @@ func privateIntent(i textchat.Intents) textchat.Intents {
 	return i << 3
 }
 
-// toUsers gives an event to all sessions of users that want it.
+// toUsers gives an event that belongs to no guild to all sessions of users that
+// want it, on their first shard.
 func (s *Server) toUsers(users []textchat.ID, name string, intent textchat.Intents, body []byte) {
 	for _, u := range users {
 		for _, x := range s.hub.of(u) {
-			if intent&^x.intents == 0 {
+			if intent&^x.intents == 0 && x.shardHas(0) {
 				x.deliver(gatewayEvent(name, body))
 			}
 		}

@@ -146,6 +146,18 @@ func parse(t *testing.T, words []string) Input {
 	}
 	yes := func(k string) bool { return arg[k] == "yes" }
 	switch words[0] {
+	case "audited": // audited by=... verb ...
+		return Audited{Input: parse(t, words[2:]), Actor: id("by"), IDs: [3]textchat.ID{901, 902, 903}}
+	case "ban":
+		return Ban{Actor: id("by"), User: textchat.User{ID: id("user")}}
+	case "unban":
+		return Unban{Actor: id("by"), User: textchat.User{ID: id("user")}}
+	case "timeout":
+		until := textchat.Time{}
+		if n := arg["until"]; n != "" {
+			until.Time = time.Unix(int64(num("until")), 0)
+		}
+		return PatchMember{Actor: id("by"), User: id("user"), Timeout: &until}
 	case "join":
 		return Join{User: textchat.User{ID: id("user"), Username: arg["user"]}}
 	case "leave":
@@ -232,6 +244,21 @@ func show(o Out) string {
 			line("save without role %s", nameOf(c.DropRole))
 		case c.PutGuild != nil:
 			line("save guild owner=%s", nameOf(c.PutGuild.Owner))
+		case c.PutBan != nil:
+			line("save ban of %s", nameOf(c.PutBan.User.ID))
+		case c.DropBan != 0:
+			line("save without ban of %s", nameOf(c.DropBan))
+		case c.PutAudit != nil:
+			a := c.PutAudit
+			var keys []string
+			for _, x := range a.Changes {
+				keys = append(keys, x.Key)
+			}
+			target := "-"
+			if a.Target != nil {
+				target = nameOf(*a.Target)
+			}
+			line("save entry %d: %s did %d to %s %v", a.ID, nameOf(a.User), a.Action, target, keys)
 		default:
 			line("save something else")
 		}
@@ -251,6 +278,9 @@ func show(o Out) string {
 		}
 		if e.Hidden != nil {
 			to += " hidden:" + data(e.Hidden)
+		}
+		if e.NeedAny != 0 {
+			to += fmt.Sprintf(" need-any:%d", e.NeedAny)
 		}
 		line("%s %s ->%s", e.Name, data(e.Data), to)
 	}
