@@ -199,6 +199,21 @@ func TestAttachments(t *testing.T) {
 	}
 }
 
+// TestEmbedShowsFile: a picture of an embed may be a file of its message.
+func TestEmbedShowsFile(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann := w.guest("Ann")
+	path := "/channels/" + w.channelID(ann, "general") + "/messages"
+	r := w.upload("POST", path, ann.token, part{"files[0]", "a.png", picture(t)}, part{"payload_json", "", []byte(`{"embeds":[{"image":{"url":"attachment://a.png"},
+		"footer":{"text":"x","icon_url":"attachment://none.png"}}]}`)})
+	if r.status != 200 || field(r.body, "embeds.0.image.url") != field(r.body, "attachments.0.url") || field(r.body, "embeds.0.footer.icon_url") != "attachment://none.png" {
+		t.Fatalf("posted: %d %s", r.status, r.raw)
+	}
+	if m := w.do("GET", path+"/"+r.body["id"].(string), ann.token, nil).body; field(m, "embeds.0.image.url") != field(r.body, "attachments.0.url") {
+		t.Fatalf("read: %v", m["embeds"])
+	}
+}
+
 // TestFileTypes: what could run in a browser under our name is saved instead,
 // whatever it is called.
 func TestFileTypes(t *testing.T) {

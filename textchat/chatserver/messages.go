@@ -118,8 +118,9 @@ func (c *call) whole(m *textchat.Message) {
 		a.URL = base + a.URL
 		a.ProxyURL = a.URL
 	}
-	if m.Embeds == nil {
-		m.Embeds = []textchat.Embed{}
+	m.Embeds = append([]textchat.Embed{}, m.Embeds...)
+	for i := range m.Embeds {
+		attachedPictures(&m.Embeds[i], m.Attachments)
 	}
 	if m.Components == nil {
 		m.Components = []json.RawMessage{}
@@ -129,6 +130,39 @@ func (c *call) whole(m *textchat.Message) {
 	}
 	if m.MentionRoles == nil {
 		m.MentionRoles = []textchat.ID{}
+	}
+}
+
+// attachedPictures gives pictures that are files of the same message
+// (attachment://name) their URLs. What is behind the embed's pointers may be
+// shared: it is copied.
+func attachedPictures(e *textchat.Embed, files []textchat.Attachment) {
+	find := func(u string) string {
+		name, ok := strings.CutPrefix(u, "attachment://")
+		if !ok {
+			return u
+		}
+		for _, a := range files {
+			if a.Filename == name {
+				return a.URL
+			}
+		}
+		return u
+	}
+	for _, m := range []**textchat.EmbedMedia{&e.Image, &e.Thumbnail} {
+		if *m != nil {
+			*m = &textchat.EmbedMedia{URL: find((*m).URL)}
+		}
+	}
+	if e.Footer != nil {
+		f := *e.Footer
+		f.IconURL = find(f.IconURL)
+		e.Footer = &f
+	}
+	if e.Author != nil {
+		a := *e.Author
+		a.IconURL = find(a.IconURL)
+		e.Author = &a
 	}
 }
 

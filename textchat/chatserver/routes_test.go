@@ -172,3 +172,22 @@ func TestInviteBruteForce(t *testing.T) {
 		}
 	}
 }
+
+// TestGlobalRateLimit: a user has one budget over all routes.
+func TestGlobalRateLimit(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann := w.guest("Ann")
+	w.srv.cfg.Limits.Requests = 2
+	waitASecond(w)
+	var r answer
+	for _, path := range []string{"/users/@me", "/voice/regions", "/users/@me/guilds", "/users/@me", "/voice/regions"} {
+		if r = w.try("GET", path, ann.token, nil); r.status == 429 {
+			break
+		}
+	}
+	h := r.header
+	if r.status != 429 || r.body["global"] != true || h.Get("X-RateLimit-Global") != "true" || h.Get("X-RateLimit-Scope") != "global" || h.Get("Retry-After") != "1" ||
+		h.Get("X-RateLimit-Bucket") == "" || h.Get("X-RateLimit-Reset-After") == "" || h.Get("Via") == "" {
+		t.Fatalf("%d %s %v", r.status, r.raw, h)
+	}
+}
