@@ -59,13 +59,18 @@ func (c *conn) members(now time.Time, in gatewaysession.MembersRequest) {
 	if err != nil {
 		return
 	}
+	s.send(c.srv, a, in)
+}
+
+// send delivers an answer. What is more than one chunk does not come by the
+// caller, a reader that has heartbeats to take, and no faster than the client
+// reads: all members of a guild at once would push each other out of the replay.
+func (s *session) send(srv *Server, a *chunks, in gatewaysession.MembersRequest) {
 	if len(a.members) <= chunkSize {
 		s.deliver(a.event(in, 0))
 		return
 	}
-	// Not by the reader, which has heartbeats to take, and no faster than the client
-	// reads: all members of a guild at once would push each other out of the replay.
-	c.srv.task(func() {
+	srv.task(func() {
 		for i := 0; i*chunkSize < len(a.members); i++ {
 			s.deliver(a.event(in, i))
 			calm, ok := s.settled()
@@ -74,7 +79,7 @@ func (c *conn) members(now time.Time, in gatewaysession.MembersRequest) {
 			}
 			select {
 			case <-calm:
-			case <-c.srv.life.Done():
+			case <-srv.life.Done():
 				return
 			}
 		}

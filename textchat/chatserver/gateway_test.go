@@ -95,6 +95,19 @@ func TestCloseCodes(t *testing.T) {
 		{"4,097 bytes", "?v=10", []string{`{"op":1,"d":"` + strings.Repeat("x", 4097-15) + `"}`}, 4002},
 		{"1 MiB", "?v=10", []string{`{"op":1,"d":"` + strings.Repeat("x", 1<<20) + `"}`}, 4002},
 		{"deep", "?v=10", []string{`{"op":1,"d":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`}, 4002},
+		{"binary rubbish", "?v=10", []string{"\x83h\x02"}, 4002},
+		{"a list", "?v=10", []string{`[{"op":1}]`}, 4002},
+		{"a key twice", "?v=10", []string{`{"op":1,"op":2}`}, 4002},
+		{"no op", "?v=10", []string{`{"d":1}`}, 4002},
+		{"a dispatch", "?v=10", []string{`{"op":0,"t":"READY","d":{}}`}, 4001},
+		{"presence too early", "?v=10", []string{`{"op":3,"d":{}}`}, 4003},
+		{"members too early", "?v=10", []string{`{"op":8,"d":{}}`}, 4003},
+		{"sounds too early", "?v=10", []string{`{"op":31,"d":{}}`}, 4003},
+		{"no token", "?v=10", []string{`{"op":2,"d":{"intents":0}}`}, 4004},
+		{"no intents", "?v=10", []string{id(func(m map[string]any) { delete(m, "intents") })}, 4013},
+		{"resume after identify", "?v=10", []string{id(func(map[string]any) {}), `{"op":6,"d":{"token":"x","session_id":"y","seq":1}}`}, 4005},
+		{"shard of none", "?v=10", []string{id(func(m map[string]any) { m["shard"] = []int{0, 0} })}, 4010},
+		{"version of no number", "?v=x", nil, 4012},
 		{"unknown op", "?v=10", []string{`{"op":77,"d":null}`}, 4001},
 		{"too early", "?v=10", []string{`{"op":4,"d":{}}`}, 4003},
 		{"wrong token", "?v=10", []string{id(func(m map[string]any) { m["token"] = "nonsense" })}, 4004},
@@ -340,63 +353,85 @@ func (h *stubborn) OnMessage(_ *gws.Conn, m *gws.Message) {
 	}
 }
 
+// reading inflates a stream event by event: what has come must be enough for each.
+func reading(t *testing.T, open func(io.Reader) (io.Reader, error)) func([]byte) []byte {
+	in, feed := io.Pipe()
+	t.Cleanup(func() { feed.Close() })
+	var z io.Reader
+	return func(b []byte) []byte {
+		go feed.Write(b)
+		if z == nil {
+			var err error
+			if z, err = open(in); err != nil {
+				t.Error(err)
+				return nil
+			}
+		}
+		var v json.RawMessage
+		if err := json.NewDecoder(z).Decode(&v); err != nil {
+			t.Error(err)
+		}
+		return v
+	}
+}
+
+// TestCompression: each of the ways to compress, read by stock readers, with and
+// without a compressor of the connection's own, across a resume.
 func TestCompression(t *testing.T) {
-	w := newWorld(t, t.TempDir(), nil, nil)
-	ann := w.guest("Ann")
-	t.Run("zlib-stream", func(t *testing.T) {
-		// One inflater for the whole connection, fed message by message.
-		in, feed := io.Pipe()
-		defer feed.Close()
-		var z io.ReadCloser
-		inflate := func(b []byte) []byte {
-			if !bytes.HasSuffix(b, []byte{0, 0, 0xff, 0xff}) {
-				t.Errorf("message ends with % x", b[len(b)-4:])
-			}
-			go feed.Write(b)
-			if z == nil {
-				r, err := zlib.NewReader(in)
-				if err != nil {
-					t.Error(err)
-					return nil
+	zlibs := func(r io.Reader) (io.Reader, error) { return zlib.NewReader(r) }
+	zstds := func(r io.Reader) (io.Reader, error) {
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
+		if err == nil {
+			t.Cleanup(z.Close)
+		}
+		return z, err
+	}
+	long := strings.Repeat("Some words that come again and again. ", 40)
+	for _, streams := range []int{-1, 8} {
+		w := newWorld(t, t.TempDir(), nil, func(s *Server) { s.gate.streams.Allow(max(streams, 0)) })
+		boss, ann := w.boss(), w.guest("Ann")
+		general := w.channelID(boss, "general")
+		for _, c := range []struct {
+			mode string
+			open func(io.Reader) (io.Reader, error)
+		}{{"zlib-stream", zlibs}, {"zstd-stream", zstds}} {
+			t.Run(fmt.Sprintf("%s with %d streams", c.mode, max(streams, 0)), func(t *testing.T) {
+				query := "?encoding=json&v=10&compress=" + c.mode
+				s := w.dialWith(query, reading(t, c.open))
+				s.next()
+				m := identify(ann.token, allIntents)
+				m["compress"] = true // the URL wins
+				s.send(2, m)
+				s.session = s.event("READY")["session_id"].(string)
+				s.event("GUILD_CREATE")
+				for i := range 5 {
+					w.do("POST", "/channels/"+general+"/messages", boss.token, map[string]any{"content": long + fmt.Sprint(i)})
+					if got := s.event("MESSAGE_CREATE")["content"]; got != long+fmt.Sprint(i) {
+						t.Fatalf("message %d came as %.60v", i, got)
+					}
+					s.send(1, nil)
+					if f := s.next(); f.Op != 11 {
+						t.Fatalf("op %d", f.Op)
+					}
 				}
-				z = r
-			}
-			d := json.NewDecoder(z)
-			var v json.RawMessage
-			if err := d.Decode(&v); err != nil {
-				t.Error(err)
-			}
-			return v
+				s.breakOff()
+				w.do("POST", "/channels/"+general+"/messages", boss.token, map[string]any{"content": long})
+				// A new connection is a new stream.
+				r := w.dialWith(query, reading(t, c.open))
+				r.next()
+				r.last = s.last
+				r.send(6, map[string]any{"token": ann.token, "session_id": s.session, "seq": s.last})
+				if got := r.event("MESSAGE_CREATE")["content"]; got != long {
+					t.Fatalf("replayed as %.60v", got)
+				}
+				r.event("RESUMED")
+				r.breakOff()
+			})
 		}
-		s := w.dialWith("?v=10&encoding=json&compress=zlib-stream", inflate)
-		s.next()
-		s.send(2, identify(ann.token, allIntents))
-		s.event("READY")
-		s.event("GUILD_CREATE")
-	})
-	t.Run("zstd-stream", func(t *testing.T) {
-		in, feed := io.Pipe()
-		defer feed.Close()
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer z.Close()
-		inflate := func(b []byte) []byte {
-			go feed.Write(b)
-			var v json.RawMessage
-			if err := json.NewDecoder(z).Decode(&v); err != nil {
-				t.Error(err)
-			}
-			return v
-		}
-		s := w.dialWith("?encoding=json&v=10&compress=zstd-stream", inflate)
-		s.next()
-		s.send(2, identify(ann.token, allIntents))
-		s.event("READY")
-		s.event("GUILD_CREATE")
-	})
+	}
 	t.Run("payload", func(t *testing.T) {
+		w := newWorld(t, t.TempDir(), nil, nil)
+		ann := w.guest("Ann")
 		binary := 0
 		s := w.dialWith("?v=10&encoding=json", func(b []byte) []byte {
 			binary++

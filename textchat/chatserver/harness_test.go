@@ -260,6 +260,8 @@ type frame struct {
 	T  string          `json:"t"`
 	S  uint64          `json:"s"`
 	D  json.RawMessage `json:"d"`
+
+	Retry float64 `json:"retry_after"`
 }
 
 func (f frame) data() map[string]any {
@@ -278,6 +280,8 @@ type socket struct {
 	closed  chan uint16
 	session string
 	last    uint64
+	// guildChannels are those of the first GUILD_CREATE.
+	guildChannels []any
 }
 
 func (s *socket) OnMessage(_ *gws.Conn, m *gws.Message) {
@@ -405,7 +409,7 @@ func (w *world) enter(p person) *socket {
 	}
 	s.send(2, identify(p.token, allIntents))
 	s.session = s.event("READY")["session_id"].(string)
-	s.event("GUILD_CREATE")
+	s.guildChannels = s.event("GUILD_CREATE")["channels"].([]any)
 	return s
 }
 

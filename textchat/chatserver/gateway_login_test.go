@@ -1,0 +1,284 @@
+package chatserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/gatewaysession"
+)
+
+// bot makes a bot of the first guild.
+func (w *world) bot(owner person, name string) person {
+	w.t.Helper()
+	a := w.do("POST", "/guilds/"+w.guildID()+"/bots", owner.token, map[string]any{"name": name})
+	token := a.body["token"].(string)
+	return person{w.do("GET", "/users/@me", "Bot "+token, nil).body["id"].(string), token}
+}
+
+// TestRefusedAtTheDoor: what cannot be spoken is refused before the upgrade, with
+// the field named.
+func TestRefusedAtTheDoor(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	for query, field := range map[string]string{
+		"?v=10&encoding=etf": "encoding", "?encoding=xml": "encoding", "?compress=lz4": "compress", "?v=10&compress=zlib": "compress",
+	} {
+		resp, err := w.http.Client().Get(w.http.URL + "/gateway" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var body struct {
+			Code   int            `json:"code"`
+			Errors map[string]any `json:"errors"`
+		}
+		err = json.NewDecoder(resp.Body).Decode(&body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusBadRequest || body.Code != textchat.CodeInvalidForm || body.Errors[field] == nil {
+			t.Errorf("%s: %d %+v (%v)", query, resp.StatusCode, body, err)
+		}
+	}
+}
+
+// TestCloseCodesOfSessions are those that need more than a frame: 4007, 4009,
+// 4011, 4014. The others stand in TestCloseCodes.
+func TestCloseCodesOfSessions(t *testing.T) {
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.WithheldIntents = textchat.IntentMessageContent }, func(s *Server) {
+		s.gate.shardGuilds = 1
+	})
+	boss := w.boss()
+	bot := w.bot(boss, "helper")
+	try := func(p person, change map[string]any) *socket {
+		s := w.dial("?v=10")
+		s.next()
+		m := identify(p.token, int(textchat.IntentGuilds))
+		for k, v := range change {
+			m[k] = v
+		}
+		s.send(2, m)
+		return s
+	}
+	if got := try(bot, map[string]any{"intents": textchat.IntentGuilds | textchat.IntentMessageContent}).closeCode(); got != 4014 {
+		t.Errorf("a withheld intent: %d", got)
+	}
+	s := try(bot, map[string]any{"intents": textchat.IntentGuilds | textchat.IntentPresences})
+	ready := s.event("READY")
+	if flags := ready["application"].(map[string]any)["flags"]; flags != float64(1<<12|1<<14) {
+		t.Errorf("flags are %v", flags)
+	}
+	person := try(boss, map[string]any{"intents": int(textchat.IntentsKnown)})
+	person.event("READY") // withheld from bots only
+	person.event("GUILD_CREATE")
+	w.do("POST", "/guilds", boss.token, map[string]any{"name": "second"})
+	person.event("GUILD_CREATE")
+	if got := try(boss, nil).closeCode(); got != 4011 {
+		t.Errorf("two guilds on one shard that may have one: %d", got)
+	}
+	future := w.dial("?v=10")
+	future.next()
+	future.send(6, map[string]any{"token": bot.token, "session_id": ready["session_id"], "seq": 99999})
+	if got := future.closeCode(); got != 4007 {
+		t.Errorf("a sequence of the future: %d", got)
+	}
+	// Only a session's owner learns that its sequence is wrong.
+	thief := w.dial("?v=10")
+	thief.next()
+	thief.send(6, map[string]any{"token": boss.token, "session_id": ready["session_id"], "seq": 99999})
+	if f := thief.next(); f.Op != 9 {
+		t.Errorf("another's session: op %d", f.Op)
+	}
+}
+
+func TestFinalCloseCodes(t *testing.T) {
+	for code := textchat.CloseCode(4000); code <= 4014; code++ {
+		final := code == 4004 || code >= 4010
+		if code == 4006 {
+			continue // unused by the protocol
+		}
+		if code.Final() != final {
+			t.Errorf("%d: final %v", code, code.Final())
+		}
+		if code.String() == "closed" {
+			t.Errorf("%d has no reason", code)
+		}
+	}
+}
+
+// TestIdentifyThrottle: too many sessions of one account are told when to come
+// back, on the same socket; others are not held up by them, and resumes are free.
+func TestIdentifyThrottle(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann, bob := w.guest("Ann"), w.guest("Bob")
+	begun := time.Now()
+	var last *socket
+	for range textchat.MaxConcurrency {
+		last = w.enter(ann)
+	}
+	s := w.dial("?v=10")
+	s.next()
+	s.send(2, identify(ann.token, allIntents))
+	f := s.next()
+	if f.Op == 0 && time.Since(begun) > textchat.IdentifyWindow {
+		t.Skip("this machine needs more than a window for as many sessions")
+	}
+	if f.Op != 9 || string(f.D) != "false" || f.Retry <= 0 || f.Retry > 10 {
+		t.Fatalf("one too many: op %d %s, retry after %v", f.Op, f.D, f.Retry)
+	}
+	s.send(1, nil) // the socket stays open
+	if f := s.next(); f.Op != 11 {
+		t.Fatalf("op %d", f.Op)
+	}
+	w.enter(bob)
+	last.breakOff()
+	w.takeUp(last, ann).event("RESUMED")
+}
+
+func TestShardBuckets(t *testing.T) {
+	s := &Server{}
+	now := time.Unix(1_800_000_000, 0)
+	for shard := range uint64(textchat.MaxConcurrency) {
+		if wait := s.mayIdentify(now, 7, [2]uint64{shard, 40}); wait != 0 {
+			t.Errorf("shard %d waits for %v", shard, wait)
+		}
+	}
+	if wait := s.mayIdentify(now.Add(time.Second), 7, [2]uint64{16, 40}); wait != 4*time.Second {
+		t.Errorf("shard 16, of the bucket of shard 0, waits for %v", wait)
+	}
+	if s.mayIdentify(now, 8, [2]uint64{0, 40}) != 0 || s.mayIdentify(now.Add(textchat.IdentifyWindow), 7, [2]uint64{16, 40}) != 0 {
+		t.Error("another account, or the next window, waits")
+	}
+}
+
+// TestIdentifyCrowd: more sessions than can begin at once wait; more than may wait
+// are told so.
+func TestIdentifyCrowd(t *testing.T) {
+	g := gate{seats: make(chan struct{}, 1), queue: make(chan struct{}, 2)}
+	leave, reason := g.enter(context.Background())
+	if reason != "" {
+		t.Fatal(reason)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	waited := make(chan string)
+	go func() { _, why := g.enter(ctx); waited <- why }()
+	until(t, "one waits", func() bool { return len(g.queue) == 2 })
+	if _, why := g.enter(context.Background()); why != "crowd" {
+		t.Errorf("beyond the queue: %q", why)
+	}
+	cancel()
+	if why := <-waited; why != "slow" {
+		t.Errorf("waited too long: %q", why)
+	}
+	leave()
+	if leave, why := g.enter(context.Background()); why != "" {
+		t.Errorf("a free seat: %q", why)
+	} else {
+		leave()
+	}
+	if len(g.queue) != 0 || len(g.seats) != 0 {
+		t.Error("a seat is lost")
+	}
+}
+
+// TestMessageContent: without the intent a bot sees that something was said, and
+// what, only in its own messages and those that mention it.
+func TestMessageContent(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss := w.boss()
+	bot := w.bot(boss, "helper")
+	general := w.channelID(boss, "general")
+	s := w.dial("?v=10")
+	s.next()
+	s.send(2, identify(bot.token, int(textchat.IntentGuilds|textchat.IntentGuildMessages)))
+	s.event("READY")
+	s.event("GUILD_CREATE")
+	post := func(token, text string) {
+		w.do("POST", "/channels/"+general+"/messages", token, map[string]any{"content": text})
+	}
+	post(boss.token, "a secret")
+	m := s.event("MESSAGE_CREATE")
+	if m["content"] != "" || m["author"].(map[string]any)["id"] != boss.id || m["guild_id"] != w.guildID() {
+		t.Errorf("without the intent: %v", m)
+	}
+	for _, f := range []string{"embeds", "attachments", "components"} {
+		if list, ok := m[f].([]any); !ok || len(list) != 0 {
+			t.Errorf("%s is %v", f, m[f])
+		}
+	}
+	post(boss.token, "<@"+bot.id+"> help")
+	if c := s.event("MESSAGE_CREATE")["content"]; c != "<@"+bot.id+"> help" {
+		t.Errorf("mentioned: %q", c)
+	}
+	post("Bot "+bot.token, "here I am")
+	if c := s.event("MESSAGE_CREATE")["content"]; c != "here I am" {
+		t.Errorf("its own: %q", c)
+	}
+}
+
+func TestWithoutContent(t *testing.T) {
+	got := withoutContent([]byte(`{"id":"1","content":"x","embeds":[1],"attachments":[{"a":1}],"poll":{},"referenced_message":{"id":"2","content":"y"}}`))
+	want := `{"attachments":[],"components":[],"content":"","embeds":[],"id":"1","referenced_message":{"attachments":[],"components":[],"content":"","embeds":[],"id":"2"}}`
+	if string(got) != want {
+		t.Errorf("%s", got)
+	}
+	if string(withoutContent([]byte(`null`))) != "null" {
+		t.Error("null is not null")
+	}
+}
+
+// TestMembersInChunks: a guild of more than one chunk comes whole, in order, at
+// the pace of the client, with presences for those who asked.
+func TestMembersInChunks(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss := w.boss()
+	b := w.watch(boss)
+	b.event("GUILD_CREATE")
+	o, err := w.srv.owner(w.first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 2*chunkSize + 5
+	s := w.srv.hub.session(b.session)
+	a := chunks{presences: map[textchat.ID]presenceBody{}}
+	for i := range n {
+		a.members = append(a.members, textchat.Member{User: textchat.User{ID: textchat.ID(i + 1)}})
+	}
+	a.presences[5] = bodyOf(5, 0, gatewaysession.PresenceUpdate{Status: gatewaysession.Idle})
+	s.send(w.srv, &a, gatewaysession.MembersRequest{Guild: o.id, Nonce: "n"})
+	next := 1
+	for i := range 3 {
+		c := b.event("GUILD_MEMBERS_CHUNK")
+		if c["chunk_index"] != float64(i) || c["chunk_count"] != 3.0 || c["nonce"] != "n" {
+			t.Fatalf("chunk %d: %v of %v, nonce %v", i, c["chunk_index"], c["chunk_count"], c["nonce"])
+		}
+		for _, m := range c["members"].([]any) {
+			if id := m.(map[string]any)["user"].(map[string]any)["id"]; id != fmt.Sprint(next) {
+				t.Fatalf("member %v, want %d", id, next)
+			}
+			next++
+		}
+		if got := len(c["presences"].([]any)); got != map[int]int{0: 1}[i] {
+			t.Errorf("chunk %d has %d presences", i, got)
+		}
+	}
+	if next != n+1 {
+		t.Errorf("%d members came, want %d", next-1, n)
+	}
+	// Presences of those asked for by name, and the bounds of a request by id.
+	b.send(8, map[string]any{"guild_id": w.guildID(), "user_ids": []string{boss.id}, "presences": true, "nonce": "p"})
+	c := b.event("GUILD_MEMBERS_CHUNK")
+	if p := c["presences"].([]any); len(p) != 1 || p[0].(map[string]any)["status"] != "online" {
+		t.Errorf("presences: %v", c["presences"])
+	}
+	// What no guild here has is answered all the same.
+	b.send(31, map[string]any{"guild_ids": []string{w.guildID(), "5"}})
+	if e := b.event("SOUNDBOARD_SOUNDS"); e["guild_id"] != w.guildID() || len(e["soundboard_sounds"].([]any)) != 0 {
+		t.Errorf("sounds: %v", e)
+	}
+	b.send(43, map[string]any{"guild_id": w.guildID(), "fields": []string{"status"}})
+	if e := b.event("CHANNEL_INFO"); e["guild_id"] != w.guildID() {
+		t.Errorf("channel info: %v", e)
+	}
+}
