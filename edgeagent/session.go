@@ -122,12 +122,15 @@ type Left struct {
 // Superseded is the reason of a session that the same user's next one replaced;
 // NodeGone that of all sessions of an agent that shuts down; EngineLost that of
 // sessions the media engine took with it when it died; Moved that of sessions
-// whose call has another node now.
+// whose call has another node now; Quarantined that of sessions of a call in whose
+// work the media engine failed again and again.
 const (
 	Superseded = "superseded"
 	NodeGone   = "node_gone"
 	EngineLost = "engine_lost"
 	Moved      = "moved"
+
+	Quarantined = "quarantined"
 )
 
 // Seated tells one listener who sits in a slot.

@@ -262,6 +262,10 @@ type Snapshot struct {
 	Port   uint16    `json:"port"`
 	Taken  time.Time `json:"taken"`
 	Remote string    `json:"remote"`
+	// Local is the address that the client sends to, which answers must come
+	// from; Interface is that of a link-local one. Without it the next check tells.
+	Local     netip.Addr `json:"local,omitzero"`
+	Interface uint32     `json:"interface,omitempty"`
 
 	// ICE (RFC 8445): the credentials of both sides.
 	LocalUfrag  string `json:"local_ufrag"`

@@ -88,7 +88,7 @@ func (m *media) check() ([]netip.Addr, error) {
 
 // node makes the agent of this process, with engines on the sockets.
 func (m *media) start(conn *bus.Conn, e *engines, watch *addrs.Watcher, metrics prometheus.Registerer, log *slog.Logger) (*edgeagentserver.Server, error) {
-	ports := make([]uint16, len(e.sockets))
+	ports := make([]uint16, len(e.custody.sockets))
 	for i := range ports {
 		ports[i] = uint16(m.port + i)
 	}
@@ -150,11 +150,7 @@ func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, log 
 	if err != nil {
 		return err
 	}
-	sockets, err := listenMedia(m.port, m.workers, "--media-port")
-	if err != nil {
-		return err
-	}
-	media, err := newEngines(sockets, true, log)
+	media, err := childEngines(ctx, m, log)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"strconv"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -20,16 +20,13 @@ import (
 )
 
 // The media engine runs in this process (up) or in a child (edge). Either way
-// the agent speaks to it over a connected pair of Unix sockets, and the media
-// sockets stay open here when an engine dies, so that the next one takes them
-// over and clients keep their address.
+// the agent speaks to it over a connected pair of Unix sockets, and media sockets
+// and ledger stay open here when an engine dies, so that the next one goes on and
+// clients notice a pause at most. A child outlives its agent, too: the next agent
+// on the machine finds it by its port and adopts it.
 
-// Where a child finds its stream, the ledger and its sockets.
-const (
-	streamFD      = 3
-	ledgerFD      = 4
-	firstSocketFD = 5
-)
+// streamFD is where a child finds its stream.
+const streamFD = 3
 
 // newLedger makes the memory in which the packet indices of all sessions stand.
 // The engine gives it its size; nobody can take that away under it.
@@ -59,13 +56,18 @@ func socketPair() (ours, theirs *os.File, err error) {
 }
 
 // asStream makes a connection of one end; the file is used up.
-func asStream(f *os.File) (net.Conn, error) {
+func asStream(f *os.File) (*net.UnixConn, error) {
 	defer f.Close()
 	c, err := net.FileConn(f)
 	if err != nil {
 		return nil, fmt.Errorf("open command stream: %w", err)
 	}
-	return c, nil
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		c.Close()
+		return nil, errors.New("open command stream: it is no Unix socket")
+	}
+	return u, nil
 }
 
 // asSocket makes a UDP socket of a file, which stays as it is.
@@ -85,38 +87,88 @@ func asSocket(f *os.File) (*net.UDPConn, error) {
 // engines starts media engines on the same sockets, one at a time.
 type engines struct {
 	// Immutable.
-	sockets []*os.File
-	ledger  *os.File // what an engine leaves to the next
+	custody custody
 	child   bool
 	log     *slog.Logger
 
 	mu sync.Mutex
 	// Guarded by mu.
-	last *engine
+	last  *engine
+	found *engine // at work already, until start returns it
 }
 
 // newEngines takes the sockets over.
 func newEngines(sockets []*os.File, child bool, log *slog.Logger) (*engines, error) {
-	ledger, err := newLedger()
-	if err != nil {
-		for _, s := range sockets {
-			s.Close()
-		}
+	held := custody{sockets: sockets}
+	var err error
+	if held.ledger, err = newLedger(); err != nil {
+		held.close()
 		return nil, err
 	}
-	return &engines{sockets: sockets, ledger: ledger, child: child, log: log}, nil
+	return &engines{custody: held, child: child, log: log}, nil
+}
+
+const (
+	// doorTime bounds the wait for an engine that is there but lets nobody in: it
+	// may be about to end. doorLook is how often it is asked.
+	doorTime = 3 * time.Second
+	doorLook = 100 * time.Millisecond
+)
+
+// childEngines are engines in child processes: the one that an agent before this
+// one left at work, or else new ones on ports of their own.
+func childEngines(ctx context.Context, m *media, log *slog.Logger) (*engines, error) {
+	for deadline := time.Now().Add(doorTime); ; {
+		e, held, err := findEngine(m.port)
+		if err == nil {
+			log.Warn("found a media engine at work without an agent: it goes on", "port", m.port, "workers", len(held.sockets))
+			if len(held.sockets) != m.workers {
+				log.Warn("its number of workers stays until the node is stopped and started", "workers", len(held.sockets), "wanted", m.workers)
+			}
+			return &engines{custody: held, child: true, log: log, last: e, found: e}, nil
+		}
+		sockets, taken := listenMedia(m.port, m.workers, "--media-port")
+		switch {
+		case taken == nil:
+			return newEngines(sockets, true, log)
+		case errors.Is(err, errNoEngine), time.Now().After(deadline):
+			return nil, taken
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(doorLook):
+		}
+	}
 }
 
 // engine is one that was started; the agent reads and writes its stream.
 type engine struct {
 	net.Conn
-	ended chan struct{}
-	kill  func()
+	found      bool
+	ended      chan struct{}
+	term, kill func()
+
+	crashed bool // set before ended is closed
+}
+
+// Found says that another agent started it.
+func (e *engine) Found() bool { return e.found }
+
+// Crashed says, after Close, that it ended by its own fault.
+func (e *engine) Crashed() bool {
+	select {
+	case <-e.ended:
+		return e.crashed
+	default:
+		return false
+	}
 }
 
 // Close ends the engine and waits for it: its successor must find the sockets
-// free of readers.
+// free of readers. Without the signal it would take us for dead and go on.
 func (e *engine) Close() error {
+	e.term()
 	err := e.Conn.Close()
 	select {
 	case <-e.ended:
@@ -131,6 +183,10 @@ func (e *engine) Close() error {
 func (e *engines) start(ctx context.Context) (io.ReadWriteCloser, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if found := e.found; found != nil {
+		e.found = nil
+		return found, nil
+	}
 	if e.last != nil {
 		e.last.Close()
 		e.last = nil
@@ -146,7 +202,11 @@ func (e *engines) start(ctx context.Context) (io.ReadWriteCloser, error) {
 	}
 	var next *engine
 	if e.child {
-		next, err = e.spawn(theirs)
+		if next, err = e.spawn(theirs); err == nil {
+			if err = e.custody.give(stream); err != nil {
+				next.kill()
+			}
+		}
 	} else {
 		next, err = e.host(theirs)
 	}
@@ -166,10 +226,7 @@ func (e *engines) close() {
 	if e.last != nil {
 		e.last.Close()
 	}
-	for _, s := range e.sockets {
-		s.Close()
-	}
-	e.ledger.Close()
+	e.custody.close()
 }
 
 // host runs an engine in this process.
@@ -181,7 +238,7 @@ func (e *engines) host(theirs *os.File) (*engine, error) {
 		}
 		return nil, err
 	}
-	for _, s := range e.sockets {
+	for _, s := range e.custody.sockets {
 		own, err := asSocket(s)
 		if err != nil {
 			return failed(err)
@@ -192,18 +249,19 @@ func (e *engines) host(theirs *os.File) (*engine, error) {
 	if err != nil {
 		return failed(fmt.Errorf("open command stream: %w", err))
 	}
-	s, err := sfuserver.New(sfuserver.Config{Stream: stream, Sockets: sockets, Ledger: e.ledger, Log: e.log})
+	s, err := sfuserver.New(sfuserver.Config{Stream: stream, Sockets: sockets, Ledger: e.custody.ledger, Log: e.log})
 	if err != nil {
 		stream.Close()
 		return failed(fmt.Errorf("start media engine: %w", err))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	next := &engine{ended: make(chan struct{}), kill: cancel}
+	next := &engine{ended: make(chan struct{}), term: cancel, kill: cancel}
 	go func() {
 		defer close(next.ended)
 		defer cancel()
 		if err := s.Run(ctx); err != nil {
 			e.log.Error("media engine failed", "err", err)
+			next.crashed = true
 		}
 		stream.Close()
 		for _, s := range sockets {
@@ -213,28 +271,51 @@ func (e *engines) host(theirs *os.File) (*engine, error) {
 	return next, nil
 }
 
-// spawn runs an engine in a child process. It ends when its stream does, so it
-// outlives no agent.
+// spawn runs an engine in a child process, which waits for what it is given.
 func (e *engines) spawn(theirs *os.File) (*engine, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("start media engine: %w", err)
 	}
-	cmd := exec.Command(self, "sfu", "--sockets", strconv.Itoa(len(e.sockets)))
+	cmd := exec.Command(self, "sfu")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{theirs, e.ledger}
+	cmd.ExtraFiles = []*os.File{theirs}
 	// A group of its own: Ctrl-C is for the agent, which ends it in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.ExtraFiles = append(cmd.ExtraFiles, e.sockets...)
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start media engine: %w", err)
 	}
-	next := &engine{ended: make(chan struct{}), kill: func() { cmd.Process.Kill() }}
+	next := &engine{
+		ended: make(chan struct{}),
+		term:  func() { cmd.Process.Signal(syscall.SIGTERM) },
+		kill:  func() { cmd.Process.Kill() },
+	}
 	go func() {
 		defer close(next.ended)
 		if err := cmd.Wait(); err != nil {
+			next.crashed = byItself(err)
 			e.log.Error("media engine ended", "pid", cmd.Process.Pid, "err", err)
 		}
 	}()
 	return next, nil
+}
+
+// byItself says that a process ended by its own fault: with an exit code, as after
+// a panic, or by a signal that only what it did brings about.
+func byItself(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	if !ok {
+		return false
+	}
+	switch {
+	case status.Exited():
+		return status.ExitStatus() != 0
+	case status.Signaled():
+		return slices.Contains([]syscall.Signal{syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGILL, syscall.SIGFPE, syscall.SIGABRT}, status.Signal())
+	}
+	return false
 }

@@ -74,7 +74,9 @@ type listener struct {
 	mu      sync.Mutex
 	packets int
 	last    time.Time
-	longest time.Duration // silence between two packets
+	longest time.Duration  // silence between two packets
+	next    map[int]uint16 // sequence number due in a slot
+	missed  int            // numbers that did not come
 }
 
 func (l *listener) onAudio(p voiceclient.Packet) {
@@ -84,6 +86,10 @@ func (l *listener) onAudio(p voiceclient.Packet) {
 	}
 	l.packets++
 	l.last = p.Arrived
+	if due, ok := l.next[p.Slot]; ok {
+		l.missed += int(int16(p.Seq - due)) // less again if it comes late
+	}
+	l.next[p.Slot] = p.Seq + 1
 	l.mu.Unlock()
 	select {
 	case l.heard <- struct{}{}:
@@ -123,7 +129,7 @@ func enter(t *testing.T, server string, trust *tls.Config, g guest, channel text
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
-	l := &listener{heard: make(chan struct{}, 1)}
+	l := &listener{heard: make(chan struct{}, 1), next: make(map[int]uint16)}
 	call, err := voiceclient.Join(ctx, voiceclient.Config{
 		Server: server, Token: g.Token, Guild: g.GuildID, Channel: channel,
 		Options: voiceclient.Options{TLS: trust, OnAudio: l.onAudio},

@@ -20,11 +20,11 @@ import (
 // slack keeps a session small.
 const engineGC = 50
 
-// sfuCommand is the child process of edge: stream on fd 3, ledger on fd 4, media
-// sockets from fd 5 on. It ends when the stream does.
+// sfuCommand is the child process of edge, with its stream on fd 3, over which it
+// is given ledger and media sockets. It ends by SIGTERM; when the stream ends
+// without, the agent has died, and it goes on while it has sessions.
 func sfuCommand() *cobra.Command {
 	var c common
-	var sockets int
 	cmd := &cobra.Command{
 		Use:    "sfu",
 		Short:  "Run a media engine as the child of an edge",
@@ -35,40 +35,45 @@ func sfuCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if sockets < 1 || sockets > 1024 {
-				return fmt.Errorf("--sockets %d: is started by voicefleet edge, not by hand", sockets)
-			}
 			stream, err := asStream(os.NewFile(streamFD, "agent"))
 			if err != nil {
 				return fmt.Errorf("is started by voicefleet edge, not by hand: %w", err)
 			}
+			// The agent decides about our end, by signal; and what it reads of our
+			// log may end with it.
+			signal.Ignore(os.Interrupt, syscall.SIGHUP, syscall.SIGPIPE)
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+			defer stop()
+			held, err := take(stream)
+			if err != nil {
+				return fmt.Errorf("is started by voicefleet edge, not by hand: %w", err)
+			}
+			defer held.close()
 			var socks []*net.UDPConn
-			for i := range sockets {
-				f := os.NewFile(uintptr(firstSocketFD+i), "media")
+			for _, f := range held.sockets {
 				s, err := asSocket(f)
-				f.Close()
 				if err != nil {
 					return err
 				}
 				socks = append(socks, s)
 			}
-			ledger := os.NewFile(ledgerFD, "ledger")
-			defer ledger.Close()
 			debug.SetGCPercent(engineGC)
 			// A processor for each worker, and one for handshakes and the stream.
-			runtime.GOMAXPROCS(sockets + 1)
-			// The agent decides about our end, by ending the stream.
-			signal.Ignore(os.Interrupt, syscall.SIGHUP)
-			s, err := sfuserver.New(sfuserver.Config{Stream: stream, Sockets: socks, Ledger: ledger, Log: log})
+			runtime.GOMAXPROCS(len(socks) + 1)
+			cfg := sfuserver.Config{Stream: stream, Sockets: socks, Ledger: held.ledger, Log: log}
+			if l, err := net.ListenUnix("unix", doorName(socks[0].LocalAddr().(*net.UDPAddr).Port)); err == nil {
+				defer l.Close()
+				cfg.NextAgent = (&hatch{listener: l, custody: held}).next
+			} else {
+				log.Warn("no door for the next agent: this engine ends with the one it has", "err", err)
+			}
+			s, err := sfuserver.New(cfg)
 			if err != nil {
 				return fmt.Errorf("start media engine: %w", err)
 			}
-			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-			defer stop()
 			return s.Run(ctx)
 		},
 	}
 	c.flags(cmd)
-	cmd.Flags().IntVar(&sockets, "sockets", 0, "number of media sockets")
 	return cmd
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"voicefleet/edgeagent"
 	"voicefleet/sfu"
 )
 
@@ -23,7 +24,19 @@ const (
 	// first time it is started again at once.
 	firstWait = 50 * time.Millisecond
 	maxWait   = 5 * time.Second
+	// loopEnds engines that end within loopTime are a crash loop: the node takes
+	// no new calls until somebody has looked.
+	loopEnds = 3
+	loopTime = 10 * time.Second
 )
+
+// Found may be a stream of Config.Engine: true when the engine was found at work,
+// left behind by an agent that died.
+type Found interface{ Found() bool }
+
+// Mortal may be one, too: asked after Close, it is true when the engine ended by
+// its own fault, and was not ended by anybody.
+type Mortal interface{ Crashed() bool }
 
 // engine is a media engine that runs.
 type engine struct {
@@ -49,6 +62,7 @@ func (e *engine) fail(err error) { e.cancel(err) }
 // supervise keeps an engine running until ctx ends.
 func (s *Server) supervise(ctx context.Context) {
 	crashes := 0
+	var ends []time.Time
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := s.runEngine(ctx)
@@ -59,6 +73,12 @@ func (s *Server) supervise(ctx context.Context) {
 		s.cfg.Log.Error("media engine is gone", "lived", time.Since(began).Round(time.Millisecond), "err", err)
 		if time.Since(began) > steady {
 			crashes = 0
+		}
+		if ends = append(ends, time.Now()); len(ends) >= loopEnds {
+			ends = ends[len(ends)-loopEnds:]
+			if ends[loopEnds-1].Sub(ends[0]) <= loopTime {
+				s.tell(engineEvent{looping: true})
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -95,7 +115,8 @@ func (s *Server) runEngine(ctx context.Context) error {
 	s.tell(engineEvent{engine: e, up: true})
 	e.fail(s.readEvents(e))
 	parts.Wait()
-	s.tell(engineEvent{engine: e, gone: true})
+	mortal, ok := stream.(Mortal)
+	s.tell(engineEvent{engine: e, gone: true, crashed: ok && mortal.Crashed()})
 	return context.Cause(e.ctx)
 }
 
@@ -133,4 +154,17 @@ func (s *Server) readEvents(e *engine) error {
 		}
 		s.tell(engineEvent{engine: e, event: ev})
 	}
+}
+
+// drainItself takes the node out of the choice for new calls: its engine does not
+// stay alive. It is run's.
+func (s *Server) drainItself() {
+	req := edgeagent.DrainRequest{By: "agent", Reason: fmt.Sprintf("media engine ended %d times within %v", loopEnds, loopTime)}
+	s.out = s.core.Drain(0, true, req, s.out)
+	did := s.out[len(s.out)-1].Reply.Drain
+	if did == nil || !did.Changed {
+		return
+	}
+	s.cfg.Log.Error("media engine crashes again and again: node drains itself. Look above for why it ended; when that is mended: voicefleet ctl undrain "+string(s.cfg.Node), "reason", req.Reason, "calls", did.Calls, "sessions", did.Sessions)
+	s.beatNow()
 }

@@ -42,7 +42,9 @@ type Config struct {
 	// measures it, which takes 200 ms at start.
 	CapacityPPS float64
 	// Engine starts a media engine and returns its command stream. It is called
-	// again, with back-off, whenever the stream has ended and was closed.
+	// again, with back-off, whenever the stream has ended and was closed. A stream
+	// that is [Found] leads to an engine at work, one that is [Mortal] can say
+	// how the engine ended.
 	Engine func(ctx context.Context) (io.ReadWriteCloser, error)
 
 	Metrics prometheus.Registerer
@@ -118,10 +120,12 @@ type request struct {
 
 // engineEvent is what happens to an engine: it is up, says something, or is gone.
 type engineEvent struct {
-	engine *engine
-	up     bool
-	gone   bool
-	event  sfu.Event
+	engine  *engine
+	up      bool
+	gone    bool
+	crashed bool // with gone: by its own fault
+	looping bool // it crashes again and again
+	event   sfu.Event
 }
 
 // New checks the configuration and readies an agent.
@@ -245,6 +249,10 @@ func (s *Server) perform(o custody.Out) {
 		}
 	case o.Event != nil:
 		s.publish(*o.Event)
+	case o.Quarantined != nil:
+		q := o.Quarantined
+		s.cfg.Log.Error("call is quarantined: the media engine failed in its work again and again; report the stack above",
+			"call", q.Call, "crashes", q.Deaths, "panics", q.Panics, "for", q.For)
 	case o.Bad != nil:
 		if s.current != nil {
 			s.current.fail(o.Bad)
@@ -272,7 +280,7 @@ func (s *Server) publish(ev edgeagent.CallEvent) {
 func endReason(reason string) string {
 	switch sfu.EndReason(reason) {
 	case sfu.EndClosed, sfu.EndConsent, sfu.EndHandshake, sfu.EndIdle, sfu.EndPanic,
-		edgeagent.Superseded, edgeagent.NodeGone, edgeagent.EngineLost, edgeagent.Moved:
+		edgeagent.Superseded, edgeagent.NodeGone, edgeagent.EngineLost, edgeagent.Moved, edgeagent.Quarantined:
 		return reason
 	}
 	return "request"
@@ -280,13 +288,19 @@ func endReason(reason string) string {
 
 func (s *Server) engineEvent(now time.Time, ev engineEvent) {
 	switch {
+	case ev.looping:
+		s.drainItself()
 	case ev.up:
 		s.current = ev.engine
-		s.out = s.core.EngineUp(now, s.out)
+		if found, ok := ev.engine.stream.(Found); ok && found.Found() {
+			s.out = s.core.EngineFound(now, s.out)
+		} else {
+			s.out = s.core.EngineUp(now, s.out)
+		}
 	case ev.engine != s.current:
 	case ev.gone:
 		s.current = nil
-		s.out = s.core.EngineLost(now, s.out)
+		s.out = s.core.EngineLost(now, ev.crashed, s.out)
 		s.last = sfu.LoadReading{}
 	default:
 		if ev.event.Load != nil {
@@ -298,7 +312,7 @@ func (s *Server) engineEvent(now time.Time, ev engineEvent) {
 			s.last = *ev.event.Load
 		}
 		s.out = s.core.Event(now, ev.event, s.out)
-		if ev.event.Started != nil {
+		if ev.event.Started != nil || ev.event.Adopted != nil {
 			s.beatNow()
 		}
 	}

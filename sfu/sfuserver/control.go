@@ -362,7 +362,7 @@ func (s *Server) rebuild(c *sfu.Snapshot) (*worker, *session, *sfu.Error) {
 		profile: profile, keying: c.Keying,
 	}
 	key := demux.RemoteFrom(remote)
-	t.paths[0] = path{remote: key, out: w.sock.leave(key), proven: true, guessed: true}
+	t.paths[0] = path{remote: key, out: w.sock.leave(key, c.Local, c.Interface), proven: true, guessed: !c.Local.IsValid()}
 	return w, t, nil
 }
 

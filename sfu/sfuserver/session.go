@@ -1,6 +1,7 @@
 package sfuserver
 
 import (
+	"net/netip"
 	"time"
 
 	"voicefleet/sfu"
@@ -160,6 +161,9 @@ func (s *session) snapshot(now time.Duration, w *worker) *sfu.Snapshot {
 		SSRC: s.ssrc, Port: w.sock.port, Taken: w.srv.start.Add(now), Remote: s.paths[s.active].remote.String(),
 		LocalUfrag: s.local.Ufrag, LocalPwd: s.local.Pwd, RemoteUfrag: s.remoteUfrag,
 		Profile: uint16(s.profile), Keying: s.keying, Media: s.media,
+	}
+	if out := &s.paths[s.active].out; out.Source != [16]byte{} {
+		snap.Local, snap.Interface = netip.AddrFrom16(out.Source).Unmap(), out.Interface
 	}
 	if w.srv.shared {
 		snap.Record, snap.Tag = s.number, s.tag

@@ -207,11 +207,7 @@ func (s *socket) arrival(i int, from demux.Remote) (p egress.Path) {
 		}
 		control = rest
 	}
-	source := netip.AddrFrom16(p.Source)
-	if !source.IsLinkLocalUnicast() {
-		p.Interface = 0
-	}
-	p.Pinned = p.Source != [16]byte{} && source.Unmap() != routeSource(from.AddrPort())
+	choose(&p, from)
 	return p
 }
 
@@ -326,8 +322,22 @@ func (s *socket) drops() uint64 {
 	return uint64(info[skMeminfoDrops])
 }
 
-// leave is the path to an address about which nothing else is known.
-func (s *socket) leave(to demux.Remote) (p egress.Path) {
+// leave is the path to an address to which datagrams go from a local one, if that
+// is known.
+func (s *socket) leave(to demux.Remote, local netip.Addr, device uint32) (p egress.Path) {
 	p.Len = uint8(to.PutSockaddr(&p.Sockaddr, s.inet4))
+	if local.IsValid() {
+		p.Source, p.Interface = local.As16(), device
+		choose(&p, to)
+	}
 	return p
+}
+
+// choose decides whether the kernel must be told where a datagram leaves from.
+func choose(p *egress.Path, to demux.Remote) {
+	source := netip.AddrFrom16(p.Source)
+	if !source.IsLinkLocalUnicast() {
+		p.Interface = 0
+	}
+	p.Pinned = p.Source != [16]byte{} && source.Unmap() != routeSource(to.AddrPort())
 }

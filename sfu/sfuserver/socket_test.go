@@ -35,8 +35,8 @@ func TestOneBadDestination(t *testing.T) {
 			t.Fatal(err)
 		}
 		receiver := listen(t, "udp4", "127.0.0.1:0")
-		good := s.leave(demux.RemoteFrom(receiver.LocalAddr().(*net.UDPAddr).AddrPort()))
-		bad := s.leave(demux.RemoteFrom(netip.MustParseAddrPort("127.0.0.1:0")))
+		good := s.leave(demux.RemoteFrom(receiver.LocalAddr().(*net.UDPAddr).AddrPort()), netip.Addr{}, 0)
+		bad := s.leave(demux.RemoteFrom(netip.MustParseAddrPort("127.0.0.1:0")), netip.Addr{}, 0)
 		refused := uint64(0)
 		b := egress.NewBatch(func(b *egress.Batch) { refused += s.send(b) })
 		for i := range egress.Datagrams {
@@ -146,5 +146,27 @@ func TestSocketDrops(t *testing.T) {
 	}
 	if n := s.drops(); n < 80 || n > 99 {
 		t.Errorf("%d of 100 dropped", n)
+	}
+}
+
+// TestLeavesFromTheAddressItWasReachedAt: a client takes packets only from the
+// address it sends to, and a restored session knows that address.
+func TestLeavesFromTheAddressItWasReachedAt(t *testing.T) {
+	for _, c := range []struct{ network, address string }{{"udp", ":0"}, {"udp4", ":0"}} {
+		s, err := openSocket(listen(t, c.network, c.address))
+		if err != nil {
+			t.Fatal(err)
+		}
+		receiver := listen(t, "udp4", "127.0.0.1:0")
+		b := egress.NewBatch(func(b *egress.Batch) { s.send(b) })
+		for _, local := range []string{"127.0.0.9", "127.0.0.1"} {
+			to := s.leave(demux.RemoteFrom(receiver.LocalAddr().(*net.UDPAddr).AddrPort()), netip.MustParseAddr(local), 0)
+			b.Put(append(b.Next(), 1), &to)
+			b.Flush()
+			_, from, err := receiver.ReadFromUDPAddrPort(make([]byte, 10))
+			if err != nil || from.Addr().Unmap().String() != local {
+				t.Errorf("%s: from %v, want %s, %v", c.network, from, local, err)
+			}
+		}
 	}
 }

@@ -46,6 +46,8 @@ type Out struct {
 	Command *sfu.Command
 	Reply   *Reply
 	Event   *edgeagent.CallEvent
+	// Quarantined is a call that ends here and may not come back for a while.
+	Quarantined *Quarantine
 	// Bad says that the engine must be replaced.
 	Bad error
 }
@@ -70,6 +72,8 @@ type Core struct {
 	pending   map[uint64]pending
 	lastHeard time.Time
 	lostAt    time.Time
+	crashed   bool            // the last one ended by its own fault
+	strays    []sfu.SessionID // that an adopted one has and nobody knows
 
 	// Sessions. A session is in all of these, or in none.
 	sessions map[sfu.SessionID]*session
@@ -77,6 +81,7 @@ type Core struct {
 	tokens   map[Token]*session
 	calls    map[sfu.CallID]*call
 
+	suspects  suspects
 	used      *used
 	epoch     uint64 // the highest known
 	draining  bool
@@ -142,6 +147,7 @@ type kind int
 
 const (
 	kindStart kind = iota
+	kindAdopt
 	kindOpen
 	kindNegotiate
 	kindUpdate
@@ -159,6 +165,7 @@ func New(cfg Config) *Core {
 		users:     make(map[seat]*session),
 		tokens:    make(map[Token]*session),
 		calls:     make(map[sfu.CallID]*call),
+		suspects:  make(suspects),
 		used:      newUsed(max(1024, usedPerSession*cfg.Limits.Sessions)),
 		advertise: cfg.Advertise,
 	}
@@ -207,7 +214,7 @@ func (c *Core) Open(now time.Time, id uint64, g edgeagent.Grant, token Token, ou
 	}
 	return c.send(
 		pending{kind: kindOpen, asked: now, id: id, session: g.ID, open: s},
-		sfu.Command{Open: &sfu.Open{Session: g.ID, Call: g.Call, User: g.User, Rights: g.Rights, Echo: g.Echo}}, out)
+		sfu.Command{Open: &sfu.Open{Session: g.ID, Call: g.Call, User: g.User, Rights: g.Rights, Echo: g.Echo, Keep: s.keep()}}, out)
 }
 
 func (c *Core) mayOpen(now time.Time, g edgeagent.Grant) error {
@@ -229,6 +236,9 @@ func (c *Core) mayOpen(now time.Time, g edgeagent.Grant) error {
 	}
 	if c.draining && (known == nil || len(known.members) == 0) {
 		return refuse(edgeagent.CodeDraining, "node takes no new calls")
+	}
+	if left := c.suspects.quarantined(now, g.Call); left > 0 {
+		return refuse(edgeagent.CodeUnavailable, "call made the media engine of this node fail again and again; it is taken again in %v", left.Round(time.Second))
 	}
 	if c.engine != engineUp {
 		return refuse(edgeagent.CodeUnavailable, "media engine is starting")
@@ -372,6 +382,12 @@ func (c *Core) end(now time.Time, s *session, reason string, id uint64, out []Ou
 
 // remove takes a session out of all indices and tells the world.
 func (c *Core) remove(now time.Time, s *session, reason string, out []Out) []Out {
+	c.drop(now, s)
+	return c.event(s.record.Call, edgeagent.CallEvent{Left: &edgeagent.Left{Session: s.record.Session, User: s.record.User, Reason: reason}}, out)
+}
+
+// drop takes a session out of all indices.
+func (c *Core) drop(now time.Time, s *session) {
 	delete(c.sessions, s.record.Session)
 	delete(c.tokens, s.token)
 	at := seat{s.record.Call, s.record.User}
@@ -385,7 +401,6 @@ func (c *Core) remove(now time.Time, s *session, reason string, out []Out) []Out
 	if len(k.members) == 0 {
 		k.emptied = now
 	}
-	return c.event(s.record.Call, edgeagent.CallEvent{Left: &edgeagent.Left{Session: s.record.Session, User: s.record.User, Reason: reason}}, out)
 }
 
 // EngineUp begins with a new engine.
@@ -397,11 +412,13 @@ func (c *Core) EngineUp(now time.Time, out []Out) []Out {
 }
 
 // EngineLost ends with the engine. Sessions whose keys are in a snapshot wait for
-// the next engine, the others end.
-func (c *Core) EngineLost(now time.Time, out []Out) []Out {
+// the next engine, the others end. crashed: it ended by its own fault, nobody
+// ended it.
+func (c *Core) EngineLost(now time.Time, crashed bool, out []Out) []Out {
 	if c.engine == engineDown {
 		return out
 	}
+	c.crashed = crashed
 	if c.engine == engineUp {
 		c.lostAt = now // a crash while starting does not prolong the wait
 	}
@@ -509,10 +526,10 @@ func (c *Core) Tick(now time.Time, out []Out) []Out {
 	for seq, p := range c.pending {
 		waited := now.Sub(p.asked)
 		switch {
-		case p.kind == kindStart && waited > startTimeout:
+		case (p.kind == kindStart || p.kind == kindAdopt) && waited > startTimeout:
 			delete(c.pending, seq)
 			out = append(out, Out{Bad: fmt.Errorf("media engine has not started after %v", waited.Round(time.Millisecond))})
-		case p.kind != kindStart && p.id != 0 && waited > answerTimeout:
+		case p.id != 0 && waited > answerTimeout:
 			out = append(out, replyErr(p.id, refuse(edgeagent.CodeUnavailable, "media engine does not answer")))
 			p.id = 0 // the answer may still come
 			c.pending[seq] = p
@@ -529,6 +546,7 @@ func (c *Core) Tick(now time.Time, out []Out) []Out {
 		}
 	}
 	c.used.expire(now)
+	c.suspects.expire(now)
 	for id, k := range c.calls {
 		if len(k.members) == 0 && now.Sub(k.emptied) > usedKept {
 			delete(c.calls, id)

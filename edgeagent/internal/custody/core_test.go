@@ -25,7 +25,8 @@ var base = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 // in, the lines "< ..." after it must come out, "#" is a comment:
 //
 //	> at 2.5s                       the time is that long after the beginning
-//	> engine up | engine lost       a new engine is there, or the old one is gone
+//	> engine up | engine found      a new engine is there, or one that has sessions
+//	> engine lost | engine crashed  it is gone
 //	> event JSON                    the engine says an sfu.Event
 //	> open N JSON                   request N opens an edgeagent.Grant (its token is its id)
 //	> resume N TOKEN [why]          request N resumes; why is what is wrong with the token
@@ -107,10 +108,13 @@ func step(t *testing.T, c *Core, now *time.Time, in string) []string {
 		}
 		*now = base.Add(d)
 	case "engine":
-		if rest == "up" {
+		switch rest {
+		case "up":
 			out = c.EngineUp(*now, nil)
-		} else {
-			out = c.EngineLost(*now, nil)
+		case "found":
+			out = c.EngineFound(*now, nil)
+		default:
+			out = c.EngineLost(*now, rest == "crashed", nil)
 		}
 	case "event":
 		out = c.Event(*now, parse[sfu.Event](t, rest), nil)
@@ -198,6 +202,8 @@ func describeOut(t *testing.T, o Out) string {
 		return "event " + text(t, o.Event)
 	case o.Bad != nil:
 		return "bad " + o.Bad.Error()
+	case o.Quarantined != nil:
+		return "quarantined " + text(t, o.Quarantined)
 	case o.Reply.Err != nil:
 		return fmt.Sprintf("reply %d %s (%v)", o.Reply.ID, edgeagent.CodeOf(o.Reply.Err), o.Reply.Err)
 	case o.Reply.Session != nil:

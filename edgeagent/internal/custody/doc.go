@@ -5,6 +5,6 @@
 // commands, replies and call events go out as values, in order.
 //
 //	Open, Resume, Negotiate, Update, Close, Drain ─┐        ┌─► Command → engine
-//	EngineUp, Event, EngineLost ───────────────────┼─ Core ─┼─► Reply → asker
+//	EngineUp, EngineFound, Event, EngineLost ──────┼─ Core ─┼─► Reply → asker
 //	Tick, Advertise, Shutdown ─────────────────────┘        └─► Event → bus
 package custody

@@ -15,6 +15,8 @@ func (c *Core) Event(now time.Time, ev sfu.Event, out []Out) []Out {
 		return c.answered(now, ev, out)
 	}
 	switch {
+	case ev.Held != nil:
+		c.held(now, ev.Held)
 	case ev.Connected != nil:
 		if s := c.sessions[ev.Connected.Session]; s != nil {
 			s.record.Connected = true
@@ -22,6 +24,9 @@ func (c *Core) Event(now time.Time, ev sfu.Event, out []Out) []Out {
 	case ev.Ended != nil:
 		if s := c.sessions[ev.Ended.Session]; s != nil {
 			out = c.remove(now, s, string(ev.Ended.Reason), out)
+			if ev.Ended.Reason == sfu.EndPanic && len(c.calls[s.record.Call].members) == 0 {
+				out = c.blame(now, s.record.Call, suspicion{panics: 1}, out) // once for all its members
+			}
 		}
 	case ev.Speaking != nil:
 		if s := c.sessions[ev.Speaking.Session]; s != nil {
@@ -57,6 +62,8 @@ func (c *Core) answered(now time.Time, ev sfu.Event, out []Out) []Out {
 	switch p.kind {
 	case kindStart:
 		return c.started(now, ev, out)
+	case kindAdopt:
+		return c.adopted(now, ev, out)
 	case kindOpen:
 		return c.opened(now, p, ev, out)
 	case kindRestore:
@@ -86,6 +93,11 @@ func (c *Core) started(now time.Time, ev sfu.Event, out []Out) []Out {
 		return append(out, Out{Bad: fmt.Errorf("start media engine: it does not say that it has")})
 	}
 	c.engine, c.ports = engineUp, ev.Started.Ports
+	if c.crashed {
+		for _, call := range ev.Started.Blamed {
+			out = c.blame(now, call, suspicion{deaths: 1}, out)
+		}
+	}
 	for _, s := range c.inOrder() { // all are lost
 		snap := *s.snapshot
 		snap.Open.Rights = s.record.Rights

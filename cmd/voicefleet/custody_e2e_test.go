@@ -1,0 +1,142 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// roles are all roles of a fleet as processes of their own, with one edge.
+type roles struct {
+	t       *testing.T
+	edge    *process
+	args    []string // of the edge
+	text    *running
+	trust   *tls.Config
+	control int // port of central
+	side    int // port of the edge's metrics
+}
+
+func launchRoles(t *testing.T) *roles {
+	t.Helper()
+	ports := freePorts(t, 4)
+	dir := t.TempDir()
+	r := &roles{t: t, control: ports[1], side: ports[2]}
+	address := launch(t, "bus", "--listen", fmt.Sprintf("127.0.0.1:%d", ports[0])).says(`bus is up: --bus (\S+)`)
+	central := launch(t, "central", "--bus", address, "--port", fmt.Sprint(r.control), "--data", filepath.Join(dir, "central"),
+		"--advertise-endpoint", fmt.Sprintf("127.0.0.1:%d", r.control))
+	r.args = []string{"edge", "--bus", address, "--node", "edge1", "--workers", "2", "--media-port", fmt.Sprint(freeMedia(t, 2)),
+		"--http", fmt.Sprintf("127.0.0.1:%d", r.side), "--capacity-pps", "100000"}
+	r.text = &running{port: ports[3], data: filepath.Join(dir, "text")}
+	r.text.process = launch(t, "text", "--bus", address, "--store", "sqlite:"+r.text.data, "--port", fmt.Sprint(ports[3]))
+	r.text.invite = r.text.says(`/invite/([A-Za-z0-9_-]+)`)
+	central.says(`central is up`)
+	r.launchEdge()
+	pool := x509.NewCertPool()
+	for _, port := range []int{ports[1], ports[3]} {
+		pool.AppendCertsFromPEM([]byte(get(t, http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%d/ca.pem", port))))
+	}
+	r.trust = &tls.Config{RootCAs: pool}
+	awaitNode(t, r.text)
+	return r
+}
+
+func (r *roles) launchEdge() {
+	r.t.Helper()
+	r.edge = launch(r.t, r.args...)
+	r.edge.says(`edge edge1 is up`)
+}
+
+// TestAgentDiesAlone kills the agent of a node while two talk. The engine lives on,
+// the next agent adopts it, and nobody misses a packet or is moved. Then it is
+// the adopted engine's turn to be killed: its sessions go on as well.
+func TestAgentDiesAlone(t *testing.T) {
+	r := launchRoles(t)
+	ada := r.text.join(http.DefaultClient, r.text.http, "Ada")
+	bob := r.text.join(http.DefaultClient, r.text.http, "Bob")
+	channel := r.text.voiceChannel(http.DefaultClient, r.text.http, ada)
+	a := enter(t, r.text.https(""), r.trust, ada, channel)
+	b := enter(t, r.text.https(""), r.trust, bob, channel)
+	talk(t, a)
+	talk(t, b)
+	more := func(what string, n int) {
+		t.Helper()
+		for _, l := range []*listener{a, b} {
+			l.mu.Lock()
+			already := l.packets
+			l.mu.Unlock()
+			l.until(t, what, func(now int) bool { return now >= already+n })
+		}
+	}
+	more("before", 50)
+	engine := child(t, r.edge.cmd.Process.Pid, 0)
+
+	for range 2 {
+		if err := r.edge.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-r.edge.done
+		more("without an agent", 25)
+		r.launchEdge()
+		r.edge.says(`found a media engine at work`)
+		more("with the next agent", 50)
+	}
+	if err := syscall.Kill(engine, 0); err != nil {
+		t.Fatalf("engine: %v", err)
+	}
+	for name, l := range map[string]*listener{"Ada": a, "Bob": b} {
+		l.mu.Lock()
+		if l.missed != 0 {
+			t.Errorf("%s missed %d packets", name, l.missed)
+		}
+		l.mu.Unlock()
+		if s := l.Stats(); s.Moves != 0 || s.Voice.Resumes != 0 {
+			t.Errorf("%s was moved: %+v", name, s)
+		}
+	}
+
+	// The agent knows the call and its members: a third one may come in, is heard
+	// and hears.
+	eve := r.text.join(http.DefaultClient, r.text.http, "Eve")
+	c := enter(t, r.text.https(""), r.trust, eve, channel)
+	talk(t, c)
+	c.until(t, "Eve hears the others", func(n int) bool { return n > 50 })
+
+	if err := syscall.Kill(engine, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if next := child(t, r.edge.cmd.Process.Pid, engine); next == engine {
+		t.Fatal("no new engine")
+	}
+	more("from the next engine", 100)
+	for name, l := range map[string]*listener{"Ada": a, "Bob": b, "Eve": c} {
+		if s := l.Stats(); s.Moves != 0 || s.Voice.Resumes != 0 {
+			t.Errorf("%s was moved: %+v", name, s)
+		}
+		if gap := l.silence(); gap > heardGap {
+			t.Errorf("%s heard a gap of %v", name, gap)
+		} else {
+			t.Logf("%s: silence of at most %v", name, gap)
+		}
+	}
+}
+
+// TestCrashLoopDrains kills the engine three times: the node takes itself out.
+func TestCrashLoopDrains(t *testing.T) {
+	r := launchRoles(t)
+	engine := 0
+	for range 3 {
+		engine = child(t, r.edge.cmd.Process.Pid, engine)
+		if err := syscall.Kill(engine, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.edge.says(`(node drains itself)`)
+	child(t, r.edge.cmd.Process.Pid, engine) // it tries again all the same
+	ctlSays(t, r.text.data, "undrain", "edge1")
+	r.edge.says(`(node takes calls again)`)
+}
