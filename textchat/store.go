@@ -3,6 +3,7 @@ package textchat
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -11,13 +12,17 @@ var (
 	ErrNoRecord  = errors.New("no such record")
 	ErrNameTaken = errors.New("name is taken")
 	ErrUsedUp    = errors.New("invite has expired or is used up")
-	ErrBusy      = errors.New("store has too much to do")
+	// ErrBusy says that nothing was done; come back later. ErrUnsure, which is an
+	// ErrBusy to whoever only wants to come back, says that the store did not answer
+	// in time: a write may have been done, or be done yet.
+	ErrBusy   = errors.New("store has too much to do")
+	ErrUnsure = fmt.Errorf("store does not answer: %w", ErrBusy)
 )
 
 // Store is the durable truth. A write that returned nil survives a crash of the
 // process and of the machine; one that failed was not done, unless it failed
-// because its context ended: that leaves it open. Everything is safe for
-// concurrent use.
+// because its context ended or with ErrUnsure: that leaves it open. A store that
+// is down or slow says so within 1 s. Everything is safe for concurrent use.
 type Store interface {
 	Accounts
 	Guilds

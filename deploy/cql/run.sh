@@ -30,7 +30,7 @@ for arg; do
 	esac
 done
 
-version=$(sed -n 's/.*<cassandra.version>\(.*\)<.*/\1/p' "$here/pom.xml")
+version=$(sed -n 's/.*<cassandra.version>\([^<]*\)<.*/\1/p' "$here/pom.xml")
 lib=${CQL_LIB:-${XDG_CACHE_HOME:-$HOME/.cache}/voicefleet/cassandra-$version}
 
 # Cassandra 5.0 runs on Java 11 and 17; the options here are those of 17.
@@ -112,7 +112,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 waited=0
-until grep -q 'Starting listening for CQL clients' "$dir/logs/server.log"; do
+until grep -q 'Startup complete' "$dir/logs/server.log"; do
 	if ! kill -0 "$server" 2>/dev/null || [ $waited -ge 1200 ]; then
 		echo "cql: the server did not start; it says:" >&2
 		tail -n 20 "$dir/logs/server.log" >&2

@@ -88,7 +88,8 @@ func saveOne(tx *sql.Conn, g int64, c textchat.Change) error {
 		for _, q := range []string{
 			"DELETE FROM messages WHERE channel_id IN (SELECT id FROM channels WHERE guild_id = ?)",
 			"DELETE FROM invites WHERE guild_id = ?", "DELETE FROM members WHERE guild_id = ?", "DELETE FROM channels WHERE guild_id = ?",
-			"DELETE FROM roles WHERE guild_id = ?", "DELETE FROM guilds WHERE id = ?",
+			"DELETE FROM roles WHERE guild_id = ?", "DELETE FROM bans WHERE guild_id = ?", "DELETE FROM webhooks WHERE guild_id = ?",
+			"DELETE FROM audit WHERE guild_id = ?", "DELETE FROM guilds WHERE id = ?",
 		} {
 			if _, err = exec(tx, q, g); err != nil {
 				return err
@@ -103,7 +104,7 @@ func saveOne(tx *sql.Conn, g int64, c textchat.Change) error {
 		_, err = exec(tx, "INSERT INTO channels (id, guild_id, data) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET data = excluded.data",
 			int64(c.PutChannel.ID), g, encode(c.PutChannel))
 	case c.DropChannel != 0:
-		for _, q := range []string{"DELETE FROM messages WHERE channel_id = ?", "DELETE FROM invites WHERE channel_id = ?", "DELETE FROM channels WHERE id = ?"} {
+		for _, q := range []string{"DELETE FROM messages WHERE channel_id = ?", "DELETE FROM invites WHERE channel_id = ?", "DELETE FROM webhooks WHERE channel_id = ?", "DELETE FROM channels WHERE id = ?"} {
 			if _, err = exec(tx, q, int64(c.DropChannel)); err != nil {
 				return err
 			}

@@ -1,0 +1,241 @@
+package cql
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"voicefleet/internal/snowflake"
+	"voicefleet/textchat"
+)
+
+func TestParseAddress(t *testing.T) {
+	for _, c := range []struct {
+		in   string
+		want Config
+	}{
+		{"cql://a/chat", Config{Hosts: []string{"a:9042"}, Keyspace: "chat"}},
+		{"cql://a:1,b,[::1]:2/chat_2", Config{Hosts: []string{"a:1", "b:9042", "[::1]:2"}, Keyspace: "chat_2"}},
+		{"cql://u:p%40w@a/chat?dc=eu&rack=r1&replicas=5", Config{Hosts: []string{"a:9042"}, Keyspace: "chat", User: "u", Password: "p@w", DC: "eu", Rack: "r1", Replicas: 5}},
+		{"cql://a/chat?ca=ca.pem", Config{Hosts: []string{"a:9042"}, Keyspace: "chat", TLS: true, CA: "ca.pem"}},
+		{"cql://a/chat?tls=on&cert=c&key=k", Config{Hosts: []string{"a:9042"}, Keyspace: "chat", TLS: true, Cert: "c", Key: "k"}},
+	} {
+		if got, err := ParseAddress(c.in); err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v %v", c.in, got, err)
+		}
+	}
+	for in, says := range map[string]string{
+		"sqlite:x":                    "want cql://",
+		"cql://a":                     "keyspace",
+		"cql://a/Chat":                "keyspace",
+		"cql:///chat":                 "a host is missing",
+		"cql://a,/chat":               "a host is missing",
+		"cql://a:0/chat":              "port",
+		"cql://a:x/chat":              "port",
+		"cql://a/chat?tls=yes":        "on or off",
+		"cql://a/chat?tls=off&ca=x":   "tls=off",
+		"cql://a/chat?cert=x":         "go together",
+		"cql://a/chat?rack=x":         "wants dc",
+		"cql://a/chat?replicas=0":     "1 to 9",
+		"cql://a/chat?consistency=1":  "unknown option",
+		"cql://u:%zz@a/chat":          "cannot be read",
+		"cql://a/chat;drop keyspace ": "keyspace",
+	} {
+		if _, err := ParseAddress(in); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", in, err, says)
+		}
+	}
+}
+
+func TestBuckets(t *testing.T) {
+	day := func(n int) textchat.ID { return textchat.ID(n) * 24 * 3600 * 1000 << 22 }
+	for _, c := range []struct {
+		id   textchat.ID
+		want int32
+	}{{0, 0}, {day(10) - 1, 0}, {day(10), 1}, {day(3650), 365}} {
+		if got := bucketOf(c.id); got != c.want {
+			t.Errorf("bucket of %d is %d, want %d", c.id, got, c.want)
+		}
+	}
+	if first(7) != day(70) || bucketOf(first(7)) != 7 || bucketOf(first(7)-1) != 6 {
+		t.Errorf("bucket 7 begins at %d", first(7))
+	}
+	epoch := time.UnixMilli(snowflake.Epoch)
+	end := epoch.Add(80 * 24 * time.Hour) // of bucket 7
+	if closed(7, end) || closed(7, end.Add(settled)) || !closed(7, end.Add(settled+time.Millisecond)) {
+		t.Error("a bucket closes an hour after its end")
+	}
+}
+
+func TestBucketSetIsBounded(t *testing.T) {
+	b := newBucketSet(3)
+	for i := range int32(10) {
+		b.add(bucketKey{1, i})
+	}
+	if !b.has(bucketKey{1, 9}) || len(b.set) != 3 {
+		t.Errorf("%d are kept, the last: %v", len(b.set), b.has(bucketKey{1, 9}))
+	}
+	b.drop(bucketKey{1, 9})
+	if b.has(bucketKey{1, 9}) {
+		t.Error("it was dropped")
+	}
+}
+
+func TestBreaker(t *testing.T) {
+	var b breaker
+	now := time.Unix(0, 0)
+	for range breakerFailures - 1 {
+		b.allow(now)
+		b.note(now, true)
+	}
+	b.allow(now)
+	b.note(now, false) // one answer, and it counts anew
+	for i := range breakerFailures {
+		if !b.allow(now) {
+			t.Fatalf("open after %d failures", i)
+		}
+		b.note(now, true)
+	}
+	if b.allow(now.Add(breakerRest-1)) || !b.open() {
+		t.Fatal("still asking")
+	}
+	now = now.Add(breakerRest)
+	if !b.allow(now) || b.allow(now) {
+		t.Fatal("after its rest one may try")
+	}
+	b.pass()
+	if !b.allow(now) {
+		t.Fatal("whoever went away is no answer: another may try")
+	}
+	b.note(now, true)
+	if b.allow(now) {
+		t.Fatal("the try failed, yet it asks")
+	}
+	now = now.Add(breakerRest)
+	b.allow(now)
+	b.note(now, false)
+	if !b.allow(now) || b.open() {
+		t.Fatal("the cluster answered")
+	}
+}
+
+func TestLanes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := lanes{busy: map[uint64]*lane{}}
+		ctx := context.Background()
+		for range laneWidth {
+			if err := l.enter(ctx, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		gone, cancel := context.WithCancel(ctx)
+		order := make(chan int, laneQueue)
+		for i := range laneQueue {
+			who := ctx
+			if i == 1 {
+				who = gone
+			}
+			go func() {
+				if l.enter(who, 1) == nil {
+					order <- i
+				}
+			}()
+			synctest.Wait()
+		}
+		if err := l.enter(ctx, 1); !errors.Is(err, textchat.ErrBusy) {
+			t.Errorf("the lane is full: %v", err)
+		}
+		if err := l.enter(ctx, 2); err != nil {
+			t.Errorf("another channel: %v", err)
+		}
+		l.leave(2)
+		cancel()
+		synctest.Wait()
+		for range laneWidth + laneQueue - 1 {
+			l.leave(1)
+			synctest.Wait()
+		}
+		for _, want := range []int{0, 2, 3} {
+			if got := <-order; got != want {
+				t.Errorf("%d came in, want %d", got, want)
+			}
+		}
+		if len(l.busy) != 0 || l.total != 0 {
+			t.Errorf("%d lanes and %d are left", len(l.busy), l.total)
+		}
+	})
+}
+
+func TestFlights(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flights{under: map[flightKey]*flight{}}
+		reads := 0
+		answer := make(chan int)
+		read := func() (any, error) {
+			reads++
+			return <-answer, nil
+		}
+		got := make(chan any, 10)
+		ask := func(ctx context.Context, generation uint64) {
+			go func() {
+				v, _, err := f.share(ctx, flightKey{verb: "x", generation: generation}, read)
+				if err != nil {
+					v = err
+				}
+				got <- v
+			}()
+			synctest.Wait()
+		}
+		first, cancel := context.WithCancel(context.Background())
+		ask(first, 1)
+		ask(context.Background(), 1)
+		cancel() // the one who asked goes away; the other still gets its answer
+		synctest.Wait()
+		if v := <-got; v != context.Canceled {
+			t.Errorf("who went away got %v", v)
+		}
+		ask(context.Background(), 2) // something was written in between
+		if reads != 2 {
+			t.Errorf("%d reads, want 2", reads)
+		}
+		answer <- 7
+		answer <- 7
+		if a, b := <-got, <-got; a != 7 || b != 7 {
+			t.Errorf("got %v and %v", a, b)
+		}
+		f.tasks.Wait()
+		if len(f.under) != 0 {
+			t.Error("flights are left")
+		}
+	})
+}
+
+func TestPending(t *testing.T) {
+	sum := checksum(migrations[0])
+	for _, c := range []struct {
+		done map[int]string
+		n    int
+		says string
+	}{
+		{nil, 0, ""}, {map[int]string{1: sum}, 1, ""}, {map[int]string{1: "x"}, 0, "not that of this program"},
+		{map[int]string{1: sum, len(migrations) + 1: "y"}, 0, "newer version"},
+	} {
+		n, err := pending(c.done)
+		if n != c.n || (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v: %d %v", c.done, n, err)
+		}
+	}
+}
+
+// TestReleasedMigrations: what was released is never changed.
+func TestReleasedMigrations(t *testing.T) {
+	for i, want := range []string{"a498c2179b738753"} {
+		if got := checksum(migrations[i]); got != want {
+			t.Errorf("migration %d has the checksum %s, want %s", i+1, got, want)
+		}
+	}
+}

@@ -1,0 +1,17 @@
+package sqlite
+
+import (
+	"fmt"
+	"testing"
+
+	"voicefleet/textchat/textchattest"
+)
+
+// TestConform runs seeded histories against the model and this store.
+func TestConform(t *testing.T) {
+	s := open(t, t.TempDir())
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint(seed+1), func(t *testing.T) { textchattest.Differential(t, s, seed+1, 400) })
+	}
+	textchattest.Rivals(t, 1000, s)
+}

@@ -1,0 +1,141 @@
+package textchattest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// CQLEnv names, when it is set, a CQL server (HOST:PORT) to test instead of one
+// that is started.
+const CQLEnv = "VOICEFLEET_CQL"
+
+// CQLServer is a real CQL server: Apache Cassandra, started when it is first asked
+// for, by deploy/cql/run.sh. It ends with this process.
+type CQLServer struct {
+	// Profile is "quick" (default) or "durable", see the script.
+	Profile string
+
+	once sync.Once
+	// Set by once.
+	err  error
+	cmd  *exec.Cmd
+	hold io.Closer // the script's standard input: it ends when this does
+	addr string
+	pid  int
+}
+
+// errNoJava is what a machine without Java and Maven gets.
+var errNoJava = errors.New("the CQL server needs Java 17 and Maven: sh deploy/setup.sh test installs them")
+
+// Address starts the server if need be and returns its HOST:PORT. Without Java or
+// Maven the test is skipped; a server that does not start fails it.
+func (c *CQLServer) Address(t testing.TB) string {
+	t.Helper()
+	c.once.Do(func() { c.err = c.start() })
+	if errors.Is(c.err, errNoJava) {
+		t.Skip(c.err)
+	}
+	if c.err != nil {
+		t.Fatal(c.err)
+	}
+	return c.addr
+}
+
+// Pid is the server's process, to be stopped or killed by crash tests; zero when
+// it is somebody else's.
+func (c *CQLServer) Pid() int { return c.pid }
+
+func (c *CQLServer) start() error {
+	if c.addr = os.Getenv(CQLEnv); c.addr != "" {
+		return nil
+	}
+	root, err := repository()
+	if err != nil {
+		return err
+	}
+	ports := make([]string, 2)
+	for i := range ports {
+		if ports[i], err = freePort(); err != nil {
+			return err
+		}
+	}
+	profile := c.Profile
+	if profile == "" {
+		profile = "quick"
+	}
+	var words strings.Builder
+	cmd := exec.Command("sh", filepath.Join(root, "deploy/cql/run.sh"), "--follow", profile)
+	cmd.Env = append(os.Environ(), "CQL_PORT="+ports[0], "CQL_STORAGE_PORT="+ports[1])
+	cmd.Stderr = &words
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("start CQL server: %w", err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("start CQL server: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start CQL server: %w", err)
+	}
+	c.cmd, c.hold = cmd, stdin
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		err = cmd.Wait()
+		c.cmd = nil
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 3 {
+			return fmt.Errorf("%w (%s)", errNoJava, strings.TrimSpace(words.String()))
+		}
+		return fmt.Errorf("start CQL server: %w: %s", err, strings.TrimSpace(words.String()))
+	}
+	addr, pid, _ := strings.Cut(strings.TrimSpace(line), " ")
+	c.addr = addr
+	c.pid, err = strconv.Atoi(pid)
+	return err
+}
+
+// Stop ends the server and removes its data.
+func (c *CQLServer) Stop() error {
+	if c.cmd == nil {
+		return nil
+	}
+	return errors.Join(c.hold.Close(), c.cmd.Wait())
+}
+
+// repository is the root of the tree, above the folder of the test.
+func repository() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return "", errors.New("no go.mod above the working folder")
+		}
+		dir = up
+	}
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, err
+}
