@@ -57,7 +57,8 @@ func tool(t *testing.T, p *chromium.Page, message, button string) {
 	must(t, p.Click("button", button, 5*time.Second))
 }
 
-// TestTwoPeopleWrite: what one writes, answers, edits and deletes the other sees;
+// TestTwoPeopleWrite: what one writes, answers, edits, attaches and deletes the
+// other sees, and what one thinks of it;
 // a killed server costs no message and doubles none; a reload leads back.
 func TestTwoPeopleWrite(t *testing.T) {
 	h := startUp(t, "")
@@ -88,6 +89,43 @@ func TestTwoPeopleWrite(t *testing.T) {
 	must(t, b.Click("button", "Delete message", 5*time.Second))
 	gone(t, a, "article", "Brian: Hi Ada")
 
+	// A reaction of the one is counted for the other, who adds to it and takes it back.
+	tool(t, b, "Ada: Hello, Brian", "React to message: Hello, Brian")
+	must(t, b.Type("searchbox", "Find an emoji", "party", 5*time.Second))
+	must(t, b.Click("button", "🎉 party tada", 5*time.Second))
+	must(t, a.Click("button", "🎉, 1", 10*time.Second))
+	must(t, b.Wait("button", "🎉, 2", 10*time.Second))
+	must(t, a.Click("button", "🎉, 2", 5*time.Second))
+	must(t, b.Click("button", "🎉, 1", 10*time.Second))
+	gone(t, a, "group", "Reactions")
+
+	// Two files go with a message: a picture is shown, the other can be fetched.
+	must(t, a.Eval(`new Promise((done) => document.createElement('canvas').toBlob((png) => {
+		const chosen = new DataTransfer(), field = document.querySelector('input[type=file][aria-label="Attach files"]');
+		chosen.items.add(new File([png], 'dawn.png', { type: 'image/png' }));
+		chosen.items.add(new File(['ahoy\n'.repeat(100000)], 'log book.txt', { type: 'text/plain' }));
+		field.files = chosen.files;
+		field.dispatchEvent(new Event('change', { bubbles: true }));
+		done(true);
+	}))`, nil))
+	must(t, a.Wait("button", "Remove log book.txt", 5*time.Second))
+	write(t, a, "general", "The harbour")
+	read(t, b, "Ada: The harbour, dawn.png, log book.txt")
+	must(t, b.Wait("link", "File log book.txt, 488 KiB", 5*time.Second))
+	must(t, b.Wait("link", "Picture dawn.png, open it in full", 5*time.Second))
+	var got struct {
+		Bytes, Wide int
+	}
+	must(t, b.Eval(`(async () => {
+		const picture = document.querySelector('article img');
+		await picture.decode();
+		const file = await (await fetch(document.querySelector('article a[download]').href)).text();
+		return { bytes: file.length, wide: picture.naturalWidth };
+	})()`, &got))
+	if got.Bytes != 500_000 || got.Wide != 300 {
+		t.Errorf("Brian fetched a file of %d bytes and saw a picture %d pixels wide, want 500000 and 300", got.Bytes, got.Wide)
+	}
+
 	// What looks like markup is words.
 	write(t, a, "general", "<img src=x onerror=alert(1)> `<b>`")
 	read(t, b, "Ada: <img src=x onerror=alert(1)> <b>")
@@ -106,7 +144,7 @@ func TestTwoPeopleWrite(t *testing.T) {
 	for _, p := range []*chromium.Page{a, b} {
 		var order []string
 		must(t, p.Eval(`[...document.querySelectorAll('article')].map((a) => a.getAttribute('aria-label'))`, &order))
-		want := []string{"Ada: Hello, Brian", "Ada: <img src=x onerror=alert(1)> <b>", "Ada: Written while nobody listened", "Ada: And this after it", "Brian: Here again"}
+		want := []string{"Ada: Hello, Brian", "Ada: The harbour, dawn.png, log book.txt", "Ada: <img src=x onerror=alert(1)> <b>", "Ada: Written while nobody listened", "Ada: And this after it", "Brian: Here again"}
 		if fmt.Sprint(order) != fmt.Sprint(want) {
 			t.Errorf("after the server was killed a page shows\n%q, want\n%q", order, want)
 		}

@@ -81,6 +81,30 @@ export const messages = (channel: string, q: { limit: number; before?: string; a
 export const message = (channel: string, id: string) => call<Message>('GET', `/channels/${channel}/messages/${id}`);
 export const say = (channel: string, content: string, nonce: string, reply?: string) =>
   call<Message>('POST', `/channels/${channel}/messages`, { content, nonce, enforce_nonce: true, ...(reply && { message_reference: { message_id: reply, fail_if_not_exists: false } }) });
+/** The same with files; `progress` is told what share of them is sent, 0..1. */
+export function sayWithFiles(channel: string, content: string, nonce: string, reply: string | undefined, files: readonly File[], progress: (share: number) => void, stop: AbortSignal): Promise<Message> {
+  const form = new FormData();
+  form.append('payload_json', JSON.stringify({
+    content, nonce, enforce_nonce: true, attachments: files.map((f, id) => ({ id, filename: f.name })), ...(reply && { message_reference: { message_id: reply, fail_if_not_exists: false } }),
+  }));
+  files.forEach((f, i) => form.append(`files[${i}]`, f, f.name));
+  return new Promise((done, fail) => {
+    const x = new XMLHttpRequest(); // fetch does not tell how far a body is sent
+    x.open('POST', `/api/v10/channels/${channel}/messages`);
+    x.setRequestHeader('Authorization', token);
+    x.responseType = 'json';
+    x.upload.onprogress = (e) => { if (e.lengthComputable) progress(e.loaded / e.total); };
+    x.onload = () => (x.status < 300 ? done(x.response as Message) : fail(failed(x.status, x.response ?? {}, x.getResponseHeader('Retry-After'))));
+    x.onerror = () => fail(unreachable());
+    x.onabort = () => fail(new ApiError(400, 0, 'The upload was stopped.'));
+    stop.addEventListener('abort', () => x.abort());
+    x.send(form);
+  });
+}
+export const react = (channel: string, id: string, emoji: string, on: boolean) => call<void>(on ? 'PUT' : 'DELETE', `/channels/${channel}/messages/${id}/reactions/${encodeURIComponent(emoji)}/@me`);
+export const reactors = (channel: string, id: string, emoji: string) => call<User[]>('GET', `/channels/${channel}/messages/${id}/reactions/${encodeURIComponent(emoji)}?limit=20`);
+export const pins = (channel: string) => call<{ items: { message: Message }[]; has_more: boolean }>('GET', `/channels/${channel}/messages/pins`);
+export const pin = (channel: string, id: string, on: boolean) => call<void>(on ? 'PUT' : 'DELETE', `/channels/${channel}/pins/${id}`);
 export const edit = (channel: string, id: string, content: string) => call<Message>('PATCH', `/channels/${channel}/messages/${id}`, { content });
 export const unsay = (channel: string, message: string) => call<void>('DELETE', `/channels/${channel}/messages/${message}`);
 export const typing = (channel: string) => call<void>('POST', `/channels/${channel}/typing`);

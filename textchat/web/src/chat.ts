@@ -2,12 +2,12 @@
 // was not read yet, and who is writing.
 import { computed, effect, signal } from '@preact/signals';
 import * as api from './api';
-import { after, arrived, before, leaves, nothing, opened, patched, without, type History, type Line } from './history';
+import { after, arrived, before, leaves, nothing, opened, patched, reacted, without, type History, type Line } from './history';
 import { toWire, type Mentionable } from './markdown';
 import { Outbox, type Job } from './outbox';
 import { keepMarks, marks } from './settings';
 import { complain, guild, house, me, nameOf, textChannel, textChannels } from './store';
-import { byId, type Emoji, type Message, type Reaction } from './types';
+import { byId, type Emoji, type Message } from './types';
 
 export const histories = signal<Readonly<Record<string, History>>>({});
 export const typists = signal<readonly { channel: string; user: string; until: number }[]>([]);
@@ -55,17 +55,6 @@ export function onDelete(channel: string, ids: readonly string[]) {
 
 export function onReaction(r: { channel_id: string; message_id: string; user_id?: string; emoji?: Emoji }, by: 1 | -1 | 0) {
   alter(r.channel_id, (h) => patched(h, r.message_id, (l) => ({ reactions: reacted(l.reactions ?? [], r.emoji, by, r.user_id === me.value?.id) })));
-}
-
-/** One more or one less of an emoji; 0 takes all of it away, or all of all when none is named. */
-export function reacted(list: readonly Reaction[], emoji: Emoji | undefined, by: 1 | -1 | 0, own: boolean): Reaction[] {
-  if (!emoji) return [];
-  const same = (x: Reaction) => x.emoji.name === emoji.name && x.emoji.id === emoji.id;
-  if (by === 0) return list.filter((x) => !same(x));
-  const had = list.find(same);
-  if (own && (had?.me ?? false) === (by > 0)) return [...list]; // known already: it was ours to tell
-  if (!had) return by > 0 ? [...list, { emoji, count: 1, me: own }] : [...list];
-  return list.map((x) => (same(x) ? { ...x, count: x.count + by, me: own ? by > 0 : x.me } : x)).filter((x) => x.count > 0);
 }
 
 export function onTyping(t: { channel_id: string; user_id: string }) {
@@ -183,6 +172,7 @@ export function fetchAnswered(m: Message) {
 
 export const drafts = signal<Readonly<Record<string, string>>>({});
 export const setDraft = (channel: string, text: string) => { drafts.value = { ...drafts.value, [channel]: text }; };
+export const chosenFiles = signal<Readonly<Record<string, readonly File[]>>>({});
 export const replying = signal<Readonly<Record<string, Message>>>({});
 export const editing = signal(''); // id of the message that is being edited
 export function replyTo(channel: string, m: Message | null) {
@@ -191,18 +181,27 @@ export function replyTo(channel: string, m: Message | null) {
 }
 
 const outbox = new Outbox<Message>({
-  post: (j) => api.say(j.channel, j.content, j.nonce, j.reply),
+  post: (j) => {
+    if (!j.files?.length) return api.say(j.channel, j.content, j.nonce, j.reply);
+    const stop = new AbortController();
+    stops.set(j.nonce, stop);
+    return api.sayWithFiles(j.channel, j.content, j.nonce, j.reply, j.files, (progress) => going(j, { progress }), stop.signal).finally(() => stops.delete(j.nonce));
+  },
   failure: (e) => {
     const a = e instanceof api.ApiError ? e : new api.ApiError(0, 0, String(e));
     const passing = a.status === 0 || a.status >= 500 || a.status === 429;
     return { message: a.message, again: passing, wait: a.wait };
   },
   sent: (j, m) => alter(j.channel, (h) => arrived(h, { ...m, nonce: j.nonce })),
-  state: (j, state, problem) => {
-    const l = historyOf(j.channel)?.lines.find((x) => x.state && x.nonce === j.nonce);
-    if (l && (l.state !== state || l.problem !== problem)) alter(j.channel, (h) => leaves(h, { ...l, state, problem }));
-  },
+  state: (j, state, problem) => going(j, { state, problem, progress: undefined }),
 });
+const stops = new Map<string, AbortController>(); // of uploads under way, by nonce
+export const stopUpload = (l: Line) => stops.get(l.nonce as string)?.abort();
+
+function going(j: Job, change: Partial<Line>) {
+  const l = historyOf(j.channel)?.lines.find((x) => x.state && x.nonce === j.nonce);
+  if (l) alter(j.channel, (h) => leaves(h, { ...l, ...change }));
+}
 export const hurry = () => outbox.wake();
 
 const jobs = new Map<string, Job>(); // of the lines on their way out, by nonce
@@ -220,18 +219,19 @@ export function mentionables(): Mentionable[] {
   return [...people, ...roles, ...channels];
 }
 
-export async function say(channel: string, text: string) {
+export async function say(channel: string, text: string, files: readonly File[] = []) {
   const nonce = [...crypto.getRandomValues(new Uint32Array(2))].join('').slice(0, 20);
   const reply = replying.value[channel];
-  const job: Job = { channel, nonce, content: toWire(text, mentionables()), reply: reply?.id };
+  const job: Job = { channel, nonce, content: toWire(text, mentionables()), reply: reply?.id, files };
   replyTo(channel, null);
   jobs.set(nonce, job);
   const line: Line = {
-    id: 'n' + nonce, nonce, channel_id: channel, author: me.value!, content: job.content, timestamp: new Date().toISOString(), edited_timestamp: null, state: 'sending',
+    id: 'n' + nonce, nonce, channel_id: channel, author: me.value!, content: job.content, timestamp: new Date().toISOString(), edited_timestamp: null, state: 'sending', files,
     ...(reply && { type: 19, message_reference: { message_id: reply.id, channel_id: channel }, referenced_message: reply }),
   };
   if (historyOf(channel)?.newer) await load(channel); // what one says is seen at the end
   put(channel, leaves(historyOf(channel) ?? nothing, line));
+  atEnd.value = true;
   clearDivider(channel);
   told = 0;
   outbox.add(job);
@@ -265,6 +265,21 @@ export async function edit(l: Line, text: string) {
 export async function remove(l: Line) {
   await api.unsay(l.channel_id, l.id).catch((e) => { if (e.status !== 404) throw e; });
   onDelete(l.channel_id, [l.id]);
+}
+
+/** Puts an emoji under a message, or takes one's own away. */
+export async function react(l: Line, emoji: string, on: boolean) {
+  const r = { channel_id: l.channel_id, message_id: l.id, user_id: me.value!.id, emoji: { id: null, name: emoji } };
+  if ((l.reactions?.find((x) => x.emoji.name === emoji)?.me ?? false) === on) return;
+  onReaction(r, on ? 1 : -1);
+  try { await api.react(l.channel_id, l.id, emoji, on); } catch (e) { onReaction(r, on ? -1 : 1); complain(e); }
+}
+
+/** Counts up when what is pinned has changed somewhere. */
+export const pinsChanged = signal(0);
+export async function pin(l: Line, on: boolean) {
+  await api.pin(l.channel_id, l.id, on);
+  alter(l.channel_id, (h) => patched(h, l.id, () => ({ pinned: on })));
 }
 
 let told = 0;
@@ -332,12 +347,14 @@ effect(() => {
 });
 
 export function forgetChat() {
+  for (const s of stops.values()) s.abort();
   outbox.clear();
   jobs.clear();
   asked.clear();
   histories.value = {};
   newest.value = read.value = dividers.value = fetched.value = drafts.value = {};
   replying.value = {};
+  chosenFiles.value = {};
   pinged.value = {};
   editing.value = '';
 }

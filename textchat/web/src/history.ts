@@ -1,13 +1,14 @@
 // The part of a channel's history that the page holds: a window of bounded
 // length on it, in order, nothing in it twice. What is on its way out stands at
 // the end until the server has given it its place.
-import { byId, type Message } from './types';
+import { byId, type Emoji, type Message, type Reaction } from './types';
 
 /** A message, or one on its way out: `waiting` is tried again by itself, `failed` is not. */
 export interface Line extends Message {
   state?: 'sending' | 'waiting' | 'failed';
   problem?: string;
-  /** Of what is uploaded, 0..1. */
+  /** What goes with it, and how much of that is sent, 0..1. */
+  files?: readonly File[];
   progress?: number;
 }
 
@@ -79,4 +80,15 @@ export function opened(h: History, page: readonly Message[], older: boolean, new
   const last = page.at(-1)?.id;
   const live = newer ? [] : there(h).filter((l) => last !== undefined && byId(l.id, last) > 0);
   return trim({ lines: [...merge(page as Line[], live), ...leaving(h)], older, newer }, 'newest');
+}
+
+/** One more or one less of an emoji; 0 takes all of it away, or all of all when none is named. */
+export function reacted(list: readonly Reaction[], emoji: Emoji | undefined, by: 1 | -1 | 0, own: boolean): Reaction[] {
+  if (!emoji) return [];
+  const same = (x: Reaction) => x.emoji.name === emoji.name && x.emoji.id === emoji.id;
+  if (by === 0) return list.filter((x) => !same(x));
+  const had = list.find(same);
+  if (own && (had?.me ?? false) === (by > 0)) return [...list]; // known already: it was ours to tell
+  if (!had) return by > 0 ? [...list, { emoji, count: 1, me: own }] : [...list];
+  return list.map((x) => (same(x) ? { ...x, count: x.count + by, me: own ? by > 0 : x.me } : x)).filter((x) => x.count > 0);
 }

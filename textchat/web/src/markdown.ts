@@ -83,14 +83,12 @@ export function inline(s: string, depth = 0): Inline[] {
   return out;
 }
 
-/** Where the mark that opens at `at` closes; -1 when it opens nothing here, 0 when none closes it any more. */
+/** Where the mark that opens at `at` closes; -1 when it opens nothing here, 0 when none that follows closes any. */
 function closing(s: string, mark: string, at: number): number {
   const from = at + mark.length;
   if (from >= s.length || /\s/.test(s[from])) return -1;
   if (mark === '_' && at > 0 && word.test(s[at - 1])) return -1; // snake_case
-  let seen = false;
   for (let end = s.indexOf(mark, from + 1); end > 0; end = s.indexOf(mark, end + 1)) {
-    seen = true;
     if (s[end - 1] === '\\' || /\s/.test(s[end - 1])) continue;
     if (mark.length === 1 && (s[end + 1] === mark || s[end - 1] === mark)) { // part of a double mark, not this one
       if (s[end + 1] === mark) end++;
@@ -101,7 +99,7 @@ function closing(s: string, mark: string, at: number): number {
     while (mark.length === 2 && s.startsWith(mark, end + 1)) end++;
     return end;
   }
-  return seen ? -1 : 0;
+  return 0; // what keeps one from closing has nothing to do with where it opened
 }
 
 /** A whole message. */

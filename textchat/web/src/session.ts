@@ -2,7 +2,7 @@
 import { effect, signal } from '@preact/signals';
 import * as api from './api';
 import { callChannel, endCalls, join, onOnline, onVoiceError, onVoiceServer, onVoiceState, useGateway } from './calls';
-import { forgetChat, historyOf, hurry, load, noteChannels, onDelete, onEdit, onMessage, onReaction, onTyping, refresh, stale } from './chat';
+import { forgetChat, historyOf, hurry, load, noteChannels, onDelete, onEdit, onMessage, onReaction, onTyping, pinsChanged, refresh, stale } from './chat';
 import { Gateway } from './gateway';
 import { keepCall, lastCall, remember } from './settings';
 import {
@@ -131,6 +131,7 @@ function dispatch(type: string, d: any) {
     case 'MESSAGE_REACTION_ADD': onReaction(d, 1); break;
     case 'MESSAGE_REACTION_REMOVE': onReaction(d, -1); break;
     case 'MESSAGE_REACTION_REMOVE_EMOJI': case 'MESSAGE_REACTION_REMOVE_ALL': onReaction(d, 0); break;
+    case 'CHANNEL_PINS_UPDATE': pinsChanged.value++; break;
     case 'PRESENCE_UPDATE': putPresence(d); break;
     case 'PRESENCES_REPLACE': for (const p of d) putPresence(p); break;
     case 'TYPING_START': onTyping(d); break;

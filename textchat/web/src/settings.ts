@@ -9,11 +9,12 @@ export interface Settings extends MicSettings {
   theme: 'system' | 'dark' | 'light';
   chimes: boolean;
   volumes: Record<string, number>; // user id → 0..2; absent is 1
+  emoji: string[]; // picked last, newest first
 }
 
 const initial: Settings = {
   device: '', sink: '', echoCancellation: true, noiseSuppression: true, autoGainControl: true,
-  pushToTalk: false, talkKey: 'Space', theme: 'system', chimes: true, volumes: {},
+  pushToTalk: false, talkKey: 'Space', theme: 'system', chimes: true, volumes: {}, emoji: [],
 };
 
 function stored<T extends object>(key: string, otherwise: T): T {

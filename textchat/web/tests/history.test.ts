@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { WINDOW, after, arrived, before, leaves, nothing, opened, patched, without, type History, type Line } from '../src/history';
+import { WINDOW, after, arrived, before, leaves, nothing, opened, patched, reacted, without, type History, type Line } from '../src/history';
 import type { Message } from '../src/types';
 
 const msg = (id: number | string, more: Partial<Message> = {}): Message =>
@@ -63,4 +63,20 @@ test('edits touch one line, and lists that need no change stay the same', () => 
   assert.equal(patched(h, '2', () => ({ content: 'x' })).lines[1].content, 'x');
   assert.equal(patched(h, '9', () => ({ content: 'x' })), h);
   assert.equal(without(h, (l) => l.id === '9'), h);
+});
+
+test('reactions: one’s own counts once, however often it is told', () => {
+  const emoji = { id: null, name: '👍' };
+  const tell = (list: ReturnType<typeof reacted>) => list.map((r) => `${r.emoji.name}${r.count}${r.me ? '!' : ''}`).join(' ');
+  let list = reacted([], emoji, 1, true);
+  list = reacted(list, emoji, 1, true); // the gateway says it too
+  list = reacted(list, emoji, 1, false);
+  assert.equal(tell(list), '👍2!');
+  list = reacted(reacted(list, emoji, -1, true), emoji, -1, true);
+  assert.equal(tell(list), '👍1');
+  list = reacted(list, { id: null, name: '🎉' }, 1, false);
+  assert.equal(tell(reacted(list, emoji, -1, false)), '🎉1');
+  assert.equal(tell(reacted(list, emoji, 0, false)), '🎉1');
+  assert.equal(tell(reacted(list, undefined, 0, false)), '');
+  assert.equal(tell(reacted(list, { id: null, name: '🔥' }, -1, false)), '👍1 🎉1');
 });

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Backoff } from '../src/backoff';
 import { after } from '../src/closing';
+import { find, groups, wordsFor } from '../src/emoji';
 import { voiceUrls } from '../src/endpoints';
 import { withNack } from '../src/sdp';
 import { colour, hue, initials, inviteCode, isSilent, keyName, size } from '../src/text';
@@ -62,4 +63,12 @@ test('invite links and keys', () => {
 test('sizes and colours', () => {
   assert.deepEqual([0, 1023, 1536, 10 * 1024 * 1024, 3 * 1024 ** 3].map(size), ['0 bytes', '1023 bytes', '1.5 KiB', '10 MiB', '3.0 GiB']);
   assert.deepEqual([0, 255, 0xff8800].map(colour), ['', '#0000ff', '#ff8800']);
+});
+
+test('every emoji is one, stands once and is found by its words', () => {
+  const all = groups.flatMap((g) => g.list);
+  assert.ok(all.length > 200 && new Set(all.map((e) => e.emoji)).size === all.length);
+  for (const e of all) assert.ok(/^[\p{Emoji_Presentation}\p{Extended_Pictographic}]/u.test(e.emoji) && /^[a-z]/.test(e.words), `${e.emoji} ${e.words}`);
+  assert.deepEqual(find('thumbs up').map((e) => e.emoji), ['👍']);
+  assert.deepEqual([find('zebra').length, wordsFor('🚀'), wordsFor('x')], [0, 'rocket launch', '']);
 });

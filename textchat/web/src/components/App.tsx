@@ -9,6 +9,8 @@ import { Dock } from './Dock';
 import { Close, Mark, People as PeopleIcon, Speaker, Talk } from './icons';
 import { People } from './People';
 import { Person } from './Person';
+import { Picker, picking } from './Picker';
+import { Pins } from './Pins';
 import { Rooms } from './Rooms';
 import { Settings } from './Settings';
 import { Stage } from './Stage';
@@ -52,6 +54,8 @@ function Inside() {
         </p>
       )}
       {question.value && <Ask />}
+      {picking.value && <Picker />}
+      {panel.value === 'pins' && <Pins />}
       {panel.value === 'settings' && <Settings />}
       {panel.value === 'connection' && <Connection />}
       {panel.value === 'person' && <Person key={person.value} id={person.value} />}

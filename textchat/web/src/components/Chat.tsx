@@ -6,10 +6,10 @@ import { bit } from '../permissions';
 import { mayIn, me, nameOf, online, textChannel, toast } from '../store';
 import { byId } from '../types';
 import { Composer } from './Composer';
-import { Down, Hash, People, Retry } from './icons';
+import { Down, Hash, People, Pin, Retry } from './icons';
 import { Line, askToDelete, focusComposer, keyOf } from './Line';
 import { focused, hovered } from './log';
-import { narrow, part, peopleOpen, target } from './views';
+import { narrow, panel, part, peopleOpen, show, target } from './views';
 import { inShort } from './Words';
 
 const NEAR = 60; // pixels from the end that still count as being there
@@ -123,6 +123,7 @@ export function Chat() {
       <header class="head">
         <h2 title={channel?.name}><Hash /><span>{channel?.name ?? 'No text channel'}</span></h2>
         {channel?.topic && <p class="topic" title={channel.topic}>{channel.topic}</p>}
+        <button class="icon" aria-label="Pinned messages" title="Pinned messages" aria-expanded={panel.value === 'pins'} onClick={() => show('pins')}><Pin /></button>
         <button class="icon only-medium" aria-label="Members" title="Members" aria-expanded={peopleOpen.value} onClick={() => { peopleOpen.value = !peopleOpen.value; }}><People /></button>
       </header>
       <div class="scroll">

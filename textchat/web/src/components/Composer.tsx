@@ -1,15 +1,18 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { drafts, editing, historyOf, nowTyping, replyTo, replying, say, setDraft } from '../chat';
+import { chosenFiles, drafts, editing, historyOf, nowTyping, replyTo, replying, say, setDraft } from '../chat';
 import { naming } from '../markdown';
 import { bit } from '../permissions';
-import { house, mayIn, me, nameOf, textChannels } from '../store';
+import { house, mayIn, me, nameOf, textChannels, toast } from '../store';
 import type { Channel } from '../types';
 import { Avatar } from './Avatar';
-import { Close, Hash, Reply, Send, Shield } from './icons';
+import { Chosen } from './Files';
+import { Clip, Close, Hash, Reply, Send, Shield, Smile } from './icons';
+import { pick } from './Picker';
 import { inShort } from './Words';
 
 const LONGEST = 2000; // characters of a message
 const MOST = 8; // names offered at a time
+const FILES = 10; // of a message
 
 interface Offer { key: string; label: string; also: string; icon: preact.JSX.Element }
 
@@ -34,18 +37,46 @@ export function Composer({ channel }: { channel: Channel }) {
   const box = useRef<HTMLTextAreaElement>(null);
   const [caret, setCaret] = useState(0);
   const [chosen, choose] = useState(0);
+  const [dragged, setDragged] = useState(false);
   const [shut, setShut] = useState(-1); // the place of a name one wants no offers for
   const named = naming(draft, caret);
   const list = named && named.from !== shut ? offers(named.query, channel) : [];
   const at = Math.min(chosen, list.length - 1);
   useEffect(() => choose(0), [named?.query]);
 
+  const files = chosenFiles.value[id] ?? [];
+  const setFiles = (list: readonly File[]) => { chosenFiles.value = { ...chosenFiles.value, [id]: list }; };
+  const attach = (list: FileList | null | undefined) => {
+    const all = [...files, ...(list ?? [])];
+    if (all.length > FILES) toast(`A message takes ${FILES} files.`);
+    setFiles(all.slice(0, FILES));
+    box.current?.focus();
+  };
+  const mayAttach = mayIn(channel, bit.ATTACH);
+  useEffect(() => {
+    if (!mayAttach) return;
+    const over = (e: DragEvent) => { if (e.dataTransfer?.types.includes('Files')) { e.preventDefault(); setDragged(true); } };
+    const out = (e: DragEvent) => { if (!e.relatedTarget) setDragged(false); };
+    const drop = (e: DragEvent) => { if (e.dataTransfer?.files.length) { e.preventDefault(); setDragged(false); attach(e.dataTransfer.files); } };
+    addEventListener('dragover', over);
+    addEventListener('dragleave', out);
+    addEventListener('drop', drop);
+    return () => { removeEventListener('dragover', over); removeEventListener('dragleave', out); removeEventListener('drop', drop); };
+  });
+
+  const insert = (s: string) => {
+    const b = box.current!;
+    const at = b.selectionStart;
+    setDraft(id, draft.slice(0, at) + s + draft.slice(b.selectionEnd));
+    requestAnimationFrame(() => { b.focus(); b.setSelectionRange(at + s.length, at + s.length); });
+  };
   const submit = () => {
     const text = draft.trim();
-    if (!text || text.length > LONGEST) return;
+    if ((!text && !files.length) || [...text].length > LONGEST) return;
     setDraft(id, '');
+    setFiles([]);
     setShut(-1);
-    void say(id, text);
+    void say(id, text, files);
   };
   const take = (o: Offer) => {
     const b = box.current!;
@@ -74,7 +105,7 @@ export function Composer({ channel }: { channel: Channel }) {
   const moved = () => { if (box.current) setCaret(box.current.selectionStart); };
   const left = LONGEST - [...draft].length;
   return (
-    <form class="compose" onSubmit={(e) => { e.preventDefault(); submit(); }}>
+    <form class={'compose' + (dragged ? ' dragged' : '')} onSubmit={(e) => { e.preventDefault(); submit(); }}>
       {list.length > 0 && (
         <ul class="offers" role="listbox" id="offers" aria-label="Names">
           {list.map((o, i) => (
@@ -90,13 +121,19 @@ export function Composer({ channel }: { channel: Channel }) {
           <button type="button" class="icon" aria-label="Stop replying" onClick={() => { replyTo(id, null); box.current?.focus(); }}><Close /></button>
         </p>
       )}
+      {files.length > 0 && <Chosen files={files} drop={(i) => setFiles(files.filter((_, k) => k !== i))} />}
       <div class="writing">
+        {mayAttach && (
+          <label class="icon attach" title="Attach files"><Clip /><input type="file" class="hush" multiple aria-label="Attach files" onChange={(e) => { attach(e.currentTarget.files); e.currentTarget.value = ''; }} /></label>
+        )}
         <textarea ref={box} rows={Math.min(8, draft.split('\n').length)} value={draft} aria-label={`Message ${channel.name}`} placeholder={`Message ${channel.name}`}
           aria-autocomplete="list" aria-controls={list.length ? 'offers' : undefined} aria-activedescendant={list.length ? `offer-${at}` : undefined}
           onInput={(e) => { setDraft(id, e.currentTarget.value); setCaret(e.currentTarget.selectionStart); if (e.currentTarget.value.trim()) nowTyping(id); }}
+          onPaste={(e) => { if (mayAttach && e.clipboardData?.files.length) { e.preventDefault(); attach(e.clipboardData.files); } }}
           onSelect={moved} onKeyUp={moved} onBlur={() => setShut(named?.from ?? -1)} onFocus={() => setShut(-1)} onKeyDown={keys} />
         {left < 200 && <small class={'left' + (left < 0 ? ' bad' : '')} role="status">{left}</small>}
-        <button class="icon" aria-label="Send message" title="Send message" disabled={!draft.trim() || left < 0}><Send /></button>
+        <button type="button" class="icon" aria-label="Emoji" title="Emoji" onClick={(e) => pick(e.currentTarget, insert)}><Smile /></button>
+        <button class="icon" aria-label="Send message" title="Send message" disabled={(!draft.trim() && !files.length) || left < 0}><Send /></button>
       </div>
     </form>
   );

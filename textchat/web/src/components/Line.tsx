@@ -1,14 +1,18 @@
 import { useComputed } from '@preact/signals';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { again, answered, discard, edit, editing, fetchAnswered, namesMe, remove, replyTo } from '../chat';
+import * as api from '../api';
+import { again, answered, discard, edit, editing, fetchAnswered, namesMe, pin, react, remove, replyTo, stopUpload } from '../chat';
 import type { Line as Entry } from '../history';
 import { fromWire, jumbo } from '../markdown';
 import { bit } from '../permissions';
 import { complain, mayIn, me, nameOf, names, textChannel } from '../store';
 import { Avatar } from './Avatar';
-import { Bin, Close, Copy, Dots, Pen, Reply, Retry } from './icons';
+import { Files, Leaving } from './Files';
+import { Bin, Close, Copy, Dots, Pen, Pin, Reply, Retry, SmilePlus } from './icons';
+import { pick } from './Picker';
 import { question, target } from './views';
 import { focused, hovered } from './log';
+import type { Reaction } from '../types';
 import { Name, Words, inShort } from './Words';
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
@@ -17,7 +21,7 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 
 
 /** Lines of one person within five minutes stand together. */
 const together = (a: Entry | undefined, b: Entry) =>
-  a?.author.id === b.author.id && a.author.username === b.author.username && !b.message_reference && Date.parse(b.timestamp) - Date.parse(a.timestamp) < 300_000;
+  a?.type !== 6 && a?.author.id === b.author.id && a.author.username === b.author.username && !b.message_reference && Date.parse(b.timestamp) - Date.parse(a.timestamp) < 300_000;
 
 /** What stays the same for a line from when it leaves on. */
 export const keyOf = (m: Entry) => String(m.nonce ?? m.id);
@@ -36,12 +40,16 @@ export function Line({ m, prior, isNew }: { m: Entry; prior?: Entry; isNew: bool
   const joined = !newDay && !isNew && together(prior, m);
   const name = nameOf(m.author.id, m.author);
   const at = new Date(m.timestamp);
+  if (m.type === 6) {
+    return <p class="event" data-key={key}><Pin /><span><strong>{name}</strong> pinned <button class="link" onClick={() => { target.value = m.message_reference?.message_id ?? ''; }}>a message</button>.</span><time dateTime={m.timestamp}>{clock.format(at)}</time></p>;
+  }
+  const label = `${name}: ${[inShort(m.content), ...(m.attachments ?? []).map((a) => a.filename), ...(m.state ? m.files ?? [] : []).map((f) => f.name)].filter(Boolean).join(', ')}`;
   return (
     <>
       {newDay && <p class="day"><span>{day.format(at)}</span></p>}
       {isNew && <p class="day new" id="new-from-here"><span>New</span></p>}
       <article class={'line' + (joined ? ' joined' : '') + (m.state ? ' ' + m.state : '') + (namesMe(m) ? ' to-me' : '')} data-key={key} data-id={m.id} tabIndex={-1}
-        aria-label={`${name}: ${inShort(m.content)}`}>
+        aria-label={label}>
         {m.message_reference?.message_id && <Answered m={m} />}
         {joined ? <time class="gutter" dateTime={m.timestamp} title={full.format(at)}>{clock.format(at)}</time> : <Avatar id={m.author.id} name={name} />}
         <div class="said">
@@ -52,6 +60,9 @@ export function Line({ m, prior, isNew }: { m: Entry; prior?: Entry; isNew: bool
               {m.edited_timestamp && <small class="edited" title={full.format(new Date(m.edited_timestamp))}>edited</small>}
             </div>
           )}
+          {!!m.attachments?.length && <Files list={m.attachments} />}
+          {m.state && !!m.files?.length && <Leaving files={m.files} progress={m.state === 'sending' ? m.progress ?? 0 : undefined} onStop={() => stopUpload(m)} />}
+          {!!m.reactions?.length && <Reactions m={m} />}
           {m.state === 'waiting' && <p class="soft small">Not sent yet: {m.problem} It is tried again by itself.</p>}
           {m.state === 'failed' && (
             <p class="problem">Not sent: {m.problem}
@@ -78,11 +89,34 @@ function Tools({ m }: { m: Entry }) {
   const own = m.author.id === me.value?.id;
   return (
     <div class="tools" role="group" aria-label="Message actions">
+      {mayIn(channel, bit.ADD_REACTIONS) && <button class="icon" aria-label={`React to message: ${about}`} title="React" onClick={(e) => pick(e.currentTarget, (emoji) => void react(m, emoji, true))}><SmilePlus /></button>}
       {mayIn(channel, bit.SEND) && <button class="icon" aria-label={`Reply to message: ${about}`} title="Reply (R)" onClick={() => { replyTo(m.channel_id, m); focusComposer(); }}><Reply /></button>}
       {own && <button class="icon" aria-label={`Edit message: ${about}`} title="Edit (E)" onClick={() => { editing.value = m.id; }}><Pen /></button>}
       {m.content && <button class="icon" aria-label={`Copy message: ${about}`} title="Copy" onClick={() => void navigator.clipboard.writeText(fromWire(m.content, names)).catch(complain)}><Copy /></button>}
+      {mayIn(channel, bit.PIN) && <button class={'icon' + (m.pinned ? ' on' : '')} aria-label={`${m.pinned ? 'Unpin' : 'Pin'} message: ${about}`} title={m.pinned ? 'Unpin' : 'Pin'} onClick={() => void pin(m, !m.pinned).catch(complain)}><Pin /></button>}
       {(own || mayIn(channel, bit.MANAGE_MESSAGES)) && <button class="icon bad" aria-label={`Delete message: ${about}`} title="Delete (Del)" onClick={() => askToDelete(m)}><Bin /></button>}
     </div>
+  );
+}
+
+/** What others put under a message, each once with how many. */
+function Reactions({ m }: { m: Entry }) {
+  return (
+    <div class="reactions" role="group" aria-label="Reactions">
+      {m.reactions!.map((r) => <Chip key={r.emoji.name} m={m} r={r} />)}
+      {mayIn(textChannel.value, bit.ADD_REACTIONS) && <button class="chip add" aria-label="Add a reaction" onClick={(e) => pick(e.currentTarget, (emoji) => void react(m, emoji, true))}><SmilePlus /></button>}
+    </div>
+  );
+}
+
+function Chip({ m, r }: { m: Entry; r: Reaction }) {
+  const [who, set] = useState('');
+  const ask = () => {
+    if (!who) api.reactors(m.channel_id, m.id, r.emoji.name).then((list) => set(list.map((u) => nameOf(u.id, u)).join(', ')), () => {});
+  };
+  useEffect(() => set(''), [r.count]);
+  return (
+    <button class="chip" aria-pressed={r.me} aria-label={`${r.emoji.name}, ${r.count}`} title={who} onPointerEnter={ask} onClick={() => void react(m, r.emoji.name, !r.me)}><span aria-hidden="true">{r.emoji.name}</span>{r.count}</button>
   );
 }
 

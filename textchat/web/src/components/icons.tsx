@@ -30,9 +30,12 @@ export const Dots = icon('M6 12v.1M12 12v.1M18 12v.1');
 export const Down = icon('M12 5v14M6 13l6 6 6-6');
 export const Plus = icon('M12 5v14M5 12h14');
 export const Clip = icon('M19 11.5 12 18.5a4.5 4.5 0 0 1-6.4-6.4l7.5-7.5a3 3 0 0 1 4.3 4.3l-7.5 7.5a1.5 1.5 0 0 1-2.1-2.1L14 8');
-export const File = icon('M7 3.5h7l4 4v13H7zM14 3.5v4h4');
+export const Doc = icon('M7 3.5h7l4 4v13H7zM14 3.5v4h4');
 export const Copy = icon('M9 9h10.5v11H9zM15 9V4.5H4.5V15H9');
 export const Shield = icon('M12 3.5 5 6v5.5c0 4.5 3 7.5 7 9 4-1.5 7-4.5 7-9V6z');
+
+export const Pin = icon('M9 3.5h6l-1 6 3.5 4h-11l3.5-4zM12 13.5V21');
+export const SmilePlus = icon('M20.3 12a8.5 8.5 0 1 1-7.8-8.5M8.5 14.5a4.5 4.5 0 0 0 7 0M9 9.7v.1M15 9.7v.1M19 2.5v6M16 5.5h6');
 
 /** The mark: a sail of sound on a hull. */
 export const Mark = () => (

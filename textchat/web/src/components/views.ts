@@ -1,7 +1,7 @@
 // What is looked at: the panel over the page, and on a phone one of its parts.
 import { signal } from '@preact/signals';
 
-export type Panel = '' | 'settings' | 'connection' | 'person' | 'community';
+export type Panel = '' | 'settings' | 'connection' | 'person' | 'pins' | 'community';
 export type Part = 'voice' | 'chat' | 'people';
 
 export const panel = signal<Panel>('');
