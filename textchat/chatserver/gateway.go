@@ -179,7 +179,44 @@ func (handler) OnMessage(ws *gws.Conn, m *gws.Message) {
 		return
 	}
 	c.srv.metrics.frames.Inc()
-	c.handle(m.Bytes())
+	if seq, ok := gatewaysession.PlainBeat(m.Bytes()); ok {
+		now := time.Now()
+		if code := c.intake.Count(now); code != 0 {
+			c.shut(code)
+			return
+		}
+		c.heartbeat(now, seq)
+		return
+	}
+	// Reading JSON and beginning a session need a deep stack. It is borrowed: the
+	// reader's own, which stays for as long as the connection does, keeps small.
+	done := make(chan struct{})
+	if c.srv.task(func() {
+		defer close(done)
+		defer func() {
+			if r := recover(); r != nil {
+				c.srv.panicked("gateway_connection", r)
+				c.shut(textchat.CloseUnknown)
+			}
+		}()
+		c.handle(m.Bytes())
+	}) {
+		<-done
+	}
+}
+
+// heartbeat acknowledges, and forgets what the client says it has.
+func (c *conn) heartbeat(now time.Time, seq uint64) {
+	if c.beat.Load() != 0 {
+		c.beat.Store(now.UnixNano())
+	}
+	c.send(ack)
+	c.mu.Lock()
+	session := c.session
+	c.mu.Unlock()
+	if session != nil {
+		session.trim(c, seq)
+	}
 }
 
 func (handler) OnClose(ws *gws.Conn, err error) {
@@ -377,16 +414,7 @@ func (c *conn) handle(frame []byte) {
 		c.shut(a.Close)
 		// After a violation there is nothing to come back to but the session.
 	case a.Beat != nil:
-		if c.beat.Load() != 0 {
-			c.beat.Store(now.UnixNano())
-		}
-		c.send(ack)
-		c.mu.Lock()
-		session := c.session
-		c.mu.Unlock()
-		if session != nil {
-			session.trim(c, a.Beat.Seq)
-		}
+		c.heartbeat(now, a.Beat.Seq)
 	case a.Identify != nil:
 		c.identify(now, *a.Identify)
 	case a.Resume != nil:

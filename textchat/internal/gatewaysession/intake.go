@@ -1,6 +1,7 @@
 package gatewaysession
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -126,6 +127,43 @@ func (in *Intake) Identified() { in.identified = true }
 func (in *Intake) Refused() { in.identified = false }
 
 func closing(c textchat.CloseCode) Action { return Action{Close: c} }
+
+// PlainBeat reads the heartbeat as all libraries write it, which is most of what
+// clients send, without a JSON parser: {"op":1,"d":N}, in either order, N null or
+// a decimal number, with or without a space after colon and comma. What it does
+// not know is for Handle.
+func PlainBeat(frame []byte) (seq uint64, ok bool) {
+	if len(frame) > 48 {
+		return 0, false
+	}
+	var room [48]byte
+	s := room[:0]
+	for _, c := range frame {
+		if n := len(s); c == ' ' && n > 0 && (s[n-1] == ':' || s[n-1] == ',') {
+			continue
+		}
+		s = append(s, c)
+	}
+	d, found := bytes.CutPrefix(s, []byte(`{"op":1,"d":`))
+	if found {
+		d, found = bytes.CutSuffix(d, []byte(`}`))
+	} else if d, found = bytes.CutPrefix(s, []byte(`{"d":`)); found {
+		d, found = bytes.CutSuffix(d, []byte(`,"op":1}`))
+	}
+	switch {
+	case !found || len(d) == 0 || len(d) > 18 || len(d) > 1 && d[0] == '0':
+		return 0, false
+	case string(d) == "null":
+		return 0, true
+	}
+	for _, c := range d {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		seq = seq*10 + uint64(c-'0')
+	}
+	return seq, true
+}
 
 // Count counts a frame, a ping included, and says whether it is one too many.
 func (in *Intake) Count(now time.Time) textchat.CloseCode {

@@ -1,0 +1,108 @@
+package chatserver
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"voicefleet/textchat"
+)
+
+// bare is a client that costs next to nothing: a socket, no goroutine, no buffer.
+type bare struct{ net.Conn }
+
+func (w *world) bare() bare {
+	w.t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(w.http.URL, "http://"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintf(c, "GET /gateway?v=10&encoding=json HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+	var head []byte
+	for b := [1]byte{}; !strings.HasSuffix(string(head), "\r\n\r\n"); head = append(head, b[0]) {
+		if _, err := c.Read(b[:]); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return bare{c}
+}
+
+// say sends a text frame, masked with zeros (RFC 6455 section 5.3).
+func (c bare) say(text string) {
+	b := []byte{0x81, 0x80 | 126, byte(len(text) >> 8), byte(len(text)), 0, 0, 0, 0}
+	_, _ = c.Write(append(b, text...))
+}
+
+// hear reads frames up to one that holds a text.
+func (c bare) hear(t *testing.T, text string) {
+	t.Helper()
+	for {
+		var h [10]byte
+		if _, err := io.ReadFull(c, h[:2]); err != nil {
+			t.Fatal(err)
+		}
+		n := uint64(h[1])
+		switch n {
+		case 126:
+			_, _ = io.ReadFull(c, h[2:4])
+			n = uint64(binary.BigEndian.Uint16(h[2:]))
+		case 127:
+			_, _ = io.ReadFull(c, h[2:10])
+			n = binary.BigEndian.Uint64(h[2:])
+		}
+		body := make([]byte, n)
+		if _, err := io.ReadFull(c, body); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(body), text) {
+			return
+		}
+	}
+}
+
+// inUse is the heap and the stacks that live.
+func inUse() uint64 {
+	var m runtime.MemStats
+	for range 4 { // each collection halves stacks that are mostly unused
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse
+}
+
+// TestIdleMemory: what 1,000 idle sessions hold, the clients' own sockets (some
+// 0.3 KiB each) included. The bound is for a build with the race detector, too.
+func TestIdleMemory(t *testing.T) {
+	const n = 1000
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Limits.Connections = 2 * n }, nil)
+	var people []person
+	for range (n + textchat.MaxSessions - 1) / textchat.MaxSessions {
+		people = append(people, w.guest("Crowd"))
+	}
+	w.bare() // what is made once
+	before := inUse()
+	clients := make([]bare, n)
+	for i := range clients {
+		clients[i] = w.bare()
+		clients[i].say(fmt.Sprintf(`{"op":2,"d":{"token":%q,"intents":513,"properties":{}}}`, people[i/textchat.MaxSessions].token))
+		clients[i].hear(t, "GUILD_CREATE")
+	}
+	fresh := inUse() - before
+	for _, c := range clients {
+		c.say(`{"op":1,"d":2}`)
+		c.hear(t, `"op":11`)
+	}
+	idle := inUse() - before
+	t.Logf("%.1f KiB each when new, %.1f KiB after the first heartbeat", float64(fresh)/n/1024, float64(idle)/n/1024)
+	if idle/n > 10<<10 {
+		t.Errorf("%d bytes each, want at most 10 KiB", idle/n)
+	}
+	runtime.KeepAlive(clients)
+}
