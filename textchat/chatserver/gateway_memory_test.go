@@ -78,7 +78,8 @@ func inUse() uint64 {
 }
 
 // TestIdleMemory: what 1,000 idle sessions hold, the clients' own sockets (some
-// 0.3 KiB each) included. The bound is for a build with the race detector, too.
+// 0.3 KiB each) included. It is 7.5 KiB; the race detector makes stacks twice as
+// large.
 func TestIdleMemory(t *testing.T) {
 	const n = 1000
 	w := newWorld(t, t.TempDir(), func(c *Config) { c.Limits.Connections = 2 * n }, nil)
@@ -101,8 +102,12 @@ func TestIdleMemory(t *testing.T) {
 	}
 	idle := inUse() - before
 	t.Logf("%.1f KiB each when new, %.1f KiB after the first heartbeat", float64(fresh)/n/1024, float64(idle)/n/1024)
-	if idle/n > 10<<10 {
-		t.Errorf("%d bytes each, want at most 10 KiB", idle/n)
+	most := uint64(10 << 10)
+	if raceDetector {
+		most = 14 << 10
+	}
+	if idle/n > most {
+		t.Errorf("%d bytes each, want at most %d", idle/n, most)
 	}
 	runtime.KeepAlive(clients)
 }

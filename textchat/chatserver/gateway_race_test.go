@@ -1,0 +1,6 @@
+//go:build race
+
+package chatserver
+
+// raceDetector tells how this was built.
+const raceDetector = true
