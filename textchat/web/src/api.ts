@@ -1,6 +1,6 @@
 // REST, as textchat/api.md has it. Every failure is an ApiError with words for
 // people.
-import type { Channel, Guild, Invite, Member, Message, Overwrite, Role, User } from './types';
+import type { Channel, Guild, Invite, Member, Message, Role, User } from './types';
 
 export class ApiError extends Error {
   constructor(
@@ -112,14 +112,16 @@ export const typing = (channel: string) => call<void>('POST', `/channels/${chann
 // ── People and the community ────────────────────────────────────────────────
 
 export const moderate = (guild: string, user: string, change: { mute?: boolean; deaf?: boolean; channel_id?: string | null; nick?: string | null }) => call<Member>('PATCH', `/guilds/${guild}/members/${user}`, change);
+export const rename = (guild: string, nick: string) => call<Member>('PATCH', `/guilds/${guild}/members/@me`, { nick });
+export const bans = (guild: string) => call<{ user: User; reason: string | null }[]>('GET', `/guilds/${guild}/bans`);
+export const ban = (guild: string, user: string, on: boolean) => call<void>(on ? 'PUT' : 'DELETE', `/guilds/${guild}/bans/${user}`, on ? {} : undefined);
+export const arrange = (guild: string, what: 'channels' | 'roles', order: { id: string; position: number }[]) => call<unknown>('PATCH', `/guilds/${guild}/${what}`, order);
 export const kick = (guild: string, user: string) => call<void>('DELETE', `/guilds/${guild}/members/${user}`);
 export const giveRole = (guild: string, user: string, role: string, on: boolean) => call<void>(on ? 'PUT' : 'DELETE', `/guilds/${guild}/members/${user}/roles/${role}`);
 export const changeGuild = (guild: string, change: { name?: string; description?: string }) => call<Guild>('PATCH', `/guilds/${guild}`, change);
 export const makeChannel = (guild: string, c: Partial<Channel>) => call<Channel>('POST', `/guilds/${guild}/channels`, c);
 export const changeChannel = (channel: string, c: Partial<Channel>) => call<Channel>('PATCH', `/channels/${channel}`, c);
 export const dropChannel = (channel: string) => call<Channel>('DELETE', `/channels/${channel}`);
-export const overwrite = (channel: string, o: Overwrite) => call<void>('PUT', `/channels/${channel}/permissions/${o.id}`, { type: o.type, allow: o.allow, deny: o.deny });
-export const dropOverwrite = (channel: string, id: string) => call<void>('DELETE', `/channels/${channel}/permissions/${id}`);
 export const makeRole = (guild: string, r: Partial<Role>) => call<Role>('POST', `/guilds/${guild}/roles`, r);
 export const changeRole = (guild: string, role: string, r: Partial<Role>) => call<Role>('PATCH', `/guilds/${guild}/roles/${role}`, r);
 export const dropRole = (guild: string, role: string) => call<void>('DELETE', `/guilds/${guild}/roles/${role}`);

@@ -42,3 +42,34 @@ export function resolve(r: Rights, overwrites: readonly Overwrite[]): bigint {
   if (!(p & bit.SEND)) p &= ~(bit.MENTION_EVERYONE | bit.ATTACH | bit.EMBED_LINKS);
   return p;
 }
+
+/** Who may see a channel and write in it, as people say it: all, or only some roles. */
+export interface Access { hidden: boolean; quiet: boolean; roles: string[] }
+
+const has = (s: string, b: bigint) => (BigInt(s) & b) !== 0n;
+
+export function access(overwrites: readonly Overwrite[], guild: string): Access {
+  const all = overwrites.find((o) => o.type === 0 && o.id === guild);
+  return {
+    hidden: !!all && has(all.deny, bit.VIEW), quiet: !!all && has(all.deny, bit.SEND),
+    roles: overwrites.filter((o) => o.type === 0 && o.id !== guild && has(o.allow, bit.VIEW | bit.SEND)).map((o) => o.id),
+  };
+}
+
+/** The same overwrites with this access; what they say of other things stays. */
+export function withAccess(overwrites: readonly Overwrite[], guild: string, a: Access): Overwrite[] {
+  const ours = bit.VIEW | bit.SEND;
+  const closed = (a.hidden ? bit.VIEW : 0n) | (a.quiet ? bit.SEND : 0n);
+  const left = overwrites.map((o) => (o.type === 0 ? { ...o, allow: String(BigInt(o.allow) & ~ours), deny: String(o.id === guild ? BigInt(o.deny) & ~ours : BigInt(o.deny)) } : o));
+  const change = (id: string, allow: bigint, deny: bigint) => {
+    let o = left.find((x) => x.type === 0 && x.id === id);
+    if (!o) { o = { id, type: 0, allow: '0', deny: '0' }; left.push(o); }
+    o.allow = String(BigInt(o.allow) | allow);
+    o.deny = String((BigInt(o.deny) | deny) & ~allow);
+  };
+  if (closed) {
+    change(guild, 0n, closed);
+    for (const r of a.roles) change(r, closed, 0n);
+  }
+  return left.filter((o) => o.allow !== '0' || o.deny !== '0');
+}

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { sections } from '../src/people';
-import { base, bit, offered, resolve } from '../src/permissions';
+import { access, base, bit, offered, resolve, withAccess } from '../src/permissions';
 import type { Role, Status } from '../src/types';
 
 const role = (id: string, more: Partial<Role> = {}): Role => ({ id, name: 'r' + id, permissions: '0', position: Number(id), color: 0, hoist: true, mentionable: false, ...more });
@@ -32,4 +32,14 @@ test('permissions follow the public order', () => {
   assert.equal(base({ ...who(), owner: true }) & bit.BAN, bit.BAN);
   const shown = offered.flatMap((g) => g.bits.map(([k]) => k));
   assert.equal(new Set(shown).size, Object.keys(bit).length, 'every bit the page knows can be given on it, once');
+});
+
+test('who may see a channel and write in it', () => {
+  const had = [{ id: 'g', type: 0 as const, allow: '0', deny: String(bit.ATTACH) }, { id: 'u', type: 1 as const, allow: String(bit.VIEW), deny: '0' }];
+  assert.deepEqual(access(had, 'g'), { hidden: false, quiet: false, roles: [] });
+  const closed = withAccess(had, 'g', { hidden: true, quiet: true, roles: ['r'] });
+  assert.deepEqual(access(closed, 'g'), { hidden: true, quiet: true, roles: ['r'] });
+  assert.ok(BigInt(closed.find((o) => o.id === 'g')!.deny) & bit.ATTACH, 'what else was said stays');
+  assert.deepEqual(closed.find((o) => o.id === 'u'), had[1]);
+  assert.deepEqual(withAccess(closed, 'g', { hidden: false, quiet: false, roles: ['r'] }), had, 'opened again it is as before');
 });

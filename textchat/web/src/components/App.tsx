@@ -1,9 +1,11 @@
+import { useLayoutEffect, useRef } from 'preact/hooks';
 import { callChannel } from '../calls';
 import { link, rejoin, rejoinable, stayOut } from '../session';
 import { anyUnread } from '../chat';
 import { channelOf, dismiss, guild, me, online, ready, toasts, token } from '../store';
 import { Ask } from './Ask';
 import { Chat } from './Chat';
+import { Community } from './Community';
 import { Connection } from './Connection';
 import { Dock } from './Dock';
 import { Close, Mark, People as PeopleIcon, Speaker, Talk } from './icons';
@@ -23,12 +25,27 @@ export function App() {
   return (
     <>
       {token.value && !link.value ? <Inside /> : <Welcome />}
-      <div class="toasts" role="alert">
-        {toasts.value.map((t) => (
-          <p key={t.id}><span>{t.text}</span><button class="icon" aria-label="Dismiss" onClick={() => dismiss(t.id)}><Close /></button></p>
-        ))}
-      </div>
+      <Toasts />
     </>
+  );
+}
+
+/** Notes lie above all, a dialog included: the one that was opened last is the uppermost. */
+function Toasts() {
+  const box = useRef<HTMLDivElement>(null);
+  const list = toasts.value;
+  useLayoutEffect(() => {
+    const b = box.current!;
+    if (!b.showPopover) return;
+    if (b.matches(':popover-open')) b.hidePopover();
+    if (list.length) b.showPopover();
+  }, [list]);
+  return (
+    <div class="toasts" role="alert" popover="manual" ref={box}>
+      {list.map((t) => (
+        <p key={t.id}><span>{t.text}</span><button class="icon" aria-label="Dismiss" onClick={() => dismiss(t.id)}><Close /></button></p>
+      ))}
+    </div>
   );
 }
 
@@ -53,11 +70,12 @@ function Inside() {
           <button class="icon" aria-label="Do not rejoin" onClick={stayOut}><Close /></button>
         </p>
       )}
-      {question.value && <Ask />}
       {picking.value && <Picker />}
       {panel.value === 'pins' && <Pins />}
+      {panel.value === 'community' && <Community />}
       {panel.value === 'settings' && <Settings />}
       {panel.value === 'connection' && <Connection />}
+      {question.value && <Ask />}
       {panel.value === 'person' && <Person key={person.value} id={person.value} />}
     </div>
   );

@@ -126,9 +126,10 @@ function Answered({ m }: { m: Entry }) {
   useEffect(() => fetchAnswered(m), [m.message_reference?.message_id]);
   if (!a) return <p class="answered soft"><Reply />{a === null ? 'The message it answers was deleted.' : 'An older message'}</p>;
   const who = nameOf(a.author.id, a.author);
+  const words = inShort(a.content).slice(0, 80).trim();
   return (
-    <button class="answered" aria-label={`In reply to ${who}: ${inShort(a.content).slice(0, 80).trim()}`} onClick={() => { target.value = a.id; }}>
-      <Reply /><Avatar id={a.author.id} name={who} /><Name id={a.author.id} name={who} /><span>{inShort(a.content) || 'a message without words'}</span>
+    <button class="answered" aria-label={`In reply to ${who}: ${words}`} onClick={() => { target.value = a.id; }}>
+      <Reply /><Avatar id={a.author.id} name={who} /><Name id={a.author.id} name={who} />{' '}<span data-drawn={words ? undefined : 'a message without words'}>{words}</span>
     </button>
   );
 }

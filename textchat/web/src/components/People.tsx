@@ -36,7 +36,7 @@ export function People() {
                     <button class="person" aria-label={[name, also, status && statuses[status], h.voices.has(m.user.id) && 'in a voice channel'].filter(Boolean).join(', ')} onClick={() => show('person', m.user.id)}>
                       <Avatar id={m.user.id} name={name} status={status} />
                       <Name id={m.user.id} name={name} />
-                      {also && <small>{also}</small>}
+                      {also && <>{' '}<small>{also}</small></>}
                       {h.voices.has(m.user.id) && <i class="in-voice" title="In a voice channel"><Speaker /></i>}
                     </button>
                   </li>

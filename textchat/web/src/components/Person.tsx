@@ -1,10 +1,12 @@
+import { useState } from 'preact/hooks';
 import * as api from '../api';
 import { callChannel, setVolume } from '../calls';
 import { volumeOf } from '../settings';
 import { bit } from '../permissions';
-import { complain, guild, house, may, me, nameOf } from '../store';
+import { complain, guild, house, may, me, nameOf, toast } from '../store';
 import { Avatar } from './Avatar';
 import { Panel } from './Panel';
+import { hide, question } from './views';
 
 /** One person: how loud they are to you, and what a moderator may do. */
 export function Person({ id }: { id: string }) {
@@ -14,7 +16,9 @@ export function Person({ id }: { id: string }) {
   const own = id === me.value?.id;
   const volume = volumeOf(id);
   const moderate = (change: Parameters<typeof api.moderate>[2]) => void api.moderate(guild.value!.id, id, change).catch(complain);
-  const roles = guild.value!.roles.filter((r) => member?.roles.includes(r.id));
+  const g = guild.value!;
+  const given = g.roles.filter((r) => r.id !== g.id && !r.managed).sort((a, b) => b.position - a.position);
+  const roles = g.roles.filter((r) => member?.roles.includes(r.id));
   return (
     <Panel label={name}>
       <p class="whois">
@@ -41,7 +45,41 @@ export function Person({ id }: { id: string }) {
           {may(bit.MOVE) && !own && <button class="quiet bad" onClick={() => moderate({ channel_id: null })}>Disconnect</button>}
         </div>
       )}
+      {may(bit.MANAGE_ROLES) && member && given.length > 0 && (
+        <div class="group">
+          <h3>Roles</h3>
+          <div class="choices" role="group" aria-label={`Roles of ${name}`}>
+            {given.map((r) => (
+              <label class="choice" key={r.id}><input type="checkbox" checked={member.roles.includes(r.id)} onChange={(e) => { const box = e.currentTarget; api.giveRole(g.id, id, r.id, box.checked).catch((err) => { box.checked = !box.checked; complain(err); }); }} /><span>{r.name}</span></label>
+            ))}
+          </div>
+        </div>
+      )}
+      {member && (own ? may(bit.CHANGE_NICK) : may(bit.MANAGE_NICKS)) && <Nick key={id} guild={g.id} id={id} own={own} nick={member.nick ?? ''} name={member.user.global_name || member.user.username} />}
+      {!own && member && id !== g.owner_id && (may(bit.KICK) || may(bit.BAN)) && (
+        <div class="choices" role="group" aria-label="Membership">
+          {may(bit.KICK) && <button class="quiet bad" onClick={() => { question.value = { title: `Remove ${name}?`, text: 'With an invite they can come back.', yes: 'Remove from the community', act: () => api.kick(g.id, id).then(hide) }; }}>Remove</button>}
+          {may(bit.BAN) && <button class="quiet bad" onClick={() => { question.value = { title: `Ban ${name}?`, text: 'No invite lets them in until the ban is lifted.', yes: 'Ban from the community', act: () => api.ban(g.id, id, true).then(hide) }; }}>Ban</button>}
+        </div>
+      )}
       {own && <p class="soft">This is you. Your microphone is in the settings.</p>}
     </Panel>
+  );
+}
+
+/** What somebody is called in this community. */
+function Nick({ guild, id, own, nick, name }: { guild: string; id: string; own: boolean; nick: string; name: string }) {
+  const [problem, set] = useState('');
+  const save = (e: Event) => {
+    e.preventDefault();
+    const wanted = String(new FormData(e.currentTarget as HTMLFormElement).get('nick')).trim();
+    (own ? api.rename(guild, wanted) : api.moderate(guild, id, { nick: wanted })).then(() => { set(''); toast('Saved.'); }, (err: Error) => set(err.message));
+  };
+  return (
+    <form class="field" onSubmit={save}>
+      <label class="field"><span>Nickname here</span><input name="nick" maxLength={32} value={nick} placeholder={name} autoComplete="off" /></label>
+      <p class="problem" role="alert">{problem}</p>
+      <p class="row"><button class="quiet">Save nickname</button></p>
+    </form>
   );
 }

@@ -8,7 +8,8 @@ import {
 } from '../store';
 import type { Channel, VoiceState } from '../types';
 import { Avatar } from './Avatar';
-import { AddPerson, Echo, EarOff, Gear, Hash, MicOff, Moon, Speaker, Sun } from './icons';
+import { mayManage } from './Community';
+import { AddPerson, Echo, EarOff, Gear, Hash, MicOff, Moon, Speaker, Sun, Tune } from './icons';
 import { panel, part, show } from './views';
 
 async function invitePeople() {
@@ -36,6 +37,7 @@ export function Rooms() {
             {[...houses.value.values()].map((h) => <option key={h.guild.id} value={h.guild.id}>{h.guild.name}</option>)}
           </select>
         ) : <h1>{guild.value!.name}</h1>}
+        {mayManage() && <button class="icon" aria-label="Community settings" title="Community settings" onClick={() => show('community')}><Tune /></button>}
         {may(bit.CREATE_INVITE) && <button class="icon" aria-label="Copy invite link" title="Copy invite link" onClick={invitePeople}><AddPerson /></button>}
       </header>
       <div class="channels">
@@ -68,11 +70,12 @@ function VoiceRoom({ c }: { c: Channel }) {
   const here = inChannel(c.id);
   const mine = callChannel.value === c.id;
   const full = !!c.user_limit && here.length >= c.user_limit && !mine;
+  const note = c.echo ? 'hear yourself' : c.user_limit ? `${here.length} of ${c.user_limit}` : '';
   return (
     <li class={'room' + (mine ? ' mine' : '') + (here.length ? ' lit' : '')}>
-      <button class="channel" aria-current={mine ? 'true' : undefined} aria-label={`Join voice channel ${c.name}`} aria-disabled={full} onClick={() => join(c.id)}>
+      <button class="channel" aria-current={mine ? 'true' : undefined} aria-label={`Join voice channel ${c.name}`} aria-description={note || undefined} aria-disabled={full} onClick={() => join(c.id)}>
         {c.echo ? <Echo /> : <Speaker />}<span>{c.name}</span>
-        {c.echo ? <small>hear yourself</small> : !!c.user_limit && <small>{here.length} of {c.user_limit}</small>}
+        {note && <small data-drawn={note} />}
         {mine && callState.value !== 'connected' && <i class="spin" />}
       </button>
       {here.length > 0 && <ul class="people" aria-label={`People in ${c.name}`}>{here.map((v) => <Present key={v.user_id} v={v} near={mine} />)}</ul>}

@@ -54,8 +54,8 @@ function Tile({ v }: { v: VoiceState }) {
       <button class="tile" aria-label={`Options for ${nameOf(v.user_id)}`} onClick={() => show('person', v.user_id)}>
         <Avatar id={v.user_id} name={p.name} />
         {(p.isDeaf || p.isMuted) && <i class="badge">{p.isDeaf ? <EarOff /> : <MicOff />}</i>}
-        <span>{p.name}{p.own && <small> you</small>}</span>
-        {volume !== 1 && !p.own && <small class="vol">{Math.round(volume * 100)} %</small>}
+        <span>{p.name}{p.own && <small data-drawn=" you" />}</span>
+        {volume !== 1 && !p.own && <small class="vol" data-drawn={`${Math.round(volume * 100)} %`} />}
       </button>
     </li>
   );

@@ -34,6 +34,7 @@ export const Doc = icon('M7 3.5h7l4 4v13H7zM14 3.5v4h4');
 export const Copy = icon('M9 9h10.5v11H9zM15 9V4.5H4.5V15H9');
 export const Shield = icon('M12 3.5 5 6v5.5c0 4.5 3 7.5 7 9 4-1.5 7-4.5 7-9V6z');
 
+export const Tune = icon('M12 8.5a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7zM12 2.5v3M12 18.5v3M2.5 12h3M18.5 12h3M5.3 5.3l2.1 2.1M16.6 16.6l2.1 2.1M5.3 18.7l2.1-2.1M16.6 7.4l2.1-2.1');
 export const Pin = icon('M9 3.5h6l-1 6 3.5 4h-11l3.5-4zM12 13.5V21');
 export const SmilePlus = icon('M20.3 12a8.5 8.5 0 1 1-7.8-8.5M8.5 14.5a4.5 4.5 0 0 0 7 0M9 9.7v.1M15 9.7v.1M19 2.5v6M16 5.5h6');
 

@@ -1,0 +1,164 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"voicefleet/cmd/internal/chromium"
+)
+
+// axe is the accessibility checker, as npm installs it beside the page's sources.
+const axe = "../../textchat/web/node_modules/axe-core/axe.min.js"
+
+// axeSource is the checker's script; npm installs it when it is not there yet.
+func axeSource(t *testing.T) string {
+	t.Helper()
+	if _, err := os.Stat(axe); err != nil {
+		if _, err := exec.LookPath("npm"); err != nil {
+			t.Skip("npm is not installed")
+		}
+		npm := exec.Command("npm", "ci", "--silent", "--no-audit", "--no-fund")
+		npm.Dir = "../../textchat/web"
+		if out, err := npm.CombinedOutput(); err != nil {
+			t.Fatalf("npm ci in textchat/web: %v: %s", err, out)
+		}
+	}
+	script, err := os.ReadFile(axe)
+	must(t, err)
+	return string(script)
+}
+
+// examine runs axe on what is shown now and reports every fault that it calls
+// serious or worse.
+func examine(t *testing.T, p *chromium.Page, source, what string) {
+	t.Helper()
+	for _, theme := range []string{"light", "dark"} {
+		// Colours in motion have no contrast to speak of: they are given time to rest.
+		must(t, p.Eval(fmt.Sprintf(`(async () => {
+			document.documentElement.dataset.theme = %q;
+			await new Promise(requestAnimationFrame);
+			await Promise.all(document.getAnimations().filter((a) => a.effect.getTiming().iterations === 1).map((a) => a.finished.catch(() => {})));
+		})()`, theme), nil))
+		var has bool
+		must(t, p.Eval(`typeof axe === 'object'`, &has))
+		if !has {
+			must(t, p.Eval(source, nil))
+		}
+		var faults []struct{ ID, Impact, Help, Where string }
+		must(t, p.Eval(`axe.run(document, { resultTypes: ['violations'] }).then((r) => r.violations
+			.filter((v) => v.impact === 'serious' || v.impact === 'critical')
+			.flatMap((v) => v.nodes.map((n) => ({ id: v.id, impact: v.impact, help: v.help, where: n.html.slice(0, 200) + ' ' + (n.any[0]?.message ?? n.all[0]?.message ?? n.none[0]?.message ?? '') }))))`, &faults))
+		for _, f := range faults {
+			t.Errorf("%s, %s: %s: %s (%s) at %s", what, theme, f.Impact, f.Help, f.ID, f.Where)
+		}
+	}
+}
+
+// TestAccessible: no page, panel or dialog has a serious fault, by day and by
+// night, in a wide window and on a phone.
+func TestAccessible(t *testing.T) {
+	source := axeSource(t)
+	h := startUp(t, "")
+	owner := h.await(`/owner/([A-Za-z0-9_-]+)`)
+
+	guest := visit(t, ada, h.page("/invite/"+h.invite), "")
+	write(t, guest, "general", "Hello **all**, see https://example.org and `code`")
+	write(t, guest, "general", "> quoted\n\n```go\nx := 1\n```\n- one\n- ||two||")
+
+	p, err := chromium.Start(t.Context(), chromium.Options{Dir: t.TempDir()})
+	must(t, err)
+	t.Cleanup(p.Close)
+	for _, place := range []struct{ path, shows, what string }{
+		{"/invite/" + h.invite, "Join", "an invitation"},
+		{"/", "Log in", "the door"},
+		{"/owner/" + owner, "Take it", "the owner's door"},
+	} {
+		must(t, p.Open(h.page(place.path)))
+		must(t, p.Wait("button", place.shows, 10*time.Second))
+		examine(t, p, source, place.what)
+	}
+	must(t, p.Type("textbox", "Username", "marina", 5*time.Second))
+	must(t, p.Type("textbox", "Password", "very long secret", 5*time.Second))
+	must(t, p.Click("button", "Take it", 5*time.Second))
+	read(t, p, "Ada: Hello all, see https://example.org and code")
+	tool(t, p, "Ada: Hello all, see https://example.org and code", "React to message: Hello all, see https://example.org and c")
+	must(t, p.Wait("searchbox", "Find an emoji", 5*time.Second))
+	examine(t, p, source, "the emoji")
+	must(t, p.Click("button", "🎉 party tada", 5*time.Second))
+	must(t, p.Wait("button", "🎉, 1", 5*time.Second))
+	tool(t, p, "Ada: Hello all, see https://example.org and code", "Reply to message: Hello all, see https://example.org and c")
+	write(t, p, "general", "Welcome @Ada ")
+	read(t, p, "marina: Welcome @Ada")
+	examine(t, p, source, "the chat")
+	must(t, p.Type("textbox", "Message general", "and @a", 5*time.Second))
+	must(t, p.Wait("listbox", "Names", 5*time.Second))
+	examine(t, p, source, "names offered")
+	tool(t, p, "marina: Welcome @Ada", "Edit message: Welcome @Ada")
+	examine(t, p, source, "a message being edited")
+	must(t, p.Click("button", "Cancel", 5*time.Second))
+	tool(t, p, "marina: Welcome @Ada", "Delete message: Welcome @Ada")
+	must(t, p.Wait("alertdialog", "Delete this message?", 5*time.Second))
+	examine(t, p, source, "a question")
+	must(t, p.Click("button", "Cancel", 5*time.Second))
+
+	must(t, p.Click("button", "Pinned messages", 5*time.Second))
+	must(t, p.Wait("dialog", "Pinned messages", 5*time.Second))
+	examine(t, p, source, "what is pinned")
+	must(t, p.Click("button", "Close Pinned messages", 5*time.Second))
+	must(t, p.Click("button", "Settings", 5*time.Second))
+	must(t, p.Wait("dialog", "Settings", 5*time.Second))
+	examine(t, p, source, "the settings")
+	must(t, p.Click("button", "Close Settings", 5*time.Second))
+
+	// What the owner changes in the community is there for all.
+	must(t, p.Click("button", "Community settings", 5*time.Second))
+	examine(t, p, source, "about the community")
+	must(t, p.Click("tab", "Channels", 5*time.Second))
+	must(t, p.Click("button", "New channel", 5*time.Second))
+	must(t, p.Type("textbox", "Name of the channel", "plans", 5*time.Second))
+	must(t, p.Click("button", "Make channel", 5*time.Second))
+	must(t, guest.Wait("button", "Text channel plans", 10*time.Second))
+	must(t, p.Click("button", "Edit channel plans", 5*time.Second))
+	must(t, p.Click("switch", "Only some roles may write in it", 5*time.Second))
+	examine(t, p, source, "a channel being edited")
+	must(t, p.Click("button", "Save", 5*time.Second))
+	must(t, p.Click("tab", "Roles", 5*time.Second))
+	must(t, p.Click("button", "New role", 5*time.Second))
+	must(t, p.Wait("textbox", "Name of the role", 5*time.Second))
+	must(t, p.Click("switch", "Listed apart among the members", 5*time.Second))
+	must(t, p.Click("switch", "Colour of names", 5*time.Second))
+	examine(t, p, source, "a role being edited")
+	must(t, p.Click("button", "Save", 5*time.Second))
+	gone(t, p, "textbox", "Name of the role")
+	must(t, p.Click("tab", "Invites", 5*time.Second))
+	must(t, p.Click("button", "Make and copy", 5*time.Second))
+	must(t, p.Wait("button", "Revoke invite "+h.invite, 10*time.Second))
+	examine(t, p, source, "invites")
+	must(t, p.Click("tab", "Bans", 5*time.Second))
+	examine(t, p, source, "bans")
+	must(t, p.Click("button", "Close Community settings", 5*time.Second))
+
+	// A role makes whoever has it stand apart; without one Ada may not write here.
+	must(t, guest.Click("button", "Text channel plans", 5*time.Second))
+	gone(t, guest, "textbox", "Message plans")
+	must(t, p.Click("button", "Ada, online, in a voice channel", 10*time.Second))
+	must(t, p.Click("checkbox", "New role", 5*time.Second))
+	examine(t, p, source, "a person")
+	must(t, guest.Wait("list", "New role", 10*time.Second))
+	must(t, p.Click("button", "Close Ada", 5*time.Second))
+
+	must(t, guest.Wait("button", "Leave call", 10*time.Second))
+	examine(t, guest, source, "a call")
+	must(t, guest.Click("button", "Connection", 5*time.Second))
+	must(t, guest.Wait("dialog", "Connection", 5*time.Second))
+	examine(t, guest, source, "the connection")
+	must(t, guest.Click("button", "Close Connection", 5*time.Second))
+	must(t, guest.Resize(390, 844))
+	for _, part := range []string{"Voice", "Chat", "People"} {
+		must(t, guest.Click("button", part, 5*time.Second))
+		examine(t, guest, source, part+" on a phone")
+	}
+}
