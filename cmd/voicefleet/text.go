@@ -2,11 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"path/filepath"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -15,14 +14,17 @@ import (
 	"voicefleet/edgeagent/edgeagentserver"
 	"voicefleet/internal/addrs"
 	"voicefleet/internal/bus"
+	"voicefleet/textchat"
 	"voicefleet/textchat/chatserver"
 	"voicefleet/textchat/web"
 )
 
-// newChat makes guilds, accounts and the page, joined to the fleet by the bus.
-func newChat(conn *bus.Conn, dir, token string, worker uint16, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
+// newChat makes guilds, accounts and the page, joined to the fleet by the bus. With
+// a store nil it is the embedded one, in dir.
+func newChat(conn *bus.Conn, dir string, store textchat.Store, token string, worker uint16, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
 	return chatserver.New(chatserver.Config{
 		DataDir:    dir,
+		Store:      store,
 		Placer:     allocatorserver.NewClient(conn),
 		Presence:   edgeagentserver.NewClient(conn),
 		Page:       web.Page(),
@@ -51,19 +53,39 @@ func controlMux(conn *bus.Conn, s *shown, v *vouching, voice, chat http.Handler,
 	})
 }
 
-// storeDir reads --store.
-func storeDir(s string) (string, error) {
-	dir, ok := strings.CutPrefix(s, "sqlite:")
-	if !ok || dir == "" {
-		return "", fmt.Errorf("--store %q: want sqlite:FOLDER", s)
+// openStore opens a store that is not embedded; of an embedded one, which the
+// server opens itself, it is nil. close is never nil.
+func openStore(ctx context.Context, at chatserver.StoreAddress, metrics prometheus.Registerer, log *slog.Logger) (store textchat.Store, closeStore func(), err error) {
+	if at.Folder() != "" {
+		return nil, func() {}, nil
 	}
-	return filepath.Abs(dir)
+	if store, err = at.Open(ctx, metrics, log); err != nil {
+		return nil, func() {}, err
+	}
+	return store, func() {
+		if err := store.Close(); err != nil {
+			log.Error("close store", "err", err)
+		}
+	}, nil
+}
+
+// storeFolder is the data folder that goes with a store.
+func storeFolder(at chatserver.StoreAddress, data string) (string, error) {
+	switch {
+	case at.Folder() == "" && data == "":
+		return "./data", nil
+	case at.Folder() == "":
+		return data, nil
+	case data != "":
+		return "", errors.New("--data goes with a cql:// store; with sqlite:FOLDER everything lies in FOLDER")
+	}
+	return at.Folder(), nil
 }
 
 func textCommand() *cobra.Command {
 	var c common
 	var at busAt
-	var store, name, domain, advertise string
+	var store, data, name, domain, advertise string
 	var port int
 	var worker uint16
 	cmd := &cobra.Command{
@@ -77,7 +99,11 @@ func textCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			dir, err := storeDir(store)
+			where, err := chatserver.ParseStore(store)
+			if err != nil {
+				return fmt.Errorf("--store: %w", err)
+			}
+			dir, err := storeFolder(where, data)
 			if err != nil {
 				return err
 			}
@@ -98,7 +124,12 @@ func textCommand() *cobra.Command {
 				return err
 			}
 			defer conn.Close()
-			chat, err := newChat(conn, dir, h.token, worker, shown.registry(), log)
+			kept, closeStore, err := openStore(ctx, where, shown.registry(), log)
+			if err != nil {
+				return err
+			}
+			defer closeStore()
+			chat, err := newChat(conn, dir, kept, h.token, worker, shown.registry(), log)
 			if err != nil {
 				return err
 			}
@@ -125,7 +156,8 @@ func textCommand() *cobra.Command {
 	c.flags(cmd)
 	at.flags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&store, "store", "sqlite:./data", "where guilds and messages are kept: sqlite:FOLDER")
+	f.StringVar(&store, "store", "sqlite:./data", "where guilds and messages are kept: sqlite:FOLDER, or cql://HOST,HOST/KEYSPACE")
+	f.StringVar(&data, "data", "", "data folder with a cql:// store: admin token and certificates (default ./data)")
 	f.IntVar(&port, "port", 8443, "TCP port of page, REST and gateway, http and https")
 	f.StringVar(&name, "name", "Voicefleet", "name of the first guild")
 	f.StringVar(&advertise, "advertise", "auto", "addresses to name first, separated by commas: the public one behind NAT")

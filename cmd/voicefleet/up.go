@@ -17,6 +17,7 @@ import (
 	"voicefleet/allocator/allocatorserver"
 	"voicefleet/edgeagent"
 	"voicefleet/internal/bus"
+	"voicefleet/textchat/chatserver"
 )
 
 // upWorkers bounds the workers of a house by default: each is a port to forward,
@@ -32,6 +33,7 @@ type upFlags struct {
 	port      int
 	domain    string
 	busListen string
+	store     string
 }
 
 func upCommand() *cobra.Command {
@@ -61,6 +63,7 @@ func upCommand() *cobra.Command {
 	fl := cmd.Flags()
 	fl.IntVar(&f.port, "port", 8443, "TCP port of page, REST and WebSockets, http and https")
 	fl.StringVar(&f.data, "data", "./data", "data folder; made when missing")
+	fl.StringVar(&f.store, "store", "", "where guilds and messages are kept: cql://HOST,HOST/KEYSPACE (default: in the data folder)")
 	fl.StringVar(&f.name, "name", "Voicefleet", "name of the first guild")
 	fl.StringVar(&f.domain, "acme-domain", "", "public name of this host: its certificate comes from Let's Encrypt")
 	fl.StringVar(&f.busListen, "bus-listen", "", "ADDR:PORT on which more media nodes may join")
@@ -75,6 +78,17 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 	}
 	if f.name == "" || len(f.name) > maxName {
 		return fmt.Errorf("--name: want 1 to %d characters", maxName)
+	}
+	address := f.store
+	if address == "" {
+		address = "sqlite:" + filepath.Clean(f.data)
+	}
+	where, err := chatserver.ParseStore(address)
+	if err == nil && f.store != "" && where.Folder() != "" {
+		err = errors.New("want cql://HOST,HOST/KEYSPACE; the folder of an embedded store is --data")
+	}
+	if err != nil {
+		return fmt.Errorf("--store: %w", err)
 	}
 	h, err := openHouse(f.data, f.port, f.domain, first)
 	if err != nil {
@@ -130,7 +144,12 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
-	chat, err := newChat(conn, h.folder.path, h.token, 0, shown.registry(), log)
+	store, closeStore, err := openStore(ctx, where, shown.registry(), log)
+	if err != nil {
+		return err
+	}
+	defer closeStore()
+	chat, err := newChat(conn, h.folder.path, store, h.token, 0, shown.registry(), log)
 	if err != nil {
 		return err
 	}

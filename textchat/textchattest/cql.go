@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// CQLEnv names, when it is set, a CQL server (HOST:PORT) to test instead of one
-// that is started.
+// CQLEnv names, when it is set, a CQL server to test instead of one that is
+// started: HOST:PORT, or an address cql://... with user and options.
 const CQLEnv = "VOICEFLEET_CQL"
 
 // CQLServer is a real CQL server: Apache Cassandra, started when it is first asked
@@ -37,7 +37,8 @@ type CQLServer struct {
 // errNoJava is what a machine without Java and Maven gets.
 var errNoJava = errors.New("the CQL server needs Java 17 and Maven: sh deploy/setup.sh test installs them")
 
-// Address starts the server if need be and returns its HOST:PORT. Without Java or
+// Address starts the server if need be and returns its HOST:PORT, or what CQLEnv
+// says. Without Java or
 // Maven the test is skipped; a server that does not start fails it.
 func (c *CQLServer) Address(t testing.TB) string {
 	t.Helper()

@@ -19,7 +19,7 @@ const Scheme = "cql://"
 
 // defaultTimeout is how long one operation may take: a store that is slow answers
 // with an error within 1 s.
-const defaultTimeout = 900 * time.Millisecond
+const defaultTimeout = 800 * time.Millisecond
 
 // Config turns a Store. Hosts and Keyspace must be set.
 type Config struct {
@@ -41,7 +41,7 @@ type Config struct {
 	TLS           bool
 	CA, Cert, Key string
 
-	// Timeout bounds an operation (default 900 ms). Longer ones answer late when the
+	// Timeout bounds an operation (default 800 ms). Longer ones answer late when the
 	// cluster is down.
 	Timeout time.Duration
 	// Metrics takes the collectors; nil keeps them private. Log takes what an

@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	// breakerFailures in a row open the breaker: at 900 ms each, a few callers
+	// breakerFailures in a row open the breaker: at 800 ms each, a few callers
 	// learn it the slow way.
 	breakerFailures = 5
 	// breakerRest is how long nothing is asked then; after it one caller tries.

@@ -106,7 +106,7 @@ func open(ctx context.Context, c Config) (*Store, error) {
 	}
 	cluster.PoolConfig.HostSelectionPolicy = gocql.TokenAwareHostPolicy(near, gocql.ShuffleReplicas())
 	if s.session, err = cluster.CreateSession(); err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, unreachable(err)
 	}
 	if err := s.sweep(ctx); err != nil {
 		s.session.Close()
@@ -119,7 +119,7 @@ func open(ctx context.Context, c Config) (*Store, error) {
 func prepare(ctx context.Context, c Config) (backend, error) {
 	setup, err := c.cluster().CreateSession()
 	if err != nil {
-		return backend{}, fmt.Errorf("connect: %w", err)
+		return backend{}, unreachable(err)
 	}
 	defer setup.Close()
 	b, err := inspect(ctx, setup, c.DC)
@@ -128,6 +128,11 @@ func prepare(ctx context.Context, c Config) (backend, error) {
 	}
 	m := migrator{session: setup, backend: b, keyspace: c.Keyspace}
 	return b, m.run(ctx, c.Replicas)
+}
+
+// unreachable says in one line why there is no connection, and what to look at.
+func unreachable(err error) error {
+	return fmt.Errorf("%s; is a node up there, and do tls, user and dc fit?", strings.Join(strings.Fields(err.Error()), " "))
 }
 
 // cluster is how the driver is set. Its own defaults wait 11 s for an answer, 60 s
@@ -274,9 +279,12 @@ func silence(err error) bool {
 			return false
 		}
 	}
-	var refused gocql.RequestError
+	var refused interface {
+		error
+		GetCode() int
+	}
 	if errors.As(err, &refused) {
-		switch refused.Code() {
+		switch refused.GetCode() {
 		case gocql.ErrCodeSyntax, gocql.ErrCodeUnauthorized, gocql.ErrCodeInvalid, gocql.ErrCodeConfig, gocql.ErrCodeCredentials:
 			return false
 		}
