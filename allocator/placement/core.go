@@ -18,7 +18,7 @@ const (
 	// and bits of a heartbeat are those of the last three seconds.
 	loadKept = 3 * time.Second
 	// sizeKept is how long a young call counts with its predicted size.
-	sizeKept = 2 * time.Minute
+	sizeKept = time.Minute
 	// maxExpected bounds the predicted size a request may name.
 	maxExpected = 10_000
 )
@@ -418,6 +418,7 @@ func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.No
 		}
 	}
 	ex := allocator.Explanation{Call: req.Call, At: now, Chosen: home, Reason: "call is live here"}
+	c.fleet.limit = 1 // who is in a call fills its node to the end
 	ex.Candidates = c.fleet.candidates(now, &req, 1)
 	if !fits {
 		ex.Chosen, ex.Reason = "", "call is live on a full node"

@@ -22,15 +22,19 @@ const (
 	seatBPS = seatPPS * 166 * 8
 
 	// steep scales the penalty for load.
-	steep = 40.0
+	steep = 15.0
 
-	// crowded is how full a node is when a live call on it moves rather than
-	// grows: what people say varies, and heartbeats come late.
+	// crowded is how full calls may make a node that begin or move while another
+	// has room, and when a live call moves rather than grows: how much people say
+	// varies, and heartbeats come late.
 	crowded = 0.985
+	// brim is how full of packets and bits a live call may make its node when no
+	// other has room for all of it. Sessions are counted and fill it to the end.
+	brim = 0.995
 
 	// near is how much dearer than the cheapest a candidate may be to be drawn.
-	nearMillis = 2.0
-	nearShare  = 0.02
+	nearMillis = 1.0
+	nearShare  = 0.01
 
 	// A node that has just become ready takes rampFrom of its calls, and all of
 	// them after rampTime; between, the share grows evenly.
@@ -48,7 +52,7 @@ const (
 )
 
 // penalty is what a fullness (0..1) costs, in milliseconds: nothing up to one half,
-// 0.1 at 90 %, 11 at 95 %, 70 at 97 %, 520 at 99 %. So while there is room a call
+// 2 at 90 %, 23 at 95 %, 70 at 97 %, 270 at 99 %. So while there is room a call
 // goes to the nearest city, and how its nodes share the load is for the two draws;
 // an ocean is crossed at 97 %. What is left above is for calls that grow.
 func penalty(fullness float64) float64 {
@@ -62,8 +66,7 @@ func penalty(fullness float64) float64 {
 	p := x * x
 	p *= p
 	p *= p
-	p *= p
-	return steep * p * p / (1.02 - x) // x to the 32nd
+	return steep * p * p / (1.02 - x) // x to the 16th
 }
 
 // Fullness is the fullest of the three resources, 0 to 1.

@@ -30,5 +30,5 @@
 // heartbeat yet: each seat given counts until the node reports as many more
 // sessions of the call and three seconds more, over which its packets are averaged,
 // for 10 s at most; and a young call counts with its
-// predicted size for two minutes, a call that was placed again with the size it had.
+// predicted size for a minute, a call that was placed again with the size it had.
 package placement

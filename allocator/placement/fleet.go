@@ -29,7 +29,9 @@ type Fleet struct {
 	// reserved are sessions, also on nodes that are away: they may come back.
 	reserved map[edgeagent.NodeID]int
 
-	// Scratch of Choose, kept so that it allocates nothing.
+	// Of the last Choose: how full a node may become, and scratch, kept so that it
+	// allocates nothing.
+	limit    float64
 	order    []ranked
 	measured []ranked
 	near     []weight
@@ -209,21 +211,37 @@ func (f *Fleet) Fits(id edgeagent.NodeID) (fits, easily bool) {
 		return false, false
 	}
 	n := &f.nodes[i]
-	full := Fullness(sum(n.hb.Load, Seats(n.reserved+1)), n.hb.Capacity)
-	return full <= 1, full <= crowded
+	load, limit := sum(n.hb.Load, Seats(n.reserved+1)), n.hb.Capacity
+	full := Fullness(load, limit)
+	return full <= 1 && max(share(load.PPS, limit.PPS), share(load.BPS, limit.BPS)) <= brim, full <= crowded
 }
 
 // Choose decides which node so many more sessions go to that begin a call. The
 // result is that of weighing every node: regions are visited from the nearest
 // on, until their distance alone is dearer than the best node found.
+//
+// While any node has room for them below crowded, none is filled beyond.
 func (f *Fleet) Choose(now time.Time, req *allocator.PlaceRequest, more int, draw *rand.Rand) Choice {
 	f.distances(req)
+	wish := *req
+	for {
+		for _, f.limit = range [...]float64{crowded, 1} {
+			if c := f.choose(now, &wish, more, draw); c.Node != "" || f.limit == 1 && len(wish.Avoid) == 0 {
+				return c
+			}
+		}
+		wish.Avoid = nil // a wish: better a node that just failed than none
+	}
+}
+
+// choose is Choose for one limit.
+func (f *Fleet) choose(now time.Time, req *allocator.PlaceRequest, more int, draw *rand.Rand) Choice {
 	f.near = f.near[:0]
 	best, full := -1.0, false
 	consider := func(i int32, rtt float64) {
 		w := f.weigh(now, req, i, rtt, more)
 		if w.whyNot != "" {
-			full = full || w.whyNot == whyFull
+			full = full || w.whyNot == whyFull || w.whyNot == whyCrowded
 			return
 		}
 		cost := w.cost()
@@ -248,11 +266,6 @@ func (f *Fleet) Choose(now time.Time, req *allocator.PlaceRequest, more int, dra
 		}
 	}
 	if best < 0 {
-		if len(req.Avoid) > 0 { // a wish: better a node that just failed than none
-			again := *req
-			again.Avoid = nil
-			return f.Choose(now, &again, more, draw)
-		}
 		if full {
 			return Choice{Reason: everyFull}
 		}
@@ -323,7 +336,7 @@ func (f *Fleet) weigh(now time.Time, req *allocator.PlaceRequest, i int32, rtt f
 	n := &f.nodes[i]
 	w := weight{slot: i, rtt: rtt}
 	w.fullness = Fullness(sum(n.hb.Load, Seats(n.reserved+more)), n.hb.Capacity)
-	w.penalty = penalty(w.fullness)
+	w.penalty = penalty(Fullness(sum(n.hb.Load, Seats(n.reserved)), n.hb.Capacity))
 	w.domain = n.zone.penalty(now)
 	if share := n.share(now, req); share < 1 && lot(req.Call, n.hash) >= share {
 		w.aside = asideMillis
@@ -335,6 +348,8 @@ func (f *Fleet) weigh(now time.Time, req *allocator.PlaceRequest, i int32, rtt f
 		w.whyNot = whyAvoid
 	case w.fullness > 1:
 		w.whyNot = whyFull
+	case w.fullness > f.limit:
+		w.whyNot = whyCrowded
 	}
 	return w
 }
@@ -417,7 +432,8 @@ func rank(a, b allocator.Candidate) int {
 }
 
 const (
-	whyFull   = "full"
-	everyFull = "every ready node is full"
-	whyAvoid  = "just failed this user"
+	whyFull    = "full"
+	whyCrowded = "nearly full"
+	everyFull  = "every ready node is full"
+	whyAvoid   = "just failed this user"
 )

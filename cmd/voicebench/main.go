@@ -56,6 +56,7 @@ func root() *cobra.Command {
 	cmd.AddCommand(gatewayCommand())
 	cmd.AddCommand(doctorCommand(), generatorCommand())
 	cmd.AddCommand(scenarioCommand(), capacityCommand())
+	cmd.AddCommand(simulateCommand())
 	return cmd
 }
 

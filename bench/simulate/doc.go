@@ -1,0 +1,23 @@
+// Package simulate places the calls of a large fleet in virtual time, and tells
+// how well.
+//
+// In comes a [Config]: a seed and a size; out goes a bench.Report. A run is
+// decided by its seed alone but for the figure of speed, which is measured.
+//
+// The world is a table of cities: 30 regions with nodes of three classes and 52
+// places where people live (45 % in North America, 30 % in Europe, 20 % in Asia and
+// the Pacific, 5 % elsewhere), while capacity lies 40 % in the east and 25 % in the
+// west of North America, 20 % in Europe and 15 % in Asia. A round trip is the great
+// circle there and back times 1.6 in fibre (200 km/ms) and 5 to 40 ms of access.
+//
+// Time goes in ticks of one second. People begin calls as the day goes in their
+// place; members follow within minutes; most calls are of one city, one in twenty
+// of a continent. Every node tells its load once a tick, and decisions are made by
+// what it told: by the allocator's own function ([placement.Fleet]), or by a
+// yardstick, which is a rule that others use. Then things go wrong: nodes, zones and
+// a region fall, heartbeats come late, a crowd comes at once.
+//
+// What is not simulated: the bus, the clients and the packets. How long a listener
+// hears nothing after each kind of fault is taken from the goals that fleet tests
+// measure with real processes, and told in the report.
+package simulate
