@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test check web web-check bench-forward bench-call bench-memory bench-join fresh-test clean
+.PHONY: help up build test check web web-check bench-forward bench-call bench-memory bench-join sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -48,6 +48,9 @@ bench-memory: ## memory of 1,000 connected sessions
 bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of the page in Chromium
 	@$(BENCH) join $(ARGS)
 	@$(ENV) && VOICEFLEET_JOINS=200 go test -count=1 -v -run '^TestJoinFromThePage$$' ./cmd/e2e
+
+sim: ## a day and a month of 1,000 nodes in virtual time, placed by our rule and by others (half an hour)
+	@$(ENV) && mkdir -p out && go run $(OPUS) ./cmd/voicebench simulate --seed 1 --html out/sim.html --json out/sim.json $(ARGS)
 
 fresh-test: ## clone, set up and start in a Debian 12 with nothing installed (needs root)
 	@sh deploy/fresh-test.sh
