@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test check web web-check bench-forward bench-call bench-memory bench-join sim fresh-test clean
+.PHONY: help up build test check web web-check cql-conformance bench-forward bench-call bench-memory bench-join sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -35,6 +35,10 @@ web: ## build the page into the tree (needs Node.js; the result is committed)
 
 web-check: ## test the page's sources and prove that the committed page is built from them
 	@$(ENV) && cd textchat/web && $(NPM) && npx tsc --noEmit && npm run --silent test && npm run --silent check
+
+cql-conformance: ## hold the store to its model on a CQL server of yours: make cql-conformance CQL=host:port
+	@[ -n "$(CQL)" ] || { echo 'say which: make cql-conformance CQL=host:port, or CQL="cql://user:password@host,host/any?tls=on"' >&2; exit 2; }
+	@$(ENV) && VOICEFLEET_CQL="$(CQL)" VOICEFLEET_HISTORIES=40 go test -count=1 -run '^TestConform$$' ./textchat/internal/cql
 
 bench-forward: ## CPU per forwarded packet beside a raw sendmmsg loop and a stock forwarder
 	@$(BENCH) forward $(ARGS)
