@@ -155,7 +155,7 @@ func once(t *testing.T, s *scenario.Scenario, change ...func(*Config)) *bench.Re
 	for _, c := range change {
 		c(&config)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	r, err := again(func() (*bench.Report, error) { return Run(ctx, config) })
 	if err != nil {
@@ -172,11 +172,12 @@ func once(t *testing.T, s *scenario.Scenario, change ...func(*Config)) *bench.Re
 	return r
 }
 
-// again starts something anew when a port that was free is not so any more.
+// again starts something anew when a port that was free is not so any more, or the
+// machine had no time for it.
 func again[T any](start func() (T, error)) (T, error) {
 	for n := 1; ; n++ {
 		v, err := start()
-		if n == attempts || err == nil || !strings.Contains(err.Error(), "address already in use") {
+		if n == attempts || err == nil || !strings.Contains(err.Error(), "address already in use") && !strings.Contains(err.Error(), "not ready after") {
 			return v, err
 		}
 	}
@@ -196,6 +197,15 @@ func voidOf(r *bench.Report) string {
 		}
 	}
 	return ""
+}
+
+// onTime skips the rest of a test about the edges of gaps, which lateness moves, if
+// the machine let no run be on time.
+func onTime(t *testing.T, r *bench.Report) {
+	t.Helper()
+	if why := voidOf(r); why != "" && !t.Failed() {
+		t.Skipf("not judged: %s", why)
+	}
 }
 
 // figure finds a metric of a report.
@@ -409,6 +419,8 @@ faults:
   - {at: 5s, for: 2s, do: cut, direction: down}
 `)
 	const pairs = 33
+	near(t, r, "loss_percent", 50, 0.5)
+	onTime(t, r)
 	// A packet that a busy machine sends late is a gap too, of some ms.
 	count, _, most := quantiles(t, r, "audible gaps")
 	if count < 2*pairs || most > 2060 {
@@ -577,6 +589,9 @@ func TestTruthFreeze(t *testing.T) {
 	}
 	s.Warmup, s.Duration, s.Faults[0].At = 500*time.Millisecond, 6*time.Second, 2*time.Second
 	r := truthOf(t, s)
+	near(t, r, "duplicates", 0, 0)
+	near(t, r, "loss_percent", 0, 0.5)
+	onTime(t, r)
 	frozen := 1000 * (event(t, r, "goes on") - event(t, r, "stopped"))
 	// Up to an interval on either side. The node itself needs a while to go on, more on
 	// a busy machine, and that is its gap too.
