@@ -141,8 +141,14 @@ func TestAccessible(t *testing.T) {
 	examine(t, p, source, "bans")
 	must(t, p.Click("button", "Close Community settings", 5*time.Second))
 
+	// What is written in a channel that one does not look at is unread until one does.
+	must(t, p.Click("button", "Text channel plans", 5*time.Second))
+	write(t, p, "plans", "Here are the plans")
+	must(t, guest.Click("button", "Text channel plans, unread", 10*time.Second))
+	read(t, guest, "marina: Here are the plans")
+	must(t, guest.Wait("button", "Text channel plans", 5*time.Second))
+
 	// A role makes whoever has it stand apart; without one Ada may not write here.
-	must(t, guest.Click("button", "Text channel plans", 5*time.Second))
 	gone(t, guest, "textbox", "Message plans")
 	must(t, p.Click("button", "Ada, online, in a voice channel", 10*time.Second))
 	must(t, p.Click("checkbox", "New role", 5*time.Second))

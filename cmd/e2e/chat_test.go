@@ -66,7 +66,7 @@ func TestTwoPeopleWrite(t *testing.T) {
 	a, b := visit(t, ada, url, ""), visit(t, brian, url, "")
 
 	must(t, a.Type("textbox", "Message general", "Hello", 5*time.Second))
-	must(t, b.Wait("textbox", "Message general", 5*time.Second))
+	must(t, b.Wait("StaticText", "Ada is writing…", 5*time.Second))
 	must(t, a.Click("button", "Send message", 5*time.Second))
 	read(t, b, "Ada: Hello")
 

@@ -108,7 +108,9 @@ export const refresh = (channel: string) => fetching(channel, async () => {
     }
     const kept = list.filter((m) => byId(m.id, first) >= 0);
     // Too much was written to reach back to where the window began: it begins later now.
-    put(channel, opened(historyOf(channel) ?? h, kept, more || kept.length < list.length, false));
+    // What stood there when the request went out is what it says now; what came since stays.
+    const since = without(historyOf(channel) ?? h, (l) => !l.state && sent.some((s) => s.id === l.id));
+    put(channel, opened(since, kept, more || kept.length < list.length, false));
     if (list.length) note(channel, list.at(-1)!.id);
   } catch (e) { complain(e); }
 });

@@ -78,7 +78,7 @@ export const after = (h: History, page: readonly Message[], more: boolean): Hist
  */
 export function opened(h: History, page: readonly Message[], older: boolean, newer: boolean): History {
   const last = page.at(-1)?.id;
-  const live = newer ? [] : there(h).filter((l) => last !== undefined && byId(l.id, last) > 0);
+  const live = newer ? [] : there(h).filter((l) => last === undefined || byId(l.id, last) > 0);
   return trim({ lines: [...merge(page as Line[], live), ...leaving(h)], older, newer }, 'newest');
 }
 

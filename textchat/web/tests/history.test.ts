@@ -58,6 +58,10 @@ test('after an outage the fetched stands, with what came meanwhile and what stil
   assert.equal(h.lines[3].content, 'edited');
 });
 
+test('what comes while an empty channel is fetched is not lost', () => {
+  assert.equal(ids(opened(arrived({ ...nothing, older: false }, msg(5)), [], false, false)), '5');
+});
+
 test('edits touch one line, and lists that need no change stay the same', () => {
   const h = opened(nothing, range(1, 3), false, false);
   assert.equal(patched(h, '2', () => ({ content: 'x' })).lines[1].content, 'x');
