@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test check web web-check cql-conformance bench-forward bench-call bench-memory bench-join sim fresh-test clean
+.PHONY: help up build test check web web-check cql-conformance bench bench-smoke bench-forward bench-call bench-memory bench-join sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -39,6 +39,12 @@ web-check: ## test the page's sources and prove that the committed page is built
 cql-conformance: ## hold the store to its model on a CQL server of yours: make cql-conformance CQL=host:port
 	@[ -n "$(CQL)" ] || { echo 'say which: make cql-conformance CQL=host:port, or CQL="cql://user:password@host,host/any?tls=on"' >&2; exit 2; }
 	@$(ENV) && VOICEFLEET_CQL="$(CQL)" VOICEFLEET_HISTORIES=40 go test -count=1 -run '^TestConform$$' ./textchat/internal/cql
+
+bench: ## measure everything on this machine into bench/results/DATE (about 35 minutes; nothing else should run)
+	@sh deploy/bench.sh $(ARGS)
+
+bench-smoke: ## the short form for CI: nothing lost, no ratio to the raw loop worse by more than 25 % (3 minutes)
+	@sh deploy/bench.sh smoke
 
 bench-forward: ## CPU per forwarded packet beside a raw sendmmsg loop and a stock forwarder
 	@$(BENCH) forward $(ARGS)

@@ -61,7 +61,7 @@ type Config struct {
 
 	Cases      []Case        // default DefaultCases
 	Rounds     int           // windows per arm and case (default 4)
-	Window     time.Duration // default 20 s
+	Window     time.Duration // default 10 s
 	Generators int           // processes of light clients (default 2)
 	Slots      int           // K (default 32)
 	Seed       uint64
@@ -82,7 +82,7 @@ func (c *Config) validate() error {
 		c.Rounds = 4
 	}
 	if c.Window == 0 {
-		c.Window = 20 * time.Second
+		c.Window = 10 * time.Second
 	}
 	if c.Generators == 0 {
 		c.Generators = 2
