@@ -76,16 +76,17 @@ mkdir -p "$dir/logs"
 : >"$dir/logs/server.log"
 case $profile in
 quick)
-	commitlog='commitlog_sync: periodic\ncommitlog_sync_period: 10s' memtable=96MiB heap=${CQL_HEAP:-512m}
+	commitlog='commitlog_sync: periodic\ncommitlog_sync_period: 10s' memtable=96MiB writes=8 heap=${CQL_HEAP:-512m}
 	jvm='-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dcassandra.unsafesystem=true -Dcassandra.test.flush_local_schema_changes=false'
 	;;
 durable)
-	commitlog='commitlog_sync: group\ncommitlog_sync_group_window: 2ms' memtable=512MiB heap=${CQL_HEAP:-2g}
+	# Each writer waits for the disk: many of them share one sync.
+	commitlog='commitlog_sync: group\ncommitlog_sync_group_window: 2ms' memtable=512MiB writes=128 heap=${CQL_HEAP:-2g}
 	jvm='-XX:+UseG1GC -XX:MaxGCPauseMillis=50'
 	;;
 esac
 sed -e "s#@DIR@#$dir#g; s#@HOST@#$host#g; s#@PORT@#$port#; s#@STORAGE_PORT@#${CQL_STORAGE_PORT:-17000}#; s#@TOKEN@#${CQL_TOKEN:-0}#" \
-	-e "s#@SEEDS@#${CQL_SEEDS:-$host}#; s#@COMMITLOG@#$commitlog#; s#@MEMTABLE@#$memtable#" "$here/cassandra.yaml" >"$dir/cassandra.yaml"
+	-e "s#@SEEDS@#${CQL_SEEDS:-$host}#; s#@COMMITLOG@#$commitlog#; s#@MEMTABLE@#$memtable#; s#@WRITES@#$writes#" "$here/cassandra.yaml" >"$dir/cassandra.yaml"
 
 # shellcheck disable=SC2086 # a list of words
 "$java" @"$here/jvm17.options" "-Xms$heap" "-Xmx$heap" $jvm -javaagent:"$(ls "$lib"/jamm-*.jar)" \

@@ -32,6 +32,10 @@ const (
 	fanOut = 32
 	// longTimeout bounds operations of many queries; each query has its own bound.
 	longTimeout = 30 * time.Second
+	// speculateNodes is how many nodes there must be for a read to be asked of a
+	// second one when the first is slow. The driver takes it for a failed read when
+	// that second try finds no node left; a read may have two already, by a retry.
+	speculateNodes = 3
 	// openTimeout bounds Open: 30 changes of the schema, each agreed on.
 	openTimeout = 2 * time.Minute
 	// casTries bounds how often a lightweight transaction is tried anew when others
@@ -48,6 +52,7 @@ type Store struct {
 	session *gocql.Session
 	lwt     string // keyspace of lightweight transactions, with its dot
 	timeout time.Duration
+	second  gocql.SpeculativeExecutionPolicy // when a read is asked of another node
 	log     *slog.Logger
 	metrics *metrics
 	once    sync.Once
@@ -90,9 +95,12 @@ func open(ctx context.Context, c Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		lwt: c.Keyspace + lwtSuffix + ".", timeout: c.Timeout, log: c.Log,
+		lwt: c.Keyspace + lwtSuffix + ".", timeout: c.Timeout, log: c.Log, second: gocql.NonSpeculativeExecution{},
 		known: newBucketSet(knownBuckets), empty: newBucketSet(emptyBuckets),
 		lanes: lanes{busy: make(map[uint64]*lane)}, flights: flights{under: make(map[flightKey]*flight)},
+	}
+	if b.nodes >= speculateNodes {
+		s.second = &gocql.SimpleSpeculativeExecution{NumAttempts: 1, TimeoutDelay: c.Timeout / 8}
 	}
 	if s.metrics, err = newMetrics(c.Metrics, s); err != nil {
 		return nil, err
@@ -203,8 +211,7 @@ func (s *Store) stamp(n int) int64 {
 
 // query is a read: it may be asked of two nodes.
 func (s *Store) query(ctx context.Context, stmt string, args ...any) *gocql.Query {
-	return s.session.Query(stmt, args...).WithContext(ctx).Idempotent(true).
-		SetSpeculativeExecutionPolicy(&gocql.SimpleSpeculativeExecution{NumAttempts: 1, TimeoutDelay: s.timeout / 8})
+	return s.session.Query(stmt, args...).WithContext(ctx).Idempotent(true).SetSpeculativeExecutionPolicy(s.second)
 }
 
 // write is a plain write; by its time stamp it may be done twice.

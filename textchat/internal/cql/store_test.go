@@ -324,8 +324,14 @@ func TestSilentServer(t *testing.T) {
 	must(t, add())
 	process, err := os.FindProcess(server.Pid())
 	must(t, err)
+	// A short pause, as of its garbage collection, is waited for.
 	must(t, process.Signal(syscall.SIGSTOP))
 	defer process.Signal(syscall.SIGCONT)
+	time.AfterFunc(s.timeout/2, func() { _ = process.Signal(syscall.SIGCONT) })
+	if _, err := s.Page(ctx, channel, textchat.PageQuery{Limit: 5}); err != nil {
+		t.Errorf("after a pause: %v", err)
+	}
+	must(t, process.Signal(syscall.SIGSTOP))
 	var errs [breakerFailures]error
 	var wg sync.WaitGroup
 	begun := time.Now()
