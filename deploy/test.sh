@@ -72,6 +72,7 @@ rm -f "$logs"/*.log
 	# -count=1: these run programs built from sources that the test cache does not see.
 	step whole go test -count=1 -v -p 1 -timeout 4m -tags "$tags" ./bench/... ./cmd/...
 	step web make --no-print-directory web-check
+	step smoke make --no-print-directory bench-smoke
 }
 seconds=$(($(date +%s) - begun_all))
 printf 'all      %s %d:%02d min\n' "${failed:+FAILED:$failed,}" $((seconds / 60)) $((seconds % 60))

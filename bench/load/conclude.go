@@ -3,6 +3,7 @@ package load
 import (
 	"cmp"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -336,8 +337,7 @@ func (r *run) cost(f figures, w *outcome) {
 		micros := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 / packets }
 		f["cpu_us_per_packet"], f["cpu_user_us_per_packet"], f["cpu_system_us_per_packet"] = micros(cpu.Total()), micros(cpu.User), micros(cpu.System)
 	}
-	busy := w.after.machine.Sub(w.before.machine).Busy() - w.after.ours.Sub(w.before.ours).Total()
-	f["busy_cores"] = busy.Seconds() / took
+	f["busy_cores"] = busyCores(w.before, w.after, took) - w.after.ours.Sub(w.before.ours).Total().Seconds()/took
 	f["server_cores"] = cpu.Total().Seconds() / took
 	f["rss_mib"] = float64(w.after.rss) / (1 << 20)
 	if users > 0 {
@@ -373,6 +373,14 @@ func (r *run) cost(f figures, w *outcome) {
 		bench.CostTable(bench.Usage{Users: float64(users), Cores: f["server_cores"], BitsPerSecond: f["mbit_per_s"] * 1e6}, r.config.Prices))
 }
 
+// busyCores is what of the machine was not idle. The kernel measures idle time, but
+// samples what a core is busy with at its ticks: work that begins with a tick and
+// ends before the next, as that of paced packets does, is mostly missed there.
+func busyCores(a, b reading, seconds float64) float64 {
+	now := b.machine.Sub(a.machine)
+	return max(0, float64(runtime.NumCPU())-(now.Idle+now.IOWait+now.Steal).Seconds()/seconds)
+}
+
 // partLength is how much of a window makes one sample of a rate, so that two runs
 // can be compared with an interval. Parts of one window are alike in what a run is
 // unlucky with as a whole: differences between runs are then somewhat too sure.
@@ -406,7 +414,7 @@ func (r *run) parts(w *outcome, name string) []float64 {
 		of = func(a, b reading, s float64) float64 { return b.server.Sub(a.server).Total().Seconds() / s }
 	case "busy_cores":
 		of = func(a, b reading, s float64) float64 {
-			return (b.machine.Sub(a.machine).Busy() - b.ours.Sub(a.ours).Total()).Seconds() / s
+			return busyCores(a, b, s) - b.ours.Sub(a.ours).Total().Seconds()/s
 		}
 	default:
 		return nil
@@ -504,6 +512,6 @@ func (r *run) series(w *outcome, heard meter.Result) {
 		line("Memory of the server", "resident", "MiB", func(_, b reading, _ float64) float64 { return float64(b.rss) / (1 << 20) })
 	}
 	line("CPU", "harness", "cores", func(a, b reading, s float64) float64 { return b.ours.Sub(a.ours).Total().Seconds() / s })
-	line("CPU", "machine", "cores", func(a, b reading, s float64) float64 { return b.machine.Sub(a.machine).Busy().Seconds() / s })
+	line("CPU", "machine", "cores", func(a, b reading, s float64) float64 { return busyCores(a, b, s) })
 	line("Users", "in their rooms", "", func(_, b reading, _ float64) float64 { return float64(b.users) })
 }
