@@ -40,7 +40,7 @@ cql-conformance: ## hold the store to its model on a CQL server of yours: make c
 	@[ -n "$(CQL)" ] || { echo 'say which: make cql-conformance CQL=host:port, or CQL="cql://user:password@host,host/any?tls=on"' >&2; exit 2; }
 	@$(ENV) && VOICEFLEET_CQL="$(CQL)" VOICEFLEET_HISTORIES=40 go test -count=1 -run '^TestConform$$' ./textchat/internal/cql
 
-bench: ## measure everything on this machine into bench/results/DATE (about 35 minutes; nothing else should run)
+bench: ## measure everything on this machine into bench/results/DATE (about half an hour; nothing else should run)
 	@sh deploy/bench.sh $(ARGS)
 
 bench-smoke: ## the short form for CI: nothing lost, no ratio to the raw loop worse by more than 25 % (3 minutes)

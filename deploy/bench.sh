@@ -64,7 +64,7 @@ else
 	step memory memory --sessions 1000,3000 --talk
 	step join join
 	step gateway gateway
-	step capacity capacity 500x8 --start 500 --most 900
+	step capacity capacity 500x8 --start 500 --most 900 --tolerance 0.1
 fi
 seconds=$(($(date +%s) - begun_all))
 echo
