@@ -25,6 +25,7 @@ const (
 	OpVersion        Op = 16  // C asks, S answers
 	OpNoRoute        Op = 32  // C, ignored: WebRTC has no UDP discovery to fail
 	OpSlots          Op = 100 // S, numbered; only to WebRTC clients
+	OpReceiveReport  Op = 101 // C
 )
 
 var opNames = map[Op]string{
@@ -33,6 +34,7 @@ var opNames = map[Op]string{
 	OpHello: "hello", OpResumed: "resumed", OpClientsConnect: "clients_connect", OpVideo: "video",
 	OpDisconnect: "client_disconnect", OpSessionUpdate: "session_update", OpSinkWants: "media_sink_wants",
 	OpVersion: "backend_version", OpNoRoute: "no_route", OpSlots: "slots",
+	OpReceiveReport: "receive_report",
 }
 
 // String is the name of the op as a metric label; unknown ones are "unknown",

@@ -228,6 +228,16 @@ type Seat struct {
 	SSRC sfu.SSRC   `json:"ssrc"`
 }
 
+// ReceiveReport (op 101) is a client's word on what reaches it, once a second
+// while anybody is audible or the media path is silent.
+type ReceiveReport struct {
+	// Received counts the media packets of the session since its beginning.
+	Received uint64 `json:"received"`
+	// Silent is for how many milliseconds nothing at all has come from the node,
+	// neither media nor an answer to a STUN check.
+	Silent int `json:"silent"`
+}
+
 // SinkWants (op 15) says which sources a client wants: 0 for none of it, up to
 // 100. Any stands for those not named; it is 100 when absent.
 type SinkWants struct {

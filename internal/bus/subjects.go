@@ -24,6 +24,15 @@ const (
 	// queue group takes each.
 	AllocatorService = "allocator"
 	AllocatorSubject = "v1.allocator."
+
+	// SilenceSubject is where signaling publishes edgeagent.Silence: clients that
+	// get nothing from a node any more. Allocators listen.
+	SilenceSubject = "v1.silence"
+	// JournalSubject is where allocator.JournalEntry is published; a stream keeps
+	// the newest.
+	JournalSubject = "v1.journal"
+	// AllMoved is the pattern of all MovedSubjects.
+	AllMoved = "v1.moved.*"
 )
 
 // NodeSubject is where a node takes requests: verb is open (OpenRequest →
@@ -38,6 +47,10 @@ func GeneratorSubject(generator, verb string) string { return "v1.generator." + 
 // CallSubject is where the node of a call publishes edgeagent.CallEvent, for the
 // signaling instances that serve its members.
 func CallSubject(call string) string { return "v1.call." + call + ".event" }
+
+// MovedSubject is where the allocator that moved a call publishes allocator.Moved,
+// for the guilds.
+func MovedSubject(call string) string { return "v1.moved." + call }
 
 // PresenceSubject is where the node of a call publishes edgeagent.CallEvent of
 // the kinds Opened and Left only, for the guilds. AllPresence matches every

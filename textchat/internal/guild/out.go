@@ -148,6 +148,16 @@ type (
 		Guild     textchat.ID `json:"guild_id"`
 		Endpoint  string      `json:"endpoint"`
 		Endpoints []string    `json:"endpoints"`
+		// Move is set when the call has another node now (own).
+		Move *VoiceMove `json:"move,omitempty"`
+	}
+	// VoiceMove tells a client how to follow its call. Planned: the old path still
+	// carries audio, so the new one is opened first and both are spoken on.
+	VoiceMove struct {
+		From    string `json:"from"`
+		To      string `json:"to"`
+		Cause   string `json:"cause"` // an allocator.Cause
+		Planned bool   `json:"planned,omitempty"`
 	}
 	// VoiceError tells a joiner why it did not get in.
 	VoiceError struct {

@@ -1,0 +1,45 @@
+package allocator
+
+import (
+	"time"
+
+	"voicefleet/edgeagent"
+	"voicefleet/sfu"
+)
+
+// Deed is what a JournalEntry is about.
+type Deed string
+
+// The deeds.
+const (
+	DeedSuspect   Deed = "suspect"   // a node was silent: it is asked itself
+	DeedHold      Deed = "hold"      // it answered, or the observer is sick: nothing moves
+	DeedLost      Deed = "lost"      // it did not answer: its calls are placed anew
+	DeedBack      Deed = "back"      // a lost or suspect node speaks again
+	DeedMove      Deed = "move"      // a call has another node
+	DeedDrain     Deed = "drain"     // a node was told to empty itself; undrain too
+	DeedCordon    Deed = "cordon"    // a node was told to take no new calls
+	DeedUndrain   Deed = "undrain"   // a node takes calls again
+	DeedDegraded  Deed = "degraded"  // a node's listeners lose packets
+	DeedRecovered Deed = "recovered" // they do not any more
+	DeedMend      Deed = "mend"      // a listener who heard nothing was seated anew
+	DeedEnrol     Deed = "enrol"     // a node was added or revoked
+	DeedUpgrade   Deed = "upgrade"   // a node's programs were replaced
+	DeedRefused   Deed = "refused"   // a heartbeat, grant or message that lies
+)
+
+// JournalEntry is a line of the fleet's journal: who did what, when, why. Entries
+// are kept in the journal stream of the bus (bus.JournalSubject), the newest
+// JournalKept of them.
+type JournalEntry struct {
+	At   time.Time        `json:"at"`
+	By   string           `json:"by"` // an operator, or the part that acted: "allocator", "agent"
+	Deed Deed             `json:"deed"`
+	Node edgeagent.NodeID `json:"node,omitempty"`
+	Call sfu.CallID       `json:"call,omitzero"`
+	To   edgeagent.NodeID `json:"to,omitempty"` // of a move
+	Why  string           `json:"why,omitempty"`
+}
+
+// JournalKept is how many entries the journal holds.
+const JournalKept = 10_000
