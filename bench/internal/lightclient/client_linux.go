@@ -84,6 +84,7 @@ type ear struct {
 	// Guarded by earMu.
 	in       *transform
 	listener *meter.Listener
+	told     func(mark.Mark, time.Time) // instead of listener
 }
 
 // mouth is the sender's state.
@@ -234,6 +235,13 @@ func (c *Client) aim(a answer) error {
 	return nil
 }
 
+// Retire ends what a client sends, checks as well, and lets it count what still comes
+// until Close: a server that was left should send nothing more.
+func (c *Client) Retire() {
+	c.engine.pacer.hush(c)
+	c.engine.checker.forget(c)
+}
+
 // Close gives the client's address back. It says nothing to the server.
 func (c *Client) Close() {
 	c.mu.Lock()
@@ -293,6 +301,16 @@ func (c *Client) Judge(config meter.Config) {
 	c.earMu.Lock()
 	defer c.earMu.Unlock()
 	c.listener = meter.NewListener(config)
+}
+
+// Tell gives the mark of each packet that a sampled client opens to f, in place of a
+// judgement: whoever has several clients at once, as one who moves from a node to
+// another, judges them together. f is called by the reader, which holds the engine: it
+// calls nothing of it and returns at once.
+func (c *Client) Tell(f func(m mark.Mark, arrived time.Time)) {
+	c.earMu.Lock()
+	defer c.earMu.Unlock()
+	c.told = f
 }
 
 // Expect tells what a talker sends, before or after it was heard.
@@ -445,10 +463,15 @@ func (c *Client) hearLocked(s *slot, b []byte, arrived int64) {
 	}
 	s.open.took(seq, roc)
 	c.counts.Opened++
-	if c.listener == nil {
+	if c.listener == nil && c.told == nil {
 		return
 	}
-	if m, ok := mark.Read(plain); ok {
+	m, ok := mark.Read(plain)
+	switch {
+	case !ok:
+	case c.told != nil:
+		c.told(m, time.Unix(0, arrived))
+	default:
 		c.listener.Hear(m, time.Unix(0, arrived))
 	}
 }
