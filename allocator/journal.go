@@ -43,3 +43,32 @@ type JournalEntry struct {
 
 // JournalKept is how many entries the journal holds.
 const JournalKept = 10_000
+
+// JournalRequest asks for a page of the journal, the newest entries first (verb
+// journal): at most Limit (default and bound JournalPage) that are older than
+// Before, an entry's Seq, and about Node and Call where these are given. With
+// After set instead it is the oldest ones that are newer, oldest first.
+type JournalRequest struct {
+	Before uint64           `json:"before,omitempty"`
+	After  uint64           `json:"after,omitempty"`
+	Limit  int              `json:"limit,omitempty"`
+	Node   edgeagent.NodeID `json:"node,omitempty"`
+	Call   sfu.CallID       `json:"call,omitzero"`
+}
+
+// JournalPage bounds the entries of one answer.
+const JournalPage = 500
+
+// JournalReply answers it.
+type JournalReply struct {
+	Entries []NumberedEntry `json:"entries"`
+	More    bool            `json:"more,omitempty"`
+	// Last is the number of the newest entry there is: to ask for what comes after.
+	Last uint64 `json:"last"`
+}
+
+// NumberedEntry is an entry with its place in the journal.
+type NumberedEntry struct {
+	Seq uint64 `json:"seq"`
+	JournalEntry
+}

@@ -25,6 +25,9 @@ type PlaceRequest struct {
 	Expected int `json:"expected,omitempty"`
 	// Label asks for nodes with this label, as those that try a new version out.
 	Label string `json:"label,omitempty"`
+	// Epoch is the highest epoch the asker knows of this call, as from a Moved: an
+	// allocator that has not heard of it yet looks again.
+	Epoch uint64 `json:"epoch,omitempty"`
 	// Avoid names nodes that just failed this user.
 	Avoid []edgeagent.NodeID `json:"avoid,omitempty"`
 }
@@ -67,9 +70,41 @@ type CallEntry struct {
 	// Touched is when a seat was last given. A call without sessions is deleted
 	// CallIdle after it, so never while a grant for it may still be used.
 	Touched time.Time `json:"touched"`
+	// Move is how it came from another node, if it did.
+	Move *CallMove `json:"move,omitempty"`
+	// Near is where its members are, as far as placements told.
+	Near Near `json:"near,omitzero"`
 	// Why the call is where it is, with at most MaxWhy candidates.
 	Why Explanation `json:"why,omitzero"`
 }
+
+// CallMove is kept with a call that was moved: any allocator can tell it again.
+type CallMove struct {
+	From     edgeagent.NodeID `json:"from"`
+	Cause    Cause            `json:"cause"`
+	Planned  bool             `json:"planned,omitempty"` // From still serves
+	At       time.Time        `json:"at"`
+	Sessions int              `json:"sessions"` // that it had on From
+}
+
+// Moved is what is told of the last move of a call.
+func (e CallEntry) Moved() Moved {
+	m := Moved{Call: e.Call, To: e.Node, Epoch: e.Epoch}
+	if e.Move != nil {
+		m.From, m.Cause, m.Planned, m.At = e.Move.From, e.Move.Cause, e.Move.Planned, e.Move.At
+	}
+	return m
+}
+
+// Near says where people are: their RTTs as in PlaceRequest, at most MaxNear of
+// them, and a region.
+type Near struct {
+	RTT    map[string]float64 `json:"rtt,omitempty"`
+	Region string             `json:"region,omitempty"`
+}
+
+// MaxNear bounds the RTTs kept with a call.
+const MaxNear = 16
 
 const (
 	// CallIdle is how long a call without sessions is kept.

@@ -1,5 +1,7 @@
 package edgeagent
 
+import "time"
+
 // MaxNote bounds By and Reason of a [DrainRequest], in bytes.
 const MaxNote = 256
 
@@ -10,12 +12,17 @@ const MaxNote = 256
 type DrainRequest struct {
 	By     string `json:"by"`               // who asks, for the node's log; required
 	Reason string `json:"reason,omitempty"` // why, for the same
+	// Empty asks to have the calls moved elsewhere, too, by Until if it is given;
+	// allocators see it in the heartbeat. Without it they stay.
+	Empty bool      `json:"empty,omitempty"`
+	Until time.Time `json:"until,omitzero"`
 }
 
 // DrainReply answers both verbs: how the node stands now.
 type DrainReply struct {
 	Draining bool `json:"draining"`
-	Changed  bool `json:"changed"` // false: it stood so already
-	Calls    int  `json:"calls"`   // that it has
+	Emptying bool `json:"emptying,omitempty"` // its calls are to move elsewhere
+	Changed  bool `json:"changed"`            // false: it stood so already
+	Calls    int  `json:"calls"`              // that it has
 	Sessions int  `json:"sessions"`
 }

@@ -61,6 +61,11 @@ type Heartbeat struct {
 	Load     Load               `json:"load"`
 	PeerRTT  map[NodeID]float64 `json:"peer_rtt,omitempty"` // milliseconds
 
+	// Emptying, with State Draining: the calls are to move elsewhere, and the node
+	// waits for it until Until. Otherwise they stay.
+	Emptying bool      `json:"emptying,omitempty"`
+	Until    time.Time `json:"until,omitzero"`
+
 	// Epoch is the highest epoch the node knows of; Calls are those it carries.
 	Epoch uint64        `json:"epoch"`
 	Calls []CallOnANode `json:"calls,omitempty"`
@@ -81,6 +86,9 @@ type Load struct {
 	Sessions    int     `json:"sessions"`
 	CPU         float64 `json:"cpu"`          // 0..1 of the whole machine
 	SocketDrops uint64  `json:"socket_drops"` // since start
+	// Loss is the fraction of packets that the node's listeners did not get over
+	// the last five seconds, by their own reports.
+	Loss float64 `json:"loss,omitempty"`
 }
 
 // CallOnANode is a call as its node reports it.
