@@ -28,7 +28,21 @@ type SessionReply struct {
 	Record Record   `json:"record"`
 	Roster []Member `json:"roster"`
 	Slots  []Seat   `json:"slots,omitempty"`
+	// Relay are ways to the node for a client whose network lets no UDP through.
+	Relay []RelayServer `json:"relay,omitempty"`
 }
+
+// RelayServer is a TURN server and the credentials of one session at it (RFC 8656,
+// in the form of an RTCIceServer). They open an allocation for CredentialLife; one
+// in use lives for as long as its session.
+type RelayServer struct {
+	URLs       []string `json:"urls"` // RFC 7065
+	Username   string   `json:"username"`
+	Credential string   `json:"credential"`
+}
+
+// CredentialLife is how long the credentials of a RelayServer may be used first.
+const CredentialLife = 5 * time.Minute
 
 // NegotiateRequest passes on a WebRTC offer.
 type NegotiateRequest struct {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"voicefleet/edgeagent"
 	"voicefleet/internal/snowflake"
 	"voicefleet/sfu"
 )
@@ -25,6 +26,8 @@ func TestMessageBytes(t *testing.T) {
 		{OpHello, 0, Hello{8, 10000}, `{"op":8,"d":{"v":8,"heartbeat_interval":10000}}`},
 		{OpReady, 1, Ready{SSRC: 7, IP: "192.0.2.1", Port: 50000, Modes: []string{}, Interval: 10000, Experiments: []string{}, Streams: []json.RawMessage{}, Node: "n1"},
 			`{"op":2,"seq":1,"d":{"ssrc":7,"ip":"192.0.2.1","port":50000,"modes":[],"heartbeat_interval":10000,"experiments":[],"streams":[],"node":"n1"}}`},
+		{OpReady, 2, Ready{SSRC: 7, Modes: []string{}, Experiments: []string{}, Streams: []json.RawMessage{}, ICEServers: []edgeagent.RelayServer{{URLs: []string{"turn:192.0.2.1:3478?transport=udp"}, Username: "1700000300:s", Credential: "pw"}}},
+			`{"op":2,"seq":2,"d":{"ssrc":7,"ip":"","port":0,"modes":[],"heartbeat_interval":0,"experiments":[],"streams":[],"node":"","ice_servers":[{"urls":["turn:192.0.2.1:3478?transport=udp"],"username":"1700000300:s","credential":"pw"}]}}`},
 		{OpHeartbeatAck, 0, HeartbeatAck{"1700000000123"}, `{"op":6,"d":{"t":1700000000123}}`},
 		{OpHeartbeatAck, 0, Integer("-7"), `{"op":6,"d":-7}`},
 		{OpResumed, 0, nil, `{"op":9,"d":null}`},

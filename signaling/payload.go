@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 
+	"voicefleet/edgeagent"
 	"voicefleet/internal/snowflake"
 	"voicefleet/sfu"
 )
@@ -118,6 +119,9 @@ type Ready struct {
 	Experiments []string          `json:"experiments"`
 	Streams     []json.RawMessage `json:"streams"`
 	Node        string            `json:"node"`
+	// ICEServers are TURN servers for a client whose network lets no UDP through,
+	// in the form of RTCConfiguration.iceServers.
+	ICEServers []edgeagent.RelayServer `json:"ice_servers,omitempty"`
 }
 
 // Description (op 4) answers Select.

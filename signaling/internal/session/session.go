@@ -52,8 +52,9 @@ type Session struct {
 	token    string
 	resumed  uint64 // last number seen, of a resume under way
 	record   edgeagent.Record
-	offered  bool // an offer was taken since the session came to this instance
-	leaving  bool // the client closed while the node opens the session
+	relay    []edgeagent.RelayServer // of the node, for Ready
+	offered  bool                    // an offer was taken since the session came to this instance
+	leaving  bool                    // the client closed while the node opens the session
 	forgetAt time.Time
 	replay   replay
 
@@ -538,7 +539,7 @@ func (s *Session) refused(now time.Time, err error, out *Out) {
 // for one that comes from another instance.
 func (s *Session) opened(now time.Time, r *edgeagent.SessionReply, out *Out) {
 	resuming := s.phase == phaseResuming
-	s.record = r.Record
+	s.record, s.relay = r.Record, r.Relay
 	s.phase = phaseReady
 	out.Hold = r.Record.Session
 	if !resuming {
@@ -572,6 +573,7 @@ func (s *Session) ready(out *Out) {
 	s.send(out, signaling.OpReady, signaling.Ready{
 		SSRC: s.record.SSRC, IP: ip, Port: s.record.Port, Interval: s.settings.Heartbeat.Milliseconds(),
 		Modes: []string{}, Experiments: []string{}, Streams: []json.RawMessage{}, Node: string(s.record.Node),
+		ICEServers: s.relay,
 	})
 }
 
