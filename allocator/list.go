@@ -39,7 +39,7 @@ type NodePage struct {
 
 // NodeView is a node as an allocator sees it.
 type NodeView struct {
-	edgeagent.Heartbeat                // without Calls
+	edgeagent.Heartbeat                // without Calls and ProbeKey
 	CallCount           int            `json:"call_count"`
 	Reserved            edgeagent.Load `json:"reserved"` // placed, not yet in a heartbeat
 	Fullness            float64        `json:"fullness"` // the fullest of pps, bps, sessions, 0..1

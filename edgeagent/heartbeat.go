@@ -56,6 +56,9 @@ type Heartbeat struct {
 	At      time.Time    `json:"at"`      // the node's clock; never used for liveness
 	Addrs   []netip.Addr `json:"addrs"`
 	Ports   []uint16     `json:"ports"` // one per worker
+	// ProbeKey makes the credentials with which the fleet asks the media ports
+	// (sfu.FleetProbe, sfu.ClientProbe). It is missing until there is an engine.
+	ProbeKey sfu.ProbeKey `json:"probe_key,omitempty"`
 
 	Capacity Capacity           `json:"capacity"`
 	Load     Load               `json:"load"`

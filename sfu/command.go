@@ -27,6 +27,8 @@ type Start struct {
 	// Advertise lists the addresses clients can reach the node at, best first.
 	Advertise []netip.Addr `json:"advertise"`
 	Limits    Limits       `json:"limits"`
+	// ProbeKey is what probes are to be made under; without one none is answered.
+	ProbeKey ProbeKey `json:"probe_key,omitempty"`
 	// SilenceGate off forwards silence too; for measurements.
 	NoSilenceGate bool `json:"no_silence_gate,omitempty"`
 }
@@ -37,11 +39,15 @@ type Start struct {
 // that may not have been heard, it does not tell again.
 type Adopt struct {
 	Advertise []netip.Addr `json:"advertise"`
+	// ProbeKey is for an engine that has none; one that has keeps its own, as the
+	// fleet knows it.
+	ProbeKey ProbeKey `json:"probe_key,omitempty"`
 }
 
 // Adopted answers Adopt, after the last Held.
 type Adopted struct {
 	Started
+	ProbeKey ProbeKey `json:"probe_key,omitempty"` // the one in force
 	// Ended are the sessions that ended within MemoryOfEnds, oldest first.
 	Ended []PastEnd `json:"ended,omitempty"`
 }
@@ -229,6 +235,7 @@ type LoadReading struct {
 	// ResentOut are NACKed packets, a part of PacketsOut.
 	ResentOut  uint64 `json:"resent_out"`
 	Checks     uint64 `json:"checks"` // valid STUN checks answered
+	Probes     uint64 `json:"probes"` // probes answered
 	Handshakes uint64 `json:"handshakes"`
 	Panics     uint64 `json:"panics"`
 	// SocketDrops are datagrams the kernel dropped for want of receive buffer.

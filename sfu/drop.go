@@ -26,6 +26,7 @@ const (
 	DropSilence                         // held back by the silence gate
 	DropNotOnStage                      // quieter than those on stage
 	DropRTCP                            // RTCP beyond the feedback rate, or of no use here
+	DropProbe                           // a probe out of its time, place or rate
 	DropSend                            // the kernel refused to send it
 	DropReasons                         // how many there are
 )
@@ -33,7 +34,7 @@ const (
 var dropNames = [DropReasons]string{
 	"too_short", "too_long", "unknown_source", "not_voice", "stun", "integrity", "ufrag", "rate_limited",
 	"half_open", "dtls", "no_keys", "ssrc", "replay", "auth", "malformed", "payload_type", "muted",
-	"silence", "not_on_stage", "rtcp", "send",
+	"silence", "not_on_stage", "rtcp", "probe", "send",
 }
 
 // String is the reason as a metric label.

@@ -44,6 +44,14 @@ const (
 	OnsetPackets = 3
 	// SilenceFrames is the number of F8 FF FE frames that end a talk spurt.
 	SilenceFrames = 3
+	// ProbesPerPrefix bounds the probes of clients that a worker answers, per second
+	// and source prefix; FleetProbesPerSecond those of the fleet: 1,000 nodes that
+	// measure 10 peers each a second, spread over all, are 10 for each.
+	ProbesPerPrefix      = 10
+	FleetProbesPerSecond = 1000
+	// ProbesVerified bounds the probes whose password a worker looks at, right or
+	// wrong. One takes about 1 µs, so a flood costs it 2 % of a core.
+	ProbesVerified = 20_000
 	// MaxKeep bounds what the agent leaves with a session.
 	MaxKeep = 4 << 10
 	// MemoryOfEnds is how long the engine remembers which sessions have ended,

@@ -317,6 +317,7 @@ func (c *Core) View(now time.Time, after edgeagent.NodeID) []allocator.NodeView 
 		}
 		n := c.fleet.nodes[i]
 		v := allocator.NodeView{Heartbeat: n.hb, CallCount: len(c.shows[id]), Reserved: Seats(n.reserved)}
+		v.ProbeKey = nil // no operator needs it
 		v.Fullness = Fullness(sum(n.hb.Load, v.Reserved), n.hb.Capacity)
 		out = append(out, v)
 	}

@@ -157,7 +157,7 @@ func (s *Server) describe(now time.Time, r custody.Report) edgeagent.Heartbeat {
 	pps, bps := s.meter.Rates(now)
 	hb := edgeagent.Heartbeat{
 		Node: s.cfg.Node, State: state, Region: s.cfg.Region, Zone: s.cfg.Zone, Version: s.cfg.Version,
-		Started: s.started, At: now, Addrs: r.Advertise, Ports: r.Ports,
+		Started: s.started, At: now, Addrs: r.Advertise, Ports: r.Ports, ProbeKey: r.ProbeKey,
 		Capacity: capacity,
 		Load:     edgeagent.Load{PPS: pps, BPS: bps, Sessions: r.Sessions, CPU: s.meter.CPU(), SocketDrops: s.last.SocketDrops},
 		Epoch:    r.Epoch, Calls: r.Calls,

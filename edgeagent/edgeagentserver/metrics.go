@@ -81,8 +81,8 @@ func (m *metrics) state(now edgeagent.State, r custody.Report) {
 // engineCollector shows the last load reading of the engine. The counters start
 // again at zero with each engine process.
 type engineCollector struct {
-	packets, bytes, resent, checks, handshakes, socketDrops, drops *prometheus.Desc
-	sessions, speakers                                             *prometheus.Desc
+	packets, bytes, resent, checks, probes, handshakes, socketDrops, drops *prometheus.Desc
+	sessions, speakers                                                     *prometheus.Desc
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -98,6 +98,7 @@ func newEngineCollector() *engineCollector {
 		bytes:       desc("bytes_total", "Bytes of these packets, without UDP and IP headers.", "direction"),
 		resent:      desc("packets_resent_total", "Packets sent again because a listener missed them; a part of those sent."),
 		checks:      desc("stun_checks_total", "Valid STUN connectivity checks answered."),
+		probes:      desc("probes_total", "Probes of the fleet and of clients that were answered."),
 		handshakes:  desc("handshakes_total", "DTLS handshakes completed."),
 		socketDrops: desc("socket_drops_total", "Datagrams the kernel dropped because a media socket's receive buffer was full."),
 		drops:       desc("drops_total", "Datagrams and packets that went no further, by reason.", "reason"),
@@ -114,7 +115,7 @@ func (c *engineCollector) set(r sfu.LoadReading) {
 
 // Describe is of prometheus.Collector.
 func (c *engineCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.packets, c.bytes, c.resent, c.checks, c.handshakes, c.socketDrops, c.drops, c.sessions, c.speakers} {
+	for _, d := range []*prometheus.Desc{c.packets, c.bytes, c.resent, c.checks, c.probes, c.handshakes, c.socketDrops, c.drops, c.sessions, c.speakers} {
 		out <- d
 	}
 }
@@ -136,6 +137,7 @@ func (c *engineCollector) Collect(out chan<- prometheus.Metric) {
 	counter(c.bytes, r.BytesOut, "out")
 	counter(c.resent, r.ResentOut)
 	counter(c.checks, r.Checks)
+	counter(c.probes, r.Probes)
 	counter(c.handshakes, r.Handshakes)
 	counter(c.socketDrops, r.SocketDrops)
 	for reason := sfu.DropReason(0); reason < sfu.DropReasons; reason++ { // a closed list of labels

@@ -147,6 +147,7 @@ func New(cfg Config) (*Server, error) {
 		waiting:  make(map[uint64]chan<- custody.Reply),
 		core: custody.New(custody.Config{
 			Node: cfg.Node, Limits: cfg.Limits, NoSilenceGate: cfg.NoSilenceGate, Advertise: cfg.Advertise(),
+			ProbeKey: sfu.NewProbeKey(),
 		}),
 	}
 	return s, nil

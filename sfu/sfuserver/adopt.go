@@ -87,6 +87,10 @@ func (s *Server) handleAdopt(seq uint64, c *sfu.Adopt) *sfu.Error {
 		return err
 	}
 	s.advertise = c.Advertise
+	if s.probeKey == nil {
+		s.setProbeKey(c.ProbeKey)
+	}
+	key := s.probeKey
 	since := s.orphaned.Add(-lastWords)
 	var left atomic.Int32
 	left.Store(int32(len(s.workers)))
@@ -94,7 +98,7 @@ func (s *Server) handleAdopt(seq uint64, c *sfu.Adopt) *sfu.Error {
 		w.mail.post(func(now time.Duration) {
 			defer func() {
 				if left.Add(-1) == 0 {
-					s.events.answer(seq, nil, sfu.Event{Adopted: &sfu.Adopted{Started: *s.started(), Ended: s.routes.pastEnds(since)}})
+					s.events.answer(seq, nil, sfu.Event{Adopted: &sfu.Adopted{Started: *s.started(), ProbeKey: key, Ended: s.routes.pastEnds(since)}})
 				}
 			}()
 			for _, t := range w.sessions {

@@ -1,6 +1,7 @@
 package sfuserver_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"voicefleet/internal/stunprobe"
 	"voicefleet/sfu"
 	"voicefleet/sfu/sfuserver"
 	"voicefleet/sfu/sfutest"
@@ -180,5 +182,42 @@ func TestDeserted(t *testing.T) {
 	case <-ended:
 	case <-time.After(sfutest.Timeout):
 		t.Error("lives on")
+	}
+}
+
+// TestProbesWithoutAnAgent asks an engine whose agent is dead whether it lives,
+// as allocators do before they move its calls; and the next agent goes on with
+// the key that they know.
+func TestProbesWithoutAnAgent(t *testing.T) {
+	key := sfu.NewProbeKey()
+	first, agents, ended := orphanage(t, sfu.Start{ProbeKey: key})
+	sfutest.Dial(t, first, sfutest.Peer{Session: "a", Call: sfutest.Call(7), User: sfutest.User(1)})
+	ask := func(key sfu.ProbeKey, wait time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		defer cancel()
+		ufrag, pwd := sfu.FleetProbe(time.Now()).Credentials(key)
+		var ports []netip.AddrPort
+		for _, p := range first.Started.Ports {
+			ports = append(ports, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), p))
+		}
+		_, err := stunprobe.Probe(ctx, ports, ufrag, pwd)
+		return err
+	}
+	if err := ask(key, sfutest.Timeout); err != nil {
+		t.Error(err)
+	}
+	if ask(sfu.NewProbeKey(), 200*time.Millisecond) == nil {
+		t.Error("an answer under another key")
+	}
+	first.Die()
+	if err := ask(key, sfutest.Timeout); err != nil {
+		t.Errorf("without an agent: %v", err)
+	}
+	second := adopt(t, agents, ended)
+	if !bytes.Equal(second.ProbeKey, key) {
+		t.Errorf("the key is %x, was %x", second.ProbeKey, key)
+	}
+	if err := ask(key, sfutest.Timeout); err != nil {
+		t.Errorf("with the next agent: %v", err)
 	}
 }

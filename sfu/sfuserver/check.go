@@ -11,7 +11,16 @@ import (
 // check answers a connectivity check: the only thing that maps an address to a
 // session. What is not authentic gets no answer.
 func (w *worker) check(now time.Duration, d []byte, from demux.Remote, i int) {
-	s, req, ok := w.authenticate(now, d, from)
+	ufrag, ok := icelite.Peek(d)
+	if !ok {
+		w.drop(sfu.DropSTUN)
+		return
+	}
+	if probe, ok := sfu.ReadProbe(ufrag); ok {
+		w.probe(now, probe, ufrag, d, from, i)
+		return
+	}
+	s, req, ok := w.authenticate(now, ufrag, d, from)
 	if !ok {
 		return
 	}
@@ -45,14 +54,21 @@ func (w *worker) check(now time.Duration, d []byte, from demux.Remote, i int) {
 	}
 }
 
-// authenticate finds the session a check is for, and verifies it.
-func (w *worker) authenticate(now time.Duration, d []byte, from demux.Remote) (*session, icelite.Request, bool) {
-	none := icelite.Request{}
-	ufrag, ok := icelite.Peek(d)
+// probe answers a probe, to where it came from and from where it was asked.
+func (w *worker) probe(now time.Duration, probe sfu.Probe, ufrag, d []byte, from demux.Remote, i int) {
+	answer, why, ok := w.prober.AppendAnswer(w.out.Next(), w.start.Add(now), probe, ufrag, d, from.AddrPort())
 	if !ok {
-		w.drop(sfu.DropSTUN)
-		return nil, none, false
+		w.drop(why)
+		return
 	}
+	out := w.sock.arrival(i, from)
+	w.out.Put(answer, &out)
+	w.count.probes++
+}
+
+// authenticate finds the session a check is for, and verifies it.
+func (w *worker) authenticate(now time.Duration, ufrag, d []byte, from demux.Remote) (*session, icelite.Request, bool) {
+	none := icelite.Request{}
 	s := w.byUfrag[string(ufrag)]
 	if s == nil || s.negotiated == 0 {
 		w.drop(sfu.DropUfrag)

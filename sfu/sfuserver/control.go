@@ -113,6 +113,9 @@ func (s *Server) handleStart(seq uint64, c *sfu.Start, start func(func(context.C
 	if err := checkAddresses(c.Advertise); err != nil {
 		return err
 	}
+	if c.ProbeKey != nil && !c.ProbeKey.Valid() {
+		return sfu.Refuse(sfu.CodeBadCommand, "probe key of %d bytes, want %d", len(c.ProbeKey), sfu.ProbeKeyLen)
+	}
 	if c.Limits.Sessions < 0 || c.Limits.HalfOpen < 0 || c.Limits.ChecksPerPrefix < 0 {
 		return sfu.Refuse(sfu.CodeBadCommand, "negative limit")
 	}
@@ -133,12 +136,24 @@ func (s *Server) handleStart(seq uint64, c *sfu.Start, start func(func(context.C
 	for i, sock := range s.socks {
 		s.workers = append(s.workers, newWorker(s, i, sock, s.limits, c.NoSilenceGate))
 	}
+	s.setProbeKey(c.ProbeKey)
 	for _, w := range s.workers {
 		start(w.run)
 	}
 	start(s.tellLoad)
 	s.events.answer(seq, nil, sfu.Event{Started: answer})
 	return nil
+}
+
+// setProbeKey has the workers answer the probes that are made under a key.
+func (s *Server) setProbeKey(key sfu.ProbeKey) {
+	if !key.Valid() {
+		return
+	}
+	s.probeKey = key
+	for _, w := range s.workers {
+		w.mail.post(func(time.Duration) { w.prober.SetKey(key) })
+	}
 }
 
 // started says what the engine is.

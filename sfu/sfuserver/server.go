@@ -73,6 +73,7 @@ type Server struct {
 
 	// Owned by control.
 	advertise []netip.Addr
+	probeKey  sfu.ProbeKey
 	orphaned  time.Time // when the last agent went
 }
 
@@ -203,6 +204,7 @@ func (s *Server) load() *sfu.LoadReading {
 		l.BytesOut += r.BytesOut
 		l.ResentOut += r.ResentOut
 		l.Checks += r.checks
+		l.Probes += r.probes
 		l.Handshakes += r.handshakes
 		l.Panics += r.panics
 		l.SocketDrops += r.socketDrops

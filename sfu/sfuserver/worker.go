@@ -39,6 +39,7 @@ type worker struct {
 	byRemote map[demux.Remote]*session
 	bySSRC   map[uint32]*session // of their microphones; the first of equals
 	limiter  *icelite.Limiter
+	prober   *icelite.Prober
 	wheel    [wheelSlots][]*session
 	turn     int
 	due      time.Duration // the next tick
@@ -58,7 +59,7 @@ type worker struct {
 // counters are what a worker counts.
 type counters struct {
 	call.Counters
-	packetsIn, bytesIn, checks, handshakes, panics uint64
+	packetsIn, bytesIn, checks, probes, handshakes, panics uint64
 }
 
 // reading is a worker's part of the load.
@@ -78,6 +79,7 @@ func newWorker(srv *Server, number int, sock *socket, limits sfu.Limits, noGate 
 		byRemote: make(map[demux.Remote]*session),
 		bySSRC:   make(map[uint32]*session),
 		limiter:  icelite.NewLimiter(limits.ChecksPerPrefix, srv.start),
+		prober:   icelite.NewProber(srv.start),
 		compound: make([]byte, 0, sfu.MaxDatagram),
 		sealed:   make([]byte, 0, sfu.MaxDatagram),
 	}

@@ -319,7 +319,7 @@ func TestForwardsAndRefuses(t *testing.T) {
 }
 
 func TestPacketPathDoesNotAllocate(t *testing.T) {
-	b := newBench(t)
+	b, key := probing(t)
 	p := b.connect("p", 1, nil)
 	for i := range 5 {
 		b.connect(fmt.Sprint("l", i), 10+i, nil)
@@ -357,6 +357,8 @@ func TestPacketPathDoesNotAllocate(t *testing.T) {
 		{"check", many(once(ufrag)), p.at},
 		{"check forged", many(once(wrongPwd.check(false))), stranger},
 		{"check of nobody", many(once(wrongUfrag.check(false))), stranger},
+		{"probe", many(once(probeOf(sfu.FleetProbe(time.Now()), key))), stranger},
+		{"probe forged", many(once(probeOf(sfu.FleetProbe(time.Now()), sfu.NewProbeKey()))), stranger},
 		{"DTLS of a stranger", many(once(append([]byte{22, 254, 253}, make([]byte, 40)...))), stranger},
 	} {
 		i := 0

@@ -69,8 +69,9 @@ func (w writer) Write(b []byte) (int, error) {
 // Engine drives a media engine over its stream. Calls are safe for concurrent
 // use.
 type Engine struct {
-	Started sfu.Started
-	Ended   []sfu.PastEnd // as Adopted has it
+	Started  sfu.Started
+	Ended    []sfu.PastEnd // as Adopted has it
+	ProbeKey sfu.ProbeKey  // too
 
 	stream io.ReadWriteCloser
 	ended  <-chan struct{}
@@ -115,7 +116,7 @@ func Drive(t testing.TB, stream io.ReadWriteCloser, ended <-chan struct{}, first
 	case err != nil:
 		t.Fatal(err)
 	case ev.Adopted != nil:
-		e.Started, e.Ended = ev.Adopted.Started, ev.Adopted.Ended
+		e.Started, e.Ended, e.ProbeKey = ev.Adopted.Started, ev.Adopted.Ended, ev.Adopted.ProbeKey
 	default:
 		e.Started = *ev.Started
 	}

@@ -32,7 +32,7 @@ func (s *session) keep() []byte {
 // EngineFound begins with an engine that an agent before this one left at work.
 func (c *Core) EngineFound(now time.Time, out []Out) []Out {
 	c.engine, c.lastHeard, c.lostAt = engineStarting, now, now
-	return c.send(pending{kind: kindAdopt, asked: now}, sfu.Command{Adopt: &sfu.Adopt{Advertise: c.advertise}}, out)
+	return c.send(pending{kind: kindAdopt, asked: now}, sfu.Command{Adopt: &sfu.Adopt{Advertise: c.advertise, ProbeKey: c.probeKey}}, out)
 }
 
 // held takes a session over. Nobody is told: for everybody else it was never gone.
@@ -93,6 +93,9 @@ func (c *Core) adopted(now time.Time, ev sfu.Event, out []Out) []Out {
 		return append(out, Out{Bad: fmt.Errorf("adopt media engine: it does not say that it is")})
 	}
 	c.engine, c.ports = engineUp, ev.Adopted.Ports
+	if ev.Adopted.ProbeKey.Valid() {
+		c.probeKey = ev.Adopted.ProbeKey
+	}
 	for _, k := range c.calls {
 		slices.SortFunc(k.members, func(a, b *session) int { return a.record.Opened.Compare(b.record.Opened) })
 	}

@@ -35,6 +35,7 @@ type Config struct {
 	Limits        sfu.Limits
 	NoSilenceGate bool
 	Advertise     []netip.Addr
+	ProbeKey      sfu.ProbeKey // of all engines but one that is found with its own
 }
 
 // Token is the fingerprint of a grant's token: what opens a session is what
@@ -88,6 +89,7 @@ type Core struct {
 	ended     bool // said good-bye
 	advertise []netip.Addr
 	ports     []uint16
+	probeKey  sfu.ProbeKey
 }
 
 type engineState int
@@ -168,6 +170,7 @@ func New(cfg Config) *Core {
 		suspects:  make(suspects),
 		used:      newUsed(max(1024, usedPerSession*cfg.Limits.Sessions)),
 		advertise: cfg.Advertise,
+		probeKey:  cfg.ProbeKey,
 	}
 }
 
@@ -407,7 +410,7 @@ func (c *Core) drop(now time.Time, s *session) {
 func (c *Core) EngineUp(now time.Time, out []Out) []Out {
 	c.engine, c.lastHeard = engineStarting, now
 	return c.send(pending{kind: kindStart, asked: now}, sfu.Command{Start: &sfu.Start{
-		Advertise: c.advertise, Limits: c.cfg.Limits, NoSilenceGate: c.cfg.NoSilenceGate,
+		Advertise: c.advertise, Limits: c.cfg.Limits, NoSilenceGate: c.cfg.NoSilenceGate, ProbeKey: c.probeKey,
 	}}, out)
 }
 
@@ -564,6 +567,7 @@ type Report struct {
 	Calls     []edgeagent.CallOnANode
 	Advertise []netip.Addr
 	Ports     []uint16
+	ProbeKey  sfu.ProbeKey `json:",omitempty"` // nil before the first engine
 }
 
 // Report tells how things stand.
@@ -576,6 +580,9 @@ func (c *Core) Report() Report {
 		if len(k.members) > 0 {
 			r.Calls = append(r.Calls, edgeagent.CallOnANode{Call: id, Epoch: k.epoch, Sessions: len(k.members)})
 		}
+	}
+	if c.ports != nil {
+		r.ProbeKey = c.probeKey
 	}
 	slices.SortFunc(r.Calls, func(a, b edgeagent.CallOnANode) int {
 		if a.Call.ID < b.Call.ID {

@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
-	"hash"
 	"hash/crc32"
 	"net/netip"
 )
@@ -55,11 +54,18 @@ type Request struct {
 // Key is a password made ready: an HMAC keyed once. It belongs to one goroutine
 // and takes about 500 bytes.
 type Key struct {
-	mac hash.Hash
+	mac mac
 
 	// Scratch of the call under way.
 	head [headerLen]byte
 	sum  [sha1.Size]byte
+}
+
+// mac is the part of hash.Hash that an HMAC needs.
+type mac interface {
+	Reset()
+	Write([]byte) (int, error)
+	Sum([]byte) []byte
 }
 
 // NewKey keys a Key with a password (a short-term credential: RFC 8489 section

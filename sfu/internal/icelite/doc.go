@@ -5,6 +5,7 @@
 // In comes a datagram; [Peek] finds the user name fragment it is meant for
 // without any cryptography, [Limiter] bounds how many are verified per source
 // prefix, [Key.Check] verifies MESSAGE-INTEGRITY and [Key.AppendSuccess] writes
-// the answer. Whatever fails gets no answer at all. Nothing here allocates per
+// the answer. A [Prober] does all of it for requests that belong to no session.
+// Whatever fails gets no answer at all. Nothing here allocates per
 // datagram.
 package icelite

@@ -1,10 +1,11 @@
 package icelite
 
 import (
-	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
 	"time"
+
+	"voicefleet/sfu"
 )
 
 // The table of a Limiter: 1,024 sets of 4 buckets of 32 bytes, 128 KiB in all,
@@ -30,14 +31,10 @@ type Limiter struct {
 }
 
 type bucket struct {
-	prefix prefix
+	prefix sfu.ProbePrefix
 	tokens float64
 	asked  time.Duration // since epoch; buckets start full at the epoch
 }
-
-// prefix is 8 bytes of IPv6, or 0 and 3 bytes of IPv4 behind a mark that global
-// IPv6 never has.
-type prefix [8]byte
 
 // NewLimiter allows each prefix so many tokens per second, and one second's
 // worth at once.
@@ -53,7 +50,7 @@ func NewLimiter(perSecond int, now time.Time) *Limiter {
 
 // Allow takes one token of the prefix that addr is in, if there is one.
 func (l *Limiter) Allow(now time.Time, addr netip.Addr) bool {
-	p, t := prefixOf(addr), now.Sub(l.epoch)
+	p, t := sfu.PrefixOf(addr), now.Sub(l.epoch)
 	set := &l.buckets[maphash.Comparable(l.seed, p)%limiterSets]
 	b := &set[0]
 	for i := range set {
@@ -79,17 +76,4 @@ func (l *Limiter) refill(b *bucket, t time.Duration) {
 		b.tokens = min(l.burst, b.tokens+l.rate*gone.Seconds())
 		b.asked = t
 	}
-}
-
-func prefixOf(addr netip.Addr) (p prefix) {
-	addr = addr.Unmap()
-	if addr.Is4() {
-		v4 := addr.As4()
-		binary.BigEndian.PutUint32(p[:], 0xffffffff)
-		copy(p[4:7], v4[:3])
-		return p
-	}
-	v6 := addr.As16()
-	copy(p[:], v6[:8])
-	return p
 }

@@ -1,0 +1,95 @@
+package stunprobe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/pion/stun/v3"
+)
+
+const (
+	// Requests are sent to each address, Spacing apart: three within 150 ms, so
+	// that one lost datagram, or two, say nothing.
+	Requests = 3
+	Spacing  = 50 * time.Millisecond
+	// MaxAddrs bounds the addresses that one probe asks.
+	MaxAddrs = 8
+	// maxAnswer is more than the longest answer, in bytes.
+	maxAnswer = 512
+)
+
+// Probe asks addresses, all of which are one node's, and returns the round trip
+// time of the first right answer. Without one it waits until ctx ends, which
+// needs a deadline: the last request leaves after 100 ms.
+func Probe(ctx context.Context, addrs []netip.AddrPort, ufrag, pwd string) (time.Duration, error) {
+	if len(addrs) == 0 {
+		return 0, errors.New("probe: no address")
+	}
+	conn, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		return 0, fmt.Errorf("probe %v: %w", addrs[0], err)
+	}
+	defer conn.Close()
+	return probe(ctx, conn, addrs[:min(len(addrs), MaxAddrs)], ufrag, pwd)
+}
+
+func probe(ctx context.Context, conn *net.UDPConn, addrs []netip.AddrPort, ufrag, pwd string) (time.Duration, error) {
+	integrity := stun.NewShortTermIntegrity(pwd)
+	sent := map[[stun.TransactionIDSize]byte]time.Time{}
+	buf := make([]byte, maxAnswer)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	var failed error // of the last request that could not be sent
+	for round := range Requests {
+		for _, a := range addrs {
+			m, err := stun.Build(stun.TransactionID, stun.BindingRequest, stun.NewUsername(ufrag+":probe"), integrity, stun.Fingerprint)
+			if err != nil {
+				return 0, fmt.Errorf("probe %v: %w", a, err)
+			}
+			sent[m.TransactionID] = time.Now()
+			if _, err := conn.WriteToUDPAddrPort(m.Raw, a); err != nil {
+				delete(sent, m.TransactionID)
+				failed = err
+			}
+		}
+		var until time.Time // none after the last round: ctx ends the wait
+		if round < Requests-1 {
+			until = time.Now().Add(Spacing)
+		}
+		if rtt, ok := await(conn, until, buf, sent, integrity); ok {
+			return rtt, nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(sent) == 0 && failed != nil {
+		return 0, fmt.Errorf("probe %v: %w", addrs[0], failed)
+	}
+	return 0, fmt.Errorf("probe %v: no answer: %w", addrs[0], context.Cause(ctx))
+}
+
+// await reads until a right answer comes, the time is up or the socket is closed.
+func await(conn *net.UDPConn, until time.Time, buf []byte, sent map[[stun.TransactionIDSize]byte]time.Time, integrity stun.MessageIntegrity) (time.Duration, bool) {
+	if conn.SetReadDeadline(until) != nil { // closed
+		return 0, false
+	}
+	for {
+		n, _, err := conn.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return 0, false
+		}
+		now := time.Now()
+		m := &stun.Message{Raw: buf[:n]}
+		if m.Decode() != nil || m.Type != stun.BindingSuccess {
+			continue
+		}
+		if at, ours := sent[m.TransactionID]; ours && integrity.Check(m) == nil {
+			return now.Sub(at), true
+		}
+	}
+}
