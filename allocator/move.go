@@ -19,6 +19,7 @@ const (
 	CauseRegion    Cause = "region"    // the channel's region was changed
 	CauseLinkLost  Cause = "link_lost" // the relay between the nodes of a call broke
 	CauseRebalance Cause = "rebalance" // a much closer or emptier node is there
+	CauseMend      Cause = "mend"      // one user heard nothing, or its session broke: seated anew
 )
 
 // Moved tells that a call has another node now: its members are to ask for new

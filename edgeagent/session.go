@@ -123,6 +123,7 @@ type CallEvent struct {
 	Speaking *Member       `json:"speaking,omitempty"`
 	Seated   *Seated       `json:"seated,omitempty"`
 	Opened   *SessionStart `json:"opened,omitempty"`
+	Deaf     *Deaf         `json:"deaf,omitempty"`
 }
 
 // Left tells that a session ended. The user may have another by now: compare
@@ -151,6 +152,13 @@ const (
 type Seated struct {
 	Session sfu.SessionID `json:"session"`
 	Seat    Seat          `json:"seat"`
+}
+
+// Deaf tells that a session ought to hear somebody and shows no sign of it: its
+// user is to be seated anew. Like Opened and Left it is for the guilds.
+type Deaf struct {
+	Session sfu.SessionID `json:"session"`
+	User    sfu.UserID    `json:"user"`
 }
 
 // SessionStart tells that a grant was used: its session is open.

@@ -69,6 +69,18 @@ func (c *Client) Calls(ctx context.Context) ([]allocator.CallEntry, error) {
 	}
 }
 
+// SubscribeMoved calls fn with every move of a call from now on, one at a time,
+// until cancel is called, which waits for a running fn. fn must be quick.
+func (c *Client) SubscribeMoved(fn func(allocator.Moved)) (cancel func(), err error) {
+	ctx, done := context.WithTimeout(context.Background(), bus.RequestTimeout)
+	defer done()
+	sub, err := bus.Subscribe(ctx, c.bus, bus.AllMoved, func(_ string, m allocator.Moved) { fn(m) })
+	if err != nil {
+		return nil, &allocator.Error{Code: allocator.CodeUnavailable, Message: err.Error()}
+	}
+	return sub.Unsubscribe, nil
+}
+
 // askAgain is the pause before asking again while no allocator is up: one that
 // restarts or takes over is there within a second or two.
 const askAgain = 100 * time.Millisecond

@@ -22,10 +22,12 @@ import (
 // newChat makes guilds, accounts and the page, joined to the fleet by the bus. With
 // a store nil it is the embedded one, in dir.
 func newChat(conn *bus.Conn, dir string, store textchat.Store, token string, worker uint16, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
+	calls := allocatorserver.NewClient(conn)
 	return chatserver.New(chatserver.Config{
 		DataDir:    dir,
 		Store:      store,
-		Placer:     allocatorserver.NewClient(conn),
+		Placer:     calls,
+		Moves:      calls,
 		Presence:   edgeagentserver.NewClient(conn),
 		Page:       web.Page(),
 		AdminToken: token,

@@ -83,8 +83,8 @@ func (c *Client) SubscribeCall(call sfu.CallID, fn func(edgeagent.CallEvent)) (u
 	return c.subscribe(bus.CallSubject(call.String()), fn)
 }
 
-// SubscribePresence calls fn with every event of the kinds Opened and Left of all
-// calls, as SubscribeCall does.
+// SubscribePresence calls fn with every event of the kinds Opened, Left and Deaf
+// of all calls, as SubscribeCall does.
 func (c *Client) SubscribePresence(fn func(edgeagent.CallEvent)) (unsubscribe func(), err error) {
 	return c.subscribe(bus.AllPresence, fn)
 }

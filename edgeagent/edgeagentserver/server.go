@@ -265,10 +265,10 @@ func (s *Server) perform(o custody.Out) {
 // call, the guilds, or both. The bus counts what it cannot take.
 func (s *Server) publish(ev edgeagent.CallEvent) {
 	call := ev.Call.String()
-	if ev.Opened == nil {
+	if ev.Opened == nil && ev.Deaf == nil {
 		_ = bus.Publish(s.cfg.Bus, bus.CallSubject(call), ev)
 	}
-	if ev.Opened != nil || ev.Left != nil {
+	if ev.Opened != nil || ev.Left != nil || ev.Deaf != nil {
 		_ = bus.Publish(s.cfg.Bus, bus.PresenceSubject(call), ev)
 	}
 	if ev.Left != nil {

@@ -53,7 +53,7 @@ func CallSubject(call string) string { return "v1.call." + call + ".event" }
 func MovedSubject(call string) string { return "v1.moved." + call }
 
 // PresenceSubject is where the node of a call publishes edgeagent.CallEvent of
-// the kinds Opened and Left only, for the guilds. AllPresence matches every
+// the kinds Opened, Left and Deaf only, for the guilds. AllPresence matches every
 // call's.
 func PresenceSubject(call string) string { return "v1.presence." + call }
 

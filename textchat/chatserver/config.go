@@ -23,10 +23,17 @@ type Placer interface {
 	Remove(context.Context, allocator.RemoveRequest) error
 }
 
-// Presence tells which voice sessions opened and ended. The callback must not
-// block. cancel ends the subscription and waits for a running callback.
+// Presence tells which voice sessions opened, ended and hear nothing. The callback
+// must not block. cancel ends the subscription and waits for a running callback.
 type Presence interface {
 	SubscribePresence(func(edgeagent.CallEvent)) (cancel func(), err error)
+}
+
+// Moves tells which calls have another node now. The allocator's client is one.
+// The callback must not block. cancel ends the subscription and waits for a running
+// callback.
+type Moves interface {
+	SubscribeMoved(func(allocator.Moved)) (cancel func(), err error)
 }
 
 // Region is one entry of the list of voice regions.
@@ -51,9 +58,11 @@ type Config struct {
 
 	// Placer and Presence lead to the voice side. Without a Placer joining a voice
 	// channel fails with VOICE_ERROR; without Presence a voice state ends only
-	// with its gateway session.
+	// with its gateway session; without Moves nobody is told that a call has
+	// another node.
 	Placer   Placer
 	Presence Presence
+	Moves    Moves
 
 	// Page is the built web client, index.html at its root; nil serves none.
 	Page fs.FS

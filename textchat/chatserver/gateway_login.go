@@ -216,5 +216,5 @@ func (c *conn) voiceUpdate(in gatewaysession.VoiceUpdate) {
 		return
 	}
 	_, _ = o.do(ctx, guild.VoiceUpdate{User: s.user, Session: s.id, Channel: in.Channel, SelfMute: in.SelfMute, SelfDeaf: in.SelfDeaf,
-		RTT: in.RTT, Region: in.Region})
+		RTT: in.RTT, Region: in.Region, Anew: in.Anew})
 }

@@ -25,12 +25,17 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
 
-// voiceSide is a Placer and Presence in memory.
+// voiceSide is a Placer, Presence and Moves in memory.
 type voiceSide struct {
 	mu      sync.Mutex
 	n       int
 	orders  []string
 	notify  func(edgeagent.CallEvent)
+	moved   func(allocator.Moved)
+	epoch   uint64 // of the calls
+	node    edgeagent.NodeID
+	busy    int // placements under way
+	busiest int
 	refuse  error
 	hold    chan struct{} // when set, Place waits for it
 	arrived chan string   // every order, as it comes
@@ -39,7 +44,7 @@ type voiceSide struct {
 }
 
 func newVoiceSide() *voiceSide {
-	return &voiceSide{arrived: make(chan string, 1000), subscribed: make(chan struct{})}
+	return &voiceSide{node: "n1", epoch: 1, arrived: make(chan string, 1000), subscribed: make(chan struct{})}
 }
 
 func (v *voiceSide) note(format string, args ...any) {
@@ -52,8 +57,15 @@ func (v *voiceSide) Place(ctx context.Context, r allocator.PlaceRequest) (alloca
 	v.mu.Lock()
 	v.note("place %v speak=%v mute=%v deaf=%v echo=%v", r.User, r.Rights.Speak, r.Rights.Mute, r.Rights.Deaf, r.Echo)
 	v.n++
-	n, hold, refuse := v.n, v.hold, v.refuse
+	n, hold, refuse, node, epoch := v.n, v.hold, v.refuse, v.node, v.epoch
+	v.busy++
+	v.busiest = max(v.busiest, v.busy)
 	v.mu.Unlock()
+	defer func() {
+		v.mu.Lock()
+		v.busy--
+		v.mu.Unlock()
+	}()
 	if hold != nil {
 		select {
 		case <-hold:
@@ -64,7 +76,7 @@ func (v *voiceSide) Place(ctx context.Context, r allocator.PlaceRequest) (alloca
 	if refuse != nil {
 		return allocator.Assignment{}, refuse
 	}
-	return allocator.Assignment{Node: "n1", Epoch: 1, Session: sfu.SessionID(fmt.Sprintf("vs%d", n)), Token: fmt.Sprintf("grant%d", n),
+	return allocator.Assignment{Node: node, Epoch: epoch, Session: sfu.SessionID(fmt.Sprintf("vs%d", n)), Token: fmt.Sprintf("grant%d", n),
 		Endpoints: []string{":8443", "voice.example:443"}}, nil
 }
 
@@ -88,6 +100,22 @@ func (v *voiceSide) SubscribePresence(f func(edgeagent.CallEvent)) (func(), erro
 	v.notify = f
 	close(v.subscribed)
 	return func() {}, nil
+}
+
+func (v *voiceSide) SubscribeMoved(f func(allocator.Moved)) (func(), error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.moved = f
+	return func() {}, nil
+}
+
+// move puts a call on another node and tells of it.
+func (v *voiceSide) move(m allocator.Moved) {
+	v.mu.Lock()
+	v.node, v.epoch = m.To, m.Epoch
+	f := v.moved
+	v.mu.Unlock()
+	f(m)
 }
 
 func (v *voiceSide) tell(e edgeagent.CallEvent) {
@@ -125,7 +153,7 @@ type world struct {
 func newWorld(t *testing.T, dir string, change func(*Config), tweak func(*Server)) *world {
 	t.Helper()
 	v := newVoiceSide()
-	cfg := Config{DataDir: dir, Placer: v, Presence: v, AdminToken: "let-me-in",
+	cfg := Config{DataDir: dir, Placer: v, Presence: v, Moves: v, AdminToken: "let-me-in",
 		Limits: Limits{Guests: 1e6, Registers: 1e6, Logins: 1e6, Invites: 1e6, Requests: 1e6, Attempts: 1e6, Messages: 1e6}}
 	if change != nil {
 		change(&cfg)

@@ -53,7 +53,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		events:          counter("voicefleet_gateway_events_total", "Events delivered to sessions."),
 		closes:          vec("voicefleet_gateway_closes_total", "Connections this side closed, by code.", "code"),
 		resumes:         vec("voicefleet_gateway_resumes_total", "Resumes, by outcome.", "outcome"),
-		presenceDropped: counter("voicefleet_gateway_presence_dropped_total", "Call events dropped because the queue was full."),
+		presenceDropped: counter("voicefleet_gateway_presence_dropped_total", "Call events and moves dropped because the queue was full."),
 		effectDropped:   counter("voicefleet_gateway_voice_orders_dropped_total", "Voice orders dropped because a user's lane was full."),
 		effects:         vec("voicefleet_gateway_voice_orders_total", "Voice orders, by kind and outcome.", "kind", "outcome"),
 		guilds:          gauge("voicefleet_gateway_guilds", "Guilds loaded."),

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"voicefleet/allocator"
 	"voicefleet/edgeagent"
 	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
@@ -25,6 +26,10 @@ const (
 	// presenceQueue bounds call events that wait for their guild; beyond it they
 	// are dropped and counted.
 	presenceQueue = 4096
+	// movedQueue bounds moves that wait for their guild: all calls of a large node
+	// at once. Beyond it they are dropped and counted; clients then ask by
+	// themselves, some 4 s later.
+	movedQueue = 16384
 	// sweepEvery is how often overdue connections and sessions are looked for.
 	sweepEvery = time.Second
 	// slowTurn is the longest slow mode.
@@ -68,6 +73,7 @@ type Server struct {
 	running atomic.Bool
 
 	presence chan edgeagent.CallEvent
+	moved    chan allocator.Moved
 
 	mu sync.RWMutex
 	// Guarded by mu.
@@ -88,6 +94,7 @@ func New(cfg Config) (*Server, error) {
 		identifyTimeout: textchat.IdentifyTimeout,
 		heartbeatLimit:  textchat.HeartbeatDeadline,
 		presence:        make(chan edgeagent.CallEvent, presenceQueue),
+		moved:           make(chan allocator.Moved, movedQueue),
 		owners:          make(map[textchat.ID]*owner),
 		channels:        make(map[textchat.ID]textchat.ID),
 	}
@@ -132,14 +139,28 @@ func (s *Server) Run(ctx context.Context) error {
 	if !s.running.CompareAndSwap(false, true) {
 		return errors.New("chatserver: Run was called before")
 	}
-	cancel := func() {}
+	var cancels []func()
+	cancel := func() {
+		for _, c := range cancels {
+			c()
+		}
+	}
 	if s.cfg.Presence != nil {
 		c, err := s.cfg.Presence.SubscribePresence(s.notePresence)
 		if err != nil {
 			return errors.Join(fmt.Errorf("chatserver: subscribe to presence: %w", err), s.stop())
 		}
-		cancel = c
+		cancels = append(cancels, c)
 		s.task(s.passPresence)
+	}
+	if s.cfg.Moves != nil {
+		c, err := s.cfg.Moves.SubscribeMoved(s.noteMoved)
+		if err != nil {
+			cancel()
+			return errors.Join(fmt.Errorf("chatserver: subscribe to moves: %w", err), s.stop())
+		}
+		cancels = append(cancels, c)
+		s.task(s.passMoved)
 	}
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
@@ -208,7 +229,7 @@ func (s *Server) panicked(unit string, r any) {
 }
 
 func (s *Server) notePresence(e edgeagent.CallEvent) {
-	if e.Opened == nil && e.Left == nil {
+	if e.Opened == nil && e.Left == nil && e.Deaf == nil {
 		return
 	}
 	select {
@@ -230,10 +251,34 @@ func (s *Server) passPresence() {
 		if o == nil {
 			continue // no voice state can be in a guild that is not loaded
 		}
-		if e.Opened != nil {
+		switch {
+		case e.Opened != nil:
 			o.post(guild.CallOpened{Channel: e.Call.ID, User: e.Opened.User.ID, Session: e.Opened.Session})
-		} else {
+		case e.Left != nil:
 			o.post(guild.CallLeft{Channel: e.Call.ID, User: e.Left.User.ID, Session: e.Left.Session, Reason: e.Left.Reason})
+		case e.Deaf != nil:
+			o.post(guild.Mend{Channel: e.Call.ID, User: e.Deaf.User.ID, Session: e.Deaf.Session})
+		}
+	}
+}
+
+func (s *Server) noteMoved(m allocator.Moved) {
+	select {
+	case s.moved <- m:
+	default:
+		s.metrics.presenceDropped.Inc()
+	}
+}
+
+func (s *Server) passMoved() {
+	for {
+		select {
+		case <-s.life.Done():
+			return
+		case m := <-s.moved:
+			if o := s.loadedOwner(m.Call.ID); o != nil {
+				o.post(guild.Moved{Channel: m.Call.ID, From: m.From, To: m.To, Epoch: m.Epoch, Cause: m.Cause, Planned: m.Planned})
+			}
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"voicefleet/edgeagent"
 	"voicefleet/internal/snowflake"
 	"voicefleet/sfu"
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/guild"
 )
 
 func (w *world) callOf(channel string) sfu.CallID {
@@ -199,6 +201,90 @@ func TestVoiceStateOutlivesABreak(t *testing.T) {
 	b.joinVoice(w.guildID(), lobby, true)
 	if s := b.event("VOICE_STATE_UPDATE"); s["self_mute"] != true || s["channel_id"] != lobby {
 		t.Fatalf("after the resume: %v", s)
+	}
+}
+
+// TestMovedCall: the members of a call that has another node are told of it, and
+// nobody else of anything; so is one who hears nothing, or says so itself.
+func TestMovedCall(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss, ann := w.boss(), w.guest("Ann")
+	bo, a := w.enter(boss), w.enter(ann)
+	lobby := w.channelID(ann, "Lobby")
+	a.joinVoice(w.guildID(), lobby, false)
+	w.voice.expect(t, "place")
+	a.event("VOICE_STATE_UPDATE")
+	bo.event("VOICE_STATE_UPDATE")
+	if s := a.event("VOICE_SERVER_UPDATE"); s["move"] != nil {
+		t.Fatalf("a join is no move: %v", s)
+	}
+	call := w.callOf(lobby)
+	w.voice.tell(edgeagent.CallEvent{Call: call, Opened: &edgeagent.SessionStart{Session: "vs1", User: ann.user()}})
+	for range 2 { // the second time it is known
+		w.voice.move(allocator.Moved{Call: call, From: "n1", To: "n2", Epoch: 2, Cause: allocator.CauseDrain, Planned: true})
+	}
+	w.voice.expect(t, "place "+ann.id)
+	s := a.event("VOICE_SERVER_UPDATE")
+	if m, ok := s["move"].(map[string]any); !ok || m["from"] != "n1" || m["to"] != "n2" || m["cause"] != "drain" || m["planned"] != true || s["token"] != "grant2" || s["endpoint"] == "" {
+		t.Fatalf("moved: %v", s)
+	}
+	// The old session ends; the new one is opened, hears nothing, and is mended.
+	w.voice.tell(edgeagent.CallEvent{Call: call, Node: "n1", Left: &edgeagent.Left{Session: "vs1", User: ann.user(), Reason: edgeagent.Moved}})
+	w.voice.tell(edgeagent.CallEvent{Call: call, Node: "n2", Left: &edgeagent.Left{Session: "vs2", User: ann.user(), Reason: edgeagent.EngineLost}})
+	w.voice.expect(t, "place "+ann.id)
+	s = a.event("VOICE_SERVER_UPDATE")
+	if m, ok := s["move"].(map[string]any); !ok || m["from"] != "n2" || m["cause"] != "mend" || m["planned"] != nil {
+		t.Fatalf("mended: %v", s)
+	}
+	// The boss, who saw her come, sees her go, and nothing in between.
+	a.joinVoice(w.guildID(), nil, false)
+	if s := bo.event("VOICE_STATE_UPDATE"); s["channel_id"] != nil {
+		t.Fatalf("in between: %v", s)
+	}
+}
+
+// TestMovesAreBounded: a big call that moves does not ask for all seats at once.
+func TestMovesAreBounded(t *testing.T) {
+	const members = 3 * movesAtOnce
+	w := newWorld(t, t.TempDir(), nil, nil)
+	o, err := w.srv.owner(w.first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lobby := w.channelID(w.boss(), "Lobby")
+	call := w.callOf(lobby)
+	for i := range members {
+		user := snowflake.ID(1000 + i)
+		for _, in := range []guild.Input{guild.Join{User: textchat.User{ID: user}}, guild.VoiceUpdate{User: user, Session: "s", Channel: call.ID}} {
+			if _, err := o.do(t.Context(), in); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.voice.expect(t, "place")
+	}
+	release := make(chan struct{})
+	for { // all are placed
+		if n, err := read(t.Context(), o, func(g *guild.Guild) (int, error) { return g.VoiceCount(), nil }); err != nil {
+			t.Fatal(err)
+		} else if n == members {
+			break
+		}
+	}
+	w.voice.mu.Lock()
+	w.voice.busiest, w.voice.hold = 0, release
+	w.voice.mu.Unlock()
+	w.voice.move(allocator.Moved{Call: call, From: "n1", To: "n2", Epoch: 2, Cause: allocator.CauseNodeLost})
+	for range movesAtOnce {
+		w.voice.expect(t, "place")
+	}
+	close(release)
+	for range members - movesAtOnce {
+		w.voice.expect(t, "place")
+	}
+	w.voice.mu.Lock()
+	defer w.voice.mu.Unlock()
+	if w.voice.busiest != movesAtOnce {
+		t.Errorf("%d seats were asked for at once, want %d", w.voice.busiest, movesAtOnce)
 	}
 }
 

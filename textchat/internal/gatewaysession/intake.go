@@ -106,6 +106,8 @@ type VoiceUpdate struct {
 	// RTT, ours: what the client measured to nodes or regions, in milliseconds.
 	RTT    map[string]float64
 	Region string
+	// Anew, ours: nothing comes from the voice server any more.
+	Anew bool
 }
 
 // MembersRequest asks for members of one guild.
@@ -360,6 +362,7 @@ func readVoice(raw json.RawMessage) (*VoiceUpdate, error) {
 		SelfDeaf bool               `json:"self_deaf"`
 		RTT      map[string]float64 `json:"rtt"`
 		Region   string             `json:"preferred_region"`
+		Anew     bool               `json:"anew"`
 	}
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return nil, err
@@ -375,7 +378,7 @@ func readVoice(raw json.RawMessage) (*VoiceUpdate, error) {
 	if len(d.Region) > 64 {
 		d.Region = ""
 	}
-	return &VoiceUpdate{Guild: d.Guild, Channel: d.Channel, SelfMute: d.SelfMute, SelfDeaf: d.SelfDeaf, RTT: d.RTT, Region: d.Region}, nil
+	return &VoiceUpdate{Guild: d.Guild, Channel: d.Channel, SelfMute: d.SelfMute, SelfDeaf: d.SelfDeaf, RTT: d.RTT, Region: d.Region, Anew: d.Anew}, nil
 }
 
 // oneOrMany reads an id or a list of ids.

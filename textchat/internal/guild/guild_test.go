@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"voicefleet/allocator"
+	"voicefleet/edgeagent"
 	"voicefleet/sfu"
 	"voicefleet/textchat"
 )
@@ -85,6 +86,13 @@ func TestTranscripts(t *testing.T) {
 						t.Fatal(err)
 					}
 					now = now.Add(d)
+					continue
+				case "deadline":
+					if at := g.Deadline(); at.IsZero() {
+						fmt.Fprintln(&got, "    never")
+					} else {
+						fmt.Fprintf(&got, "    in %v\n", at.Sub(now))
+					}
 					continue
 				case "revert":
 					g.Revert()
@@ -163,9 +171,18 @@ func parse(t *testing.T, words []string) Input {
 	case "leave":
 		return Leave{User: id("user"), Actor: id("by")}
 	case "voice":
-		return VoiceUpdate{User: id("user"), Session: arg["session"], Channel: id("channel"), SelfMute: yes("mute"), SelfDeaf: yes("deaf")}
+		return VoiceUpdate{User: id("user"), Session: arg["session"], Channel: id("channel"), SelfMute: yes("mute"), SelfDeaf: yes("deaf"), Anew: yes("anew"), Region: arg["region"]}
 	case "placed":
-		return Placed{User: id("user"), Attempt: num("attempt"), Assignment: allocator.Assignment{Session: sfu.SessionID(arg["call"]), Token: "T", Endpoints: []string{":1"}}}
+		a := allocator.Assignment{Session: sfu.SessionID(arg["call"]), Token: "T", Endpoints: []string{":1"}, Node: edgeagent.NodeID(arg["node"])}
+		if arg["epoch"] != "" {
+			a.Epoch = num("epoch")
+		}
+		return Placed{User: id("user"), Attempt: num("attempt"), Assignment: a}
+	case "moved":
+		return Moved{Channel: id("channel"), From: edgeagent.NodeID(arg["from"]), To: edgeagent.NodeID(arg["to"]), Epoch: num("epoch"),
+			Cause: allocator.Cause(arg["cause"]), Planned: yes("planned")}
+	case "mend":
+		return Mend{Channel: id("channel"), User: id("user"), Session: sfu.SessionID(arg["call"])}
 	case "failed":
 		return PlaceFailed{User: id("user"), Attempt: num("attempt"), Code: arg["code"], Message: "no"}
 	case "opened":
@@ -291,8 +308,18 @@ func show(o Out) string {
 		switch {
 		case e.Place != nil:
 			r := e.Place.Request
-			line("place attempt=%d user=%s call=%s session=%s speak=%v mute=%v deaf=%v echo=%v", e.Place.Attempt, nameOf(r.User.ID), nameOf(r.Call.ID), r.Session,
-				r.Rights.Speak, r.Rights.Mute, r.Rights.Deaf, r.Echo)
+			more := ""
+			if e.Place.Move {
+				more += " move"
+			}
+			if len(r.Avoid) > 0 {
+				more += fmt.Sprintf(" avoid=%v", r.Avoid)
+			}
+			if r.Region != "" {
+				more += " region=" + r.Region
+			}
+			line("place attempt=%d user=%s call=%s session=%s speak=%v mute=%v deaf=%v echo=%v%s", e.Place.Attempt, nameOf(r.User.ID), nameOf(r.Call.ID), r.Session,
+				r.Rights.Speak, r.Rights.Mute, r.Rights.Deaf, r.Echo, more)
 		case e.Update != nil:
 			line("update user=%s call=%s speak=%v mute=%v deaf=%v", nameOf(e.Update.User.ID), nameOf(e.Update.Call.ID), e.Update.Rights.Speak, e.Update.Rights.Mute, e.Update.Rights.Deaf)
 		case e.Remove != nil:
@@ -318,6 +345,9 @@ func data(d any) string {
 		slices.Sort(on)
 		return fmt.Sprintf("{%s in %s by %q %v}", nameOf(v.User), c, v.Session, on)
 	case VoiceServer:
+		if v.Move != nil {
+			return fmt.Sprintf("{%s %v move:%+v}", v.Token, v.Endpoints, *v.Move)
+		}
 		return fmt.Sprintf("{%s %v}", v.Token, v.Endpoints)
 	case VoiceError:
 		return fmt.Sprintf("{%s %s}", nameOf(v.Channel), v.Code)

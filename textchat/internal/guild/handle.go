@@ -18,9 +18,11 @@ func (g *Guild) Handle(now time.Time, in Input, out *Out) {
 
 func (in VoiceUpdate) handle(g *Guild, now time.Time, out *Out) { g.handleVoiceUpdate(now, in, out) }
 func (in Placed) handle(g *Guild, now time.Time, out *Out)      { g.handlePlaced(now, in, out) }
-func (in PlaceFailed) handle(g *Guild, _ time.Time, out *Out)   { g.handlePlaceFailed(in, out) }
+func (in PlaceFailed) handle(g *Guild, now time.Time, out *Out) { g.handlePlaceFailed(now, in, out) }
 func (in CallOpened) handle(g *Guild, _ time.Time, out *Out)    { g.handleCallOpened(in, out) }
-func (in CallLeft) handle(g *Guild, _ time.Time, out *Out)      { g.handleCallLeft(in, out) }
+func (in CallLeft) handle(g *Guild, now time.Time, out *Out)    { g.handleCallLeft(now, in, out) }
+func (in Moved) handle(g *Guild, now time.Time, out *Out)       { g.handleMoved(now, in, out) }
+func (in Mend) handle(g *Guild, now time.Time, out *Out)        { g.handleMend(now, in, out) }
 func (in SessionGone) handle(g *Guild, _ time.Time, out *Out)   { g.handleSessionGone(in, out) }
 func (Tick) handle(g *Guild, now time.Time, out *Out)           { g.handleTick(now, out) }
 

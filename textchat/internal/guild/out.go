@@ -67,6 +67,9 @@ type Effect struct {
 // PlaceOrder asks for a seat; its answer is Placed or PlaceFailed.
 type PlaceOrder struct {
 	Attempt uint64
+	// Move: the user is in the call and its call has another node, or its session
+	// broke. Many such orders come at once.
+	Move    bool
 	Request allocator.PlaceRequest
 }
 

@@ -15,6 +15,10 @@ import (
 // grant, if the old one was not used: its voice server may be out of reach.
 const replaceAfter = 10 * time.Second
 
+// anewAfter is how long after a grant its user may ask for another one because
+// nothing comes from the voice server: opening a session takes less.
+const anewAfter = 2 * time.Second
+
 // voice is a user in a voice channel.
 type voice struct {
 	channel            textchat.ID
@@ -25,6 +29,14 @@ type voice struct {
 	opened bool
 	placed time.Time
 	rights sfu.Rights // as the voice side knows them
+
+	node   edgeagent.NodeID
+	epoch  uint64             // of the call there
+	rtt    map[string]float64 // as the client said at its last op 4
+	region string
+
+	mended time.Time // when it was last seated anew for its own sake, on this node
+	wait   moving    // a move that was refused for now
 }
 
 // pending is a user on the way into a voice channel.
@@ -34,6 +46,12 @@ type pending struct {
 	session            string
 	selfMute, selfDeaf bool
 	rights             sfu.Rights
+	rtt                map[string]float64
+	region             string
+
+	moving moving // why a user who is in the call is seated anew
+	moved  Moved  // what came while the placement was under way
+	stale  int    // answers that were older than that
 }
 
 // VoiceUpdate is gateway op 4. Channel zero leaves.
@@ -44,6 +62,9 @@ type VoiceUpdate struct {
 	SelfMute, SelfDeaf bool
 	RTT                map[string]float64 // measured by the client, may be nil
 	Region             string
+	// Anew says that nothing comes from the voice server any more: the client
+	// wants another seat in the channel it is in.
+	Anew bool
 }
 
 // Placed and PlaceFailed answer a PlaceOrder.
@@ -84,12 +105,18 @@ type Tick struct{}
 // Deadline is when Tick has something to do next; zero: never as it stands.
 func (g *Guild) Deadline() time.Time {
 	first := g.firstTimeout()
-	if g.openTimeout == 0 {
-		return first
-	}
-	for _, v := range g.voice {
-		if at := v.placed.Add(g.openTimeout); !v.opened && (first.IsZero() || at.Before(first)) {
+	sooner := func(at time.Time) {
+		if first.IsZero() || at.Before(first) {
 			first = at
+		}
+	}
+	for user, v := range g.voice {
+		switch {
+		case g.pending[user] != nil: // its answer comes first
+		case v.wait.on():
+			sooner(v.wait.again)
+		case !v.opened && g.openTimeout != 0:
+			sooner(v.placed.Add(g.openTimeout))
 		}
 	}
 	return first
@@ -169,9 +196,19 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 	switch {
 	case p != nil && p.session == in.Session && p.channel == in.Channel:
 		p.selfMute, p.selfDeaf = in.SelfMute, in.SelfDeaf
+		if v != nil && v.session == in.Session && v.channel == in.Channel {
+			v.selfMute, v.selfDeaf = in.SelfMute, in.SelfDeaf
+			g.tell(out, in.User, v.channel, "") // it is in the call: a move may take its time
+		}
 		return
 	case p == nil && v != nil && v.session == in.Session && v.channel == in.Channel:
 		same := v.selfMute == in.SelfMute && v.selfDeaf == in.SelfDeaf
+		anew := in.Anew && !v.wait.on() && now.Sub(v.placed) >= anewAfter
+		if anew && g.wants(in) {
+			v.rtt, v.region, v.selfMute, v.selfDeaf = in.RTT, in.Region, in.SelfMute, in.SelfDeaf
+			g.mend(now, out, in.User, allocator.CauseMend)
+			return
+		}
 		if !same || v.opened || now.Sub(v.placed) < replaceAfter {
 			v.selfMute, v.selfDeaf = in.SelfMute, in.SelfDeaf
 			g.tell(out, in.User, v.channel, "")
@@ -218,19 +255,24 @@ func (g *Guild) place(out *Out, in VoiceUpdate) {
 	if p := g.pending[in.User]; p != nil && p.channel != in.Channel {
 		g.cancel(out, in.User)
 	}
+	g.order(out, in.User, &pending{channel: in.Channel, session: in.Session, selfMute: in.SelfMute, selfDeaf: in.SelfDeaf,
+		rtt: in.RTT, region: in.Region})
+}
+
+// order asks for the seat of p under a new attempt number.
+func (g *Guild) order(out *Out, user textchat.ID, p *pending) {
 	g.attempt++
-	p := &pending{attempt: g.attempt, channel: in.Channel, session: in.Session, selfMute: in.SelfMute, selfDeaf: in.SelfDeaf,
-		rights: g.rights(in.User, in.Channel)}
-	put(g, g.pending, in.User, p)
+	p.attempt, p.rights = g.attempt, g.rights(user, p.channel)
+	put(g, g.pending, user, p)
 	expected := 1
 	for _, v := range g.voice {
-		if v.channel == in.Channel {
+		if v.channel == p.channel {
 			expected++
 		}
 	}
-	out.Effects = append(out.Effects, Effect{User: in.User, Place: &PlaceOrder{Attempt: p.attempt, Request: allocator.PlaceRequest{
-		Guild: g.self.ID.String(), Call: callID(in.Channel), User: userID(in.User), Session: in.Session, Rights: p.rights,
-		Echo: g.channels[in.Channel].Echo, RTT: in.RTT, Region: in.Region, Expected: expected,
+	out.Effects = append(out.Effects, Effect{User: user, Place: &PlaceOrder{Attempt: p.attempt, Move: p.moving.on(), Request: allocator.PlaceRequest{
+		Guild: g.self.ID.String(), Call: callID(p.channel), User: userID(user), Session: p.session, Rights: p.rights,
+		Echo: g.channels[p.channel].Echo, RTT: p.rtt, Region: p.region, Expected: expected, Avoid: p.moving.avoid,
 	}}})
 }
 
@@ -265,28 +307,42 @@ func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
 	if p == nil || p.attempt != in.Attempt {
 		return // superseded: cancel or the newer attempt takes care of the seat
 	}
+	if g.outdated(out, in, p) {
+		return
+	}
 	drop(g, g.pending, in.User)
 	was := textchat.ID(0)
-	if old := g.voice[in.User]; old != nil {
+	old := g.voice[in.User]
+	if old != nil {
 		was = old.channel
 		if old.channel != p.channel {
 			g.remove(out, in.User, old.channel, "moved")
 		}
 	}
-	put(g, g.voice, in.User, &voice{channel: p.channel, session: p.session, selfMute: p.selfMute, selfDeaf: p.selfDeaf,
-		call: in.Assignment.Session, placed: now, rights: p.rights})
+	v := &voice{channel: p.channel, session: p.session, selfMute: p.selfMute, selfDeaf: p.selfDeaf,
+		call: in.Assignment.Session, placed: now, rights: p.rights,
+		node: in.Assignment.Node, epoch: in.Assignment.Epoch, rtt: p.rtt, region: p.region}
+	if old != nil && old.channel == v.channel && old.node == v.node {
+		v.mended = old.mended
+	}
+	put(g, g.voice, in.User, v)
 	g.refreshRights(out, in.User) // they may have changed on the way
-	g.tell(out, in.User, was, "")
+	if old == nil || !p.moving.on() || old.selfMute != p.selfMute || old.selfDeaf != p.selfDeaf {
+		g.tell(out, in.User, was, "") // a move changes nothing for the others
+	}
 	out.event(Event{Name: textchat.EventVoiceServerUpdate, Session: p.session,
-		Data: VoiceServer{Token: in.Assignment.Token, Guild: g.self.ID, Endpoints: in.Assignment.Endpoints}})
+		Data: VoiceServer{Token: in.Assignment.Token, Guild: g.self.ID, Endpoints: in.Assignment.Endpoints, Move: p.moving.told(in.Assignment.Node)}})
 }
 
-func (g *Guild) handlePlaceFailed(in PlaceFailed, out *Out) {
+func (g *Guild) handlePlaceFailed(now time.Time, in PlaceFailed, out *Out) {
 	p := g.pending[in.User]
 	if p == nil || p.attempt != in.Attempt {
 		return
 	}
 	drop(g, g.pending, in.User)
+	if p.moving.on() && g.later(now, in, p, out) {
+		return
+	}
 	g.voiceError(out, VoiceUpdate{Session: p.session, Channel: p.channel}, in.Code, in.Message)
 }
 
@@ -302,10 +358,24 @@ func (g *Guild) handleCallOpened(in CallOpened, out *Out) {
 	v.call, v.opened = in.Session, true
 }
 
-func (g *Guild) handleCallLeft(in CallLeft, out *Out) {
+func (g *Guild) handleCallLeft(now time.Time, in CallLeft, out *Out) {
 	v := g.voice[in.User]
 	if v == nil || v.channel != in.Channel || v.call != in.Session || in.Reason == edgeagent.Superseded {
 		return
+	}
+	p := g.pending[in.User]
+	switch moved := p != nil && p.channel == v.channel && p.moving.on() || v.wait.on(); {
+	case moved && in.Reason != clientLeft:
+		v.opened = false // another seat is on its way
+		return
+	case in.Reason == edgeagent.NodeGone:
+		g.mend(now, out, in.User, allocator.CauseNodeLost)
+		return
+	case in.Reason == edgeagent.EngineLost || in.Reason == edgeagent.Moved:
+		g.mend(now, out, in.User, allocator.CauseMend)
+		return
+	case moved:
+		g.cancel(out, in.User)
 	}
 	drop(g, g.voice, in.User)
 	g.tell(out, in.User, v.channel, v.session)
@@ -322,11 +392,14 @@ func (g *Guild) handleSessionGone(in SessionGone, out *Out) {
 
 func (g *Guild) handleTick(now time.Time, out *Out) {
 	g.endTimeouts(now, out)
-	if g.openTimeout == 0 {
-		return
-	}
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
-		if v := g.voice[user]; !v.opened && now.Sub(v.placed) >= g.openTimeout {
+		switch v := g.voice[user]; {
+		case g.pending[user] != nil:
+		case v.wait.on():
+			if !now.Before(v.wait.again) {
+				g.move(out, user, v.wait)
+			}
+		case g.openTimeout != 0 && !v.opened && now.Sub(v.placed) >= g.openTimeout:
 			g.leave(out, user, "not_opened")
 		}
 	}
