@@ -19,6 +19,7 @@ type Command struct {
 	Update    *Update    `json:"update,omitempty"`
 	Close     *Close     `json:"close,omitempty"`
 	Restore   *Snapshot  `json:"restore,omitempty"`
+	Relay     *Relay     `json:"relay,omitempty"`
 }
 
 // Start is the first command: what the engine is to be. The media sockets, one
@@ -35,7 +36,8 @@ type Start struct {
 
 // Adopt is the first command of an agent that finds an engine at work, whose own
 // agent died. The engine tells all it holds: a Held for each session, and its
-// Snapshot if it is connected; then it answers. What it told the agent before, and
+// Snapshot if it is connected, and a Relaying for each call that spans nodes; then
+// it answers. What it told the agent before, and
 // that may not have been heard, it does not tell again.
 type Adopt struct {
 	Advertise []netip.Addr `json:"advertise"`
@@ -148,6 +150,29 @@ type Close struct {
 	Session SessionID `json:"session"`
 }
 
+// Relay has a call span nodes: what its members say goes to the agent, too, and
+// what the agent brings from other nodes enters the call. It replaces what was
+// said before of the call; without Peers the call is alone again. A call without
+// sessions here cannot be relayed.
+type Relay struct {
+	Call  CallID `json:"call"`
+	Epoch uint64 `json:"epoch"`
+	// Peers are the numbers of the nodes that packets are taken from, at most
+	// MaxRelayPeers.
+	Peers []uint16 `json:"peers,omitempty"`
+	// To is the agent's socket on loopback, and Secret what either side shows the
+	// other. Those of the newest Relay count for all calls.
+	To     netip.AddrPort `json:"to"`
+	Secret RelaySecret    `json:"secret"`
+	// Keep is what the agent wants to find again, as that of Open.
+	Keep []byte `json:"keep,omitempty"`
+}
+
+// Relayed answers Relay.
+type Relayed struct {
+	Port uint16 `json:"port"` // on loopback, where the call takes relay packets
+}
+
 // Event is one answer (Seq of its command) or one fact (Seq zero). Err is set
 // in answers only; an answer without Err and without a value is plain success.
 type Event struct {
@@ -159,9 +184,11 @@ type Event struct {
 	Adopted    *Adopted    `json:"adopted,omitempty"`
 	Opened     *Opened     `json:"opened,omitempty"`
 	Negotiated *Negotiated `json:"negotiated,omitempty"`
+	Relayed    *Relayed    `json:"relayed,omitempty"`
 
 	// Facts.
 	Held      *Held        `json:"held,omitempty"`
+	Relaying  *Relay       `json:"relaying,omitempty"` // after Adopt: a call that spans nodes
 	Connected *Connected   `json:"connected,omitempty"`
 	Ended     *Ended       `json:"ended,omitempty"`
 	Speaking  *Speaking    `json:"speaking,omitempty"`
@@ -233,7 +260,11 @@ type LoadReading struct {
 	BytesIn    uint64 `json:"bytes_in"`
 	BytesOut   uint64 `json:"bytes_out"`
 	// ResentOut are NACKed packets, a part of PacketsOut.
-	ResentOut  uint64 `json:"resent_out"`
+	ResentOut uint64 `json:"resent_out"`
+	// RelayOut are the packets given to the agent for other nodes, RelayIn those
+	// taken from there; neither is a part of PacketsOut.
+	RelayOut   uint64 `json:"relay_out"`
+	RelayIn    uint64 `json:"relay_in"`
 	Checks     uint64 `json:"checks"` // valid STUN checks answered
 	Probes     uint64 `json:"probes"` // probes answered
 	Handshakes uint64 `json:"handshakes"`

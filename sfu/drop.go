@@ -27,6 +27,11 @@ const (
 	DropNotOnStage                      // quieter than those on stage
 	DropRTCP                            // RTCP beyond the feedback rate, or of no use here
 	DropProbe                           // a probe out of its time, place or rate
+	DropRelaySource                     // a relay packet that is not our agent's
+	DropRelayCall                       // of a call that is not here, or not relayed
+	DropRelayEpoch                      // of an epoch the call is not in
+	DropRelayPeer                       // of a node that the call is not on
+	DropRelaySpeaker                    // of a speaker too many, or with an SSRC in use here
 	DropSend                            // the kernel refused to send it
 	DropReasons                         // how many there are
 )
@@ -34,7 +39,8 @@ const (
 var dropNames = [DropReasons]string{
 	"too_short", "too_long", "unknown_source", "not_voice", "stun", "integrity", "ufrag", "rate_limited",
 	"half_open", "dtls", "no_keys", "ssrc", "replay", "auth", "malformed", "payload_type", "muted",
-	"silence", "not_on_stage", "rtcp", "probe", "send",
+	"silence", "not_on_stage", "rtcp", "probe",
+	"relay_source", "relay_call", "relay_epoch", "relay_peer", "relay_speaker", "send",
 }
 
 // String is the reason as a metric label.

@@ -52,6 +52,12 @@ const (
 	// ProbesVerified bounds the probes whose password a worker looks at, right or
 	// wrong. One takes about 1 µs, so a flood costs it 2 % of a core.
 	ProbesVerified = 20_000
+	// MaxRelayPeers bounds the other nodes of a call. Each gets every speaker of
+	// this one.
+	MaxRelayPeers = 7
+	// MaxRemoteSpeakers bounds the speakers of other nodes that a call knows at
+	// once: the stages of three of them.
+	MaxRemoteSpeakers = 99
 	// MaxKeep bounds what the agent leaves with a session.
 	MaxKeep = 4 << 10
 	// MemoryOfEnds is how long the engine remembers which sessions have ended,

@@ -101,6 +101,11 @@ func (s *Server) handleAdopt(seq uint64, c *sfu.Adopt) *sfu.Error {
 					s.events.answer(seq, nil, sfu.Event{Adopted: &sfu.Adopted{Started: *s.started(), ProbeKey: key, Ended: s.routes.pastEnds(since)}})
 				}
 			}()
+			for _, r := range w.calls {
+				if r.relay != nil {
+					s.events.post(sfu.Event{Relaying: r.relay})
+				}
+			}
 			for _, t := range w.sessions {
 				w.workOn(t.call)
 				s.events.post(sfu.Event{Held: t.held(w)})

@@ -58,6 +58,10 @@ func (w *worker) datagram(now time.Duration, i int) {
 	case demux.DTLS:
 		w.dtls(now, d, from)
 	default:
+		if class == demux.Foreign && len(d) > 0 && d[0] == sfu.RelayLocalVersion {
+			w.relayed(now, d, from)
+			return
+		}
 		w.drop(class.Drop())
 	}
 }

@@ -161,3 +161,13 @@ func randomSSRC() sfu.SSRC {
 		}
 	}
 }
+
+// worker is the worker of a call with sessions, or nil.
+func (r *routes) worker(call sfu.CallID) *worker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if h := r.calls[call]; h != nil {
+		return h.worker
+	}
+	return nil
+}

@@ -203,6 +203,8 @@ func (s *Server) load() *sfu.LoadReading {
 		l.PacketsOut += r.PacketsOut
 		l.BytesOut += r.BytesOut
 		l.ResentOut += r.ResentOut
+		l.RelayOut += r.RelayOut
+		l.RelayIn += r.RelayIn
 		l.Checks += r.checks
 		l.Probes += r.probes
 		l.Handshakes += r.handshakes

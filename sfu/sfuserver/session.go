@@ -127,6 +127,7 @@ type room struct {
 	echo     bool
 	core     *call.Call
 	sessions []*session
+	relay    *sfu.Relay // nil: it is on this node alone
 }
 
 // path is the index of an address among the session's, or -1.

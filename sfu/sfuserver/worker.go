@@ -38,6 +38,7 @@ type worker struct {
 	byUfrag  map[string]*session
 	byRemote map[demux.Remote]*session
 	bySSRC   map[uint32]*session // of their microphones; the first of equals
+	agent    agent
 	limiter  *icelite.Limiter
 	prober   *icelite.Prober
 	wheel    [wheelSlots][]*session

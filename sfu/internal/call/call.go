@@ -27,6 +27,7 @@ type Facts interface {
 // Counters are what a worker counts. They belong to its goroutine.
 type Counters struct {
 	PacketsOut, BytesOut, ResentOut uint64
+	RelayOut, RelayIn               uint64
 	Drops                           [sfu.DropReasons]uint64
 }
 
@@ -51,6 +52,7 @@ type Call struct {
 	positions [stage.Positions]position
 	// awake are the members that Tick must look at.
 	awake []*Member
+	relay relay
 	// nackers is how many listeners may ask for packets again.
 	nackers int
 	// crowded: someone audible on stage found no slot at some listener. review
@@ -105,6 +107,8 @@ type Member struct {
 	rtt       time.Duration
 	resends   int // in the second that began at resent
 	resent    time.Duration
+	away      bool   // it speaks on another node; here is no session of it
+	relayed   uint32 // number of its last packet to other nodes
 }
 
 // held is a packet kept back by the gate.
@@ -279,15 +283,28 @@ func (c *Call) Shown(m *Member) (speaking bool, seats []sfu.Placed) {
 	}
 	for k := range c.listeners[m.listener].slots {
 		speaker := c.listeners[m.listener].slots[k].speaker
-		for _, o := range c.members {
-			if speaker != 0 && o.SSRC == speaker {
-				seats = append(seats, sfu.Placed{
-					Call: c.cfg.ID, Session: m.Session, Slot: k, MID: m.Media.Slots[k].MID, User: o.User, SSRC: speaker,
-				})
-			}
+		if user, ok := c.speaker(speaker); ok {
+			seats = append(seats, sfu.Placed{
+				Call: c.cfg.ID, Session: m.Session, Slot: k, MID: m.Media.Slots[k].MID, User: user, SSRC: speaker,
+			})
 		}
 	}
 	return m.announced, seats
+}
+
+// speaker is the user with an SSRC, here or on another node.
+func (c *Call) speaker(ssrc sfu.SSRC) (user sfu.UserID, ok bool) {
+	for _, m := range c.members {
+		if ssrc != 0 && m.SSRC == ssrc {
+			return m.User, true
+		}
+	}
+	for _, r := range c.relay.speakers {
+		if ssrc != 0 && r.SSRC == ssrc {
+			return r.User, true
+		}
+	}
+	return user, false
 }
 
 // Redirect sends what m hears to another address, without limit.

@@ -47,18 +47,22 @@ func (c plain) Overhead() int                                  { return 16 }
 
 // rig is a call with named members and a record of what it does.
 type rig struct {
-	t       testing.TB
-	call    *Call
-	count   Counters
-	now     time.Duration
-	members map[string]*Member
-	order   []string
-	seqs    map[string]uint64
-	out     *egress.Batch
-	lines   []string
-	tally   map[string]int // instead of lines, while a long run goes on
-
+	t         testing.TB
+	call      *Call
+	count     Counters
+	now       time.Duration
+	members   map[string]*Member
+	order     []string
+	seqs      map[string]uint64
+	out       *egress.Batch
+	lines     []string
+	tally     map[string]int      // instead of lines, while a long run goes on
+	relayed   [][]byte            // what went to the agent, for other nodes
+	strangers map[sfu.SSRC]string // names of speakers of other nodes
 }
+
+// agentMark marks the path to the agent.
+const agentMark = 0xff
 
 func newRig(t testing.TB, cfg Config) *rig {
 	r := &rig{t: t, members: map[string]*Member{}, seqs: map[string]uint64{}}
@@ -80,6 +84,9 @@ func (r *rig) name(ssrc sfu.SSRC) string {
 			return name
 		}
 	}
+	if name, ok := r.strangers[ssrc]; ok {
+		return name
+	}
 	return fmt.Sprint("stranger ", ssrc)
 }
 
@@ -97,6 +104,10 @@ func (r *rig) say(format string, args ...any) {
 
 // datagram writes a packet as "listener/slot #sequence time speaker payload".
 func (r *rig) datagram(d []byte, to *egress.Path) {
+	if to.Sockaddr[1] == agentMark {
+		r.relayed = append(r.relayed, slices.Clone(d))
+		return
+	}
 	listener := r.order[to.Sockaddr[0]]
 	d = d[:len(d)-16]
 	h, ok := rtpwire.Parse(d, 1)

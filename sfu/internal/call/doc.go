@@ -17,6 +17,12 @@
 // follow the time. Who speaks is told by CSRC. A talk spurt and a change of
 // speaker begin with the marker bit (RFC 3551 section 4.1).
 //
+// A call may span nodes ([Call.SetRelay]). Each gives what it forwards of its own
+// members to the others, so the loudest are chosen where they speak; what comes
+// from there ([Call.Relayed]) is the voice of a speaker without a session, which
+// takes the same way from the gate on, but goes to no other node. Who may speak is
+// decided where it speaks, who wants to hear it where that one listens.
+//
 // Timestamps: each speaker's are moved, once, onto the 48 kHz clock of the
 // engine; a slot adds a constant of its own and, when its speakers change too
 // fast for the clock, as much as keeps it rising. A speaker whose clock runs away

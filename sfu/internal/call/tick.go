@@ -52,6 +52,9 @@ func (c *Call) Tick(now time.Duration, out *egress.Batch) {
 // moment ago, or at the end.
 func (c *Call) announce(now time.Duration, m *Member, end bool) {
 	open := m.gate.Open()
+	if m.away { // its own node tells
+		return
+	}
 	if open == m.announced || !end && now-m.told < tellEvery {
 		return
 	}

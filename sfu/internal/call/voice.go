@@ -20,7 +20,8 @@ import (
 //  3. stage:  a position, if it is to be heard
 //  4. slots:  at every listener, when a talk spurt begins
 //  5. onset:  what the gate held back goes first
-//  6. forward: per listener a header, sealed into the batch
+//  6. forward: per listener a header, sealed into the batch; to the other nodes
+//     of the call, as it is
 
 const (
 	// maxLate is how late a packet may come behind another and still be worth
@@ -236,6 +237,9 @@ func (c *Call) forward(now time.Duration, m *Member, ts uint32, level uint8, mar
 	}
 	c.cfg.Count.PacketsOut += sent
 	c.cfg.Count.BytesOut += bytes
+	if c.relay.on && !m.away { // what came from another node goes to none
+		c.sendRelay(m, ts, level, payload, out)
+	}
 }
 
 // spend takes the room of a packet off a listener's credit.
