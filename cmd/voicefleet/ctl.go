@@ -83,6 +83,11 @@ func ctlCommand() *cobra.Command {
 			Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return c.calls(cmd.Context()) },
 		},
 		&cobra.Command{
+			Use: "console", Short: "Print the link of the console: nodes, calls and the journal in a browser",
+			Example: "  voicefleet ctl console\n  xdg-open $(voicefleet ctl console)",
+			Args:    cobra.NoArgs, RunE: func(_ *cobra.Command, _ []string) error { return c.console() },
+		},
+		&cobra.Command{
 			Use: "explain CHANNEL", Short: "Tell why a call is where it is", Example: "  voicefleet ctl explain 1234567890123456789",
 			Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, a []string) error { return c.explain(cmd.Context(), a[0]) },
 		},
@@ -185,6 +190,13 @@ func (c *ctl) show(v any, table func(w io.Writer)) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 3, ' ', 0)
 	table(w)
 	return w.Flush()
+}
+
+// console prints a link that lets its reader in: what stands behind # is kept from
+// servers, proxies and their logs.
+func (c *ctl) console() error {
+	_, err := fmt.Fprintf(c.out, "%s/fleet#token=%s\n", c.url, url.QueryEscape(c.token))
+	return err
 }
 
 // guildInfo is a guild as /api/admin/guilds shows it.

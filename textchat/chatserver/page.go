@@ -38,8 +38,9 @@ const policy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker
 	"img-src 'self' data: blob:; font-src 'self'; media-src 'self' blob: mediastream:; connect-src 'self' ws: wss:; " +
 	"manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
-// page serves the built client. A path that is no file is a place within the
-// page (/invite/CODE, /channels/...), except below /assets.
+// page serves the built client. A path that is no file is a page by its name
+// (/fleet, the operator's console) or a place within the main one (/invite/CODE,
+// /channels/...), except below /assets.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy)
@@ -60,7 +61,9 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 			http.NotFound(w, r)
 			return
 		}
-		name = "index.html"
+		if name += ".html"; !isFile(s.cfg.Page, name) {
+			name = "index.html"
+		}
 	}
 	// Vite names what lies in assets by its content.
 	if hashed {

@@ -3,3 +3,4 @@ import './history.test';
 import './markdown.test';
 import './outbox.test';
 import './people.test';
+import './fleet.test';
