@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"fmt"
 	"time"
 
 	"voicefleet/edgeagent"
@@ -29,8 +30,7 @@ const (
 )
 
 // JournalEntry is a line of the fleet's journal: who did what, when, why. Entries
-// are kept in the journal stream of the bus (bus.JournalSubject), the newest
-// JournalKept of them.
+// are kept on the bus (bus.JournalHistory), the newest JournalKept of them.
 type JournalEntry struct {
 	At   time.Time        `json:"at"`
 	By   string           `json:"by"` // an operator, or the part that acted: "allocator", "agent"
@@ -39,6 +39,13 @@ type JournalEntry struct {
 	Call sfu.CallID       `json:"call,omitzero"`
 	To   edgeagent.NodeID `json:"to,omitempty"` // of a move
 	Why  string           `json:"why,omitempty"`
+}
+
+// ID names what the entry tells of: entries of one id that come close together,
+// from allocators who all saw the same, are one. A deed is the same within a
+// second or so.
+func (e JournalEntry) ID() string {
+	return fmt.Sprintf("%s|%s|%v|%s|%s|%d", e.Deed, e.Node, e.Call, e.To, e.By, e.At.Unix()/2)
 }
 
 // JournalKept is how many entries the journal holds.

@@ -81,6 +81,11 @@ func (c *Client) SubscribeMoved(fn func(allocator.Moved)) (cancel func(), err er
 	return sub.Unsubscribe, nil
 }
 
+// Journal reads what happened, newest first.
+func (c *Client) Journal(ctx context.Context, req allocator.JournalRequest) (allocator.JournalReply, error) {
+	return ask[allocator.JournalReply](ctx, c, "journal", req)
+}
+
 // askAgain is the pause before asking again while no allocator is up: one that
 // restarts or takes over is there within a second or two.
 const askAgain = 100 * time.Millisecond

@@ -16,6 +16,8 @@ type metrics struct {
 	reserved prometheus.Gauge
 	headroom prometheus.Gauge
 	fenced   prometheus.Counter
+
+	unwritten prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -41,6 +43,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		})),
 		fenced: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "voicefleet_allocator_fenced_total", Help: "Calls ended on a node that they had been moved away from while it was out of reach.",
+		})),
+		unwritten: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "voicefleet_allocator_journal_dropped_total", Help: "Entries of the journal given up because the bus was away for long.",
 		})),
 	}
 }

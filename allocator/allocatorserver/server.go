@@ -58,6 +58,7 @@ type Server struct {
 	key     ed25519.PrivateKey
 	metrics *metrics
 	panics  *telemetry.Panics
+	journal *journal
 	calls   *bus.Bucket[allocator.CallEntry]
 
 	mu sync.Mutex
@@ -86,9 +87,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Seed == 0 {
 		cfg.Seed = mathrand.Uint64()
 	}
+	m := newMetrics(cfg.Metrics)
 	return &Server{
 		cfg: cfg, key: key,
-		metrics:   newMetrics(cfg.Metrics),
+		metrics:   m,
+		journal:   newJournal(m),
 		panics:    telemetry.NewPanics(cfg.Metrics, cfg.Log),
 		revisions: map[sfu.CallID]uint64{},
 		endpoints: map[string]string{},
@@ -116,6 +119,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	past, err := bus.OpenHistory[allocator.JournalEntry](ctx, s.cfg.Bus, bus.JournalHistory)
+	if err != nil {
+		return err
+	}
 	public := s.key.Public().(ed25519.PublicKey)
 	if _, err := keys.Put(ctx, edgeagent.KeyID(public), public); err != nil {
 		return fmt.Errorf("publish grant key: %w", err)
@@ -135,6 +142,7 @@ func (s *Server) Run(ctx context.Context) error {
 	all.Go(func() { nodes.Watch(ctx, s.seeNode) })
 	all.Go(func() { s.calls.Watch(ctx, s.seeCall) })
 	all.Go(func() { gateways.Watch(ctx, s.seeGateway) })
+	all.Go(func() { s.journal.run(ctx, past) })
 	serving, err := bus.Serve(ctx, s.cfg.Bus, s.service())
 	if err != nil {
 		cancel()
@@ -256,6 +264,7 @@ func (s *Server) service() bus.Service {
 			bus.Handle("explain", s.explain),
 			bus.Handle("nodes", s.nodes),
 			bus.Handle("calls", s.list),
+			bus.Handle("journal", s.journal.read),
 		},
 		Code:    refusal,
 		Metrics: s.cfg.Metrics, Log: s.cfg.Log,

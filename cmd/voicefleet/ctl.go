@@ -100,6 +100,8 @@ func ctlCommand() *cobra.Command {
 			Example: "  voicefleet ctl reset-password ada",
 			Args:    cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, a []string) error { return c.resetPassword(cmd.Context(), a[0]) },
 		},
+		c.journalCommand(),
+		c.topCommand(),
 		c.drainCommand("drain", "Have a media node take no new calls", wordsDrain),
 		c.drainCommand("undrain", "Have a drained media node take calls again", ""),
 		guildFlag(&cobra.Command{

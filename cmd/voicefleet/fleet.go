@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"voicefleet/allocator"
@@ -21,6 +22,7 @@ type fleetAsk interface {
 	Nodes(ctx context.Context) ([]allocator.NodeView, error)
 	Calls(ctx context.Context) ([]allocator.CallEntry, error)
 	Explain(ctx context.Context, call sfu.CallID) (allocator.ExplainReply, error)
+	Journal(ctx context.Context, req allocator.JournalRequest) (allocator.JournalReply, error)
 }
 
 // drainAsk is what they ask of a node; the client of its agent is one.
@@ -71,8 +73,41 @@ func mountFleet(mux *http.ServeMux, ask fleetAsk, nodes drainAsk, token string) 
 		}
 		return ask.Explain(ctx, id)
 	})
+	route("GET", "journal", func(ctx context.Context, r *http.Request) (any, error) {
+		req, err := journalQuery(r)
+		if err != nil {
+			return nil, err
+		}
+		rep, err := ask.Journal(ctx, req)
+		return rep.Entries, err
+	})
 	route("POST", "nodes/{node}/drain", func(ctx context.Context, r *http.Request) (any, error) { return order(ctx, r, nodes.Drain) })
 	route("POST", "nodes/{node}/undrain", func(ctx context.Context, r *http.Request) (any, error) { return order(ctx, r, nodes.Undrain) })
+}
+
+// journalQuery reads ?limit=, before=, node= and call=.
+func journalQuery(r *http.Request) (req allocator.JournalRequest, err error) {
+	q := r.URL.Query()
+	if v := q.Get("limit"); v != "" {
+		if req.Limit, err = strconv.Atoi(v); err != nil {
+			return req, allocator.Refuse(allocator.CodeBadRequest, "limit %.20q is no number", v)
+		}
+	}
+	if v := q.Get("before"); v != "" {
+		if req.Before, err = strconv.ParseUint(v, 10, 64); err != nil {
+			return req, allocator.Refuse(allocator.CodeBadRequest, "before %.20q is no place in the journal", v)
+		}
+	}
+	if v := q.Get("call"); v != "" {
+		if err = req.Call.UnmarshalText([]byte(v)); err != nil {
+			return req, allocator.Refuse(allocator.CodeBadRequest, "%.40q is not a channel id", v)
+		}
+	}
+	req.Node = edgeagent.NodeID(q.Get("node"))
+	if req.Node != "" && !req.Node.Valid() {
+		return req, allocator.Refuse(allocator.CodeBadRequest, "%.70q is no node id", req.Node)
+	}
+	return req, nil
 }
 
 // order passes an order to drain on to its node, and adds where it came from.

@@ -20,6 +20,8 @@ import (
 type oracle struct {
 	err   error
 	asked sfu.CallID
+
+	journal allocator.JournalRequest
 }
 
 func (o *oracle) Nodes(context.Context) ([]allocator.NodeView, error) {
@@ -27,6 +29,11 @@ func (o *oracle) Nodes(context.Context) ([]allocator.NodeView, error) {
 }
 
 func (o *oracle) Calls(context.Context) ([]allocator.CallEntry, error) { return nil, o.err }
+
+func (o *oracle) Journal(_ context.Context, req allocator.JournalRequest) (allocator.JournalReply, error) {
+	o.journal = req
+	return allocator.JournalReply{Entries: []allocator.NumberedEntry{{Seq: 1, JournalEntry: allocator.JournalEntry{Deed: allocator.DeedLost, Node: "fra1"}}}}, o.err
+}
 
 func (o *oracle) Explain(_ context.Context, call sfu.CallID) (allocator.ExplainReply, error) {
 	o.asked = call

@@ -8,7 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+	"time"
 
+	"voicefleet/allocator"
 	"voicefleet/edgeagent"
 )
 
@@ -124,6 +126,24 @@ func wordsFolderTaken(path, pid string) string {
 
 func wordsNotRunning(data string) string {
 	return fmt.Sprintf("No voicefleet is running on the data folder %s.\nStart it, name its folder with --data, or give --url and --token.", data)
+}
+
+// wordsJournal is a line of the journal.
+func wordsJournal(e allocator.JournalEntry) string {
+	line := e.At.Local().Format(time.DateTime) + "  " + string(e.Deed)
+	if e.Node != "" {
+		line += " " + string(e.Node)
+	}
+	if e.Call.ID != 0 {
+		line += " call " + e.Call.String()
+	}
+	if e.To != "" {
+		line += " to " + string(e.To)
+	}
+	if e.Why != "" {
+		line += ": " + e.Why
+	}
+	return line + " (" + e.By + ")"
 }
 
 // wordsDrained tells how a node stands after drain and undrain.

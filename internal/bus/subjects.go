@@ -20,16 +20,17 @@ const (
 	GeneratorsBucket = "generators"
 
 	// AllocatorService answers AllocatorSubject + verb: place (PlaceRequest →
-	// Assignment), update, remove, explain, nodes, calls; one instance of the
-	// queue group takes each.
+	// Assignment), update, remove, explain, nodes, calls, journal; one instance of
+	// the queue group takes each.
 	AllocatorService = "allocator"
 	AllocatorSubject = "v1.allocator."
 
 	// SilenceSubject is where signaling publishes edgeagent.Silence: clients that
 	// get nothing from a node any more. Allocators listen.
 	SilenceSubject = "v1.silence"
-	// JournalSubject is where allocator.JournalEntry is published; a stream keeps
-	// the newest.
+	// JournalHistory: allocator.JournalEntry, the newest 10,000. Allocators append
+	// and follow.
+	JournalHistory = "journal"
 	JournalSubject = "v1.journal"
 	// AllMoved is the pattern of all MovedSubjects.
 	AllMoved = "v1.moved.*"

@@ -1,0 +1,62 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"voicefleet/cmd/internal/chromium"
+)
+
+// TestConsole: an operator comes in by the token, sees the node and its call, asks
+// why it is there, empties the node and lets it take calls again.
+func TestConsole(t *testing.T) {
+	source := axeSource(t)
+	h := startUp(t, "", "--node", "fra-1")
+	guest := visit(t, ada, h.page("/invite/"+h.invite), "")
+	must(t, guest.Wait("button", "Leave call", 10*time.Second))
+
+	out, err := exec.Command(voicefleet, "ctl", "calls", "--data", h.data, "--json").Output()
+	must(t, err)
+	var calls []struct{ Call string }
+	must(t, json.Unmarshal(out, &calls))
+	if len(calls) != 1 {
+		t.Fatalf("calls: %s", out)
+	}
+	call := calls[0].Call
+
+	p, err := chromium.Start(t.Context(), chromium.Options{Dir: t.TempDir()})
+	must(t, err)
+	t.Cleanup(p.Close)
+	must(t, p.Open(h.page("/fleet")))
+	must(t, p.Type("textbox", "Admin token", "not the one", 10*time.Second))
+	must(t, p.Click("button", "Look", 5*time.Second))
+	must(t, p.Wait("StaticText", "This token is not the one of this house.", 10*time.Second))
+	examine(t, p, source, "the console's door")
+	token, err := os.ReadFile(filepath.Join(h.data, "admin.token"))
+	must(t, err)
+	must(t, p.Type("textbox", "Admin token", strings.TrimSpace(string(token)), 5*time.Second))
+	must(t, p.Click("button", "Look", 5*time.Second))
+
+	must(t, p.Wait("button", "Drain fra-1", 10*time.Second))
+	must(t, p.Wait("meter", "How full fra-1 is", 5*time.Second))
+	must(t, p.Click("button", "Why call "+call+" is there", 10*time.Second))
+	must(t, p.Wait("group", "Nodes that were weighed", 10*time.Second))
+	examine(t, p, source, "the console")
+
+	must(t, p.Click("button", "Drain fra-1", 5*time.Second))
+	must(t, p.Wait("alertdialog", "Drain fra-1?", 5*time.Second))
+	examine(t, p, source, "a question of the console")
+	must(t, p.Click("button", "Drain", 5*time.Second))
+	must(t, p.Click("button", "Undrain fra-1", 10*time.Second))
+	must(t, p.Click("button", "Take calls", 5*time.Second))
+	must(t, p.Wait("button", "Drain fra-1", 10*time.Second))
+	must(t, p.Resize(390, 844))
+	examine(t, p, source, "the console on a phone")
+	must(t, p.Click("button", "Leave", 5*time.Second))
+	must(t, p.Wait("textbox", "Admin token", 5*time.Second))
+}
