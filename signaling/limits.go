@@ -30,6 +30,9 @@ const (
 	// client. One that reads slower loses its connection ([CloseSlow]).
 	OutboxMessages = 256
 	OutboxBytes    = 256 << 10
+	// ReportPause is the least time between two receive reports that are read; a
+	// client sends one a second.
+	ReportPause = 500 * time.Millisecond
 	// MaxWants bounds the sources named in one media sink wants message; a
 	// session may mute as many users as sfu.Update takes.
 	MaxWants = 1000

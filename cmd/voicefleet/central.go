@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"voicefleet/allocator/allocatorserver"
+	"voicefleet/edgeagent"
 	"voicefleet/edgeagent/edgeagentserver"
 	"voicefleet/internal/addrs"
 	"voicefleet/internal/bus"
@@ -36,6 +37,9 @@ func newSignaling(conn *bus.Conn, endpoint string, metrics prometheus.Registerer
 	s, err := signalingserver.New(signalingserver.Config{
 		Nodes: edgeagentserver.NewClient(conn),
 		Keys:  keys.Key,
+		Silent: func(s edgeagent.Silence) {
+			_ = bus.Publish(conn, bus.SilenceSubject, s) // the bus counts what it cannot take
+		},
 		Announce: func(ctx context.Context) error {
 			select {
 			case <-ctx.Done():

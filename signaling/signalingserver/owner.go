@@ -126,6 +126,9 @@ func (o *owner) do(out *session.Out) bool {
 	for _, took := range out.Took {
 		m.stages.WithLabelValues(string(took.Stage)).Observe(took.For.Seconds())
 	}
+	if out.Report != nil {
+		o.srv.report(out.Report)
+	}
 	if out.Authenticated && o.conn != nil {
 		o.conn.tcp.proved.Store(true)
 		o.srv.door.proved(o.conn)

@@ -20,6 +20,7 @@ import (
 	"voicefleet/sfu"
 	"voicefleet/signaling"
 	"voicefleet/signaling/internal/session"
+	"voicefleet/signaling/internal/silence"
 )
 
 // Nodes is how a server reaches the agents of nodes.
@@ -42,6 +43,9 @@ type Config struct {
 	// Announce, if set, makes the instance known while it runs: it blocks until
 	// its context ends.
 	Announce func(ctx context.Context) error
+	// Silent, if set, is told how many clients get nothing from a node any more,
+	// at most four times a second for each node. It must not block.
+	Silent func(edgeagent.Silence)
 
 	// Heartbeat is the interval asked of clients (default 10 s). Shorter finds
 	// dead connections sooner and costs frames: 120 a minute are allowed.
@@ -100,6 +104,7 @@ type Server struct {
 	ctx      context.Context // of requests to nodes
 	cancel   context.CancelFunc
 	stopping chan struct{}
+	silent   func(edgeagent.Silence) // nil: nobody wants to know
 
 	wg sync.WaitGroup // readers, writers, owners, requests
 
@@ -107,6 +112,11 @@ type Server struct {
 	// Guarded by mu.
 	stopped bool
 	held    map[sfu.SessionID]*owner
+
+	silence struct {
+		sync.Mutex
+		silence.Tally // guarded by it
+	}
 }
 
 // New makes a Server. It serves from then on and until Run ends.
@@ -130,6 +140,7 @@ func New(cfg Config) (*Server, error) {
 		metrics:  m,
 		log:      cfg.Log,
 		stopping: make(chan struct{}),
+		silent:   cfg.Silent,
 		held:     make(map[sfu.SessionID]*owner),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -143,6 +154,11 @@ func New(cfg Config) (*Server, error) {
 // which clients resume elsewhere, and waits for them to end. Sessions go on at
 // their nodes.
 func (s *Server) Run(ctx context.Context) error {
+	counted := make(chan struct{})
+	go func() {
+		defer close(counted)
+		s.countSilence(ctx)
+	}()
 	announced := make(chan error, 1)
 	if s.announce != nil {
 		go func() { announced <- s.announce(ctx) }()
@@ -164,10 +180,46 @@ func (s *Server) Run(ctx context.Context) error {
 	close(s.stopping)
 	s.wg.Wait()
 	s.cancel()
+	<-counted
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("signaling: announce: %w", err)
 	}
 	return nil
+}
+
+// report takes what a client says of its media.
+func (s *Server) report(r *session.Report) {
+	if s.silent == nil {
+		return
+	}
+	s.silence.Lock()
+	count := s.silence.Report(time.Now(), r.Node, r.Session, r.Silent)
+	s.silence.Unlock()
+	if count != nil {
+		s.silent(*count)
+	}
+}
+
+// countSilence passes on what had to wait, until ctx ends.
+func (s *Server) countSilence(ctx context.Context) {
+	if s.silent == nil {
+		return
+	}
+	tick := time.NewTicker(silence.Pause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			s.silence.Lock()
+			due := s.silence.Due(now)
+			s.silence.Unlock()
+			for _, count := range due {
+				s.silent(count)
+			}
+		}
+	}
 }
 
 // ServeHTTP upgrades requests for "/" with an optional ?v=.

@@ -490,6 +490,35 @@ func TestResumeOnAnotherInstance(t *testing.T) {
 	}
 }
 
+// TestSilence: what clients say about a silent node is counted and passed on.
+func TestSilence(t *testing.T) {
+	f := newFixture()
+	told := make(chan edgeagent.Silence, 16)
+	f.cfg.Silent = func(s edgeagent.Silence) { told <- s }
+	i := serve(t, f.cfg, false)
+	a, _ := f.join(t, i, 1, "a")
+	b, _ := f.join(t, i, 2, "b")
+	next := func() edgeagent.Silence {
+		t.Helper()
+		select {
+		case s := <-told:
+			return s
+		case <-time.After(patience):
+			t.Fatal("nothing is told")
+			panic("unreachable")
+		}
+	}
+	a.send(signaling.OpReceiveReport, signaling.ReceiveReport{Received: 5, Silent: 1500})
+	if got := next(); got != (edgeagent.Silence{Node: "n1", Silent: 1, Of: 1}) {
+		t.Errorf("%+v", got)
+	}
+	// Within a quarter of a second of the first it waits, and is not lost.
+	b.send(signaling.OpReceiveReport, signaling.ReceiveReport{Silent: 1000})
+	if got := next(); got != (edgeagent.Silence{Node: "n1", Silent: 2, Of: 2}) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestStrangersAreFew(t *testing.T) {
 	d := &door{connections: 5, strangers: 3, perPrefix: 2, prefixes: make(map[netip.Addr]int)}
 	enter := func(addr string) *conn {

@@ -90,6 +90,9 @@ type Out struct {
 	// End tells that the Session is over.
 	End bool
 
+	// Report is what the client says of its media, if not nil.
+	Report *Report
+
 	// What was observed, for metrics.
 	Op    signaling.Op // of the frame, when GotOp
 	GotOp bool
@@ -104,6 +107,14 @@ type Call struct {
 	Negotiate *edgeagent.NegotiateRequest
 	Update    *edgeagent.UpdateRequest
 	Close     *edgeagent.CloseRequest
+}
+
+// Report is a client's word on what reaches it from its node.
+type Report struct {
+	Node     edgeagent.NodeID
+	Session  sfu.SessionID
+	Received uint64
+	Silent   time.Duration
 }
 
 // Stage is a part of a join that is timed.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -19,6 +20,8 @@ const (
 	// updateRetry how long after the last try.
 	updateTries = 4
 	updateRetry = time.Second
+	// maxSilent is the longest silence that is told; more says nothing more.
+	maxSilent = time.Minute
 )
 
 type phase uint8
@@ -73,6 +76,8 @@ type Session struct {
 	updating   bool
 	tries      int
 	retryAt    time.Time
+
+	reportAfter time.Time // what is reported before is not read
 
 	// For metrics.
 	identifiedAt, selectedAt time.Time
@@ -211,6 +216,8 @@ func (s *Session) handleFrame(now time.Time, frame []byte, out *Out) {
 		err = s.handleSpeaking(m, out)
 	case signaling.OpSinkWants:
 		err = s.handleSinkWants(m, out)
+	case signaling.OpReceiveReport:
+		err = s.handleReport(now, m, out)
 	case signaling.OpVersion:
 		s.send(out, signaling.OpVersion, signaling.Backend{Voice: s.settings.Build, Worker: s.settings.Build})
 	case signaling.OpVideo, signaling.OpSessionUpdate, signaling.OpNoRoute:
@@ -346,6 +353,25 @@ func (s *Session) handleSinkWants(m signaling.Message, out *Out) error {
 	s.sinks = true
 	s.tries = 0
 	s.update(out)
+	return nil
+}
+
+// handleReport passes on what reaches the client, at most one word every
+// ReportPause: clients may be ahead of time, and what they say is soon old.
+func (s *Session) handleReport(now time.Time, m signaling.Message, out *Out) error {
+	var r signaling.ReceiveReport
+	if err := m.Payload(&r); err != nil {
+		return err
+	}
+	if r.Silent < 0 {
+		return fmt.Errorf("silent for %d ms", r.Silent)
+	}
+	if now.Before(s.reportAfter) {
+		return nil
+	}
+	s.reportAfter = now.Add(signaling.ReportPause)
+	out.Report = &Report{Node: s.record.Node, Session: s.record.Session, Received: r.Received,
+		Silent: time.Duration(min(r.Silent, int(maxSilent/time.Millisecond))) * time.Millisecond}
 	return nil
 }
 

@@ -280,6 +280,9 @@ func (p *player) print(out *Out, got *strings.Builder) {
 	if out.Pong {
 		say("pong")
 	}
+	if r := out.Report; r != nil {
+		say("report %s %s received %d silent %v", r.Node, r.Session, r.Received, r.Silent)
+	}
 	for _, took := range out.Took {
 		say("took %s %v", took.Stage, took.For)
 	}
