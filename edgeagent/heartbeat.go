@@ -89,10 +89,18 @@ type Load struct {
 	Sessions    int     `json:"sessions"`
 	CPU         float64 `json:"cpu"`          // 0..1 of the whole machine
 	SocketDrops uint64  `json:"socket_drops"` // since start
-	// Loss is the fraction of packets that the node's listeners did not get over
-	// the last five seconds, by their own reports.
-	Loss float64 `json:"loss,omitempty"`
+	// Loss is the share of packets (0..1) that more than half of the sessions lose,
+	// or more, in the worse of their two directions over the last seconds: the
+	// middle one of them, so that a few clients with bad reception do not speak
+	// for the node, and one that lies does not either. It is 0 unless at least
+	// LossVoters sessions were heard of; LossOf is how many were.
+	Loss   float64 `json:"loss,omitempty"`
+	LossOf int     `json:"loss_of,omitempty"`
 }
+
+// LossVoters is how many sessions it takes to judge a node: of four, three must
+// lose packets for the middle one to.
+const LossVoters = 4
 
 // CallOnANode is a call as its node reports it.
 type CallOnANode struct {

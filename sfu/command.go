@@ -143,6 +143,10 @@ type Update struct {
 	// Muted replaces the list of users this session does not want to hear (at
 	// most 1,000).
 	Muted *[]UserID `json:"muted,omitempty"`
+	// Received is the client's own word on how many media packets it got since the
+	// session began. That it did not grow while others were audible is evidence
+	// that the client hears nothing.
+	Received *uint64 `json:"received,omitempty"`
 }
 
 // Close ends a session.
@@ -194,6 +198,7 @@ type Event struct {
 	Speaking  *Speaking    `json:"speaking,omitempty"`
 	Placed    *Placed      `json:"placed,omitempty"`
 	Snapshot  *Snapshot    `json:"snapshot,omitempty"`
+	Deaf      *Deaf        `json:"deaf,omitempty"`
 	Load      *LoadReading `json:"load,omitempty"`
 }
 
@@ -253,6 +258,16 @@ type Placed struct {
 	SSRC    SSRC      `json:"ssrc"` // of the speaker, as in the CSRC
 }
 
+// Deaf tells that a session does not hear what is sent to it, though its client is
+// heard: there was no evidence of hearing for longer than loss explains (see
+// internal/ear). It is told again, with Hears, when there is.
+type Deaf struct {
+	Call    CallID    `json:"call"`
+	Session SessionID `json:"session"`
+	User    UserID    `json:"user"`
+	Hears   bool      `json:"hears,omitempty"`
+}
+
 // LoadReading is sent every second. Counters count from the start of the engine.
 type LoadReading struct {
 	PacketsIn  uint64 `json:"packets_in"`
@@ -274,7 +289,28 @@ type LoadReading struct {
 	Drops       map[string]uint64 `json:"drops"` // by DropReason.String()
 	Sessions    int               `json:"sessions"`
 	Connected   int               `json:"connected"`
-	Calls       []CallReading     `json:"calls,omitempty"`
+	// ListenerExpected and ListenerLost are what the receiver reports of all
+	// listeners come to.
+	ListenerExpected uint64 `json:"listener_expected"`
+	ListenerLost     uint64 `json:"listener_lost"`
+	Loss             Loss   `json:"loss"`
+	// Hearing counts listeners by the evidence of hearing that came last.
+	Hearing map[string]int `json:"hearing,omitempty"`
+	Calls   []CallReading  `json:"calls,omitempty"`
+}
+
+// Hearings are the keys of LoadReading.Hearing: transport-wide feedback, the
+// client's own word, a receiver report with progress, a request to send a packet
+// again, nothing yet.
+var Hearings = [...]string{"feedback", "word", "report", "request", "none"}
+
+// Loss is what sessions lose: each counts with the worse of its two directions, as
+// of the last hundred packets or more, within 8 s.
+type Loss struct {
+	Of int `json:"of"` // how many sessions there is a figure for
+	// Middle is the loss that more than half of them exceed or have: one client
+	// with bad reception does not move it, a node that loses packets does.
+	Middle float64 `json:"middle"`
 }
 
 // CallReading is one call's part of the load.

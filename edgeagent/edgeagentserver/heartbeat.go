@@ -162,6 +162,9 @@ func (s *Server) describe(now time.Time, r custody.Report) edgeagent.Heartbeat {
 		Load:     edgeagent.Load{PPS: pps, BPS: bps, Sessions: r.Sessions, CPU: s.meter.CPU(), SocketDrops: s.last.SocketDrops},
 		Epoch:    r.Epoch, Calls: r.Calls,
 	}
+	if loss := s.last.Loss; loss.Of >= edgeagent.LossVoters {
+		hb.Load.Loss, hb.Load.LossOf = loss.Middle, loss.Of
+	}
 	if len(hb.Ports) == 0 {
 		hb.Ports = s.cfg.Ports
 	}

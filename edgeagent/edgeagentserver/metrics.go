@@ -83,6 +83,7 @@ func (m *metrics) state(now edgeagent.State, r custody.Report) {
 type engineCollector struct {
 	packets, bytes, resent, checks, probes, handshakes, socketDrops, drops *prometheus.Desc
 	sessions, speakers                                                     *prometheus.Desc
+	reported, loss, hearing                                                *prometheus.Desc
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -104,6 +105,9 @@ func newEngineCollector() *engineCollector {
 		drops:       desc("drops_total", "Datagrams and packets that went no further, by reason.", "reason"),
 		sessions:    desc("sessions", "Sessions in the engine: open, and those of them whose keys are agreed.", "state"),
 		speakers:    desc("speakers", "Speakers on stage, in all calls."),
+		reported:    desc("listener_packets_total", "Packets that listeners' receiver reports tell of: due, and of these lost.", "what"),
+		loss:        desc("loss_ratio", "Loss (0..1) that half of the sessions have or exceed, in the worse of their directions; 0 for fewer than 4 sessions."),
+		hearing:     desc("hearing", "Connected sessions by the latest evidence that they hear: feedback, word, report, request, none.", "by"),
 	}
 }
 
@@ -115,7 +119,7 @@ func (c *engineCollector) set(r sfu.LoadReading) {
 
 // Describe is of prometheus.Collector.
 func (c *engineCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.packets, c.bytes, c.resent, c.checks, c.probes, c.handshakes, c.socketDrops, c.drops, c.sessions, c.speakers} {
+	for _, d := range []*prometheus.Desc{c.packets, c.bytes, c.resent, c.checks, c.probes, c.handshakes, c.socketDrops, c.drops, c.sessions, c.speakers, c.reported, c.loss, c.hearing} {
 		out <- d
 	}
 }
@@ -150,4 +154,14 @@ func (c *engineCollector) Collect(out chan<- prometheus.Metric) {
 		speakers += call.Speakers
 	}
 	gauge(c.speakers, speakers)
+	counter(c.reported, r.ListenerExpected, "due")
+	counter(c.reported, r.ListenerLost, "lost")
+	loss := 0.0
+	if r.Loss.Of >= edgeagent.LossVoters {
+		loss = r.Loss.Middle
+	}
+	out <- prometheus.MustNewConstMetric(c.loss, prometheus.GaugeValue, loss)
+	for _, by := range sfu.Hearings { // a closed list of labels
+		gauge(c.hearing, r.Hearing[by], by)
+	}
 }

@@ -237,9 +237,9 @@ func (s *Server) handleNegotiate(seq uint64, c *sfu.Negotiate) *sfu.Error {
 		}
 		return sfu.Refuse(sfu.CodeBadOffer, "%v", err)
 	}
-	// Slots are told by SSRC, so they need no MID; and we estimate no bandwidth.
+	// Slots are told by SSRC, so they need no MID.
 	m := &offer.Media
-	m.MIDExt, m.TransportCC = 0, 0
+	m.MIDExt = 0
 	used := map[sfu.SSRC]bool{m.MicSSRC: true}
 	for i := range m.Slots {
 		for m.Slots[i].SSRC == 0 || used[m.Slots[i].SSRC] {
@@ -302,6 +302,9 @@ func (s *Server) handleUpdate(seq uint64, c *sfu.Update) *sfu.Error {
 			}
 			if c.Rights != nil {
 				s.events.snapshot(t.snapshot(now, w))
+			}
+			if c.Received != nil {
+				t.call.core.Claim(&t.member, *c.Received)
 			}
 		}
 		return &sfu.Event{}

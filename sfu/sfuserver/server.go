@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -194,7 +195,8 @@ func (s *Server) tellLoad(ctx context.Context) error {
 
 // load adds up the workers' readings.
 func (s *Server) load() *sfu.LoadReading {
-	l := &sfu.LoadReading{Drops: make(map[string]uint64, sfu.DropReasons)}
+	l := &sfu.LoadReading{Drops: make(map[string]uint64, sfu.DropReasons), Hearing: make(map[string]int)}
+	var losses []float64
 	for _, w := range s.workers {
 		w.mu.Lock()
 		r := &w.reading
@@ -213,12 +215,24 @@ func (s *Server) load() *sfu.LoadReading {
 		l.Sessions += r.sessions
 		l.Connected += r.connected
 		l.Calls = append(l.Calls, r.calls...)
+		l.ListenerExpected += r.ReportedExpected
+		l.ListenerLost += r.ReportedLost
+		losses = append(losses, r.losses...)
+		for kind, n := range r.hearing {
+			if n > 0 {
+				l.Hearing[sfu.Hearings[kind]] += n
+			}
+		}
 		for why, n := range r.Drops {
 			if n > 0 {
 				l.Drops[sfu.DropReason(why).String()] += n
 			}
 		}
 		w.mu.Unlock()
+	}
+	if l.Loss.Of = len(losses); l.Loss.Of > 0 {
+		slices.Sort(losses)
+		l.Loss.Middle = losses[(len(losses)-1)/2]
 	}
 	return l
 }

@@ -13,6 +13,7 @@ import (
 	"voicefleet/sfu/internal/crypt"
 	"voicefleet/sfu/internal/demux"
 	"voicefleet/sfu/internal/dtlsterm"
+	"voicefleet/sfu/internal/ear"
 	"voicefleet/sfu/internal/egress"
 	"voicefleet/sfu/internal/icelite"
 )
@@ -63,12 +64,17 @@ type counters struct {
 	packetsIn, bytesIn, checks, probes, handshakes, panics uint64
 }
 
+// The names of evidence, and one for none of it.
+var _ [ear.Kinds + 1]string = sfu.Hearings
+
 // reading is a worker's part of the load.
 type reading struct {
 	counters
 	socketDrops         uint64
 	sessions, connected int
 	calls               []sfu.CallReading
+	losses              []float64 // of its sessions
+	hearing             [ear.Kinds + 1]int
 }
 
 func newWorker(srv *Server, number int, sock *socket, limits sfu.Limits, noGate bool) *worker {
@@ -205,7 +211,7 @@ func (w *worker) tick(now time.Duration) {
 		w.tickSession(now, s)
 	}
 	if w.turn == 0 {
-		w.publish()
+		w.publish(now)
 	}
 }
 
@@ -236,6 +242,12 @@ func (w *worker) tickSession(now time.Duration, s *session) {
 		}
 		return
 	}
+	switch s.call.core.Listen(now, &s.member, max(s.checked, s.paths[s.active].heard)) {
+	case ear.Deaf:
+		w.srv.events.deaf(sfu.Deaf{Call: s.call.id, Session: s.id, User: s.user})
+	case ear.Hears:
+		w.srv.events.deaf(sfu.Deaf{Call: s.call.id, Session: s.id, User: s.user, Hears: true})
+	}
 	if s.turns++; s.turns%int(call.ReportEvery/time.Second) == 0 {
 		w.report(now, s)
 	}
@@ -257,7 +269,7 @@ func (w *worker) report(now time.Duration, s *session) {
 }
 
 // publish writes the worker's part of the load.
-func (w *worker) publish() {
+func (w *worker) publish(now time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := &w.reading
@@ -266,6 +278,28 @@ func (w *worker) publish() {
 	for id, c := range w.calls {
 		r.connected += c.core.Members()
 		r.calls = append(r.calls, sfu.CallReading{Call: id, Sessions: len(c.sessions), Speakers: c.core.Speakers()})
+	}
+	r.losses, r.hearing = r.losses[:0], [ear.Kinds + 1]int{}
+	for _, s := range w.sessions {
+		if s.opener == nil {
+			continue
+		}
+		e := s.member.Ear()
+		down, known := e.Down.Fraction(now)
+		up, also := e.Up.Fraction(now)
+		switch {
+		case known && also:
+			r.losses = append(r.losses, max(down, up))
+		case known:
+			r.losses = append(r.losses, down)
+		case also:
+			r.losses = append(r.losses, up)
+		}
+		by, any := e.By()
+		if !any {
+			by = ear.Kinds
+		}
+		r.hearing[by]++
 	}
 }
 

@@ -32,6 +32,8 @@ type Peer struct {
 	Echo    bool
 	Slots   int
 	NACK    bool // ask for lost packets again
+	// TransportCC answers packets that ask for transport-wide feedback.
+	TransportCC bool
 	// Setting tunes the client's transports; nil leaves them.
 	Setting *webrtc.SettingEngine
 }
@@ -145,6 +147,11 @@ func (c *Client) offer() (string, error) {
 	}
 	if c.Peer.NACK {
 		if err := webrtc.ConfigureNack(media, chain); err != nil {
+			return "", err
+		}
+	}
+	if c.Peer.TransportCC {
+		if err := webrtc.ConfigureTWCCSender(media, chain); err != nil {
 			return "", err
 		}
 	}

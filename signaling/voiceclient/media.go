@@ -79,6 +79,12 @@ func newMedia(slots int, network transport.Net, hear func(int, *rtp.Packet, time
 	if err := engine.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: levelURI}, webrtc.RTPCodecTypeAudio); err != nil {
 		return nil, fmt.Errorf("register audio level: %w", err)
 	}
+	// What we hear is told to the server, which mends a connection that hears
+	// nothing: reports every second, and feedback on the packets that ask for it.
+	reports := &interceptor.Registry{}
+	if err := errors.Join(webrtc.ConfigureRTCPReports(reports), webrtc.ConfigureTWCCSender(engine, reports)); err != nil {
+		return nil, fmt.Errorf("register reports: %w", err)
+	}
 	var s webrtc.SettingEngine
 	s.SetNet(network)
 	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
@@ -98,7 +104,7 @@ func newMedia(slots int, network transport.Net, hear func(int, *rtp.Packet, time
 	s.SetDTLSRetransmissionInterval(250 * time.Millisecond)
 	s.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
 	s.SetReceiveMTU(packetSize)
-	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(s), webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(s), webrtc.WithInterceptorRegistry(reports))
 	pc, err := api.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
 	if err != nil {
 		return nil, fmt.Errorf("make peer connection: %w", err)

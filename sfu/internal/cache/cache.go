@@ -65,9 +65,12 @@ type Packet struct {
 	Level     uint8
 	Marker    bool
 	Resent    uint8 // how often
+	// Stamped: with a transport-wide sequence number, Stamp.
+	Stamped bool
+	Stamp   uint16
 }
 
-// Sent remembers the last packets of one slot, in 768 bytes.
+// Sent remembers the last packets of one slot, in 896 bytes.
 type Sent [SentPackets]Packet
 
 // Put lends the place of a new packet.

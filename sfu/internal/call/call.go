@@ -7,6 +7,7 @@ import (
 	"voicefleet/sfu"
 	"voicefleet/sfu/internal/cache"
 	"voicefleet/sfu/internal/crypt"
+	"voicefleet/sfu/internal/ear"
 	"voicefleet/sfu/internal/egress"
 	"voicefleet/sfu/internal/gate"
 	"voicefleet/sfu/internal/rtcpwire"
@@ -28,7 +29,9 @@ type Facts interface {
 type Counters struct {
 	PacketsOut, BytesOut, ResentOut uint64
 	RelayOut, RelayIn               uint64
-	Drops                           [sfu.DropReasons]uint64
+	// Of what listeners reported on: packets that were due, and that were lost.
+	ReportedExpected, ReportedLost uint64
+	Drops                          [sfu.DropReasons]uint64
 }
 
 // Config of a Call.
@@ -105,6 +108,7 @@ type Member struct {
 	kept      int // how many of onset hold a packet, oldest first
 	reception rtcpwire.Reception
 	rtt       time.Duration
+	ear       ear.Ear
 	resends   int // in the second that began at resent
 	resent    time.Duration
 	away      bool   // it speaks on another node; here is no session of it
@@ -135,6 +139,15 @@ type listener struct {
 	// may still go there.
 	limited bool
 	credit  int
+	// recent is how many packets were sent since Listen looked last.
+	recent int
+	// Transport-wide congestion control: stampExt is the extension's id, 0 for
+	// none; stamp numbers the next packet that bears it, at stampAt or later.
+	stampExt   uint8
+	stamp      uint16
+	stampAt    time.Duration
+	stampEvery time.Duration
+	arrived    uint16 // the stamp behind the last that came
 }
 
 // Reasons not to send to a listener, as bits.
@@ -169,8 +182,11 @@ type slot struct {
 	speaker sfu.SSRC // the last holder's
 	since   time.Duration
 	// Reports and resends.
-	reported uint32      // packets at the last sender report
-	sent     *cache.Sent // nil until needed
+	reported uint32        // packets at the last sender report
+	sent     *cache.Sent   // nil until needed
+	heard    ear.Stream    // as the listener reports it
+	told     time.Duration // when it did last
+	missing  uint16        // the highest sequence number it asked for again
 }
 
 // New makes an empty call.
@@ -211,7 +227,8 @@ func (c *Call) Join(now time.Duration, m *Member, rights sfu.Rights, selfDeaf bo
 		sealer: m.Sealer, member: m,
 		slots:   make([]slot, len(m.Media.Slots)),
 		payload: m.Media.OpusPT, levelExt: m.Media.LevelExt, nack: m.Media.NACK,
-		muted: userSet(muted),
+		muted:    userSet(muted),
+		stampExt: m.Media.TransportCC, stampEvery: stampEvery,
 	}
 	l.set(offDeaf, rights.Deaf)
 	l.set(offSelfDeaf, selfDeaf)
@@ -222,7 +239,8 @@ func (c *Call) Join(now time.Duration, m *Member, rights sfu.Rights, selfDeaf bo
 		ssrc := uint32(m.Media.Slots[i].SSRC)
 		// Derived from the SSRC, so that a restored session goes on in time.
 		base := ssrc * 0x9E3779B1
-		l.slots[i] = slot{ssrc: ssrc, base: base, shift: base, holder: none, index: m.Indices[i], live: &m.Indices[i]}
+		l.slots[i] = slot{ssrc: ssrc, base: base, shift: base, holder: none, index: m.Indices[i], live: &m.Indices[i],
+			missing: uint16(m.Indices[i]) - 1}
 	}
 	if l.nack {
 		c.nackers++

@@ -24,8 +24,8 @@ const (
 	cname = "voicefleet"
 )
 
-// Feedback reads an authentic RTCP compound of m: reports, and requests to send
-// packets again. Nothing of it reaches anyone else.
+// Feedback reads an authentic RTCP compound of m: reports, transport-wide
+// feedback, and requests to send packets again. Nothing of it reaches anyone else.
 func (c *Call) Feedback(now time.Duration, m *Member, compound []byte, out *egress.Batch) {
 	ntp := rtcpwire.Middle(rtcpwire.NTP(c.cfg.Epoch.Add(now)))
 	for len(compound) > 0 {
@@ -46,7 +46,9 @@ func (c *Call) Feedback(now time.Duration, m *Member, compound []byte, out *egre
 			if rtt, ok := b.RoundTrip(ntp); ok {
 				m.rtt = time.Duration(rtt) * time.Second / 65536
 			}
+			c.reported(now, m, &b)
 		}
+		c.arrived(m, &p)
 		for i := 0; ; i++ {
 			ssrc, seq, mask, ok := p.Missing(i)
 			if !ok {
@@ -59,6 +61,7 @@ func (c *Call) Feedback(now time.Duration, m *Member, compound []byte, out *egre
 					c.resend(now, m, ssrc, seq, out)
 				}
 			}
+			c.requested(m, ssrc, seq)
 		}
 	}
 }
@@ -93,7 +96,12 @@ func (c *Call) resend(now time.Duration, m *Member, ssrc uint32, seq uint16, out
 		p.At = ms
 		m.resends++
 		c.header.PutShared(p.CSRC)
-		header := c.header.Put(l.payload, p.Marker, seq, p.Timestamp, ssrc, l.levelExt, p.Level)
+		var header []byte
+		if p.Stamped {
+			header = c.header.PutStamped(l.payload, p.Marker, seq, p.Timestamp, ssrc, l.levelExt, p.Level, l.stampExt, p.Stamp)
+		} else {
+			header = c.header.Put(l.payload, p.Marker, seq, p.Timestamp, ssrc, l.levelExt, p.Level)
+		}
 		index := s.index - uint64(uint16(s.index)-seq)
 		datagram := l.sealer.SealRTP(out.Next(), header, payload, index)
 		out.Put(datagram, &l.path)
@@ -111,6 +119,8 @@ func (c *Call) AppendReport(now time.Duration, m *Member, dst []byte) []byte {
 	var about *rtcpwire.Block
 	if b, ok := m.reception.Block(now, uint32(m.Media.MicSSRC)); ok {
 		about = &b
+		expected, lost := m.reception.Interval()
+		m.ear.Up.Add(now, expected, lost)
 	}
 	var slots []slot
 	if m.listener >= 0 {

@@ -34,7 +34,7 @@ const (
 	drift = 100 * 48
 	jump  = 2000 * 48
 	// maxPayload leaves room for our header and seal in a datagram.
-	maxPayload = sfu.MaxDatagram - rtpwire.LevelHeader - crypt.MaxOverhead
+	maxPayload = sfu.MaxDatagram - rtpwire.StampHeader - crypt.MaxOverhead
 )
 
 // Voice forwards one authentic packet of m. Payload is without padding; it is
@@ -214,15 +214,28 @@ func (c *Call) forward(now time.Duration, m *Member, ts uint32, level uint8, mar
 			s.turn(ts)
 			mark = true
 		}
-		stamp := ts + s.shift
-		header := c.header.Put(l.payload, mark, uint16(s.index), stamp, s.ssrc, l.levelExt, level)
+		at := ts + s.shift
+		stamped := l.stampExt != 0 && now >= l.stampAt
+		var header []byte
+		if stamped {
+			header = c.header.PutStamped(l.payload, mark, uint16(s.index), at, s.ssrc, l.levelExt, level, l.stampExt, l.stamp)
+		} else {
+			header = c.header.Put(l.payload, mark, uint16(s.index), at, s.ssrc, l.levelExt, level)
+		}
 		datagram := l.sealer.SealRTP(out.Next(), header, payload, s.index)
 		out.Put(datagram, &l.path)
 		if number != 0 && s.sent != nil {
 			p := s.sent.Put(uint16(s.index))
-			p.Number, p.Timestamp, p.CSRC, p.Sequence = number, stamp, uint32(m.SSRC), uint16(s.index)
+			p.Number, p.Timestamp, p.CSRC, p.Sequence = number, at, uint32(m.SSRC), uint16(s.index)
 			p.Position, p.Level, p.Marker, p.Resent, p.At = position, level, mark, 0, uint32(now/time.Millisecond)
+			p.Stamped, p.Stamp = stamped, l.stamp
 		}
+		if stamped {
+			c.header.Unstamp()
+			l.stamp++
+			l.stampAt = now + l.stampEvery
+		}
+		l.recent++
 		s.index++
 		atomic.StoreUint64(s.live, s.index)
 		s.packets++
@@ -230,7 +243,7 @@ func (c *Call) forward(now time.Duration, m *Member, ts uint32, level uint8, mar
 		s.sentAt = now
 		s.used = true
 		if !late {
-			s.last = stamp
+			s.last = at
 		}
 		sent++
 		bytes += uint64(len(datagram))
@@ -244,7 +257,7 @@ func (c *Call) forward(now time.Duration, m *Member, ts uint32, level uint8, mar
 
 // spend takes the room of a packet off a listener's credit.
 func (l *listener) spend(payload int) bool {
-	size := rtpwire.LevelHeader + payload + crypt.MaxOverhead
+	size := rtpwire.StampHeader + payload + crypt.MaxOverhead
 	if l.credit < size {
 		return false
 	}

@@ -10,7 +10,8 @@ const (
 	Goodbye        = 203
 	Feedback       = 205 // transport layer feedback; Count is its format
 
-	formatNACK = 1
+	formatNACK        = 1
+	formatTransportCC = 15
 
 	header    = 4
 	blockLen  = 24
@@ -104,4 +105,52 @@ func (p Packet) Missing(i int) (ssrc uint32, seq, mask uint16, ok bool) {
 func (b *Block) RoundTrip(now uint32) (uint32, bool) {
 	rtt := now - b.LSR - b.DLSR
 	return rtt, b.LSR != 0 && rtt < 60<<16
+}
+
+// Arrived reads transport-wide feedback
+// (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1): whether any of
+// the packets it is about came, and the stamps of the first and behind the last
+// that did. ok is false when the packet is something else or cannot be read.
+func (p Packet) Arrived() (first, behind uint16, any, ok bool) {
+	const chunks = 16 // behind two SSRCs, base, count, time and number
+	if p.Type != Feedback || p.Count != formatTransportCC || len(p.body) < chunks+2 {
+		return 0, 0, false, false
+	}
+	base, left := binary.BigEndian.Uint16(p.body[8:]), int(binary.BigEndian.Uint16(p.body[10:]))
+	at := 0 // status under way
+	note := func(n int, came bool) {
+		n = min(n, left-at)
+		if came && n > 0 {
+			if !any {
+				first, any = base+uint16(at), true
+			}
+			behind = base + uint16(at+n)
+		}
+		at += n
+	}
+	for d := p.body[chunks:]; at < left; d = d[2:] {
+		if len(d) < 2 {
+			return 0, 0, false, false
+		}
+		chunk := binary.BigEndian.Uint16(d)
+		switch {
+		case chunk>>15 == 0: // run length: 1 to 8,191 of one symbol
+			symbol := chunk >> 13
+			n := int(chunk & 0x1fff)
+			if n == 0 {
+				return 0, 0, false, false
+			}
+			note(n, symbol == 1 || symbol == 2)
+		case chunk>>14 == 2: // 14 symbols of one bit
+			for i := 13; i >= 0; i-- {
+				note(1, chunk>>i&1 != 0)
+			}
+		default: // 7 of two bits
+			for i := 12; i >= 0; i -= 2 {
+				symbol := chunk >> i & 3
+				note(1, symbol == 1 || symbol == 2)
+			}
+		}
+	}
+	return first, behind, any, true
 }

@@ -12,6 +12,7 @@ type Reception struct {
 	transit  uint32
 
 	expectedBefore, receivedBefore uint64 // at the last report
+	since, missing                 uint32 // expected and lost between the last two
 
 	reported uint32        // the source's own last sender report: NTP middle,
 	at       time.Duration // and when it came
@@ -56,7 +57,9 @@ func (r *Reception) Block(now time.Duration, ssrc uint32) (b Block, ok bool) {
 		Jitter:  r.jitter >> 4,
 		LSR:     r.reported,
 	}
+	r.since, r.missing = uint32(since), 0
 	if since > got && since > 0 {
+		r.missing = uint32(since - got)
 		b.Fraction = uint8(min(255, (since-got)<<8/since))
 	}
 	if r.reported != 0 {
@@ -64,3 +67,6 @@ func (r *Reception) Block(now time.Duration, ssrc uint32) (b Block, ok bool) {
 	}
 	return b, true
 }
+
+// Interval is what was expected and lost between the last two reports.
+func (r *Reception) Interval() (expected, lost uint32) { return r.since, r.missing }

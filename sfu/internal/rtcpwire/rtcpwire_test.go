@@ -67,6 +67,62 @@ func TestReadWhatPionWrites(t *testing.T) {
 	}
 }
 
+// TestArrived reads feedback in all its forms, as pion writes them.
+func TestArrived(t *testing.T) {
+	const none, small, large = rtcp.TypeTCCPacketNotReceived, rtcp.TypeTCCPacketReceivedSmallDelta, rtcp.TypeTCCPacketReceivedLargeDelta
+	vector := func(size uint16, symbols ...uint16) rtcp.PacketStatusChunk {
+		return &rtcp.StatusVectorChunk{SymbolSize: size, SymbolList: symbols}
+	}
+	run := func(symbol, n uint16) rtcp.PacketStatusChunk {
+		return &rtcp.RunLengthChunk{PacketStatusSymbol: symbol, RunLength: n}
+	}
+	one, two := rtcp.TypeTCCSymbolSizeOneBit, rtcp.TypeTCCSymbolSizeTwoBit
+	for _, c := range []struct {
+		name          string
+		base, count   uint16
+		chunks        []rtcp.PacketStatusChunk
+		deltas        int
+		any           bool
+		first, behind uint16
+	}{
+		{"a run", 65530, 10, []rtcp.PacketStatusChunk{run(small, 10)}, 10, true, 65530, 4},
+		{"a run of nothing", 5, 10, []rtcp.PacketStatusChunk{run(none, 10)}, 0, false, 0, 0},
+		{"the last came", 5, 4, []rtcp.PacketStatusChunk{run(none, 3), run(large, 1)}, 1, true, 8, 9},
+		{"14 bits", 100, 14, []rtcp.PacketStatusChunk{vector(uint16(one), 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0)}, 2, true, 102, 106},
+		{"7 symbols", 100, 7, []rtcp.PacketStatusChunk{vector(uint16(two), 0, 2, 0, 1, 0, 0, 0)}, 2, true, 101, 104},
+		{"padding behind the count is nothing", 100, 3, []rtcp.PacketStatusChunk{vector(uint16(two), 1, 0, 0, 1, 1, 1, 1)}, 1, true, 100, 101},
+	} {
+		f := &rtcp.TransportLayerCC{
+			Header:     rtcp.Header{Count: rtcp.FormatTCC, Type: rtcp.TypeTransportSpecificFeedback},
+			SenderSSRC: 1, MediaSSRC: 2, BaseSequenceNumber: c.base, PacketStatusCount: c.count, PacketChunks: c.chunks,
+		}
+		for range c.deltas {
+			f.RecvDeltas = append(f.RecvDeltas, &rtcp.RecvDelta{Type: small, Delta: 250})
+		}
+		f.Header.Length = uint16((f.MarshalSize()+3)/4 - 1)
+		b, err := f.Marshal()
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		p, _, _ := Next(b)
+		first, behind, any, ok := p.Arrived()
+		if !ok || any != c.any || first != c.first || behind != c.behind {
+			t.Errorf("%s: %d to %d, %v, %v", c.name, first, behind, any, ok)
+		}
+	}
+	for name, b := range map[string][]byte{
+		"a NACK":               {0x81, 205, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 3, 0, 4},
+		"too short":            {0x8f, 205, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0, 3, 0, 4, 0, 0, 0, 0},
+		"more than its chunks": {0x8f, 205, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2, 0, 3, 255, 255, 0, 0, 0, 0, 0x20, 1, 0x20, 1},
+		"a run of no length":   {0x8f, 205, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2, 0, 3, 0, 9, 0, 0, 0, 0, 0x20, 0, 0x20, 9},
+	} {
+		p, _, ok := Next(b)
+		if _, _, _, is := p.Arrived(); !ok || is {
+			t.Errorf("%s is read (%v)", name, ok)
+		}
+	}
+}
+
 func TestRoundTrip(t *testing.T) {
 	sent := uint32(0xfffffff0) // the clock wraps before the report returns
 	b := Block{LSR: sent, DLSR: 100}
@@ -119,6 +175,7 @@ func FuzzNext(f *testing.F) {
 				t.Fatal("no progress")
 			}
 			p.Sent()
+			p.Arrived()
 			for i := 0; ; i++ {
 				if _, ok := p.Block(i); !ok {
 					break
@@ -156,6 +213,7 @@ func TestLengths(t *testing.T) {
 				p.Block(int(p.Count))
 				p.Block(0)
 				p.Missing(n / 4)
+				p.Arrived()
 				b = rest
 			}
 		}

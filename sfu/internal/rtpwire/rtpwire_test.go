@@ -70,6 +70,30 @@ func TestForwarded(t *testing.T) {
 	if got, want := f.Put(96, false, 7, 8, 9, 0, 0x85), unhex(t, "81600007 00000008 00000009 01020304"); !bytes.Equal(got, want) {
 		t.Errorf("plain: %x", got)
 	}
+	if got, want := f.PutStamped(111, true, 7, 8, 9, 3, 0x85, 5, 0xabcd), unhex(t, "91ef0007 00000008 00000009 01020304 bede0002 308551ab cd000000"); !bytes.Equal(got, want) {
+		t.Errorf("level and stamp: %x", got)
+	}
+	f.Unstamp()
+	if got, want := f.PutStamped(111, false, 7, 8, 9, 3, NoLevel, 5, 0xabcd), unhex(t, "916f0007 00000008 00000009 01020304 bede0001 51abcd00"); !bytes.Equal(got, want) {
+		t.Errorf("stamp alone: %x", got)
+	}
+	f.Unstamp()
+	if got, want := f.Put(111, true, 7, 8, 9, 3, 0x85), unhex(t, "91ef0007 00000008 00000009 01020304 bede0001 30850000"); !bytes.Equal(got, want) {
+		t.Errorf("after a stamp: %x", got)
+	}
+}
+
+// TestStampIsReadByPion: both extensions are where a receiver looks for them.
+func TestStampIsReadByPion(t *testing.T) {
+	var f Forwarded
+	f.PutShared(1)
+	var p rtp.Packet
+	if err := p.Unmarshal(append(f.PutStamped(111, true, 7, 8, 9, 3, 0x85, 5, 0xabcd), 1, 2, 3)); err != nil {
+		t.Fatal(err)
+	}
+	if level, stamp := p.GetExtension(3), p.GetExtension(5); !bytes.Equal(level, []byte{0x85}) || !bytes.Equal(stamp, []byte{0xab, 0xcd}) || len(p.Payload) != 3 {
+		t.Errorf("level %x, stamp %x, payload %x", level, stamp, p.Payload)
+	}
 }
 
 // FuzzParse holds the parser against pion/rtp: what we take, it takes, and it

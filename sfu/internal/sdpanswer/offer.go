@@ -223,6 +223,11 @@ func (o *Offer) assign(s *section, m *sdp.MediaDescription) {
 	o.Media.OpusPT = opus[0]
 	s.readExtensions(m)
 	s.nack = feedback(m, s.payload, "nack")
+	// Only what we send is stamped: a client that stamps its own would take our
+	// lack of feedback for congestion.
+	if s.role != slot || !feedback(m, s.payload, "transport-cc") {
+		s.transportCC = 0
+	}
 	// Ids are those of the first section that has the extension.
 	o.Media.LevelExt = cmp.Or(o.Media.LevelExt, s.level)
 	o.Media.MIDExt = cmp.Or(o.Media.MIDExt, s.midExt)
