@@ -92,7 +92,7 @@ func TestProbes(t *testing.T) {
 	if refused["probe"] == 0 || refused["integrity"] == 0 || refused[""] != answered {
 		t.Errorf("refused: %v", refused)
 	}
-	b.w.publish()
+	b.w.publish(0)
 	if l := b.srv.load(); l.Probes != uint64(answered)+3 || l.Drops["probe"] == 0 {
 		t.Errorf("the load tells %d probes, drops %v", l.Probes, l.Drops)
 	}
