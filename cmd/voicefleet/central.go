@@ -144,7 +144,7 @@ func centralCommand() *cobra.Command {
 				endpoint = endpointOf(watch.Addrs(), port)
 			}
 			shown := newShown()
-			conn, err := at.join(ctx, "central "+endpoint, shown.registry(), log)
+			conn, err := at.join(ctx, bus.ClientName(bus.RoleCentral, endpoint), shown.registry(), log)
 			if err != nil {
 				return err
 			}

@@ -156,7 +156,7 @@ func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, log 
 	}
 	defer media.close()
 	shown := newShown()
-	conn, err := at.join(ctx, "edge "+m.node, shown.registry(), log)
+	conn, err := at.join(ctx, bus.ClientName(bus.RoleEdge, m.node), shown.registry(), log)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -121,7 +122,7 @@ func textCommand() *cobra.Command {
 			}
 			defer h.close()
 			shown := newShown()
-			conn, err := at.join(ctx, "text", shown.registry(), log)
+			conn, err := at.join(ctx, bus.ClientName(bus.RoleText, strconv.Itoa(int(worker))), shown.registry(), log)
 			if err != nil {
 				return err
 			}

@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) {
+func testMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
@@ -551,4 +552,20 @@ func swap(e, next *Embedded) {
 		return
 	}
 	e.srv.Store(next.srv.Load())
+}
+
+// startPlain runs a server as an operator has it who configured nothing, and
+// returns its URL.
+func startPlain(t *testing.T) string {
+	t.Helper()
+	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Start()
+	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+	if !srv.ReadyForConnections(startTimeout) {
+		t.Fatal("the server is not ready")
+	}
+	return srv.ClientURL()
 }

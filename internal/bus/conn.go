@@ -21,6 +21,9 @@ const (
 	// maxReconnectWait bounds the back-off between two attempts to connect, so
 	// that a join waiting for the bus goes on within 2 s of its return.
 	maxReconnectWait = time.Second
+	// firstReconnectWait is the longest wait before the first attempt; it doubles
+	// from there. A list of several servers is gone through without waiting.
+	firstReconnectWait = 50 * time.Millisecond
 	// reconnectBuffer holds what is published while the bus is away. When it is
 	// full, Publish fails.
 	reconnectBuffer = 1 << 20
@@ -28,8 +31,9 @@ const (
 	// behind. What comes beyond is dropped and counted as a slow consumer.
 	pendingMessages = 8192
 	pendingBytes    = 16 << 20
-	// pingInterval and two missed answers: a silent bus is noticed after 6 s.
-	pingInterval = 2 * time.Second
+	// pingInterval and two missed answers: a server that stands still is left
+	// after 1.2 to 1.8 s, so that clients go on at another within 2 s.
+	pingInterval = 600 * time.Millisecond
 	// RequestTimeout is the deadline of requests and bucket operations whose
 	// context has none.
 	RequestTimeout = 5 * time.Second
@@ -41,7 +45,8 @@ type Config struct {
 	URL string
 	// Embedded is the server in this process.
 	Embedded *Embedded
-	// Name shows in the lists of the server.
+	// Name shows in the lists of the server, and is told by Disconnects: see
+	// ClientName.
 	Name string
 	// Replicas of each bucket (default 1; 3 in a cluster of at least 3 servers).
 	Replicas int
@@ -71,6 +76,8 @@ type Conn struct {
 	// Immutable.
 	nc       *nats.Conn
 	js       jetstream.JetStream
+	url      string
+	access   []nats.Option // how to get in
 	replicas int
 	log      *telemetry.Flood
 	metrics  connMetrics
@@ -96,6 +103,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		return telemetry.Register(cfg.Metrics, prometheus.NewCounter(prometheus.CounterOpts{Name: "voicefleet_bus_" + name, Help: help}))
 	}
 	c := &Conn{
+		url:         cfg.URL,
 		replicas:    cfg.Replicas,
 		log:         telemetry.NewFlood(cfg.Log, 1),
 		reconnected: make(chan struct{}),
@@ -105,6 +113,12 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 			unpublished:   counter("unpublished_total", "Events that could not be handed to the bus and were dropped."),
 			malformed:     counter("malformed_total", "Messages from the bus that were not what their subject promises; ignored."),
 		},
+	}
+	if cfg.URL == "" {
+		c.access = append(c.access, nats.InProcessServer(cfg.Embedded))
+		if cfg.Embedded.token != "" {
+			c.access = append(c.access, nats.Token(cfg.Embedded.token))
+		}
 	}
 	up := make(chan struct{}, 1)
 	opts := []nats.Option{
@@ -134,13 +148,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 			c.log.Log(slog.LevelWarn, "async", "bus reports an error", "subject", subject, "err", err)
 		}),
 	}
-	if cfg.URL == "" {
-		opts = append(opts, nats.InProcessServer(cfg.Embedded))
-		if cfg.Embedded.token != "" {
-			opts = append(opts, nats.Token(cfg.Embedded.token))
-		}
-	}
-	nc, err := nats.Connect(cfg.URL, opts...)
+	nc, err := nats.Connect(cfg.URL, append(opts, c.access...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to bus: %w", err)
 	}
@@ -162,10 +170,10 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	return c, nil
 }
 
-// reconnectDelay doubles from 50 ms to maxReconnectWait; half of it is random,
-// so that a fleet does not come back in step.
+// reconnectDelay doubles from firstReconnectWait to maxReconnectWait; half of it
+// is random, so that a fleet does not come back in step.
 func reconnectDelay(attempts int) time.Duration {
-	d := min(maxReconnectWait, 50*time.Millisecond<<min(attempts, 10))
+	d := min(maxReconnectWait, firstReconnectWait<<min(max(attempts-1, 0), 10))
 	return d/2 + rand.N(d/2)
 }
 

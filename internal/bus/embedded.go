@@ -78,6 +78,8 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		Port:               cfg.Port,
 		DontListen:         cfg.Port <= 0,
 		Authorization:      cfg.Token,
+		Accounts:           []*server.Account{server.NewAccount(server.DEFAULT_SYSTEM_ACCOUNT)},
+		SystemAccount:      server.DEFAULT_SYSTEM_ACCOUNT,
 		NoLog:              true,
 		NoSigs:             true,
 		JetStream:          true,
@@ -90,6 +92,10 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		return nil, fmt.Errorf("start bus: %w", err)
 	}
 	e.srv.Store(srv)
+	if err := tellDisconnects(srv); err != nil {
+		e.removeTemp()
+		return nil, fmt.Errorf("start bus: %w", err)
+	}
 	if cfg.Log != nil {
 		srv.SetLoggerV2(serverLog{cfg.Log.With("part", "nats")}, false, false, false)
 	}
@@ -99,6 +105,20 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		return nil, fmt.Errorf("start bus: not ready after %v", startTimeout)
 	}
 	return e, nil
+}
+
+// tellDisconnects lets our account hear of closed connections.
+func tellDisconnects(srv *server.Server) error {
+	// Before the server starts: subscriptions hear only of imports that they find.
+	ours := srv.GlobalAccount()
+	system, err := srv.LookupAccount(server.DEFAULT_SYSTEM_ACCOUNT)
+	if err != nil {
+		return err
+	}
+	if err := system.AddStreamExport("$SYS.ACCOUNT.*.DISCONNECT", nil); err != nil {
+		return err
+	}
+	return ours.AddMappedStreamImport(system, "$SYS.ACCOUNT."+ours.GetName()+".DISCONNECT", DisconnectSubject)
 }
 
 // URL is where other processes connect to; empty without a Port.

@@ -32,6 +32,9 @@ const (
 	// and follow.
 	JournalHistory = "journal"
 	JournalSubject = "v1.journal"
+	// DisconnectSubject is where the servers' $SYS.ACCOUNT.*.DISCONNECT arrives in
+	// our account; read it by Disconnects.
+	DisconnectSubject = "v1.bus.disconnect"
 	// AllMoved is the pattern of all MovedSubjects.
 	AllMoved = "v1.moved.*"
 )
