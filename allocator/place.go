@@ -63,10 +63,13 @@ type RemoveRequest struct {
 
 // CallEntry is the value of a call in the calls bucket.
 type CallEntry struct {
-	Call    sfu.CallID       `json:"call"`
-	Node    edgeagent.NodeID `json:"node"`
-	Epoch   uint64           `json:"epoch"`
-	Created time.Time        `json:"created"`
+	Call  sfu.CallID       `json:"call"`
+	Node  edgeagent.NodeID `json:"node"`
+	Epoch uint64           `json:"epoch"`
+	// Spans are further nodes of the call, near members far from Node; all of them
+	// relay it to one another. At most sfu.MaxRelayPeers.
+	Spans   []edgeagent.NodeID `json:"spans,omitempty"`
+	Created time.Time          `json:"created"`
 	// Touched is when a seat was last given. A call without sessions is deleted
 	// CallIdle after it, so never while a grant for it may still be used.
 	Touched time.Time `json:"touched"`

@@ -69,6 +69,13 @@ type Heartbeat struct {
 	Emptying bool      `json:"emptying,omitempty"`
 	Until    time.Time `json:"until,omitzero"`
 
+	// Link is where other nodes reach it to relay calls; LostLinks are the nodes it
+	// is to share calls with and cannot reach.
+	Link      *LinkAddr `json:"link,omitempty"`
+	LostLinks []NodeID  `json:"lost_links,omitempty"`
+	// Relays are the calls it was told to share.
+	Relays []RelayOnANode `json:"relays,omitempty"`
+
 	// Epoch is the highest epoch the node knows of; Calls are those it carries.
 	Epoch uint64        `json:"epoch"`
 	Calls []CallOnANode `json:"calls,omitempty"`
@@ -107,4 +114,11 @@ type CallOnANode struct {
 	Call     sfu.CallID `json:"call"`
 	Epoch    uint64     `json:"epoch"`
 	Sessions int        `json:"sessions"`
+}
+
+// RelayOnANode is a call that spans nodes, as one of them was told last.
+type RelayOnANode struct {
+	Call  sfu.CallID `json:"call"`
+	Epoch uint64     `json:"epoch"`
+	Peers []NodeID   `json:"peers"` // the others, by name
 }

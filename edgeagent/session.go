@@ -23,7 +23,7 @@ type ResumeRequest struct {
 }
 
 // SessionReply answers OpenRequest and ResumeRequest: the session and everybody
-// in its call, itself included.
+// in its call, itself included, on whichever node.
 type SessionReply struct {
 	Record Record   `json:"record"`
 	Roster []Member `json:"roster"`
@@ -102,6 +102,8 @@ type Member struct {
 	User  sfu.UserID `json:"user"`
 	SSRC  sfu.SSRC   `json:"ssrc"`
 	Flags int        `json:"flags"` // speaking flags; 0 = silent now
+	// Node is the one the user is on, if not that of the event or reply.
+	Node NodeID `json:"node,omitempty"`
 }
 
 // Seat is one filled slot of a listener.
@@ -113,10 +115,12 @@ type Seat struct {
 }
 
 // CallEvent is a fact about a call, published by its node in order. Exactly one
-// of the pointers is set.
+// of the pointers is set. Nodes with the same epoch of a call share it; one with an
+// earlier epoch has a call that was moved away.
 type CallEvent struct {
-	Call sfu.CallID `json:"call"`
-	Node NodeID     `json:"node"`
+	Call  sfu.CallID `json:"call"`
+	Node  NodeID     `json:"node"`
+	Epoch uint64     `json:"epoch,omitempty"`
 
 	Joined   *Member       `json:"joined,omitempty"`
 	Left     *Left         `json:"left,omitempty"`

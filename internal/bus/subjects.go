@@ -41,7 +41,7 @@ const (
 
 // NodeSubject is where a node takes requests: verb is open (OpenRequest →
 // SessionReply), resume, negotiate, update, close, drain (DrainRequest →
-// DrainReply), undrain.
+// DrainReply), undrain, relay (RelayRequest), roster.
 func NodeSubject(node, verb string) string { return "v1.node." + node + "." + verb }
 
 // GeneratorSubject is where a generator of load takes requests of its

@@ -189,6 +189,9 @@ func (c *Core) send(p pending, cmd sfu.Command, out []Out) []Out {
 
 func (c *Core) event(call sfu.CallID, ev edgeagent.CallEvent, out []Out) []Out {
 	ev.Call, ev.Node = call, c.cfg.Node
+	if k := c.calls[call]; k != nil {
+		ev.Epoch = k.epoch
+	}
 	return append(out, Out{Event: &ev})
 }
 

@@ -19,16 +19,17 @@ func (s *Session) handleEvent(now time.Time, ev edgeagent.CallEvent, out *Out) {
 			return
 		}
 		s.pending = append(s.pending, ev)
-	case ev.Node != s.record.Node:
-		// Of a call that is being moved: who leaves there may be here by now.
+	case ev.Node != s.record.Node && (ev.Epoch == 0 || ev.Epoch != s.record.Epoch):
+		// Of a call that is being moved: who leaves there may be here by now. A
+		// node with our epoch shares the call.
 	case ev.Joined != nil:
-		s.joined(*ev.Joined, out)
+		s.joined(ev.Node, *ev.Joined, out)
 	case ev.Speaking != nil:
-		if was, ok := s.roster[ev.Speaking.User]; ok && was != *ev.Speaking {
-			s.joined(*ev.Speaking, out)
+		if was, ok := s.roster[ev.Speaking.User]; ok && was.Node == ev.Node {
+			s.joined(ev.Node, *ev.Speaking, out)
 		}
 	case ev.Left != nil:
-		s.left(now, *ev.Left, out)
+		s.left(now, ev.Node, *ev.Left, out)
 	case ev.Seated != nil:
 		if ev.Seated.Session == s.record.Session {
 			s.seated(ev.Seated.Seat, out)
@@ -36,10 +37,13 @@ func (s *Session) handleEvent(now time.Time, ev edgeagent.CallEvent, out *Out) {
 	}
 }
 
-// joined adds a member, or notes what changed about one.
-func (s *Session) joined(m edgeagent.Member, out *Out) {
+// joined adds a member on a node, or notes what changed about one.
+func (s *Session) joined(node edgeagent.NodeID, m edgeagent.Member, out *Out) {
 	if m.User == s.record.User {
 		return
+	}
+	if m.Node == "" {
+		m.Node = node
 	}
 	was, known := s.roster[m.User]
 	s.roster[m.User] = m
@@ -58,10 +62,12 @@ func (s *Session) joined(m edgeagent.Member, out *Out) {
 	}
 }
 
-func (s *Session) left(now time.Time, l edgeagent.Left, out *Out) {
+func (s *Session) left(now time.Time, node edgeagent.NodeID, l edgeagent.Left, out *Out) {
 	switch {
 	case l.Session == s.record.Session:
 		s.end(now, out, codeOfEnd(l.Reason))
+	case s.roster[l.User].Node != node:
+		// The user is on another node of the call by now.
 	case l.Reason == edgeagent.Superseded:
 		// The user is still there, with a session whose Joined may have come
 		// before this.
@@ -118,7 +124,7 @@ func (s *Session) adopt(r *edgeagent.SessionReply, out *Out) {
 	present := make(map[sfu.UserID]bool, len(r.Roster))
 	for _, m := range r.Roster {
 		present[m.User] = true
-		s.joined(m, out)
+		s.joined(s.record.Node, m, out)
 	}
 	for _, user := range s.users() {
 		if !present[user] {

@@ -34,7 +34,8 @@ import (
 //	negotiated | unnegotiated CODE
 //	updated | notupdated CODE
 //	joined|speaking USER SSRC FLAGS | left SESSION USER REASON | seated SESSION SLOT MID USER SSRC
-//	elsewhere ...            the same, said by another node
+//	elsewhere ...            the same, said by a node that the call was moved away from
+//	shared ...               the same, said by another node that the call is on
 //
 // With -update the indented lines are written anew.
 var update = flag.Bool("update", false, "write the transcripts anew")
@@ -175,9 +176,13 @@ func (p *player) in(word string, args []string, rest string) In {
 	member := func(a []string) *edgeagent.Member {
 		return &edgeagent.Member{User: user(a[0]), SSRC: sfu.SSRC(num(a[1])), Flags: int(num(a[2]))}
 	}
-	event := edgeagent.CallEvent{Call: sfu.CallID{ID: 20}, Node: "n1"}
+	event := edgeagent.CallEvent{Call: sfu.CallID{ID: 20}, Node: "n1", Epoch: 3}
 	if word == "elsewhere" { // the call is at another node too
-		event.Node = "n2"
+		event.Node, event.Epoch = "n2", 2
+		word, args = args[0], args[1:]
+	}
+	if word == "shared" {
+		event.Node = "n3"
 		word, args = args[0], args[1:]
 	}
 	switch word {
@@ -203,7 +208,7 @@ func (p *player) in(word string, args []string, rest string) In {
 	case "opened":
 		r := &SessionResult{Reply: edgeagent.SessionReply{
 			Record: edgeagent.Record{
-				Session: "mine", Node: "n1", Guild: "10", Call: sfu.CallID{ID: 20}, User: sfu.UserID{ID: 1}, Gateway: "gw", SSRC: 1001,
+				Session: "mine", Node: "n1", Guild: "10", Call: sfu.CallID{ID: 20}, Epoch: 3, User: sfu.UserID{ID: 1}, Gateway: "gw", SSRC: 1001,
 				Addrs: []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.1")}, Port: 50000,
 			},
 			Roster: []edgeagent.Member{{User: sfu.UserID{ID: 1}, SSRC: 1001}},
