@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -73,19 +74,20 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		_ = l.Close()
 	}
 	srv, err := server.NewServer(&server.Options{
-		ServerName:         "voicefleet",
-		Host:               cfg.Host,
-		Port:               cfg.Port,
-		DontListen:         cfg.Port <= 0,
-		Authorization:      cfg.Token,
-		Accounts:           []*server.Account{server.NewAccount(server.DEFAULT_SYSTEM_ACCOUNT)},
-		SystemAccount:      server.DEFAULT_SYSTEM_ACCOUNT,
-		NoLog:              true,
-		NoSigs:             true,
-		JetStream:          true,
-		StoreDir:           cfg.StoreDir,
-		JetStreamMaxMemory: cfg.MaxMemory,
-		JetStreamMaxStore:  cfg.MaxStore,
+		ServerName: "voicefleet",
+		Host:       cfg.Host,
+		Port:       cfg.Port,
+		DontListen: cfg.Port <= 0,
+		// Not Authorization: with Accounts given, the server asks nobody for it.
+		CustomClientAuthentication: doorman{cfg.Token},
+		Accounts:                   []*server.Account{server.NewAccount(server.DEFAULT_SYSTEM_ACCOUNT)},
+		SystemAccount:              server.DEFAULT_SYSTEM_ACCOUNT,
+		NoLog:                      true,
+		NoSigs:                     true,
+		JetStream:                  true,
+		StoreDir:                   cfg.StoreDir,
+		JetStreamMaxMemory:         cfg.MaxMemory,
+		JetStreamMaxStore:          cfg.MaxStore,
 	})
 	if err != nil {
 		e.removeTemp()
@@ -105,6 +107,14 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		return nil, fmt.Errorf("start bus: not ready after %v", startTimeout)
 	}
 	return e, nil
+}
+
+// doorman lets in who gives the token; without one, everybody.
+type doorman struct{ token string }
+
+// Check serves [server.Authentication].
+func (d doorman) Check(c server.ClientAuthentication) bool {
+	return d.token == "" || subtle.ConstantTimeCompare([]byte(c.GetOpts().Token), []byte(d.token)) == 1
 }
 
 // tellDisconnects lets our account hear of closed connections.
