@@ -21,6 +21,9 @@ type PlaceRequest struct {
 	RTT map[string]float64 `json:"rtt,omitempty"`
 	// Region is where the client says it is, when it measured nothing.
 	Region string `json:"region,omitempty"`
+	// Location is where its address is on the earth, by a GeoIP database; nil: not
+	// known.
+	Location *edgeagent.Location `json:"location,omitempty"`
 	// Expected is the predicted size of the call in sessions (at least 1).
 	Expected int `json:"expected,omitempty"`
 	// Label asks for nodes with this label, as those that try a new version out.
@@ -132,7 +135,7 @@ type Candidate struct {
 	Zone     string           `json:"zone,omitempty"`
 	State    edgeagent.State  `json:"state"`
 	RTT      float64          `json:"rtt_ms"`     // milliseconds
-	RTTFrom  string           `json:"rtt_from"`   // "client", "region", "none"
+	RTTFrom  string           `json:"rtt_from"`   // "client", "coordinates", "geoip", "region", "none"
 	Fullness float64          `json:"fullness"`   // the fullest of pps, bps, sessions, 0..1
 	Reserved edgeagent.Load   `json:"reserved"`   // placed, not yet in a heartbeat
 	Penalty  float64          `json:"penalty_ms"` // for load, milliseconds

@@ -41,6 +41,9 @@ const (
 	Lease             = 5 * time.Second
 )
 
+// MaxLabel bounds the label of a node, in bytes.
+const MaxLabel = 64
+
 // Heartbeat is the value of a node in the nodes bucket.
 type Heartbeat struct {
 	Node    NodeID `json:"node"`
@@ -48,6 +51,8 @@ type Heartbeat struct {
 	Region  string `json:"region"`
 	Zone    string `json:"zone,omitempty"` // failure domain within the region
 	Version string `json:"version"`
+	// Location is where it stands, if it was told.
+	Location *Location `json:"location,omitempty"`
 	// Label names a group of nodes, as those that try a new version out; of calls
 	// that do not ask for it they take the share Weight (0..1; 0: all).
 	Label   string       `json:"label,omitempty"`
@@ -60,9 +65,10 @@ type Heartbeat struct {
 	// (sfu.FleetProbe, sfu.ClientProbe). It is missing until there is an engine.
 	ProbeKey sfu.ProbeKey `json:"probe_key,omitempty"`
 
-	Capacity Capacity           `json:"capacity"`
-	Load     Load               `json:"load"`
-	PeerRTT  map[NodeID]float64 `json:"peer_rtt,omitempty"` // milliseconds
+	Capacity Capacity `json:"capacity"`
+	Load     Load     `json:"load"`
+	// PeerRTT are the distances it measured, in milliseconds, of at most MaxPeers.
+	PeerRTT map[NodeID]float64 `json:"peer_rtt,omitempty"`
 
 	// Emptying, with State Draining: the calls are to move elsewhere, and the node
 	// waits for it until Until. Otherwise they stay.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"voicefleet/allocator"
+	"voicefleet/edgeagent"
 	"voicefleet/internal/bus"
 	"voicefleet/sfu"
 )
@@ -84,6 +85,18 @@ func (c *Client) SubscribeMoved(fn func(allocator.Moved)) (cancel func(), err er
 // Journal reads what happened, newest first.
 func (c *Client) Journal(ctx context.Context, req allocator.JournalRequest) (allocator.JournalReply, error) {
 	return ask[allocator.JournalReply](ctx, c, "journal", req)
+}
+
+// Peers tells a node which others to measure.
+func (c *Client) Peers(ctx context.Context, req edgeagent.PeersRequest) ([]edgeagent.Peer, error) {
+	rep, err := ask[edgeagent.PeersReply](ctx, c, "peers", req)
+	return rep.Peers, err
+}
+
+// Regions lists the regions by name.
+func (c *Client) Regions(ctx context.Context) ([]allocator.Region, error) {
+	rep, err := ask[allocator.RegionsReply](ctx, c, "regions", allocator.RegionsRequest{})
+	return rep.Regions, err
 }
 
 // askAgain is the pause before asking again while no allocator is up: one that

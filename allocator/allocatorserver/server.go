@@ -265,6 +265,8 @@ func (s *Server) service() bus.Service {
 			bus.Handle("nodes", s.nodes),
 			bus.Handle("calls", s.list),
 			bus.Handle("journal", s.journal.read),
+			bus.Handle("peers", s.peers),
+			bus.Handle("regions", s.regions),
 		},
 		Code:    refusal,
 		Metrics: s.cfg.Metrics, Log: s.cfg.Log,

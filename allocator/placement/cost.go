@@ -3,7 +3,6 @@ package placement
 import (
 	"time"
 
-	"voicefleet/allocator"
 	"voicefleet/edgeagent"
 )
 
@@ -113,20 +112,6 @@ func ramp(ready time.Duration) float64 {
 		return rampFrom
 	}
 	return rampFrom + (1-rampFrom)*float64(ready)/float64(rampTime)
-}
-
-// regionRTT is the distance of a region from the user and where it is known from.
-func regionRTT(req *allocator.PlaceRequest, region string) (ms float64, from string) {
-	if ms, ok := req.RTT[region]; ok && believable(ms) {
-		return ms, "client"
-	}
-	switch {
-	case req.Region == "" || region == "":
-		return unknownRTT, "none"
-	case req.Region == region:
-		return sameRegionRTT, "region"
-	}
-	return otherRegionRTT, "region"
 }
 
 // believable says whether a client can have measured so many milliseconds.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"voicefleet/allocator"
+	"voicefleet/allocator/internal/vivaldi"
 	"voicefleet/edgeagent"
 	"voicefleet/sfu"
 )
@@ -26,6 +27,7 @@ type Fleet struct {
 	pools    []pool // one per region, never removed
 	byRegion map[string]int32
 	zones    map[zoneID]*zone
+	atlas    atlas
 	// reserved are sessions, also on nodes that are away: they may come back.
 	reserved map[edgeagent.NodeID]int
 
@@ -34,6 +36,7 @@ type Fleet struct {
 	limit    float64
 	order    []ranked
 	measured []ranked
+	base     []ranked
 	near     []weight
 }
 
@@ -44,6 +47,7 @@ type standing struct {
 	zone     *zone
 	hash     uint64
 	reserved int // sessions
+	place    vivaldi.Coordinate
 	// ready is when it began to take calls; zero: longer ago than the ramp.
 	ready time.Time
 }
@@ -115,6 +119,7 @@ func (f *Fleet) Observe(now time.Time, hb edgeagent.Heartbeat) {
 		}
 	}
 	f.nodes[i].hb = hb
+	f.locate(i, hb.PeerRTT)
 }
 
 // take finds a slot for a new node.
@@ -222,7 +227,7 @@ func (f *Fleet) Fits(id edgeagent.NodeID) (fits, easily bool) {
 //
 // While any node has room for them below crowded, none is filled beyond.
 func (f *Fleet) Choose(now time.Time, req *allocator.PlaceRequest, more int, draw *rand.Rand) Choice {
-	f.distances(req)
+	f.distances(now, req)
 	wish := *req
 	for {
 		for _, f.limit = range [...]float64{crowded, 1} {
@@ -293,25 +298,27 @@ func (f *Fleet) choose(now time.Time, req *allocator.PlaceRequest, more int, dra
 
 // distances fills order with the regions, nearest first, and measured with the
 // nodes the client measured by name.
-func (f *Fleet) distances(req *allocator.PlaceRequest) {
+func (f *Fleet) distances(now time.Time, req *allocator.PlaceRequest) {
+	f.chart(now)
 	f.order, f.measured = f.order[:0], f.measured[:0]
 	named := len(req.RTT) // keys that are no region
 	for p := range f.pools {
 		ms, from := regionRTT(req, f.pools[p].region)
 		f.order = append(f.order, ranked{int32(p), ms, from})
-		if from == "client" {
+		if from == fromClient {
 			named--
 		}
 	}
 	if named > 0 {
 		for key, ms := range req.RTT {
 			if i, ok := f.index[edgeagent.NodeID(key)]; ok && believable(ms) {
-				f.measured = append(f.measured, ranked{i, ms, "client"})
+				f.measured = append(f.measured, ranked{i, ms, fromClient})
 			}
 		}
 		// A map has no order, and the draw must not depend on it.
 		slices.SortFunc(f.measured, func(a, b ranked) int { return cmp.Compare(a.i, b.i) })
 	}
+	f.refine(req)
 	slices.SortFunc(f.order, func(a, b ranked) int {
 		switch {
 		case a.rtt < b.rtt:
@@ -393,7 +400,7 @@ func (f *Fleet) Explain(now time.Time, req *allocator.PlaceRequest, more int, dr
 
 // candidates weighs every node.
 func (f *Fleet) candidates(now time.Time, req *allocator.PlaceRequest, more int) []allocator.Candidate {
-	f.distances(req)
+	f.distances(now, req)
 	out := make([]allocator.Candidate, 0, len(f.index))
 	add := func(i int32, d ranked) {
 		n, w := &f.nodes[i], f.weigh(now, req, i, d.rtt, more)

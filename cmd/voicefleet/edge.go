@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"voicefleet/allocator/allocatorserver"
 	"voicefleet/edgeagent"
 	"voicefleet/edgeagent/edgeagentserver"
 	"voicefleet/internal/addrs"
@@ -27,6 +28,9 @@ type media struct {
 	node      string
 	region    string
 	zone      string
+	location  string
+	label     string
+	weight    float64
 	port      int
 	workers   int
 	advertise string
@@ -43,6 +47,9 @@ func (m *media) flags(cmd *cobra.Command, workers int) {
 	f.StringVar(&m.node, "node", nodeName(), "id of the media node, unique in the fleet: a-z 0-9 -")
 	f.StringVar(&m.region, "region", "local", "region of the node, as clients may ask for it")
 	f.StringVar(&m.zone, "zone", "", "failure domain within the region")
+	f.StringVar(&m.location, "location", "", "where the node stands, LAT,LON in degrees, for users of whom a GeoIP database alone tells where they are")
+	f.StringVar(&m.label, "label", "", "name of a group of nodes, as those that try a new version out")
+	f.Float64Var(&m.weight, "weight", 0, "with --label: the share of calls the node takes that do not ask for the label, 0.01 to 1 (default: all)")
 	f.IntVar(&m.port, "media-port", 50000, "first UDP port for voice; each worker takes one more")
 	f.IntVar(&m.workers, "workers", workers, "workers of the media engine, one UDP port and one core each")
 	f.StringVar(&m.advertise, "advertise", "auto", "addresses to name first to clients, separated by commas: the public one behind NAT")
@@ -76,8 +83,17 @@ func (m *media) check() ([]netip.Addr, error) {
 		return nil, fmt.Errorf("--workers %d: want 1 to %d", m.workers, maxWorkers)
 	case m.port < 1 || m.port+m.workers-1 > 65535:
 		return nil, fmt.Errorf("--media-port %d: want 1 to %d, for %d workers", m.port, 65536-m.workers, m.workers)
+	case m.weight < 0 || m.weight > 1 || m.weight > 0 && m.label == "":
+		return nil, fmt.Errorf("--weight %v: want 0 to 1, and a --label", m.weight)
+	case len(m.label) > edgeagent.MaxLabel:
+		return nil, fmt.Errorf("--label: %d characters, at most %d", len(m.label), edgeagent.MaxLabel)
 	case m.capacity < 0 || m.sessions < 0:
 		return nil, fmt.Errorf("--capacity-pps and --max-sessions cannot be negative")
+	}
+	if m.location != "" {
+		if _, err := edgeagent.ParseLocation(m.location); err != nil {
+			return nil, fmt.Errorf("--location: %w", err)
+		}
 	}
 	list, err := addrs.ParseAdvertise(m.advertise)
 	if err != nil {
@@ -92,7 +108,14 @@ func (m *media) start(conn *bus.Conn, e *engines, watch *addrs.Watcher, metrics 
 	for i := range ports {
 		ports[i] = uint16(m.port + i)
 	}
+	var location *edgeagent.Location
+	if at, err := edgeagent.ParseLocation(m.location); err == nil { // checked before
+		location = &at
+	}
 	return edgeagentserver.New(edgeagentserver.Config{
+		Location:      location,
+		Label:         m.label,
+		Weight:        m.weight,
 		Bus:           conn,
 		Node:          edgeagent.NodeID(m.node),
 		Region:        m.region,
@@ -103,6 +126,7 @@ func (m *media) start(conn *bus.Conn, e *engines, watch *addrs.Watcher, metrics 
 		Limits:        sfu.Limits{Sessions: m.sessions},
 		NoSilenceGate: m.noGate,
 		CapacityPPS:   m.capacity,
+		Peers:         allocatorserver.NewClient(conn).Peers,
 		Engine:        e.start,
 		Metrics:       metrics,
 		Log:           log,

@@ -145,7 +145,7 @@ func readCPU() (load.CPUTime, error) {
 // describe is called by run.
 func (s *Server) describe(now time.Time, r custody.Report) edgeagent.Heartbeat {
 	s.mu.Lock()
-	capacity, synced := s.capacity, s.synced
+	capacity, synced, distances := s.capacity, s.synced, s.peers.RTT(now)
 	s.mu.Unlock()
 	state := edgeagent.Joining
 	switch {
@@ -157,6 +157,7 @@ func (s *Server) describe(now time.Time, r custody.Report) edgeagent.Heartbeat {
 	pps, bps := s.meter.Rates(now)
 	hb := edgeagent.Heartbeat{
 		Node: s.cfg.Node, State: state, Region: s.cfg.Region, Zone: s.cfg.Zone, Version: s.cfg.Version,
+		Location: s.cfg.Location, Label: s.cfg.Label, Weight: s.cfg.Weight, PeerRTT: distances,
 		Started: s.started, At: now, Addrs: r.Advertise, Ports: r.Ports, ProbeKey: r.ProbeKey,
 		Capacity: capacity,
 		Load:     edgeagent.Load{PPS: pps, BPS: bps, Sessions: r.Sessions, CPU: s.meter.CPU(), SocketDrops: s.last.SocketDrops},

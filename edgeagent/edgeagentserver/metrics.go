@@ -22,6 +22,7 @@ type metrics struct {
 	sessions    prometheus.Gauge
 	calls       prometheus.Gauge
 	offered     *prometheus.GaugeVec
+	probes      *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -55,6 +56,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "voicefleet_agent_capacity",
 			Help: "What the node offers to carry: pps (packets/s sent), bps (bits/s sent), sessions.",
 		}, []string{"resource"})),
+		probes: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "voicefleet_agent_peer_probes_total",
+			Help: "Probes of other nodes to measure their distance, by result: answered, unanswered.",
+		}, []string{"result"})),
 	}
 }
 

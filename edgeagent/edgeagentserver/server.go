@@ -16,6 +16,7 @@ import (
 	"voicefleet/edgeagent"
 	"voicefleet/edgeagent/internal/custody"
 	"voicefleet/edgeagent/internal/load"
+	"voicefleet/edgeagent/internal/peers"
 	"voicefleet/internal/bus"
 	"voicefleet/internal/telemetry"
 	"voicefleet/sfu"
@@ -28,7 +29,17 @@ type Config struct {
 	// Region and Zone say where the node stands; Zone is the failure domain
 	// within the region. Allocators compare Region with that of the user.
 	Region, Zone string
-	Version      string
+	// Location tells where, for users whose place on the earth is all that is known;
+	// nil: nobody knows.
+	Location *edgeagent.Location
+	// Label and Weight make the node one that tries something out: of calls that do
+	// not ask for the label it takes the share Weight (0: all).
+	Label  string
+	Weight float64
+	// Peers says which other nodes to measure; it is asked once a minute. Nil
+	// measures none.
+	Peers   func(ctx context.Context, req edgeagent.PeersRequest) ([]edgeagent.Peer, error)
+	Version string
 	// Ports of the media sockets, one per worker; the engine's own word counts
 	// once it has started.
 	Ports []uint16
@@ -57,6 +68,12 @@ func (cfg *Config) validate() error {
 	}
 	if !cfg.Node.Valid() {
 		return fmt.Errorf("agent: node id %.70q: want 1 to 64 characters of a-z, 0-9 and -", cfg.Node)
+	}
+	if cfg.Location != nil && !cfg.Location.Valid() {
+		return fmt.Errorf("agent: there is no place %+v", *cfg.Location)
+	}
+	if len(cfg.Label) > edgeagent.MaxLabel || !(cfg.Weight >= 0 && cfg.Weight <= 1) {
+		return fmt.Errorf("agent: label %.70q with weight %v: want at most %d characters and 0 to 1", cfg.Label, cfg.Weight, edgeagent.MaxLabel)
 	}
 	if cfg.CapacityPPS < 0 {
 		return fmt.Errorf("agent: capacity of %v packets/s", cfg.CapacityPPS)
@@ -110,6 +127,7 @@ type Server struct {
 	// Guarded by mu.
 	capacity edgeagent.Capacity // zero until known
 	synced   bool               // the grant keys are known
+	peers    peers.Table
 }
 
 // request is something that run is asked to do.
@@ -164,6 +182,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	background.Go(func() { s.followKeys(running) })
 	background.Go(func() { s.measure() })
+	if s.cfg.Peers != nil {
+		background.Go(func() { s.measurePeers(running) })
+	}
 
 	beating, stopBeating := context.WithCancel(context.WithoutCancel(ctx))
 	heartbeat := make(chan struct{})

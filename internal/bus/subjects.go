@@ -20,8 +20,9 @@ const (
 	GeneratorsBucket = "generators"
 
 	// AllocatorService answers AllocatorSubject + verb: place (PlaceRequest →
-	// Assignment), update, remove, explain, nodes, calls, journal; one instance of
-	// the queue group takes each.
+	// Assignment), update, remove, explain, nodes, calls, journal, regions, and for
+	// nodes peers (edgeagent.PeersRequest → PeersReply); one instance of the queue
+	// group takes each.
 	AllocatorService = "allocator"
 	AllocatorSubject = "v1.allocator."
 

@@ -1,0 +1,2 @@
+// Package peers keeps what a node measured of others, and says whom to ask next.
+package peers
