@@ -57,6 +57,7 @@ func root() *cobra.Command {
 	cmd.AddCommand(doctorCommand(), generatorCommand())
 	cmd.AddCommand(scenarioCommand(), capacityCommand())
 	cmd.AddCommand(simulateCommand())
+	cmd.AddCommand(fleetCommand())
 	return cmd
 }
 

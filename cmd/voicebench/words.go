@@ -150,3 +150,26 @@ coordinator opened ends with its run, or 5 s after nothing is heard of it.
 
 The clients' packets do not go over the bus: this machine must reach the server's
 media ports by itself. Both programs must be built from the same commit.`
+
+const wordsFleet = `Fleet starts a whole fleet of real processes on this machine, fills it with calls, does to
+it what happens to fleets, and tells what every listener heard: the audible gap from the last
+good packet before a fault to the first of ten consecutive good ones after it.`
+
+const wordsFleetTest = `Test gives every edge, central, text and bus a network namespace of its own, on a bridge in
+one more; 200 clients sit in another and follow their calls as any client does. Nodes are then
+killed, frozen, cut off and drained, engines and agents killed, the bus stalled and restarted, and
+the control side taken down, each as often as its goal wants.
+
+It needs root for the namespaces, and touches nothing of this host's network. What it made is
+removed at its end; what a run left that was killed, by the next. Status 2 says that a goal was
+missed. The seed decides who is hit when.`
+
+const wordsFleetTestExamples = `  sudo voicebench fleet test --html fleet.html
+  sudo voicebench fleet test --only node,freeze --rounds 3
+  sudo voicebench fleet test --short
+  voicebench fleet test --loopback --only engine,agent,node`
+
+const wordsFleetSoak = `Soak is fleet test with three times as many rounds and an outage of 10 minutes.`
+
+const wordsFleetSoakExamples = `  sudo voicebench fleet soak --json soak.json --html soak.html
+  sudo voicebench fleet soak --only outage`

@@ -54,6 +54,7 @@ type Stats struct {
 	Connected  time.Duration // op 4 to connected media
 	FirstAudio time.Duration // op 4 to the first packet heard; zero until then
 	Moves      int           // voice sessions after the first
+	Online     time.Time     // when the gateway last accepted or resumed the session
 	Voice      VoiceStats
 }
 
@@ -130,6 +131,7 @@ func newCall(cfg Config) (*Call, error) {
 		url: gatewayURL(u), tls: cfg.TLS, token: cfg.Token, out: make(chan wishes, 1),
 		onState: c.onState, onServer: c.onServer,
 		onFresh: func() { put(c.fresh, struct{}{}) },
+		onOpen:  func() { c.note(func(s *Stats) { s.Online = time.Now() }) },
 	}
 	return c, nil
 }

@@ -76,6 +76,7 @@ type gateway struct {
 	onState  func(voiceState)
 	onServer func(voiceServer)
 	onFresh  func() // a new session: the server knows nothing of the wish
+	onOpen   func() // accepted, be it a session that is resumed
 
 	// Owned by open, then run.
 	ws       *socket
@@ -122,6 +123,7 @@ func (g *gateway) open(ctx context.Context) error {
 		ws.close(0)
 		return err
 	}
+	g.onOpen()
 	return nil
 }
 

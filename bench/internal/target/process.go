@@ -39,6 +39,11 @@ type process struct {
 
 // begin starts a program whose log is kept, and goes to also as well.
 func begin(name, program string, env []string, also io.Writer, args ...string) (*process, error) {
+	return beginAt(nil, name, program, env, also, args...)
+}
+
+// beginAt is begin on the host that enter takes the thread to.
+func beginAt(enter func() error, name, program string, env []string, also io.Writer, args ...string) (*process, error) {
 	p := &process{name: name, cmd: exec.Command(program, args...), log: &kept{also: also}, ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
@@ -48,9 +53,16 @@ func begin(name, program string, env []string, also io.Writer, args ...string) (
 	started := make(chan error, 1)
 	go func() { // ends with the process; stop waits for it
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
 		defer close(p.ended)
-		err := p.cmd.Start()
+		var err error
+		if enter == nil {
+			defer runtime.UnlockOSThread()
+		} else { // the thread is elsewhere now and ends with us
+			err = enter()
+		}
+		if err == nil {
+			err = p.cmd.Start()
+		}
 		started <- err
 		if err == nil {
 			p.how = p.cmd.Wait()

@@ -1,0 +1,86 @@
+package fleet
+
+import (
+	"fmt"
+	"time"
+
+	"voicefleet/bench"
+	"voicefleet/bench/internal/meter"
+)
+
+// conclude makes the report of all rounds there are.
+func (r *run) conclude() {
+	for i := range r.results {
+		res := &r.results[i]
+		r.report.Tables = append(r.report.Tables, res.table())
+		for _, one := range res.rounds {
+			text := res.title
+			if one.Victim != "" {
+				text += ": " + one.Victim
+			}
+			r.report.Events = append(r.report.Events, bench.Event{At: one.At.Seconds(), Text: text})
+		}
+		r.report.Metrics = append(r.report.Metrics, res.metrics()...)
+		if hit := res.hit(); len(hit) > 0 {
+			var h meter.Histogram
+			for _, one := range hit {
+				h.Record(one.Gap)
+			}
+			d := bench.DistributionOf(res.title, "ms", h.HDR(), float64(time.Millisecond))
+			d.Plot = "audible gap of all listeners who were on the victim"
+			r.report.Distributions = append(r.report.Distributions, d)
+		}
+		for _, g := range res.goals {
+			void := ""
+			if len(res.rounds) == 0 {
+				void = "no round came to its end"
+			}
+			r.report.Goals = append(r.report.Goals, bench.Goal{
+				Name: res.title + ": " + g.name, Value: g.of(res), Bound: g.bound, AtLeast: g.atLeast, Unit: g.unit, Void: void,
+			})
+		}
+	}
+}
+
+// table is a trial round by round.
+func (res *result) table() bench.Table {
+	t := bench.Table{Title: res.title, Head: []string{"round", "victim", "listeners", "median s", "worst s", "worst listener", "recovered", "lost", "others' worst s", "others lost", "paths opened", "resumed", "ended"},
+		Values: res.rounds}
+	for i, one := range res.rounds {
+		g, w := gaps(one.Hit), worst(one.Hit)
+		hitLost, _ := lost(one.Hit)
+		sparedLost, _ := lost(one.Spared)
+		t.Rows = append(t.Rows, []string{
+			fmt.Sprint(i + 1), one.Victim, fmt.Sprint(len(one.Hit)), fmt.Sprintf("%.3f", quantile(g, 0.5)), fmt.Sprintf("%.3f", w.Gap.Seconds()), fmt.Sprint(w.Member),
+			fmt.Sprint(recovered(one.Hit)), fmt.Sprint(hitLost), fmt.Sprintf("%.3f", worst(one.Spared).Gap.Seconds()), fmt.Sprint(sparedLost),
+			fmt.Sprint(one.Moved), fmt.Sprint(one.Resumed), fmt.Sprint(one.Ended),
+		})
+	}
+	return t
+}
+
+// metrics are what can be compared with another report, a sample for each round.
+func (res *result) metrics() []bench.Metric {
+	median := bench.Metric{Name: res.title + ": gap median", Unit: "s", Better: bench.Less}
+	most := bench.Metric{Name: res.title + ": gap of the worst listener", Unit: "s", Better: bench.Less}
+	more := make(map[string]*bench.Metric)
+	all := []*bench.Metric{&median, &most}
+	for _, one := range res.rounds {
+		median.Samples = append(median.Samples, quantile(gaps(one.Hit), 0.5))
+		most.Samples = append(most.Samples, worst(one.Hit).Gap.Seconds())
+		for name, v := range one.Figures {
+			m := more[name]
+			if m == nil {
+				m = &bench.Metric{Name: res.title + ": " + name, Better: bench.Less}
+				more[name] = m
+				all = append(all, m)
+			}
+			m.Samples = append(m.Samples, v)
+		}
+	}
+	list := make([]bench.Metric, len(all))
+	for i, m := range all {
+		list[i] = *m
+	}
+	return list
+}

@@ -1,0 +1,204 @@
+package fleet
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"voicefleet/bench/internal/target"
+)
+
+const (
+	// visitStay is how long a guest stays, visitPause how long it stays away. Six of
+	// them join some twice a second.
+	visitStay  = 2 * time.Second
+	visitPause = 500 * time.Millisecond
+	visitRetry = 250 * time.Millisecond
+	// normalFor is how long the normal rate of requests is measured.
+	normalFor = 10 * time.Second
+)
+
+// visits are guests who come and go.
+type visits struct {
+	stop   context.CancelFunc
+	coming sync.WaitGroup
+
+	mu sync.Mutex
+	// Guarded by mu.
+	back    time.Time // joins are counted, and count, from then on
+	slowest time.Duration
+	failed  int
+	joins   int
+}
+
+// visits begins to have guests come and go.
+func (r *run) visits(ctx context.Context) *visits {
+	ctx, stop := context.WithCancel(ctx)
+	v := &visits{stop: stop, back: time.Now()}
+	for i, g := range r.crowd.guests {
+		v.coming.Go(func() {
+			defer g.bury()
+			if sleep(ctx, time.Duration(i)*visitStay/guests) != nil {
+				return
+			}
+			for v.visit(ctx, g) {
+			}
+		})
+	}
+	return v
+}
+
+// visit is a guest's wish to be in, until it is.
+func (v *visits) visit(ctx context.Context, g *member) bool {
+	begun := time.Now()
+	for {
+		tried := time.Now()
+		call, err := g.join(ctx)
+		if ctx.Err() != nil {
+			if err == nil {
+				_ = call.Close()
+			}
+			return false
+		}
+		if err != nil {
+			v.mu.Lock()
+			if tried.After(v.back) {
+				v.failed++
+			}
+			v.mu.Unlock()
+			if sleep(ctx, visitRetry) != nil {
+				return false
+			}
+			continue
+		}
+		v.mu.Lock()
+		if now := time.Now(); now.After(v.back) {
+			from := begun
+			if from.Before(v.back) {
+				from = v.back
+			}
+			v.joins++
+			v.slowest = max(v.slowest, now.Sub(from))
+		}
+		v.mu.Unlock()
+		_ = sleep(ctx, visitStay)
+		_ = call.Close()
+		return sleep(ctx, visitPause) == nil
+	}
+}
+
+// since forgets all joins until now; who waits has waited since then.
+func (v *visits) since(back time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.back, v.slowest, v.failed, v.joins = back, 0, 0, 0
+}
+
+// end ends them and tells how they fared.
+func (v *visits) end() (slowest time.Duration, failed, joins int) {
+	v.stop()
+	v.coming.Wait()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.slowest, v.failed, v.joins
+}
+
+// requests counts what rooms ask of each other over the bus.
+type requests struct {
+	stop    context.CancelFunc
+	reading sync.WaitGroup
+
+	mu sync.Mutex
+	// Guarded by mu.
+	last  map[*target.Unit]float64
+	steps []step
+}
+
+// step is how many requests there were in the time up to at.
+type step struct {
+	at time.Time
+	n  float64
+}
+
+// requestEvery is the pace of the readings, peakOver what a rate is taken over.
+const (
+	requestEvery = 500 * time.Millisecond
+	peakOver     = 5 * time.Second
+)
+
+// requests begins to count.
+func (r *run) requests(ctx context.Context) *requests {
+	ctx, stop := context.WithCancel(ctx)
+	q := &requests{stop: stop, last: make(map[*target.Unit]float64)}
+	q.reading.Go(func() {
+		for {
+			q.read(ctx, r.fleet)
+			if sleep(ctx, requestEvery) != nil {
+				return
+			}
+		}
+	})
+	return q
+}
+
+// read adds what was asked since the last reading. Of a program that was started anew
+// all counts; one that is down asks nothing.
+func (q *requests) read(ctx context.Context, f *target.Fleet) {
+	sum := 0.0
+	for _, u := range f.Units() {
+		m, err := f.Shown(ctx, u)
+		if err != nil {
+			continue
+		}
+		n, _ := m.Sum("voicefleet_bus_request_seconds")
+		q.mu.Lock()
+		before, known := q.last[u]
+		q.last[u] = n
+		q.mu.Unlock()
+		switch {
+		case !known:
+		case n < before:
+			sum += n
+		default:
+			sum += n - before
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.steps = append(q.steps, step{time.Now(), sum})
+}
+
+// rate is how many there were a second, over the time up to now.
+func (q *requests) rate(over time.Duration) float64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return rateOf(q.steps, time.Now(), over)
+}
+
+func rateOf(steps []step, end time.Time, over time.Duration) float64 {
+	sum := 0.0
+	for _, s := range steps {
+		if s.at.After(end.Add(-over)) && !s.at.After(end) {
+			sum += s.n
+		}
+	}
+	return sum / over.Seconds()
+}
+
+// peak is the greatest rate after a time.
+func (q *requests) peak(since time.Time) float64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	most := 0.0
+	for _, s := range q.steps {
+		if s.at.After(since) {
+			most = max(most, rateOf(q.steps, s.at, peakOver))
+		}
+	}
+	return most
+}
+
+func (q *requests) end() {
+	q.stop()
+	q.reading.Wait()
+}

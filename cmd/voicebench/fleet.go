@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"voicefleet/bench/fleet"
+)
+
+func fleetCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "fleet",
+		Short: "Kill, freeze, cut off and drain the nodes of a whole fleet, and tell who heard it",
+		Long:  wordsFleet,
+	}
+	cmd.AddCommand(
+		fleetRunCommand("test", "Do every fault as often as its goal wants (25 minutes)", wordsFleetTest, wordsFleetTestExamples, fleet.Test),
+		fleetRunCommand("soak", "The same at length (two hours)", wordsFleetSoak, wordsFleetSoakExamples, fleet.Soak),
+	)
+	return cmd
+}
+
+func fleetRunCommand(use, short, long, examples string, plan fleet.Plan) *cobra.Command {
+	var o output
+	var quick, logs bool
+	config := fleet.Config{Kind: "fleet " + use}
+	cmd := &cobra.Command{
+		Use:     use,
+		Short:   short,
+		Long:    long,
+		Example: examples,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config.Plan = plan
+			if quick {
+				config.Plan = fleet.Short
+			}
+			if err := config.Validate(); err != nil {
+				return err
+			}
+			if !config.Loopback {
+				// From here on this program is another one: it was started again.
+				if err := fleet.Isolate(); err != nil {
+					return fmt.Errorf("%w; or leave out the faults of the network: --loopback", err)
+				}
+			}
+			o.start()
+			p := newProgress(cmd.ErrOrStderr())
+			defer p.done()
+			config.Seed, config.Command, config.Progress = o.seed, o.command(cmd), p
+			if logs {
+				config.Log = cmd.ErrOrStderr()
+			}
+			r, err := fleet.Run(cmd.Context(), config)
+			p.done()
+			return o.finish(cmd, r, err)
+		},
+	}
+	o.flags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&config.Program, "program", "bin/voicefleet", "the program to test")
+	f.IntVar(&config.Calls, "calls", 40, "calls")
+	f.IntVar(&config.Members, "members", 5, "members of each; two of them talk at any time")
+	f.IntVar(&config.Edges, "edges", 3, "media nodes")
+	f.IntVar(&config.Centrals, "centrals", 2, "voice gateways, each with an allocator")
+	f.IntVar(&config.Buses, "buses", 1, "servers of the bus")
+	f.IntVar(&config.Rounds, "rounds", 0, "rounds of each fault (default: as its goal wants)")
+	f.StringSliceVar(&config.Only, "only", nil, "faults to do, of "+strings.Join(fleet.Faults(), ", ")+" (default: all)")
+	f.BoolVar(&quick, "short", false, "each fault once or three times (4 minutes)")
+	f.BoolVar(&config.Loopback, "loopback", false, "all on this host's loopback addresses, without root and without faults of the network")
+	f.BoolVar(&logs, "log", false, "show what the fleet's programs log")
+	return cmd
+}
