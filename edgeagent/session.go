@@ -68,7 +68,17 @@ type UpdateRequest struct {
 	Muted    *[]sfu.UserID `json:"muted,omitempty"`
 	// Flags are the client's speaking flags (1 voice, 2 soundshare, 4 priority).
 	Flags *int `json:"flags,omitempty"`
+	// Hears is the client's own word on whether media reaches it: more came since
+	// it was told last, or none for a second or more. Told every HearsPause at most.
+	Hears *bool `json:"hears,omitempty"`
 }
+
+// HearsPause is the least time between two words of one session on whether it
+// hears; that it does need not be told more often than every HearsKept.
+const (
+	HearsPause = 2 * time.Second
+	HearsKept  = 10 * time.Second
+)
 
 // CloseRequest ends a session, named as in UpdateRequest. With Call alone it ends
 // every session that the call has on the node.

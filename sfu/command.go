@@ -143,10 +143,9 @@ type Update struct {
 	// Muted replaces the list of users this session does not want to hear (at
 	// most 1,000).
 	Muted *[]UserID `json:"muted,omitempty"`
-	// Received is the client's own word on how many media packets it got since the
-	// session began. That it did not grow while others were audible is evidence
-	// that the client hears nothing.
-	Received *uint64 `json:"received,omitempty"`
+	// Hears is the client's own word: more media came, or none in spite of somebody
+	// audible.
+	Hears *bool `json:"hears,omitempty"`
 }
 
 // Close ends a session.

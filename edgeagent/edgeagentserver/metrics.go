@@ -18,6 +18,7 @@ type metrics struct {
 	ended       *prometheus.CounterVec
 	engineEnds  prometheus.Counter
 	missedBeats prometheus.Counter
+	mends       prometheus.Counter
 	states      *prometheus.GaugeVec
 	sessions    prometheus.Gauge
 	calls       prometheus.Gauge
@@ -39,6 +40,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		missedBeats: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "voicefleet_agent_heartbeats_missed_total",
 			Help: "Heartbeats that could not be written to the bus.",
+		})),
+		mends: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "voicefleet_agent_mends_total",
+			Help: "Times a new seat was asked for a listener that hears nothing of what is sent to it.",
 		})),
 		states: telemetry.Register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "voicefleet_agent_state",

@@ -292,6 +292,9 @@ func (s *Server) publish(ev edgeagent.CallEvent) {
 	if ev.Opened != nil || ev.Left != nil || ev.Deaf != nil {
 		_ = bus.Publish(s.cfg.Bus, bus.PresenceSubject(call), ev)
 	}
+	if ev.Deaf != nil {
+		s.metrics.mends.Inc()
+	}
 	if ev.Left != nil {
 		s.metrics.ended.WithLabelValues(endReason(ev.Left.Reason)).Inc()
 	}

@@ -303,8 +303,8 @@ func (s *Server) handleUpdate(seq uint64, c *sfu.Update) *sfu.Error {
 			if c.Rights != nil {
 				s.events.snapshot(t.snapshot(now, w))
 			}
-			if c.Received != nil {
-				t.call.core.Claim(&t.member, *c.Received)
+			if c.Hears != nil {
+				t.call.core.Say(&t.member, *c.Hears)
 			}
 		}
 		return &sfu.Event{}

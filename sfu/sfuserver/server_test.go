@@ -424,3 +424,23 @@ func BenchmarkNegotiate(b *testing.B) {
 		}
 	}
 }
+
+// TestClientsGiveFeedback: a real client answers the packets that ask for it.
+func TestClientsGiveFeedback(t *testing.T) {
+	e := sfutest.Start(t, 1, sfu.Start{})
+	a := sfutest.Dial(t, e, sfutest.Peer{Session: "a", Call: sfutest.Call(1), User: sfutest.User(1)})
+	b := sfutest.Dial(t, e, sfutest.Peer{Session: "b", Call: sfutest.Call(1), User: sfutest.User(2), TransportCC: true})
+	stop := talk(t, a, 1)
+	e.Await(t, "feedback", func(ev sfu.Event) bool { return ev.Load != nil && ev.Load.Hearing["feedback"] == 1 })
+	stop()
+	stamped := 0
+	heard := b.Heard()
+	for _, h := range heard {
+		if len(h.Packet.GetExtensionIDs()) == 2 {
+			stamped++
+		}
+	}
+	if stamped == 0 || stamped > len(heard)/5 {
+		t.Errorf("%d of %d packets ask for feedback", stamped, len(heard))
+	}
+}

@@ -81,6 +81,8 @@ type Core struct {
 	users    map[seat]*session
 	tokens   map[Token]*session
 	calls    map[sfu.CallID]*call
+	deaf     map[sfu.SessionID]*session // of sessions: those that hear nothing
+	mends    map[seat]*mend             // of the last minutes
 
 	suspects  suspects
 	used      *used
@@ -167,6 +169,8 @@ func New(cfg Config) *Core {
 		users:     make(map[seat]*session),
 		tokens:    make(map[Token]*session),
 		calls:     make(map[sfu.CallID]*call),
+		deaf:      make(map[sfu.SessionID]*session),
+		mends:     make(map[seat]*mend),
 		suspects:  make(suspects),
 		used:      newUsed(max(1024, usedPerSession*cfg.Limits.Sessions)),
 		advertise: cfg.Advertise,
@@ -335,11 +339,11 @@ func (c *Core) Update(now time.Time, id uint64, req edgeagent.UpdateRequest, out
 	if s.shown() != before {
 		out = c.event(s.record.Call, edgeagent.CallEvent{Speaking: s.member()}, out)
 	}
-	if req.Rights == nil && req.SelfDeaf == nil && req.Muted == nil || s.lost || c.engine != engineUp {
+	if req.Rights == nil && req.SelfDeaf == nil && req.Muted == nil && req.Hears == nil || s.lost || c.engine != engineUp {
 		return append(out, Out{Reply: &Reply{ID: id}})
 	}
 	return c.send(pending{kind: kindUpdate, asked: now, id: id, session: s.record.Session},
-		sfu.Command{Update: &sfu.Update{Session: s.record.Session, Rights: req.Rights, SelfDeaf: req.SelfDeaf, Muted: req.Muted}}, out)
+		sfu.Command{Update: &sfu.Update{Session: s.record.Session, Rights: req.Rights, SelfDeaf: req.SelfDeaf, Muted: req.Muted, Hears: req.Hears}}, out)
 }
 
 // Close ends a session, or all of a call.
@@ -396,6 +400,7 @@ func (c *Core) remove(now time.Time, s *session, reason string, out []Out) []Out
 func (c *Core) drop(now time.Time, s *session) {
 	delete(c.sessions, s.record.Session)
 	delete(c.tokens, s.token)
+	delete(c.deaf, s.record.Session)
 	at := seat{s.record.Call, s.record.User}
 	if c.users[at] == s {
 		delete(c.users, at)
@@ -451,6 +456,7 @@ func (c *Core) EngineLost(now time.Time, crashed bool, out []Out) []Out {
 			continue
 		}
 		s.lost = true
+		delete(c.deaf, s.record.Session) // the next engine finds out for itself
 		clear(s.seats)
 		out = c.setSpeaking(s, false, out)
 	}
@@ -553,6 +559,7 @@ func (c *Core) Tick(now time.Time, out []Out) []Out {
 	}
 	c.used.expire(now)
 	c.suspects.expire(now)
+	out = c.mendAll(now, out)
 	for id, k := range c.calls {
 		if len(k.members) == 0 && now.Sub(k.emptied) > usedKept {
 			delete(c.calls, id)

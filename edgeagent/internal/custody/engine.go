@@ -34,6 +34,8 @@ func (c *Core) Event(now time.Time, ev sfu.Event, out []Out) []Out {
 		}
 	case ev.Placed != nil:
 		out = c.placed(*ev.Placed, out)
+	case ev.Deaf != nil:
+		out = c.hears(now, ev.Deaf, out)
 	case ev.Snapshot != nil:
 		if s := c.sessions[ev.Snapshot.Open.Session]; s != nil {
 			s.snapshot = ev.Snapshot

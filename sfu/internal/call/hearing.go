@@ -85,8 +85,8 @@ func (c *Call) slotOf(m *Member, ssrc uint32) *slot {
 	return nil
 }
 
-// Claim takes in the client's own word on how many media packets it got in all.
-func (c *Call) Claim(m *Member, packets uint64) { m.ear.Claim(packets) }
+// Say takes in the client's own word on whether it hears.
+func (c *Call) Say(m *Member, hears bool) { m.ear.Say(hears) }
 
 // Listen looks, every second, whether m hears what is sent to it; own is when
 // anything authentic came from its client last.

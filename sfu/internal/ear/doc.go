@@ -3,16 +3,16 @@
 // the listener's RTCP says, and the time.
 //
 // Evidence that a listener hears comes in two speeds. Quick: transport-wide
-// congestion feedback, a few times a second, and the client's own word over its
-// WebSocket. Slow: receiver reports whose highest sequence number has grown, every
-// 5 s or so, and requests to send a packet again.
+// congestion feedback, a few times a second. Slow: receiver reports whose highest
+// sequence number has grown, every 5 s or so, requests to send a packet again, and
+// the client's own word over its WebSocket.
 //
 // That evidence is missing says little by itself: at 30 % loss three reports in a
 // row are lost every few minutes. So a listener is deaf only on one of these, each
 // counted in time in which it was sent something (audible time) since the last
 // evidence:
 //
-//   - 3 s, where quick evidence is known to work and the client itself is heard.
+//   - 3 s, where feedback is known to work and the client itself is heard.
 //     After 1 s without evidence every packet asks for feedback, so that some 20
 //     answers would have to be lost in a row: 0.3^20 is 3·10^-11;
 //   - 3 s and the client's word that nothing more came, which no loss can fake;

@@ -15,7 +15,7 @@ const (
 	firstCadence = 6 * time.Second
 	minCadence   = time.Second
 	maxCadence   = 8 * time.Second
-	// quickKnown is how often quick evidence must have come to be relied on.
+	// quickKnown is how often feedback must have come to be relied on.
 	quickKnown = 10
 	// LatePatience is the audible time without evidence after which every packet
 	// asks for feedback.
@@ -47,24 +47,23 @@ const (
 type Ear struct {
 	audible time.Duration // without evidence
 	ticked  time.Duration
-	quick   uint8         // how often quick evidence came, at most quickKnown
+	quick   uint8         // how often feedback came, at most quickKnown
 	sign    bool          // a report said that nothing more came
 	word    bool          // the client said so
 	told    bool          // as deaf, and no evidence since
 	cadence time.Duration // between its reports on a stream, smoothed; 0: unknown
 	last    Evidence      // the last kind
 	any     bool
-	fresh   bool   // evidence came since the last Tick
-	claimed uint64 // packets the client says it got
-	Down    Loss   // on the way to it
-	Up      Loss   // of what it sends
+	fresh   bool // evidence came since the last Tick
+	Down    Loss // on the way to it
+	Up      Loss // of what it sends
 }
 
 // Heard takes in evidence.
 func (e *Ear) Heard(kind Evidence) {
 	e.audible, e.sign, e.word = 0, false, false
 	e.last, e.any, e.fresh = kind, true, true
-	if kind <= Word && e.quick < quickKnown {
+	if kind == Feedback && e.quick < quickKnown {
 		e.quick++
 	}
 }
@@ -82,10 +81,10 @@ func (e *Ear) Reported(after time.Duration) {
 // more came than the report before said.
 func (e *Ear) Stuck() { e.sign = e.sign || e.audible >= signAfter }
 
-// Claim takes in the client's word on how many packets it got in all.
-func (e *Ear) Claim(packets uint64) {
-	if packets != e.claimed {
-		e.claimed = packets
+// Say takes in the client's word: that more packets came, or none for a second or
+// more.
+func (e *Ear) Say(hears bool) {
+	if hears {
 		e.Heard(Word)
 		return
 	}

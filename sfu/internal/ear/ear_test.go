@@ -36,8 +36,8 @@ func TestPatience(t *testing.T) {
 		{"a report without progress comes too early to mean anything", func(e *Ear) { e.Heard(Report); e.Reported(5 * time.Second); e.ticks(0, 4); e.Stuck() }, 72},
 		{"transport-wide feedback", quick, 4},
 		{"too little of it to rely on", func(e *Ear) { e.Heard(Feedback) }, 91},
-		{"the client says so", func(e *Ear) { e.Claim(100); e.ticks(0, 3); e.Claim(100) }, 1},
-		{"the client says so too early", func(e *Ear) { e.Claim(100); e.ticks(0, 2); e.Claim(100) }, 89},
+		{"the client says so", func(e *Ear) { e.Say(true); e.ticks(0, 3); e.Say(false) }, 1},
+		{"the client says so too early", func(e *Ear) { e.Say(true); e.ticks(0, 2); e.Say(false) }, 89},
 		{"evidence takes it all back", func(e *Ear) { quick(e); e.ticks(0, 2); e.Heard(Request) }, 4},
 	} {
 		var e Ear

@@ -78,6 +78,10 @@ type Session struct {
 	retryAt    time.Time
 
 	reportAfter time.Time // what is reported before is not read
+	received    uint64    // as last reported; grewAt is when that grew last
+	grewAt      time.Time
+	hears       *bool     // to be told to the node
+	hearsToldAt time.Time // when it was told last
 
 	// For metrics.
 	identifiedAt, selectedAt time.Time
@@ -370,9 +374,28 @@ func (s *Session) handleReport(now time.Time, m signaling.Message, out *Out) err
 		return nil
 	}
 	s.reportAfter = now.Add(signaling.ReportPause)
+	s.noteHearing(now, r.Received, out)
 	out.Report = &Report{Node: s.record.Node, Session: s.record.Session, Received: r.Received,
 		Silent: time.Duration(min(r.Silent, int(maxSilent/time.Millisecond))) * time.Millisecond}
 	return nil
+}
+
+// noteHearing tells the node whether media reaches the client: that it does now
+// and then, that it does not at once. The node knows whether any should.
+func (s *Session) noteHearing(now time.Time, received uint64, out *Out) {
+	hears := received != s.received
+	if hears || s.grewAt.IsZero() {
+		s.received, s.grewAt = received, now
+	}
+	pause := edgeagent.HearsPause
+	if hears {
+		pause = edgeagent.HearsKept
+	}
+	if !hears && now.Sub(s.grewAt) < time.Second || now.Sub(s.hearsToldAt) < pause {
+		return
+	}
+	s.hears, s.hearsToldAt = &hears, now
+	s.update(out)
 }
 
 // muted lists the users this session does not want to hear.
@@ -397,15 +420,15 @@ func (s *Session) muted() []sfu.UserID {
 // update tells the node what the client wants, one request at a time: what
 // changes meanwhile goes with the next one.
 func (s *Session) update(out *Out) {
-	if s.updating || !s.retryAt.IsZero() || s.phase < phaseReady || s.flags == nil && !s.sinks {
+	if s.updating || !s.retryAt.IsZero() || s.phase < phaseReady || s.flags == nil && !s.sinks && s.hears == nil {
 		return
 	}
-	u := &edgeagent.UpdateRequest{Session: s.record.Session, Flags: s.flags}
+	u := &edgeagent.UpdateRequest{Session: s.record.Session, Flags: s.flags, Hears: s.hears}
 	if s.sinks {
 		list := s.muted()
 		u.Muted = &list
 	}
-	s.flags, s.sinks, s.updating = nil, false, true
+	s.flags, s.hears, s.sinks, s.updating = nil, nil, false, true
 	out.Calls = append(out.Calls, Call{Node: s.record.Node, Update: u})
 }
 
