@@ -87,6 +87,10 @@ type Heartbeat struct {
 	Calls []CallOnANode `json:"calls,omitempty"`
 }
 
+// Belongs says whether the heartbeat is that of the node whose key it was found
+// at: it makes a bus.Keyed.
+func (h *Heartbeat) Belongs(key string) bool { return h.Node.Valid() && string(h.Node) == key }
+
 // Capacity is what a node can carry: packets/s and bits/s sent, and sessions.
 type Capacity struct {
 	PPS      float64 `json:"pps"`

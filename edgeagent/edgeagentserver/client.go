@@ -80,7 +80,7 @@ const subscribeTimeout = bus.RequestTimeout
 // happens after SubscribeCall has returned is not missed. fn must be quick; it may
 // call unsubscribe.
 func (c *Client) SubscribeCall(call sfu.CallID, fn func(edgeagent.CallEvent)) (unsubscribe func(), err error) {
-	return c.subscribe(bus.CallSubject(call.String()), fn)
+	return c.subscribe(bus.CallEvents(call.String()), fn)
 }
 
 // SubscribePresence calls fn with every event of the kinds Opened, Left and Deaf
@@ -92,9 +92,28 @@ func (c *Client) SubscribePresence(fn func(edgeagent.CallEvent)) (unsubscribe fu
 func (c *Client) subscribe(pattern string, fn func(edgeagent.CallEvent)) (func(), error) {
 	ctx, cancel := context.WithTimeout(context.Background(), subscribeTimeout)
 	defer cancel()
-	sub, err := bus.Subscribe(ctx, c.bus, pattern, func(_ string, ev edgeagent.CallEvent) { fn(ev) })
+	sub, err := bus.SubscribeIf(ctx, c.bus, pattern, credible, func(_ string, ev edgeagent.CallEvent) { fn(ev) })
 	if err != nil {
 		return nil, &edgeagent.Error{Code: edgeagent.CodeUnavailable, Message: err.Error()}
 	}
 	return sub.Unsubscribe, nil
+}
+
+// credible refuses an event that another than its node published, of a call that
+// its subject does not name, or that is not exactly one fact.
+func credible(subject string, ev edgeagent.CallEvent) error {
+	facts := 0
+	for _, is := range []bool{ev.Joined != nil, ev.Left != nil, ev.Speaking != nil, ev.Seated != nil, ev.Opened != nil, ev.Deaf != nil} {
+		if is {
+			facts++
+		}
+	}
+	call := ev.Call.String()
+	switch {
+	case !ev.Node.Valid() || subject != bus.CallSubject(call, string(ev.Node)) && subject != bus.PresenceSubject(call, string(ev.Node)):
+		return fmt.Errorf("an event of call %s and node %.70q", call, ev.Node)
+	case facts != 1:
+		return fmt.Errorf("an event with %d facts", facts)
+	}
+	return nil
 }

@@ -287,10 +287,10 @@ func (s *Server) perform(o custody.Out) {
 func (s *Server) publish(ev edgeagent.CallEvent) {
 	call := ev.Call.String()
 	if ev.Opened == nil && ev.Deaf == nil {
-		_ = bus.Publish(s.cfg.Bus, bus.CallSubject(call), ev)
+		_ = bus.Publish(s.cfg.Bus, bus.CallSubject(call, string(s.cfg.Node)), ev)
 	}
 	if ev.Opened != nil || ev.Left != nil || ev.Deaf != nil {
-		_ = bus.Publish(s.cfg.Bus, bus.PresenceSubject(call), ev)
+		_ = bus.Publish(s.cfg.Bus, bus.PresenceSubject(call, string(s.cfg.Node)), ev)
 	}
 	if ev.Deaf != nil {
 		s.metrics.mends.Inc()

@@ -502,7 +502,7 @@ func TestUnsubscribeFromWithin(t *testing.T) {
 	close(ready)
 	all := r.events(t, 1)
 	for range 2 {
-		if err := bus.Publish(r.conn, bus.CallSubject("1"), edgeagent.CallEvent{Node: "edge-1"}); err != nil {
+		if err := bus.Publish(r.conn, bus.CallSubject("1", "edge-1"), edgeagent.CallEvent{Call: callID(1), Node: "edge-1", Speaking: &edgeagent.Member{}}); err != nil {
 			t.Fatal(err)
 		}
 		next(t, all)

@@ -188,7 +188,7 @@ func (b *Bucket[T]) Find(ctx context.Context, key string) (Entry[T], error) {
 			return err
 		}
 		e.Revision, e.Written = got.Revision(), got.Created()
-		return json.Unmarshal(got.Value(), &e.Value)
+		return readValue(key, got.Value(), &e.Value)
 	})
 	return e, err
 }
@@ -310,7 +310,7 @@ func (b *Bucket[T]) pass(got jetstream.KeyValueEntry, known, seen map[string]boo
 		}
 		return
 	}
-	if err := json.Unmarshal(got.Value(), &ch.Value); err != nil {
+	if err := readValue(ch.Key, got.Value(), &ch.Value); err != nil {
 		b.c.metrics.malformed.Inc()
 		b.c.log.Log(slog.LevelWarn, "malformed", "malformed value", "bucket", b.name, "key", ch.Key, "err", err)
 		return
@@ -320,6 +320,29 @@ func (b *Bucket[T]) pass(got jetstream.KeyValueEntry, known, seen map[string]boo
 		seen[ch.Key] = true
 	}
 	fn(ch)
+}
+
+// Keyed is a value that knows at which key of a bucket it belongs. At any other it
+// is malformed: with credentials a node may write at its own key only, so it cannot
+// speak for another.
+type Keyed interface{ Belongs(key string) bool }
+
+// maxValue bounds a value, in bytes: the heartbeat of a node with 4,000 calls has
+// 400 kB.
+const maxValue = 768 << 10
+
+// readValue reads the value of a key into v.
+func readValue(key string, body []byte, v any) error {
+	if len(body) > maxValue {
+		return fmt.Errorf("%d bytes, of at most %d", len(body), maxValue)
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return err
+	}
+	if k, ok := v.(Keyed); ok && !k.Belongs(key) {
+		return errors.New("it is another key's")
+	}
+	return nil
 }
 
 // born is when the bucket was made.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,11 +98,18 @@ type Verb struct {
 	handle func(ctx context.Context, body []byte) (any, error)
 }
 
+// MaxRequest bounds a request, in bytes; the longest, an SDP offer with everything a
+// browser may put in, has a quarter of it.
+const MaxRequest = 256 << 10
+
 // Handle makes a verb of fn. ctx ends when the asker has given up, or the service
 // stops.
 func Handle[Req, Rep any](name string, fn func(ctx context.Context, req Req) (Rep, error)) Verb {
 	return Verb{name: name, handle: func(ctx context.Context, body []byte) (any, error) {
 		var req Req
+		if len(body) > MaxRequest {
+			return nil, &Error{Code: codeBadRequest, Message: fmt.Sprintf("%d bytes, of at most %d", len(body), MaxRequest)}
+		}
 		if err := json.Unmarshal(body, &req); err != nil {
 			return nil, &Error{Code: codeBadRequest, Message: err.Error()}
 		}
@@ -315,15 +323,26 @@ func (s *Subscription) Unsubscribe() {
 // Subscribe calls fn with each message of the subject pattern, one after the
 // other in the order of each sender. When it returns the server knows of it, so
 // that nothing published afterwards is missed. fn should be quick: beyond 8,192
-// waiting messages the next are dropped and counted.
+// waiting messages the next are dropped and counted. What is larger than
+// MaxEvent, or not what the subject promises, is dropped and counted as malformed.
 func Subscribe[T any](ctx context.Context, c *Conn, pattern string, fn func(subject string, v T)) (*Subscription, error) {
+	return SubscribeIf(ctx, c, pattern, func(string, T) error { return nil }, fn)
+}
+
+// MaxEvent bounds an event, in bytes; the longest, a batch of the journal's, has a
+// tenth of it.
+const MaxEvent = 64 << 10
+
+// SubscribeIf is Subscribe for what credible returns nil for; the rest is dropped
+// and counted as malformed.
+func SubscribeIf[T any](ctx context.Context, c *Conn, pattern string, credible func(subject string, v T) error, fn func(subject string, v T)) (*Subscription, error) {
 	s := &Subscription{}
 	sub, err := c.nc.Subscribe(pattern, func(m *nats.Msg) {
 		if s.gone.Load() {
 			return
 		}
-		var v T
-		if err := json.Unmarshal(m.Data, &v); err != nil {
+		v, err := readEvent(pattern, m.Subject, m.Data, credible)
+		if err != nil {
 			c.metrics.malformed.Inc()
 			c.log.Log(slog.LevelWarn, "malformed", "malformed message", "subject", m.Subject, "err", err)
 			return
@@ -343,4 +362,37 @@ func Subscribe[T any](ctx context.Context, c *Conn, pattern string, fn func(subj
 		return nil, fmt.Errorf("subscribe %s: %w", pattern, err)
 	}
 	return s, nil
+}
+
+// readEvent reads a message. A stream can be told to deliver what it holds at any
+// subject; its messages then still name their own, which is how they are known.
+func readEvent[T any](pattern, subject string, body []byte, credible func(subject string, v T) error) (v T, err error) {
+	switch {
+	case !matches(pattern, subject):
+		return v, fmt.Errorf("it belongs to %.100q", subject)
+	case len(body) > MaxEvent:
+		return v, fmt.Errorf("%d bytes, of at most %d", len(body), MaxEvent)
+	}
+	if err := json.Unmarshal(body, &v); err != nil {
+		return v, err
+	}
+	return v, credible(subject, v)
+}
+
+// matches says whether a subject is one of a pattern: "*" stands for one token,
+// ">" at the end for one or more.
+func matches(pattern, subject string) bool {
+	for {
+		p, pRest, pMore := strings.Cut(pattern, ".")
+		s, sRest, sMore := strings.Cut(subject, ".")
+		switch {
+		case p == ">":
+			return s != ""
+		case s == "" || p != "*" && p != s || pMore != sMore:
+			return false
+		case !pMore:
+			return true
+		}
+		pattern, subject = pRest, sRest
+	}
 }

@@ -1,5 +1,7 @@
 package bus
 
+import "strings"
+
 // Every subject, bucket and service of the fleet, and who speaks there.
 // Payloads are JSON of the type in parentheses.
 const (
@@ -49,18 +51,26 @@ func NodeSubject(node, verb string) string { return "v1.node." + node + "." + ve
 // coordinator: verb is take, beat, free, ask, fetch (see bench/internal/remote).
 func GeneratorSubject(generator, verb string) string { return "v1.generator." + generator + "." + verb }
 
-// CallSubject is where the node of a call publishes edgeagent.CallEvent, for the
-// signaling instances that serve its members.
-func CallSubject(call string) string { return "v1.call." + call + ".event" }
+// CallSubject is where a node of a call publishes edgeagent.CallEvent, for the
+// signaling instances that serve its members. Subjects on which nodes publish end
+// in the node's id: with credentials a node may publish on its own only, and who
+// listens believes an event only of the node that the subject names.
+func CallSubject(call, node string) string { return "v1.call." + call + "." + node }
+
+// CallEvents is the pattern of the CallSubjects of a call.
+func CallEvents(call string) string { return "v1.call." + call + ".*" }
 
 // MovedSubject is where the allocator that moved a call publishes allocator.Moved,
 // for the guilds.
 func MovedSubject(call string) string { return "v1.moved." + call }
 
-// PresenceSubject is where the node of a call publishes edgeagent.CallEvent of
+// PresenceSubject is where a node of a call publishes edgeagent.CallEvent of
 // the kinds Opened, Left and Deaf only, for the guilds. AllPresence matches every
 // call's.
-func PresenceSubject(call string) string { return "v1.presence." + call }
+func PresenceSubject(call, node string) string { return "v1.presence." + call + "." + node }
 
 // AllPresence is the pattern of all PresenceSubjects.
-const AllPresence = "v1.presence.*"
+const AllPresence = "v1.presence.*.*"
+
+// Publisher is the node that a subject of CallSubject or PresenceSubject names.
+func Publisher(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
