@@ -110,6 +110,9 @@ const (
 	AuditMessageBulkDelete AuditAction = 73
 	AuditMessagePin        AuditAction = 74
 	AuditMessageUnpin      AuditAction = 75
+	AuditThreadCreate      AuditAction = 110
+	AuditThreadUpdate      AuditAction = 111
+	AuditThreadDelete      AuditAction = 112
 )
 
 // AuditEntry is who did what to whom, and why.

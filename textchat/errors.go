@@ -101,6 +101,11 @@ const (
 	CodeInvalidJSON      = 50109
 	CodeWrongPassword    = 50018 // the pair of name and password, or the owner code, is wrong
 	CodeWrongChannelType = 50024
+	CodeThreadArchived   = 50083
+	CodeThreadExists     = 160004
+	CodeThreadLocked     = 160005
+	CodeMaxThreads       = 160006
+	CodeUnknownThread    = 10109 // member of a thread
 )
 
 // Refuse makes an Error.
@@ -126,6 +131,10 @@ var (
 	ErrNotOnDM        = Refuse(http.StatusForbidden, CodeNotOnDM, "Cannot execute action on a DM channel")
 	ErrNonText        = Refuse(http.StatusBadRequest, CodeNonText, "Cannot send messages in a non-text channel")
 	ErrChannelType    = Refuse(http.StatusBadRequest, CodeWrongChannelType, "Cannot execute action on this channel type")
+	ErrThreadArchived = Refuse(http.StatusBadRequest, CodeThreadArchived, "Thread is archived")
+	ErrThreadLocked   = Refuse(http.StatusForbidden, CodeThreadLocked, "Thread is locked")
+	ErrThreadExists   = Refuse(http.StatusBadRequest, CodeThreadExists, "A thread has already been created for this message")
+	ErrThreadMember   = Refuse(http.StatusNotFound, CodeUnknownThread, "Unknown Thread Member")
 	ErrEmptyMessage   = Refuse(http.StatusBadRequest, CodeEmptyMessage, "Cannot send an empty message")
 	ErrEditOthers     = Refuse(http.StatusForbidden, CodeEditOthers, "Cannot edit a message authored by another user")
 	ErrSystemMessage  = Refuse(http.StatusForbidden, CodeSystemMessage, "Cannot execute action on a system message")

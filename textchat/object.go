@@ -115,6 +115,18 @@ type Channel struct {
 	RTCRegion *string `json:"rtc_region"`
 	// Echo, ours: each member of the call hears only itself.
 	Echo bool `json:"echo,omitempty"`
+
+	// Threads only: who made it, its life, and who follows it. Parent is the
+	// channel it hangs on; its own overwrites are void.
+	Owner         *ID            `json:"owner_id,omitempty"`
+	Thread        *ThreadMeta    `json:"thread_metadata,omitempty"`
+	ThreadMembers []ThreadMember `json:"thread_members,omitempty"`
+	// MessageCount counts messages since the thread was loaded at least, the first
+	// of a message's thread excepted. The others are filled in by Shown.
+	MessageCount *int          `json:"message_count,omitempty"`
+	TotalSent    *int          `json:"total_message_sent,omitempty"`
+	MemberCount  *int          `json:"member_count,omitempty"`
+	Member       *ThreadMember `json:"member,omitempty"`
 }
 
 // Member is a user in a guild.
@@ -215,7 +227,8 @@ type Message struct {
 // The types of messages that this server makes.
 const (
 	MessageDefault = 0
-	MessagePinned  = 6 // says that somebody pinned the referenced message
+	MessagePinned  = 6  // says that somebody pinned the referenced message
+	MessageThread  = 18 // says that somebody began the referenced thread
 	MessageReply   = 19
 )
 
@@ -224,6 +237,9 @@ const (
 	FlagSuppressEmbeds        = 1 << 2
 	FlagSuppressNotifications = 1 << 12
 )
+
+// FlagHasThread is on a message that a thread hangs on; the server sets it.
+const FlagHasThread = 1 << 5
 
 // Attachment is a file of a message. URL is kept as a path of this server and
 // shown with its host.

@@ -43,14 +43,21 @@ const (
 	ManageRoles        Permissions = 1 << 28
 	ManageWebhooks     Permissions = 1 << 29
 	ModerateMembers    Permissions = 1 << 40
-	PinMessages        Permissions = 1 << 51
-	BypassSlowmode     Permissions = 1 << 52
+
+	ManageThreads        Permissions = 1 << 34
+	CreatePublicThreads  Permissions = 1 << 35
+	CreatePrivateThreads Permissions = 1 << 36
+	SendInThreads        Permissions = 1 << 38
+
+	PinMessages    Permissions = 1 << 51
+	BypassSlowmode Permissions = 1 << 52
 
 	// AllPermissions are the bits 0..52 but the unused 47.
 	AllPermissions Permissions = (1<<53 - 1) &^ (1 << 47)
 	// DefaultPermissions are what @everyone of a new guild may do.
 	DefaultPermissions = CreateInvite | AddReactions | Stream | ViewChannel | SendMessages | EmbedLinks | AttachFiles |
-		ReadMessageHistory | UseExternalEmojis | Connect | Speak | UseVAD | ChangeNickname
+		ReadMessageHistory | UseExternalEmojis | Connect | Speak | UseVAD | ChangeNickname |
+		CreatePublicThreads | CreatePrivateThreads | SendInThreads
 
 	// needSend are void without SendMessages, needConnect without Connect;
 	// whileTimedOut is what a time-out leaves.
@@ -126,6 +133,25 @@ func Base(s Subject, role func(ID) Permissions) Permissions {
 // nothing, without SendMessages no embellishment of messages, without Connect
 // nothing of voice (a channel of text has no use for those bits anyway).
 func Resolve(s Subject, role func(ID) Permissions, overwrites []Overwrite) Permissions {
+	p := override(s, role, overwrites)
+	return imply(p)
+}
+
+// ResolveThread is what the subject may do in a thread of a channel with these
+// overwrites: the same, but that SendInThreads stands for SendMessages.
+func ResolveThread(s Subject, role func(ID) Permissions, overwrites []Overwrite) Permissions {
+	p := override(s, role, overwrites)
+	if p.Has(Administrator) {
+		return p
+	}
+	if p &^= SendMessages; p.Has(SendInThreads) {
+		p |= SendMessages
+	}
+	return imply(p)
+}
+
+// override is the base, changed by overwrites.
+func override(s Subject, role func(ID) Permissions, overwrites []Overwrite) Permissions {
 	p := Base(s, role)
 	if p.Has(Administrator) {
 		return p
@@ -149,6 +175,14 @@ func Resolve(s Subject, role func(ID) Permissions, overwrites []Overwrite) Permi
 	p &^= Administrator
 	if s.TimedOut {
 		p &= whileTimedOut
+	}
+	return p
+}
+
+// imply takes away what is void without something else.
+func imply(p Permissions) Permissions {
+	if p.Has(Administrator) {
+		return p
 	}
 	if !p.Has(ViewChannel) {
 		return 0

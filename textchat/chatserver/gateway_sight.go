@@ -32,6 +32,7 @@ func (o *owner) review(changes []textchat.Change, events []guild.Event) {
 	all := false
 	for _, c := range changes {
 		switch {
+		case c.PutChannel != nil && c.PutChannel.Type.Thread(): // is seen with its channel
 		case c.PutGuild != nil, c.PutRole != nil, c.DropRole != 0, c.PutChannel != nil, c.DropChannel != 0:
 			all = true
 		case c.PutMember != nil:
@@ -84,7 +85,7 @@ func (o *owner) review(changes []textchat.Change, events []guild.Event) {
 				news[id] = o.channelCame(id)
 			}
 			for i, e := range news[id] {
-				if i == 0 || s.intents&textchat.IntentVoiceStates != 0 {
+				if i == 0 || e.Name == textchat.EventThreadListSync || s.intents&textchat.IntentVoiceStates != 0 {
 					s.deliver(e)
 				}
 			}
@@ -94,10 +95,22 @@ func (o *owner) review(changes []textchat.Change, events []guild.Event) {
 
 func (o *owner) channelCame(id textchat.ID) []*gatewaysession.Event {
 	list := []*gatewaysession.Event{{Name: textchat.EventChannelCreate, Body: encode(o.core.Channel(id))}}
+	if threads := o.core.Threads(0, id); len(threads) > 0 {
+		list = append(list, &gatewaysession.Event{Name: textchat.EventThreadListSync, Body: encode(threadSync{o.id, []textchat.ID{id}, threads, []textchat.ThreadMember{}})})
+	}
 	for _, v := range o.core.VoiceIn(id) {
 		list = append(list, &gatewaysession.Event{Name: textchat.EventVoiceStateUpdate, Body: encode(v)})
 	}
 	return list
+}
+
+// threadSync is the body of THREAD_LIST_SYNC: the active threads of channels that
+// came into sight.
+type threadSync struct {
+	Guild    textchat.ID             `json:"guild_id"`
+	Channels []textchat.ID           `json:"channel_ids"`
+	Threads  []textchat.Channel      `json:"threads"`
+	Members  []textchat.ThreadMember `json:"members"`
 }
 
 // channelGone says no more of a channel than what its viewers may still know.

@@ -285,7 +285,7 @@ func (c *call) channelGet() (int, any, error) {
 		d, err := c.dmSeen(p.dm, c.user.ID)
 		return http.StatusOK, d, err
 	}
-	return http.StatusOK, p.channel, err
+	return http.StatusOK, p.channel.Shown(c.user.ID), err
 }
 
 // channelTypes are those that can be made.
@@ -423,6 +423,9 @@ func (c *call) channelPatch() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if ch.Type.Thread() {
+		return c.threadPatch(o, ch)
+	}
 	var in channelForm
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
@@ -451,12 +454,20 @@ func (c *call) channelDelete() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	out, err := c.do(o, guild.DropChannel{Actor: c.user.ID, Channel: ch.ID})
+	var drop guild.Input = guild.DropChannel{Actor: c.user.ID, Channel: ch.ID}
+	if ch.Type.Thread() {
+		drop = guild.DropThread{Actor: c.user.ID, Thread: ch.ID}
+	}
+	out, err := c.do(o, drop)
 	if err != nil {
 		return 0, nil, err
 	}
-	c.srv.dropFiles(ch.ID.String())
-	return http.StatusOK, out.Channel, nil
+	for _, x := range out.Changes { // its threads go with it
+		if x.DropChannel != 0 {
+			c.srv.dropFiles(x.DropChannel.String())
+		}
+	}
+	return http.StatusOK, out.Channel.Shown(c.user.ID), nil
 }
 
 func (c *call) overwritePut() (int, any, error) {
@@ -476,6 +487,9 @@ func (c *call) overwrite(set *textchat.Overwrite) (int, any, error) {
 		return 0, nil, err
 	}
 	o, ch, _, err := c.channel(textchat.ViewChannel)
+	if err == nil && ch.Type.Thread() {
+		err = textchat.ErrChannelType // it has those of its channel
+	}
 	if err != nil {
 		return 0, nil, err
 	}
@@ -692,6 +706,9 @@ func (c *call) inviteDelete() (int, any, error) {
 
 func (c *call) inviteCreate() (int, any, error) {
 	o, ch, _, err := c.channel(textchat.CreateInvite)
+	if err == nil && ch.Type.Thread() {
+		err = textchat.ErrChannelType
+	}
 	if err != nil {
 		return 0, nil, err
 	}

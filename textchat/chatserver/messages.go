@@ -80,6 +80,9 @@ func (c *call) dress(channel textchat.ID, list []textchat.Message) ([]textchat.M
 	for i := range list {
 		m := &list[i]
 		m.Pinned, m.Reactions = marks[m.ID].Pinned, marks[m.ID].Reactions
+		if c.srv.loadedOwner(m.ID) != nil { // a channel has its id: its thread
+			m.Flags |= textchat.FlagHasThread
+		}
 		c.whole(m)
 	}
 	loaded := 0
@@ -315,6 +318,9 @@ func (c *call) messageCreate() (int, any, error) {
 	}
 	if !p.channel.Type.Text() {
 		return 0, nil, textchat.ErrNonText
+	}
+	if err := p.open(); err != nil {
+		return 0, nil, err
 	}
 	if p.owner == nil {
 		if err := c.acquainted(p.dm.Other(c.user.ID)); err != nil {

@@ -151,6 +151,17 @@ func (s *Server) newAPI() http.Handler {
 		{"PUT /channels/{channel}/pins/{message}", account, perSecond(2), (*call).pinAdd},
 		{"DELETE /channels/{channel}/pins/{message}", account, perSecond(2), (*call).pinDrop},
 
+		{"POST /channels/{channel}/threads", account, perMinute(30), (*call).threadCreate},
+		{"POST /channels/{channel}/messages/{message}/threads", account, perMinute(30), (*call).threadOfMessage},
+		{"GET /channels/{channel}/thread-members", account, read, (*call).threadMembers},
+		{"GET /channels/{channel}/thread-members/{user}", account, read, (*call).threadMember},
+		{"PUT /channels/{channel}/thread-members/{user}", account, write, (*call).threadJoin},
+		{"DELETE /channels/{channel}/thread-members/{user}", account, write, (*call).threadLeave},
+		{"GET /channels/{channel}/threads/archived/public", account, read, (*call).threadsPublic},
+		{"GET /channels/{channel}/threads/archived/private", account, read, (*call).threadsPrivate},
+		{"GET /channels/{channel}/users/@me/threads/archived/private", account, read, (*call).threadsJoined},
+		{"GET /guilds/{guild}/threads/active", account, read, (*call).threadsActive},
+
 		{"GET /users/@me/channels", account, read, (*call).dmList},
 		{"POST /users/@me/channels", account, perMinute(30), (*call).dmOpen},
 

@@ -37,6 +37,9 @@ func webhookName(field, v string) (string, error) {
 
 func (c *call) webhookCreate() (int, any, error) {
 	o, ch, _, err := c.channel(textchat.ViewChannel | textchat.ManageWebhooks)
+	if err == nil && ch.Type.Thread() {
+		err = textchat.ErrChannelType // the webhooks of its channel post in it
+	}
 	if err != nil {
 		return 0, nil, err
 	}
@@ -202,8 +205,18 @@ func (c *call) hooked() (textchat.Webhook, place, error) {
 	if a := c.srv.rates.Take(c.now, "hook|"+w.ID.String(), ratelimit.Rule{Limit: c.srv.cfg.Limits.Messages, Window: 5 * time.Second}); !a.OK {
 		return w, place{}, c.limited(a, "shared", "webhook")
 	}
+	thread, err := c.queryID("thread_id")
+	if err != nil {
+		return w, place{}, err
+	}
 	ch, err := read(c.ctx, o, func(g *guild.Guild) (textchat.Channel, error) {
-		if ch := g.Channel(w.Channel); ch != nil {
+		ch := g.Channel(w.Channel)
+		if thread != 0 {
+			if ch = g.Channel(thread); ch == nil || !ch.Type.Thread() || ch.Parent == nil || *ch.Parent != w.Channel {
+				return textchat.Channel{}, textchat.InvalidField("thread_id", "BASE_TYPE_CHOICES", "There is no such thread.")
+			}
+		}
+		if ch != nil {
 			return *ch, nil
 		}
 		return textchat.Channel{}, textchat.ErrUnknownChannel
@@ -228,9 +241,6 @@ func (c *call) webhookPost() (int, any, error) {
 	w, p, err := c.hooked()
 	if err != nil {
 		return 0, nil, err
-	}
-	if t := c.r.URL.Query().Get("thread_id"); t != "" {
-		return 0, nil, textchat.InvalidField("thread_id", "BASE_TYPE_CHOICES", "There is no such thread.")
 	}
 	var in messageForm
 	files, err := c.form(&in, p, w.ID)

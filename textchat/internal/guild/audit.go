@@ -49,6 +49,10 @@ func (g *Guild) auditBefore(in Input) any {
 		return object(g.channels[in.Channel.ID])
 	case DropChannel:
 		return object(g.channels[in.Channel])
+	case PutThread:
+		return object(g.channels[in.Thread.ID])
+	case DropThread:
+		return object(g.channels[in.Thread])
 	case PutRole:
 		return object(g.roles[in.Role.ID])
 	case DropRole:
@@ -101,6 +105,13 @@ func (g *Guild) auditEntries(in Input, before any, out *Out) []textchat.AuditEnt
 		return entry(textchat.AuditChannelUpdate, in.Channel.ID, before, *out.Channel)
 	case DropChannel:
 		return entry(textchat.AuditChannelDelete, in.Channel, before, nil)
+	case PutThread:
+		if before == nil {
+			return entry(textchat.AuditThreadCreate, in.Thread.ID, nil, in.Thread.Shown(0))
+		}
+		return entry(textchat.AuditThreadUpdate, in.Thread.ID, before.(textchat.Channel).Shown(0), out.Channel.Shown(0))
+	case DropThread:
+		return entry(textchat.AuditThreadDelete, in.Thread, before.(textchat.Channel).Shown(0), nil)
 	case PutRole:
 		if before == nil {
 			return entry(textchat.AuditRoleCreate, in.Role.ID, nil, *out.Role)

@@ -26,6 +26,8 @@ type Guild struct {
 	voice   map[textchat.ID]*voice   // by user
 	pending map[textchat.ID]*pending // by user
 	attempt uint64
+	// archives is not after the first thread that is archived by itself; zero: none.
+	archives time.Time
 
 	undo []func() // takes the last input back, last step first
 }
@@ -77,6 +79,7 @@ func New(r textchat.GuildRecord, openTimeout time.Duration) *Guild {
 	}
 	for i := range r.Channels {
 		g.channels[r.Channels[i].ID] = &r.Channels[i]
+		g.noteArchive(&r.Channels[i])
 	}
 	for i := range r.Members {
 		m := &r.Members[i]
@@ -119,7 +122,7 @@ func (g *Guild) Roles() []textchat.Role {
 func (g *Guild) Channels(user textchat.ID) []textchat.Channel {
 	list := make([]textchat.Channel, 0, len(g.channels))
 	for _, c := range g.channels {
-		if g.Permissions(user, c.ID).Has(textchat.ViewChannel) {
+		if !c.Type.Thread() && g.Permissions(user, c.ID).Has(textchat.ViewChannel) {
 			list = append(list, *c)
 		}
 	}
@@ -168,12 +171,24 @@ func (g *Guild) Base(user textchat.ID) textchat.Permissions {
 }
 
 // Permissions are what user may do in a channel; nothing for strangers and in
-// unknown channels.
+// unknown channels. A thread has those of the channel it hangs on; a private one is
+// seen by its members and by who manages threads.
 func (g *Guild) Permissions(user, channel textchat.ID) textchat.Permissions {
 	s, ok := g.subject(user)
 	c := g.channels[channel]
 	if !ok || c == nil {
 		return 0
+	}
+	if c.Type.Thread() {
+		parent := g.channels[parentOf(c)]
+		if parent == nil {
+			return 0
+		}
+		p := textchat.ResolveThread(s, g.rolePermissions, parent.Overwrites)
+		if _, in := c.ThreadMember(user); c.Type == textchat.ChannelPrivateThread && !in && !p.Has(textchat.ManageThreads) {
+			return 0
+		}
+		return p
 	}
 	return textchat.Resolve(s, g.rolePermissions, c.Overwrites)
 }
@@ -210,6 +225,7 @@ type Snapshot struct {
 	VoiceStates []textchat.VoiceState `json:"voice_states"`
 	Members     []textchat.Member     `json:"members"`
 	Channels    []textchat.Channel    `json:"channels"`
+	Threads     []textchat.Channel    `json:"threads"` // active, and seen by the user
 }
 
 // Full is the body of a guild in REST and GUILD_UPDATE.
@@ -227,7 +243,7 @@ func (g *Guild) Full() Full { return Full{Guild: g.self, Fixed: fixed, Roles: g.
 // Snapshot makes the body of GUILD_CREATE for user.
 func (g *Guild) Snapshot(user textchat.ID, large int) Snapshot {
 	s := Snapshot{Guild: g.self, Fixed: fixed, Large: len(g.members) > large, MemberCount: len(g.members),
-		Roles: g.Roles(), Channels: g.Channels(user), VoiceStates: []textchat.VoiceState{}}
+		Roles: g.Roles(), Channels: g.Channels(user), Threads: g.Threads(user, 0), VoiceStates: []textchat.VoiceState{}}
 	if m := g.members[user]; m != nil {
 		s.JoinedAt = m.JoinedAt
 	}

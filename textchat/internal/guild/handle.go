@@ -418,7 +418,7 @@ func (in PutChannel) handle(g *Guild, _ time.Time, out *Out) {
 	case !perms.Has(need):
 		out.refuse(textchat.ErrMissingPerms)
 		return
-	case in.New && len(g.channels) >= textchat.MaxChannels:
+	case in.New && g.channelCount() >= textchat.MaxChannels:
 		out.refuse(textchat.Refuse(400, textchat.CodeMaxChannels, "Maximum number of guild channels reached (500)"))
 		return
 	case len(c.Overwrites) > textchat.MaxOverwrites:
@@ -521,6 +521,10 @@ func (in DropChannel) handle(g *Guild, _ time.Time, out *Out) {
 		if parentOf(x) != c.ID {
 			continue
 		}
+		if x.Type.Thread() { // goes with its channel, and needs no event of its own
+			out.change(textchat.Change{DropChannel: x.ID})
+			continue
+		}
 		n := *x
 		n.Parent = nil
 		put(g, g.channels, n.ID, &n)
@@ -588,7 +592,7 @@ type Posted struct {
 	Edited  bool
 }
 
-func (in Posted) handle(g *Guild, _ time.Time, out *Out) {
+func (in Posted) handle(g *Guild, now time.Time, out *Out) {
 	name := textchat.EventMessageCreate
 	if in.Edited {
 		name = textchat.EventMessageUpdate
@@ -597,9 +601,15 @@ func (in Posted) handle(g *Guild, _ time.Time, out *Out) {
 		id := in.Message.ID
 		n.LastMessage = &id
 		put(g, g.channels, c.ID, &n)
+		if n.Type.Thread() {
+			g.countInThread(now, n.ID, out)
+		}
 	}
 	out.event(Event{Name: name, Intent: textchat.IntentGuildMessages, Channel: in.Message.Channel,
 		Data: MessageEvent{Message: in.Message, Guild: g.self.ID, Member: g.Partial(in.Message.Author.ID)}})
+	if c := g.channels[in.Message.Channel]; c != nil && c.Type.Thread() && !in.Edited {
+		g.followWriter(now, c.ID, in.Message.Author.ID, out)
+	}
 }
 
 // Erased tells of a message, of Author, that the store has no more.

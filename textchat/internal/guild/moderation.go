@@ -62,6 +62,7 @@ func (g *Guild) part(out *Out, user textchat.ID, reason string) {
 	if g.voice[user] != nil {
 		g.leave(out, user, reason)
 	}
+	g.leaveThreads(out, user)
 	drop(g, g.members, user)
 	drop(g, g.timedOut, user)
 	out.change(textchat.Change{DropMember: user})
@@ -186,6 +187,8 @@ func (g *Guild) arranged(actor textchat.ID, p Placement) (*textchat.Channel, *te
 	switch {
 	case old == nil || !perms.Has(textchat.ViewChannel):
 		return nil, textchat.ErrUnknownChannel
+	case old.Type.Thread():
+		return nil, textchat.ErrChannelType
 	case !perms.Has(textchat.ManageChannels):
 		return nil, textchat.ErrMissingPerms
 	}

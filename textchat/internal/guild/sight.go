@@ -31,7 +31,7 @@ func (g *Guild) Sight() *Sight {
 	return s
 }
 
-// Of are the ids of the channels that a user sees, sorted. They are shared: do not
+// Of are the ids of the channels, without threads, that a user sees, sorted. They are shared: do not
 // change them.
 func (s *Sight) Of(user textchat.ID) []textchat.ID {
 	m := s.guild.members[user]
@@ -58,8 +58,8 @@ func (s *Sight) Of(user textchat.ID) []textchat.ID {
 
 func (s *Sight) look(user textchat.ID) []textchat.ID {
 	var ids []textchat.ID
-	for id := range s.guild.channels {
-		if s.guild.Permissions(user, id).Has(textchat.ViewChannel) {
+	for id, c := range s.guild.channels {
+		if !c.Type.Thread() && s.guild.Permissions(user, id).Has(textchat.ViewChannel) {
 			ids = append(ids, id)
 		}
 	}

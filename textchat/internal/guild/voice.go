@@ -105,6 +105,9 @@ type Tick struct{}
 // Deadline is when Tick has something to do next; zero: never as it stands.
 func (g *Guild) Deadline() time.Time {
 	first := g.firstTimeout()
+	if !g.archives.IsZero() && (first.IsZero() || g.archives.Before(first)) {
+		first = g.archives
+	}
 	sooner := func(at time.Time) {
 		if first.IsZero() || at.Before(first) {
 			first = at
@@ -392,6 +395,7 @@ func (g *Guild) handleSessionGone(in SessionGone, out *Out) {
 
 func (g *Guild) handleTick(now time.Time, out *Out) {
 	g.endTimeouts(now, out)
+	g.archiveOld(now, out)
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
 		switch v := g.voice[user]; {
 		case g.pending[user] != nil:
