@@ -10,6 +10,9 @@ import (
 
 // conclude makes the report of all rounds there are.
 func (r *run) conclude() {
+	if r.void > 0 {
+		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d rounds were done again, because the harness itself was more than %v late in them: the machine was busy with something else", r.void, lateAtMost))
+	}
 	for i := range r.results {
 		res := &r.results[i]
 		r.report.Tables = append(r.report.Tables, res.table())
@@ -44,7 +47,7 @@ func (r *run) conclude() {
 
 // table is a trial round by round.
 func (res *result) table() bench.Table {
-	t := bench.Table{Title: res.title, Head: []string{"round", "victim", "listeners", "median s", "worst s", "worst listener", "recovered", "lost", "others' worst s", "others lost", "paths opened", "resumed", "ended"},
+	t := bench.Table{Title: res.title, Head: []string{"round", "victim", "listeners", "median s", "worst s", "worst listener", "recovered", "lost", "others' worst s", "others lost", "paths opened", "resumed", "ended", "harness late s"},
 		Values: res.rounds}
 	for i, one := range res.rounds {
 		g, w := gaps(one.Hit), worst(one.Hit)
@@ -53,7 +56,7 @@ func (res *result) table() bench.Table {
 		t.Rows = append(t.Rows, []string{
 			fmt.Sprint(i + 1), one.Victim, fmt.Sprint(len(one.Hit)), fmt.Sprintf("%.3f", quantile(g, 0.5)), fmt.Sprintf("%.3f", w.Gap.Seconds()), fmt.Sprint(w.Member),
 			fmt.Sprint(recovered(one.Hit)), fmt.Sprint(hitLost), fmt.Sprintf("%.3f", worst(one.Spared).Gap.Seconds()), fmt.Sprint(sparedLost),
-			fmt.Sprint(one.Moved), fmt.Sprint(one.Resumed), fmt.Sprint(one.Ended),
+			fmt.Sprint(one.Moved), fmt.Sprint(one.Resumed), fmt.Sprint(one.Ended), fmt.Sprintf("%.3f", one.Late.Seconds()),
 		})
 	}
 	return t

@@ -18,6 +18,9 @@ type round struct {
 	Resumed     int // voice WebSockets that were resumed
 	Ended       int // calls that ended, each a failure
 	Split       int // calls on two nodes at the end of the window
+	// Late is how far the harness itself was behind its schedule at worst: what is
+	// heard of that is not the fleet's doing.
+	Late    time.Duration
 	Figures     map[string]float64
 }
 
@@ -108,6 +111,7 @@ type window struct {
 // watch begins a window and returns when its run-up is over.
 func (r *run) watch(ctx context.Context) (*window, error) {
 	w := &window{run: r, before: r.crowd.stand()}
+	r.crowd.engine.Reset()
 	from := r.crowd.clock.slot(time.Now()) + 3
 	for _, m := range r.crowd.members {
 		m.ear.judge(from)
@@ -128,7 +132,7 @@ func (w *window) conclude(ctx context.Context, one *round, victim string) error 
 	if err := sleep(ctx, time.Until(c.clock.due(to))+lastPackets); err != nil {
 		return err
 	}
-	one.Victim = victim
+	one.Victim, one.Late = victim, c.engine.Pace().Worst
 	for i, m := range c.members {
 		h := m.ear.heard()
 		if victim == "" || w.where[i] == victim {

@@ -164,12 +164,12 @@ It needs root for the namespaces, and touches nothing of this host's network. Wh
 removed at its end; what a run left that was killed, by the next. Status 2 says that a goal was
 missed. The seed decides who is hit when.`
 
-const wordsFleetTestExamples = `  sudo voicebench fleet test --html fleet.html
-  sudo voicebench fleet test --only node,freeze --rounds 3
-  sudo voicebench fleet test --short
+const wordsFleetTestExamples = `  voicebench fleet test --html fleet.html
+  voicebench fleet test --only node,freeze --rounds 3
+  voicebench fleet test --short
   voicebench fleet test --loopback --only engine,agent,node`
 
 const wordsFleetSoak = `Soak is fleet test with three times as many rounds and an outage of 10 minutes.`
 
-const wordsFleetSoakExamples = `  sudo voicebench fleet soak --json soak.json --html soak.html
-  sudo voicebench fleet soak --only outage`
+const wordsFleetSoakExamples = `  voicebench fleet soak --json soak.json --html soak.html
+  voicebench fleet soak --only outage`

@@ -46,7 +46,19 @@ func begin(name, program string, env []string, also io.Writer, args ...string) (
 func beginAt(enter func() error, name, program string, env []string, also io.Writer, args ...string) (*process, error) {
 	p := &process{name: name, cmd: exec.Command(program, args...), log: &kept{also: also}, ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	// A pipe of our own: an engine that outlives its agent holds it too, and the end
+	// of the agent is not to wait for that.
+	from, to, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = to, to
+	copied := make(chan struct{})
+	go func() { // ends when nobody holds the pipe any more
+		defer close(copied)
+		defer from.Close()
+		_, _ = io.Copy(p.log, from)
+	}()
 	// The signal comes when the thread ends that started the process, so that one
 	// must stay.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
@@ -63,9 +75,14 @@ func beginAt(enter func() error, name, program string, env []string, also io.Wri
 		if err == nil {
 			err = p.cmd.Start()
 		}
+		_ = to.Close()
 		started <- err
 		if err == nil {
 			p.how = p.cmd.Wait()
+			select { // its last words
+			case <-copied:
+			case <-time.After(lastWords):
+			}
 		}
 	}()
 	if err := <-started; err != nil {
@@ -120,6 +137,8 @@ func (p *process) stop() error {
 }
 
 const (
+	// lastWords is how long what a program wrote at its end may take to be read.
+	lastWords = 100 * time.Millisecond
 	// logKept is how much of a log is kept for an error.
 	logKept = 16 << 10
 	// lineKept is how much of a line is looked at.
