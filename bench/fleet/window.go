@@ -21,7 +21,7 @@ type round struct {
 	// Late is how far the harness itself was behind its schedule at worst: what is
 	// heard of that is not the fleet's doing.
 	Late    time.Duration
-	Figures     map[string]float64
+	Figures map[string]float64
 }
 
 // worst is the listener with the longest gap.
