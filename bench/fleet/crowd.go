@@ -239,12 +239,16 @@ func (p *path) Accept(ctx context.Context, answer string) error {
 	if err := p.member.talk(p.client); err != nil {
 		return fmt.Errorf("talk: %w", err)
 	}
+	p.client.Watch()
 	p.member.opened.Add(1)
 	return nil
 }
 
 // Stages are those of Accept.
 func (p *path) Stages() (ice, dtls time.Duration) { return p.ice, p.dtls }
+
+// Heard is what came on the path: the client looks at it to find out by itself.
+func (p *path) Heard() (received uint64, last time.Time) { return p.client.Received() }
 
 // Lost is never closed: the client hears of a path that is gone by its own means.
 func (p *path) Lost() <-chan struct{} { return nil }

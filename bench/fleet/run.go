@@ -282,12 +282,13 @@ func (r *run) round(ctx context.Context, t trial, i int) (*round, error) {
 	if err := r.heal(ctx); err != nil {
 		return nil, fmt.Errorf("heal the fleet: %w", err)
 	}
-	if err := r.crowd.settled(ctx, inWithin); err != nil {
+	err := r.crowd.settled(ctx, inWithin)
+	one.Ended = int(r.crowd.stand().ended - before.ended)
+	if err != nil {
 		// It is a finding, and the next round would be about it, too.
+		r.say("%s", one.line(t, i, i+1))
 		return nil, fmt.Errorf("not everybody is back: %w", err)
 	}
-	after := r.crowd.stand()
-	one.Ended = int(after.ended - before.ended)
 	return one, nil
 }
 

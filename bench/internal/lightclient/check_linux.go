@@ -16,6 +16,9 @@ const (
 	checkAtFirst = 50 * time.Millisecond
 	checkTick    = 10 * time.Millisecond
 	checkSlots   = int(checkEvery / checkTick)
+	// Of clients that watch their path: silence after which they ask, and how often.
+	watchSilence = 300 * time.Millisecond
+	watchEvery   = 100 * time.Millisecond
 )
 
 // checker sends the STUN checks of all clients.
@@ -24,18 +27,30 @@ type checker struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	wheel [checkSlots][]*Client // whose consent is kept
-	last  int                   // slot that got the last client
-	eager map[*Client]struct{}  // not answered yet
+	wheel   [checkSlots][]*Client // whose consent is kept
+	last    int                   // slot that got the last client
+	eager   map[*Client]struct{}  // not answered yet
+	watched map[*Client]struct{}
 }
 
-func newChecker() *checker { return &checker{eager: make(map[*Client]struct{})} }
+func newChecker() *checker {
+	return &checker{eager: make(map[*Client]struct{}), watched: make(map[*Client]struct{})}
+}
 
 // begin checks a client that knows its server.
 func (k *checker) begin(c *Client) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.eager[c] = struct{}{}
+}
+
+// watch asks for a client that hears nothing.
+func (k *checker) watch(c *Client) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if c.checkSlot >= 0 { // not retired
+		k.watched[c] = struct{}{}
+	}
 }
 
 // heard keeps the consent of a client from now on. The next slot is a golden
@@ -60,6 +75,7 @@ func (k *checker) forget(c *Client) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.eager, c)
+	delete(k.watched, c)
 	if c.checkSlot < 0 {
 		return
 	}
@@ -90,7 +106,7 @@ func (k *checker) run(ctx context.Context) {
 			upto := int64(now.Sub(began) / checkTick)
 			done = max(done, upto-int64(checkSlots))
 			for ; done < upto; done++ {
-				due = k.due(due[:0], done)
+				due = k.due(due[:0], done, now)
 				for _, c := range due {
 					c.check(&k.message)
 				}
@@ -100,13 +116,20 @@ func (k *checker) run(ctx context.Context) {
 }
 
 // due lists whose check tick number n is.
-func (k *checker) due(list []*Client, n int64) []*Client {
+func (k *checker) due(list []*Client, n int64, now time.Time) []*Client {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	list = append(list, k.wheel[n%int64(checkSlots)]...)
 	if n%int64(checkAtFirst/checkTick) == 0 {
 		for c := range k.eager {
 			list = append(list, c)
+		}
+	}
+	if n%int64(watchEvery/checkTick) == 0 {
+		for c := range k.watched {
+			if now.UnixNano()-c.last.Load() > int64(watchSilence) {
+				list = append(list, c)
+			}
 		}
 	}
 	return list

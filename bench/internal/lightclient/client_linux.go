@@ -67,6 +67,9 @@ type Client struct {
 	heard     atomic.Bool // answered is closed
 	checkSlot int         // guarded by checker.mu; -1: none
 
+	received atomic.Uint64 // RTP of announced sources, never set back
+	last     atomic.Int64  // arrival of RTP, or of the answer to a check, in ns since 1970
+
 	// Guarded by Engine.mu: the reader holds it for a batch.
 	ssrcs  []uint32
 	slots  []slot
@@ -293,6 +296,19 @@ func (c *Client) First() time.Time {
 	return time.Unix(0, c.first)
 }
 
+// Received is how many media packets have come since the beginning, and when anything
+// came last, be it the answer to a check: what a client looks at that watches its path.
+func (c *Client) Received() (received uint64, last time.Time) {
+	if at := c.last.Load(); at != 0 {
+		last = time.Unix(0, at)
+	}
+	return c.received.Load(), last
+}
+
+// Watch has the client ask its server every 100 ms while it has heard nothing for 300 ms,
+// as clients do that watch their path. It is called once the client is connected.
+func (c *Client) Watch() { c.engine.checker.watch(c) }
+
 // Sampled tells whether the client opens what it gets.
 func (c *Client) Sampled() bool { return c.seat.Sampled }
 
@@ -359,7 +375,11 @@ func (c *Client) checkLocked(m *stun.Message) {
 // handleSTUN takes the answer to our check, or answers one of a full ICE agent. An
 // answer goes where our checks go: a server that we measure has one address.
 func (c *Client) handleSTUN(b []byte) {
-	if len(b) < 20 || c.heard.Load() && b[0] == 1 && b[1] == 1 {
+	if len(b) < 20 {
+		return
+	}
+	if c.heard.Load() && b[0] == 1 && b[1] == 1 {
+		c.last.Store(time.Now().UnixNano())
 		return // consent that is kept needs no more
 	}
 	m := &stun.Message{Raw: b}
@@ -378,6 +398,7 @@ func (c *Client) handleSTUN(b []byte) {
 			return
 		}
 		c.heard.Store(true)
+		c.last.Store(time.Now().UnixNano())
 		close(c.answered)
 		c.engine.checker.heard(c)
 	case stun.BindingRequest:
@@ -421,6 +442,8 @@ func (c *Client) handleRTPLocked(b []byte, arrived int64) {
 	default:
 		n.Other++
 	}
+	c.received.Add(1)
+	c.last.Store(arrived)
 	arrived -= c.engine.shift.Load()
 	if c.first == 0 {
 		c.first = arrived

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"voicefleet/bench/internal/lightclient"
+	"voicefleet/bench/internal/mark"
 	"voicefleet/bench/internal/meter"
 	"voicefleet/bench/internal/pionforward"
 )
@@ -227,5 +228,60 @@ func TestWrongCertificate(t *testing.T) {
 	defer cancel()
 	if _, err := c.Connect(ctx, forged); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestTellAndRetire has one client listen by a function of its own, watch its path, and
+// leave it: from then on it sends nothing and still counts what comes.
+func TestTellAndRetire(t *testing.T) {
+	const frames = 50
+	e := startEngine(t, lightclient.Config{})
+	clients := room(t, e, 1, 1, func(int) bool { return true })
+	talker, listener := clients[0], clients[1]
+	told := make(chan mark.Mark, 4*frames)
+	listener.Tell(func(m mark.Mark, _ time.Time) { told <- m })
+	listener.Watch()
+	begun := time.Now()
+	if err := talker.Talk(lightclient.Talk{ID: 7, Start: begun, Voice: lightclient.Filler, SmallSize: 60, Size: 60}); err != nil {
+		t.Fatal(err)
+	}
+	hear := func(n int) {
+		t.Helper()
+		for range n {
+			select {
+			case m := <-told:
+				if m.Talker != 7 {
+					t.Fatalf("told %+v", m)
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatal("nothing is told")
+			}
+		}
+	}
+	hear(frames)
+	if n, last := listener.Received(); n < frames || last.Before(begun) {
+		t.Errorf("heard %d, the last at %v", n, last)
+	}
+	// Silence: it asks, and the answers count as hearing.
+	talker.Hush()
+	quiet := time.Now().Add(400 * time.Millisecond)
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for deadline := quiet.Add(5 * time.Second); ; <-look.C {
+		if _, last := listener.Received(); last.After(quiet) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no check was answered in silence")
+		}
+	}
+	listener.Retire()
+	before := listener.Counts().Opened
+	if err := talker.Talk(lightclient.Talk{ID: 7, Start: time.Now(), Voice: lightclient.Filler, SmallSize: 60, Size: 60}); err != nil {
+		t.Fatal(err)
+	}
+	hear(frames)
+	if n := listener.Counts().Opened; n < before+frames {
+		t.Errorf("%d packets were counted after it left", n-before)
 	}
 }
