@@ -1,9 +1,11 @@
 package voiceclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -20,10 +22,25 @@ const (
 	// moveWait is how long a call that was told to go waits for the gateway to
 	// name another server; bots are known to wait for 5 s.
 	moveWait = 5 * time.Second
-	// retryWait is the first wait after a voice session that could not be
-	// opened; it doubles up to retryMax.
-	retryWait = 500 * time.Millisecond
-	retryMax  = 30 * time.Second
+	// retryMin is the first wait after a voice session that could not be opened;
+	// it doubles up to retryMax.
+	retryMin = 100 * time.Millisecond
+	retryMax = 5 * time.Second
+	// anewEvery is how long a call waits to be told of another server before it
+	// asks for one, and asks again; oftener the gateway does not answer.
+	anewEvery = 2 * time.Second
+	// openPatience is how long a voice session may take to open before another
+	// seat is asked for; a join takes less than a second.
+	openPatience = 6 * time.Second
+	// askedEnough is how often another seat is asked for in vain before the
+	// channel is left and entered again.
+	askedEnough = 5
+	// bothFor is how long two paths are open at most while a call moves; bothMore
+	// how long after everybody is on the new one, so that their media connects.
+	bothFor  = 5 * time.Second
+	bothMore = 500 * time.Millisecond
+	// settleEvery is how often it is looked whether the old path is needed.
+	settleEvery = 20 * time.Millisecond
 	// leaveWait is how long Close lets the gateway take the good-bye.
 	leaveWait = 500 * time.Millisecond
 )
@@ -70,10 +87,18 @@ type Call struct {
 	servers chan voiceServer
 	kicked  chan struct{}
 	fresh   chan struct{}
+	cross   *crossing
+	settles sync.WaitGroup
+
+	// Owned by run.
+	paths int // voice sessions so far
 
 	mu sync.Mutex
 	// Guarded by mu.
 	voice   *Voice
+	old     *Voice // the one before, while both are open
+	moving  bool   // another session is being opened, or members still come over
+	known   map[sfu.UserID]bool
 	channel snowflake.ID
 	session string // of the gateway, as the voice state names it
 	mute    bool
@@ -125,10 +150,11 @@ func newCall(cfg Config) (*Call, error) {
 	c := &Call{
 		cfg: cfg, server: u, mute: cfg.Mute, deaf: cfg.Deaf,
 		channel: cfg.Channel, done: make(chan struct{}),
+		cross: newCrossing(), known: make(map[sfu.UserID]bool),
 		servers: make(chan voiceServer, 1), kicked: make(chan struct{}, 1), fresh: make(chan struct{}, 1),
 	}
 	c.gw = &gateway{
-		url: gatewayURL(u), tls: cfg.TLS, token: cfg.Token, out: make(chan wishes, 1),
+		url: gatewayURL(u), tls: cfg.TLS, token: cfg.Token, out: make(chan wishes, 1), redo: make(chan struct{}, 1),
 		onState: c.onState, onServer: c.onServer,
 		onFresh: func() { put(c.fresh, struct{}{}) },
 		onOpen:  func() { c.note(func(s *Stats) { s.Online = time.Now() }) },
@@ -165,6 +191,15 @@ func (c *Call) onServer(s voiceServer) {
 	if s.Guild == c.cfg.Guild {
 		put(c.servers, s)
 	}
+}
+
+// askAnew asks for another seat in the channel.
+func (c *Call) askAnew() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.hereLocked()
+	w.Anew = true
+	c.wishLocked(wishes{list: []wish{w}})
 }
 
 // ask sends op 4 with what is wanted now.
@@ -210,8 +245,14 @@ func (c *Call) run(ctx, join context.Context, lost <-chan error, joined chan<- e
 	default:
 	}
 	c.stop()
-	if v := c.current(); v != nil {
-		_ = v.Close()
+	c.settles.Wait()
+	c.mu.Lock()
+	open := []*Voice{c.voice, c.old}
+	c.mu.Unlock()
+	for _, v := range open {
+		if v != nil {
+			_ = v.Close()
+		}
 	}
 	if !errors.Is(err, errGateway) {
 		<-lost
@@ -221,48 +262,55 @@ func (c *Call) run(ctx, join context.Context, lost <-chan error, joined chan<- e
 
 var errGateway = errors.New("gateway session ended")
 
+// keeping is the state of keep.
+type keeping struct {
+	results chan dialed
+	dialing bool
+	cancel  context.CancelFunc
+	next    *voiceServer // came while dialing
+
+	grant   *voiceServer // the last one
+	granted time.Time
+	used    bool // it cannot open a session again
+
+	again *time.Timer // of a session that could not be opened, or ended
+	wait  time.Duration
+	asks  int         // for another seat, in vain
+	quiet *time.Timer // of a session that reports silence
+
+	slow     *time.Timer // of a session that does not get open
+	patience time.Duration
+}
+
 func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- error) error {
 	c.ask()
-	var (
-		results   = make(chan dialed, 1)
-		dialing   bool
-		cancel    = func() {}
-		next      *voiceServer // came while dialing
-		again     = time.NewTimer(time.Hour)
-		wait      = retryWait
-		connected bool
-		failed    error // of the last attempt to open a voice session
-		refused   bool  // closed with 4014, and nothing else was said since
-	)
-	defer again.Stop()
-	again.Stop()
+	k := &keeping{
+		results: make(chan dialed, 1), cancel: func() {},
+		again: time.NewTimer(time.Hour), quiet: time.NewTimer(time.Hour), slow: time.NewTimer(time.Hour),
+		wait: retryMin, patience: openPatience,
+	}
+	for _, t := range []*time.Timer{k.again, k.quiet, k.slow} {
+		t.Stop()
+		defer t.Stop()
+	}
 	defer func() {
-		cancel()
-		if dialing {
-			if r := <-results; r.voice != nil {
+		k.cancel()
+		if k.dialing {
+			if r := <-k.results; r.voice != nil {
 				_ = r.voice.Close()
 			}
 		}
 	}()
-	dial := func(s voiceServer) {
-		var dialCtx context.Context
-		dialCtx, cancel = context.WithCancel(ctx)
-		dialing = true
-		to := c.endpoint(s)
-		c.note(func(s *Stats) {
-			if s.Placed == 0 {
-				s.Placed = time.Since(c.asked)
-			}
-		})
-		go func() {
-			v, err := Dial(dialCtx, to, c.cfg.Options)
-			results <- dialed{v, err}
-		}()
-	}
+	var connected bool
+	var failed error // of the last attempt to open a voice session
 	for {
 		var ended <-chan struct{}
-		if v := c.current(); v != nil && !dialing {
-			ended = v.Done()
+		var troubled <-chan trouble
+		if v := c.current(); v != nil {
+			troubled = v.trouble
+			if !k.dialing {
+				ended = v.Done()
+			}
 		}
 		var late <-chan struct{}
 		if !connected {
@@ -286,61 +334,207 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 			c.mu.Unlock()
 			c.ask() // the gateway forgot us: we want to be in the channel still
 		case s := <-c.servers:
-			refused = false
-			again.Stop()
+			k.again.Stop()
+			k.quiet.Stop()
 			switch {
 			case s.Endpoint == nil && len(s.Endpoints) == 0:
 				// The node is gone; another is on its way.
-			case dialing:
-				next = &s
-				cancel()
+				k.again.Reset(moveWait)
+			case k.dialing:
+				k.next = &s
+				k.cancel()
 			default:
-				dial(s)
+				k.grant, k.granted, k.used, k.asks = &s, time.Now(), false, 0
+				c.dial(ctx, k)
 			}
-		case r := <-results:
-			dialing = false
-			cancel()
+		case <-k.slow.C:
+			// The node may be one that has just died. Twice as long next time: the
+			// fault may be that everything is slow.
+			if k.dialing {
+				c.askAnew()
+				k.patience *= 2
+			}
+		case r := <-k.results:
+			k.dialing = false
+			k.cancel()
+			k.slow.Stop()
 			switch {
 			case r.err == nil:
-				wait = retryWait
-				c.replace(r.voice, connected)
+				k.wait, k.used, k.patience = retryMin, true, openPatience
+				c.replace(ctx, r.voice, connected)
 				if !connected {
 					connected = true
 					joined <- nil
 				}
-			case next == nil:
-				failed = r.err
-				c.cfg.Log.Warn("voice session not opened", "err", r.err)
-				again.Reset(wait/2 + rand.N(wait/2))
-				wait = min(2*wait, retryMax)
+			default:
+				c.cross.abandon(c.paths)
+				c.tellGone(c.current())
+				if k.next == nil {
+					failed = r.err
+					c.cfg.Log.Warn("voice session not opened", "err", r.err)
+					k.used = spent(r.err)
+					k.retry()
+				}
 			}
-			if next != nil {
-				s := *next
-				next = nil
-				dial(s)
+			if k.next != nil {
+				k.grant, k.granted, k.used, k.asks = k.next, time.Now(), false, 0
+				k.next = nil
+				c.dial(ctx, k)
+			}
+		case what := <-troubled:
+			if what == pathMoved {
+				// Nothing that was open is of use from another address.
+				c.cfg.Log.Info("network is another: asking for another seat")
+				put(c.gw.redo, struct{}{})
+				c.askAnew()
+			}
+			k.quiet.Reset(anewEvery)
+		case <-k.quiet.C:
+			if v := c.current(); v != nil && v.Quiet() >= lostAfter {
+				if !k.dialing {
+					c.cfg.Log.Info("nothing comes from the node: asking for another seat", "node", v.ready.Node, "for", v.Quiet())
+					c.askAnew()
+				}
+				k.quiet.Reset(anewEvery + rand.N(anewEvery/2))
 			}
 		case <-ended:
 			err := c.current().Err()
 			c.cfg.Log.Warn("voice session ended", "err", err)
-			c.mu.Lock()
-			c.voice = nil
-			c.mu.Unlock()
+			if c.fallBack() {
+				c.tellGone(c.current())
+				k.again.Reset(0)
+				break
+			}
 			var closed *CloseError
 			if errors.As(err, &closed) && closed.Code == signaling.CloseDisconnected {
 				// Kicked or moved: the gateway says which, by a voice state or
 				// another server.
-				refused = true
-				again.Reset(moveWait)
+				k.again.Reset(moveWait)
 			} else {
-				again.Reset(backoffMin/2 + rand.N(backoffMin))
+				k.again.Reset(rand.N(retryMin))
 			}
-		case <-again.C:
-			if refused {
-				return ErrKicked
+		case <-k.again.C:
+			switch {
+			case k.dialing:
+			case k.grant != nil && !k.used && time.Since(k.granted) < anewEvery:
+				c.dial(ctx, k) // the gateway gives no other so soon
+			default:
+				k.used = true
+				if k.asks++; k.asks%askedEnough == 0 {
+					c.rejoin()
+				} else {
+					c.askAnew()
+				}
+				k.again.Reset(anewEvery/2 + rand.N(anewEvery))
 			}
-			c.rejoin()
 		}
 	}
+}
+
+// spent says whether an attempt to open a session has used up its grant.
+func spent(err error) bool {
+	var closed *CloseError
+	return errors.As(err, &closed) && !closed.Code.Resumable()
+}
+
+// retry has the voice session opened again, after a while.
+func (k *keeping) retry() {
+	k.again.Reset(k.wait/2 + rand.N(k.wait/2))
+	k.wait = min(2*k.wait, retryMax)
+}
+
+// dial opens the session of the last grant.
+func (c *Call) dial(ctx context.Context, k *keeping) {
+	ctx, k.cancel = context.WithCancel(ctx)
+	k.dialing = true
+	to := c.endpoint(*k.grant)
+	c.mu.Lock()
+	if c.stats.Placed == 0 {
+		c.stats.Placed = time.Since(c.asked)
+	}
+	old := c.old
+	c.old = nil
+	c.moving = true
+	current := c.voice
+	c.mu.Unlock()
+	if old != nil { // a third path: the first one is of no use any more
+		c.settles.Go(func() { _ = old.Close() })
+	}
+	k.slow.Reset(k.patience)
+	before := c.paths
+	c.paths++
+	path := c.paths
+	c.cross.begin(path)
+	if current == nil {
+		c.cross.end(before)
+	}
+	opts := c.options(path)
+	go func() {
+		v, err := dialPath(ctx, to, opts, path)
+		k.results <- dialed{v, err}
+	}()
+}
+
+// options are those of one voice session: of two that are open, each packet is
+// heard from one.
+func (c *Call) options(path int) Options {
+	opts := c.cfg.Options
+	if hear := opts.OnAudio; hear != nil {
+		opts.OnAudio = func(p Packet) {
+			if c.cross.admit(path, p.User, p.Opus, p.Arrived) {
+				hear(p)
+			}
+		}
+	}
+	opts.OnMember = func(m Member) { c.onMember(path, m) }
+	if speaks := opts.OnSpeaking; speaks != nil {
+		opts.OnSpeaking = func(s Speaking) {
+			c.mu.Lock()
+			counts := c.countsLocked(path)
+			c.mu.Unlock()
+			if counts {
+				speaks(s)
+			}
+		}
+	}
+	return opts
+}
+
+// countsLocked says whether what is said of the others on a path is news: not on
+// one that was left.
+func (c *Call) countsLocked(path int) bool { return c.voice == nil || path >= c.voice.path }
+
+// onMember passes on who comes. Who goes while the call moves may only be on its
+// way; settle tells of those that have not come.
+func (c *Call) onMember(path int, m Member) {
+	c.mu.Lock()
+	if !c.countsLocked(path) || m.Left && c.moving {
+		c.mu.Unlock()
+		return
+	}
+	if m.Left {
+		delete(c.known, m.User)
+	} else {
+		c.known[m.User] = true
+	}
+	c.mu.Unlock()
+	if c.cfg.OnMember != nil {
+		c.cfg.OnMember(m)
+	}
+}
+
+// fallBack makes the path that was to be let go the current one again, because
+// the current one has ended.
+func (c *Call) fallBack() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ended := c.voice
+	c.voice, c.old = c.old, nil
+	if c.voice == nil {
+		return false
+	}
+	c.cross.abandon(ended.path)
+	return true
 }
 
 // rejoin leaves the channel and enters it again, which makes the server place
@@ -352,12 +546,12 @@ func (c *Call) rejoin() {
 	c.wishLocked(wishes{list: []wish{{Guild: c.cfg.Guild}, c.hereLocked()}})
 }
 
-// replace makes v the session of the call, then ends the one before it, so that
-// no audio is lost in between.
-func (c *Call) replace(v *Voice, moved bool) {
+// replace makes v the session of the call. The one before it stays open until
+// everybody has come over, if it still carries anything.
+func (c *Call) replace(ctx context.Context, v *Voice, moved bool) {
 	c.mu.Lock()
 	before := c.voice
-	c.voice = v
+	c.voice, c.old = v, before
 	if moved {
 		c.stats.Moves++
 	} else {
@@ -366,16 +560,105 @@ func (c *Call) replace(v *Voice, moved bool) {
 	c.mu.Unlock()
 	if before != nil {
 		before.mu.Lock()
-		muted := make([]sfu.UserID, 0, len(before.muted))
-		for user := range before.muted {
-			muted = append(muted, user)
-		}
+		muted := slices.Collect(maps.Keys(before.muted))
 		before.mu.Unlock()
 		for _, user := range muted {
 			v.MuteUser(user, true)
 		}
-		_ = before.Close()
 	}
+	c.settles.Go(func() { c.settle(ctx, before, v) })
+}
+
+// settle lets go of the session before v, if there is one, when it is not needed
+// any more: each of its members is on the new path and who is audible is heard
+// there. Then it tells who has not come over.
+func (c *Call) settle(ctx context.Context, before, v *Voice) {
+	tick := time.NewTicker(settleEvery)
+	defer tick.Stop()
+	start, over := time.Now(), time.Time{} // since when all are over
+	open := before != nil
+	if open && before.Quiet() >= reportFrom {
+		c.letGo(before)
+		open = false
+	}
+	for {
+		c.mu.Lock()
+		known := slices.Collect(maps.Keys(c.known))
+		newest := c.voice == v
+		c.mu.Unlock()
+		if !newest {
+			// The next settle tells of members; a fallBack has taken before.
+			return
+		}
+		now := time.Now()
+		late := now.Sub(start) >= bothFor
+		here := len(v.lacks(known)) == 0
+		if open {
+			known = before.users()
+			here = here && len(v.lacks(known)) == 0 && c.cross.settled(now)
+		}
+		switch {
+		case !here:
+			over = time.Time{}
+		case over.IsZero():
+			over = now
+		}
+		var ended <-chan struct{}
+		if open {
+			ended = before.Done()
+		}
+		if late || here && (!open || now.Sub(over) >= bothMore) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ended:
+			c.letGo(before)
+			open = false
+		case <-tick.C:
+		}
+	}
+	if open {
+		c.letGo(before)
+	}
+	c.tellGone(v)
+}
+
+// tellGone ends a move to v, and tells of those who are not there.
+func (c *Call) tellGone(v *Voice) {
+	c.mu.Lock()
+	var gone []sfu.UserID
+	if c.voice == v {
+		c.moving = false
+	}
+	if c.voice == v && v != nil {
+		gone = v.lacks(slices.Collect(maps.Keys(c.known)))
+		for _, user := range gone {
+			delete(c.known, user)
+		}
+	}
+	c.mu.Unlock()
+	if c.cfg.OnMember == nil {
+		return
+	}
+	slices.SortFunc(gone, func(a, b sfu.UserID) int { return cmp.Compare(a.ID, b.ID) })
+	for _, user := range gone {
+		c.cfg.OnMember(Member{User: user, Left: true})
+	}
+}
+
+// letGo ends a session that another has replaced.
+func (c *Call) letGo(v *Voice) {
+	c.mu.Lock()
+	if c.old != v {
+		c.mu.Unlock()
+		return // it is the current one again, or ends already
+	}
+	c.old = nil
+	c.mu.Unlock()
+	c.cross.end(v.path)
+	_ = v.Close()
 }
 
 // endpoint is where VOICE_SERVER_UPDATE sends us. Endpoints come as they are
@@ -425,13 +708,16 @@ var ErrNotConnected = errors.New("no voice session just now")
 // in -dBov: 0 is the loudest, 127 silence. While muted nothing is sent.
 func (c *Call) WriteOpus(frame []byte, d time.Duration, level uint8) error {
 	c.mu.Lock()
-	v, mute := c.voice, c.mute
+	v, old, mute := c.voice, c.old, c.mute
 	c.mu.Unlock()
 	switch {
 	case v == nil:
 		return ErrNotConnected
 	case mute:
 		return nil
+	}
+	if old != nil { // some may listen there still
+		_ = old.WriteOpus(frame, d, level)
 	}
 	return v.WriteOpus(frame, d, level)
 }
@@ -454,8 +740,14 @@ func (c *Call) SetDeaf(deaf bool) {
 
 // MuteUser stops or resumes hearing one user.
 func (c *Call) MuteUser(user sfu.UserID, muted bool) {
-	if v := c.current(); v != nil {
+	c.mu.Lock()
+	v, old := c.voice, c.old
+	c.mu.Unlock()
+	if v != nil {
 		v.MuteUser(user, muted)
+	}
+	if old != nil {
+		old.MuteUser(user, muted)
 	}
 }
 

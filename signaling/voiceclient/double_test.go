@@ -228,6 +228,8 @@ type textGateway struct {
 	sessions  map[string]*textSession
 	grants    int
 	resumes   int
+	anews     int    // op 4 with anew
+	move      string // what VOICE_SERVER_UPDATE says of a move
 }
 
 type textSession struct {
@@ -286,6 +288,7 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 			Session string        `json:"session_id"`
 			Seq     int64         `json:"seq"`
 			Channel *snowflake.ID `json:"channel_id"`
+			Anew    bool
 		}
 	}
 	if err := json.Unmarshal(m.Bytes(), &f); err != nil && f.Op != 1 {
@@ -332,7 +335,10 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 		again := own.in
 		own.in = true
 		own.dispatch("VOICE_STATE_UPDATE", fmt.Sprintf(`{"guild_id":"%d","channel_id":"%d","user_id":%q,"session_id":%q}`, guild, channel, own.user, own.id))
-		if !again {
+		if f.D.Anew {
+			g.anews++
+		}
+		if !again || f.D.Anew {
 			g.placeLocked(own)
 		}
 	}
@@ -346,7 +352,7 @@ func (g *textGateway) placeLocked(s *textSession) {
 		User: sfu.UserID{ID: id}, Session: s.id, Rights: sfu.Rights{Speak: true},
 	})
 	all, _ := json.Marshal(g.endpoints)
-	s.dispatch("VOICE_SERVER_UPDATE", fmt.Sprintf(`{"token":%q,"guild_id":"%d","endpoint":%q,"endpoints":%s}`, token, guild, g.endpoints[0], all))
+	s.dispatch("VOICE_SERVER_UPDATE", fmt.Sprintf(`{"token":%q,"guild_id":"%d","endpoint":%q,"endpoints":%s%s}`, token, guild, g.endpoints[0], all, g.move))
 }
 
 func (s *textSession) dispatch(event, d string) {
@@ -366,6 +372,21 @@ func (g *textGateway) place(node edgeagent.NodeID) {
 			g.placeLocked(s)
 		}
 	}
+}
+
+// follow sends everybody to a node, to which the call moves while the old one
+// still serves.
+func (g *textGateway) follow(node edgeagent.NodeID) {
+	g.mu.Lock()
+	g.move = fmt.Sprintf(`,"move":{"from":%q,"to":%q,"cause":"drain","planned":true}`, g.node, node)
+	g.mu.Unlock()
+	g.place(node)
+}
+
+func (g *textGateway) asked() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.anews
 }
 
 // kick takes a user out of the channel.

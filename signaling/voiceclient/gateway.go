@@ -40,6 +40,11 @@ type voiceServer struct {
 	Guild     snowflake.ID `json:"guild_id"`
 	Endpoint  *string      `json:"endpoint"`
 	Endpoints []string     `json:"endpoints"`
+	// Move tells that the call has another node now, and Planned that the old one
+	// still serves.
+	Move *struct {
+		Planned bool `json:"planned"`
+	} `json:"move"`
 }
 
 // voiceState is VOICE_STATE_UPDATE.
@@ -56,6 +61,8 @@ type wish struct {
 	Channel *snowflake.ID `json:"channel_id"`
 	Mute    bool          `json:"self_mute"`
 	Deaf    bool          `json:"self_deaf"`
+	// Anew: nothing comes from the voice server any more.
+	Anew bool `json:"anew,omitempty"`
 }
 
 // wishes are sent one after the other.
@@ -71,7 +78,8 @@ type gateway struct {
 	url   string
 	tls   *tls.Config
 	token string
-	out   chan wishes // to be sent; the newest counts
+	out   chan wishes   // to be sent; the newest counts
+	redo  chan struct{} // asks for another connection: the network is another
 	// heard is given what concerns voice, from run.
 	onState  func(voiceState)
 	onServer func(voiceServer)
@@ -92,6 +100,8 @@ type gwFrame struct {
 	D  json.RawMessage `json:"d"`
 	S  *int64          `json:"s"`
 	T  string          `json:"t"`
+	// RetryAfter is when to come again, in seconds, of gwInvalid.
+	RetryAfter float64 `json:"retry_after"`
 }
 
 // gatewayURL is where a server has its gateway.
@@ -182,7 +192,7 @@ func (g *gateway) invalid(ctx context.Context, f gwFrame) error {
 		g.session = ""
 	}
 	select {
-	case <-time.After(backoffMin + rand.N(backoffMin)):
+	case <-time.After(time.Duration(min(max(f.RetryAfter, 0), maxHint)*float64(time.Second)) + backoffMin + rand.N(backoffMin)):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -274,9 +284,14 @@ func (g *gateway) run(ctx context.Context) error {
 			return lost
 		}
 		g.ws.close(0) // no closing frame: it would end the session
-		for wait := time.Duration(0); ; wait = min(max(2*wait, backoffMin), backoffMax) {
+		wait := backoffFirst
+		if errors.Is(lost, errNetwork) {
+			wait = 0
+		}
+		for ; ; wait = min(max(2*wait, backoffMin), backoffMax) {
 			select {
-			case <-time.After(wait/2 + rand.N(wait/2+time.Millisecond)):
+			case <-time.After(pause(wait, lost)):
+			case <-g.redo:
 			case <-ctx.Done():
 				return ErrClosed
 			}
@@ -289,9 +304,13 @@ func (g *gateway) run(ctx context.Context) error {
 			if errors.Is(err, ErrRefused) {
 				return err
 			}
+			lost = err
 		}
 	}
 }
+
+// errNetwork tells that this host has another address now.
+var errNetwork = errors.New("the network is another")
 
 func (g *gateway) serve(ctx context.Context) error {
 	beat := time.NewTimer(rand.N(g.interval))
@@ -300,6 +319,8 @@ func (g *gateway) serve(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ErrClosed
+		case <-g.redo:
+			return errNetwork
 		case w := <-g.out:
 			for _, one := range w.list {
 				if err := g.say(gwVoiceState, one); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,8 +52,12 @@ type media struct {
 
 	sent, received, bytes atomic.Uint64
 
+	net   *probing
+	heard atomic.Int64 // Unix nanoseconds of the last sign of life
+
 	mu sync.Mutex
 	// Guarded by mu.
+	answers  uint64        // to STUN checks, as last seen
 	iceTime  time.Duration // from the answer to a path
 	dtlsTime time.Duration // from then to keys
 	levelID  uint8
@@ -85,8 +90,12 @@ func newMedia(slots int, network transport.Net, hear func(int, *rtp.Packet, time
 	if err := errors.Join(webrtc.ConfigureRTCPReports(reports), webrtc.ConfigureTWCCSender(engine, reports)); err != nil {
 		return nil, fmt.Errorf("register reports: %w", err)
 	}
+	var err error
+	if m.net, err = newProbing(network); err != nil {
+		return nil, fmt.Errorf("look at the network: %w", err)
+	}
 	var s webrtc.SettingEngine
-	s.SetNet(network)
+	s.SetNet(m.net)
 	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
 	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	s.SetIncludeLoopbackCandidate(true) // a call on the same machine
@@ -100,7 +109,7 @@ func newMedia(slots int, network transport.Net, hear func(int, *rtp.Packet, time
 	s.SetPrflxAcceptanceMinWait(0)
 	s.SetSrflxAcceptanceMinWait(0)
 	s.SetRelayAcceptanceMinWait(0)
-	s.SetICETimeouts(5*time.Second, 25*time.Second, 2*time.Second)
+	s.SetICETimeouts(5*time.Second, 25*time.Second, probeEvery) // m.net holds most of the checks back
 	s.SetDTLSRetransmissionInterval(250 * time.Millisecond)
 	s.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
 	s.SetReceiveMTU(packetSize)
@@ -177,6 +186,8 @@ func (m *media) Accept(ctx context.Context, answer string) error {
 			m.mu.Lock()
 			m.iceTime, m.dtlsTime = found.Sub(given), time.Since(found)
 			m.mu.Unlock()
+			m.heard.Store(time.Now().UnixNano())
+			m.net.held.Store(true)
 			return nil
 		case <-m.failed:
 			return errors.New("no media path to the node")
@@ -240,6 +251,7 @@ func (m *media) onTrack(track *webrtc.TrackRemote, receiver *webrtc.RTPReceiver)
 			if p.Unmarshal(buf[:n]) != nil {
 				continue
 			}
+			m.heard.Store(at.UnixNano())
 			m.received.Add(1)
 			m.bytes.Add(uint64(n))
 			m.hear(slot, &p, at)
@@ -280,6 +292,36 @@ func (m *media) write(frame []byte, d time.Duration, level uint8, now time.Time)
 	}
 	m.sent.Add(1)
 	return nil
+}
+
+// Heard is how many packets came and when the last sign of life did.
+func (m *media) Heard() (received uint64, last time.Time) {
+	at := max(m.heard.Load(), m.net.last.Load())
+	if now := time.Now(); now.UnixNano()-at > int64(probeAfter) {
+		// Over TCP or a relay the answers to checks are seen here only.
+		if stats, ok := m.sender.Transport().ICETransport().GetSelectedCandidatePairStats(); ok {
+			m.mu.Lock()
+			if stats.ResponsesReceived != m.answers {
+				m.answers, at = stats.ResponsesReceived, now.UnixNano()
+				m.heard.Store(at)
+			}
+			m.mu.Unlock()
+		}
+	}
+	return m.received.Load(), time.Unix(0, at)
+}
+
+// remote is where the media goes; invalid when there is no path.
+func (m *media) remote() netip.AddrPort {
+	pair, err := m.sender.Transport().ICETransport().GetSelectedCandidatePair()
+	if err != nil || pair == nil {
+		return netip.AddrPort{}
+	}
+	addr, err := netip.ParseAddr(pair.Remote.Address)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(addr.Unmap(), pair.Remote.Port)
 }
 
 // Stages of Accept.

@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +59,28 @@ func (q *quiet) Write(p []byte) (int, error) {
 	return q.Conn.Write(p)
 }
 
+// maxHint is the longest wait that a server may ask for, in seconds.
+const maxHint = 60
+
+// busyError tells that a server has no room now and when to come again.
+type busyError struct {
+	status string
+	after  time.Duration
+}
+
+func (e *busyError) Error() string { return e.status }
+
+// pause is how long to wait after a failed attempt: anything up to wait, so that
+// those who lost the same server do not come back together, and not before the
+// server asked for.
+func pause(wait time.Duration, err error) time.Duration {
+	d := rand.N(wait + time.Millisecond)
+	if busy := (*busyError)(nil); errors.As(err, &busy) {
+		d += busy.after
+	}
+	return d
+}
+
 // dialSocket connects and upgrades.
 func dialSocket(ctx context.Context, to string, config *tls.Config) (*socket, error) {
 	u, err := url.Parse(to)
@@ -99,6 +123,10 @@ func dialSocket(ctx context.Context, to string, config *tls.Config) (*socket, er
 	ws, resp, err := gws.NewClientFromConn(s, &gws.ClientOption{Addr: to}, tcp)
 	if err != nil {
 		_ = tcp.Close()
+		if resp != nil && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable) {
+			after, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+			return nil, fmt.Errorf("upgrade %s: %w", u.Host, &busyError{resp.Status, time.Duration(min(max(after, 0), maxHint)) * time.Second})
+		}
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 			return nil, fmt.Errorf("upgrade %s: %s", u.Host, resp.Status)
 		}

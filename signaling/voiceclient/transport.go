@@ -28,3 +28,13 @@ type Staged interface {
 	// keys, once Accept has succeeded.
 	Stages() (ice, dtls time.Duration)
 }
+
+// Watched is a Transport that knows whether anything still comes from the node;
+// without it a call asks for another seat only when Lost is closed.
+type Watched interface {
+	// Heard is how many media packets have come since the beginning, and when
+	// anything came last: media, or the answer to a STUN check. It is asked ten
+	// times a second. A transport that has been silent for 300 ms sends checks
+	// every 100 ms.
+	Heard() (received uint64, last time.Time)
+}

@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/rtp"
@@ -28,10 +29,16 @@ const (
 	dialTimeout = 15 * time.Second
 	// attemptTimeout bounds one attempt to resume.
 	attemptTimeout = 5 * time.Second
-	// backoffMin and backoffMax are the waits between attempts, each taken
-	// from a half to the whole.
-	backoffMin = 100 * time.Millisecond
-	backoffMax = 3 * time.Second
+	// dialStagger is how long an endpoint is waited for before the next one is
+	// tried as well.
+	dialStagger = 300 * time.Millisecond
+	// backoffMin and backoffMax bound the waits between attempts, each taken
+	// anywhere from zero on: when all servers were gone, a fifth of the clients
+	// tries in each second. backoffFirst is that before the first attempt:
+	// thousands lose an instance at once.
+	backoffFirst = 250 * time.Millisecond
+	backoffMin   = 100 * time.Millisecond
+	backoffMax   = 5 * time.Second
 	// resumeFor is how long a session without its WebSocket is tried to be
 	// resumed.
 	resumeFor = 60 * time.Second
@@ -55,7 +62,7 @@ type Options struct {
 	// at most sfu.MaxSlots; each adds some 310 bytes to the offer).
 	Slots int
 	// OnAudio is given each packet heard. It is called from one goroutine per
-	// slot, should not block, and must not call Close; Packet.Opus is lent
+	// path and slot, should not block, and must not call Close; Packet.Opus is lent
 	// until it returns.
 	OnAudio func(Packet)
 	// OnSpeaking and OnMember are told what the server says of the others, in
@@ -91,9 +98,10 @@ func (o *Options) validate() error {
 type Packet struct {
 	User      sfu.UserID // zero while the server has not said whose SSRC it is
 	SSRC      sfu.SSRC   // of the speaker
+	Path      int        // the voice sessions of a call, counted: two while it moves
 	Slot      int
 	Opus      []byte // lent until OnAudio returns
-	Seq       uint16 // gapless per slot: a gap is loss
+	Seq       uint16 // gapless per path and slot: a gap is loss
 	Timestamp uint32 // 48 kHz
 	Marker    bool
 	Arrived   time.Time
@@ -132,8 +140,13 @@ type Voice struct {
 	ready signaling.Ready
 	media Transport
 	pion  *media // the same, unless the options brought another
+	path  int    // its number in a call
 	stop  context.CancelFunc
 	done  chan struct{} // closed when it has ended; err is set before
+	// What watch says: the newest counts.
+	reports chan signaling.ReceiveReport
+	trouble chan trouble
+	quiet   atomic.Int64 // how long nothing has come, in nanoseconds
 
 	// Owned by run.
 	ws       *socket
@@ -172,6 +185,11 @@ type VoiceStats struct {
 // Dial opens the session of an endpoint and returns when media can flow. When
 // ctx ends before that, so does the attempt.
 func Dial(ctx context.Context, to Endpoint, opts Options) (*Voice, error) {
+	return dialPath(ctx, to, opts, 1)
+}
+
+// dialPath is Dial for the session of a call that has this number.
+func dialPath(ctx context.Context, to Endpoint, opts Options, path int) (*Voice, error) {
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("dial voice: %w", err)
 	}
@@ -181,12 +199,14 @@ func Dial(ctx context.Context, to Endpoint, opts Options) (*Voice, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	v := &Voice{
-		to: to, opts: opts, done: make(chan struct{}),
+		to: to, opts: opts, path: path, done: make(chan struct{}),
 		members: make(map[sfu.UserID]Speaking),
 		sources: make(map[sfu.SSRC]sfu.UserID),
 		seats:   make(map[int]signaling.Seat),
 		muted:   make(map[sfu.UserID]bool),
 		wishes:  make(chan struct{}, 1),
+		reports: make(chan signaling.ReceiveReport, 1),
+		trouble: make(chan trouble, 1),
 	}
 	if err := v.open(ctx); err != nil {
 		if v.ws != nil {
@@ -294,22 +314,56 @@ func (v *Voice) connectMedia(ctx context.Context, answer string) error {
 	}
 }
 
-// dialAny tries the endpoints once, best first.
+// dialAny connects to the endpoint that answers first, the best given a start of
+// dialStagger before each next one.
 func (v *Voice) dialAny(ctx context.Context) (*socket, error) {
-	var errs []error
-	for i, url := range v.to.URLs {
-		each, cancel := ctx, context.CancelFunc(func() {})
-		if i < len(v.to.URLs)-1 {
-			each, cancel = context.WithTimeout(ctx, attemptTimeout)
-		}
-		ws, err := dialSocket(each, withVersion(url), v.opts.TLS)
-		cancel()
-		if err == nil {
-			return ws, nil
-		}
-		errs = append(errs, err)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		ws  *socket
+		err error
 	}
-	return nil, errors.Join(errs...)
+	results := make(chan result)
+	dial := func(url string) {
+		ws, err := dialSocket(ctx, withVersion(url), v.opts.TLS)
+		results <- result{ws, err}
+	}
+	var (
+		won     *socket
+		errs    []error
+		waiting int
+		next    = v.to.URLs
+		start   = time.NewTimer(0)
+	)
+	defer start.Stop()
+	for waiting > 0 || len(next) > 0 && won == nil {
+		select {
+		case <-start.C:
+			if len(next) == 0 || won != nil {
+				continue
+			}
+			go dial(next[0])
+			waiting++
+			next = next[1:]
+			start.Reset(dialStagger)
+		case r := <-results:
+			waiting--
+			switch {
+			case r.err != nil:
+				errs = append(errs, r.err)
+				start.Reset(0)
+			case won == nil:
+				won = r.ws
+				cancel() // the others give up
+			default:
+				r.ws.close(0)
+			}
+		}
+	}
+	if won == nil {
+		return nil, errors.Join(errs...)
+	}
+	return won, nil
 }
 
 func withVersion(url string) string {
@@ -504,14 +558,22 @@ func (v *Voice) hear(slot int, p *rtp.Packet, at time.Time) {
 	}
 	v.mu.Unlock()
 	v.opts.OnAudio(Packet{
-		User: user, SSRC: ssrc, Slot: slot, Opus: p.Payload,
+		User: user, SSRC: ssrc, Path: v.path, Slot: slot, Opus: p.Payload,
 		Seq: p.SequenceNumber, Timestamp: p.Timestamp, Marker: p.Marker, Arrived: at,
 	})
 }
 
 // run serves the WebSocket until the session is over, resuming as needed.
 func (v *Voice) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		v.watch(ctx)
+	}()
 	err := v.serve(ctx)
+	cancel()
+	<-watched
 	v.ws.close(uint16(signaling.CloseNormal))
 	v.media.Close()
 	v.mu.Lock()
@@ -536,6 +598,8 @@ func (v *Voice) serve(ctx context.Context) error {
 			return errors.New("media path lost")
 		case <-v.wishes:
 			lost = v.sayWants()
+		case r := <-v.reports:
+			lost = v.say(signaling.OpReceiveReport, r)
 		case <-beat.C:
 			if !acked {
 				lost = errors.New("heartbeat was not acknowledged")
@@ -577,11 +641,11 @@ func (v *Voice) resume(ctx context.Context, lost error) error {
 		return lost
 	}
 	v.ws.close(0) // no closing frame: it would end the session
-	wait := time.Duration(0)
+	wait := backoffFirst
 	for until := time.Now().Add(resumeFor); ; {
 		for _, url := range v.to.URLs {
 			select {
-			case <-time.After(wait/2 + rand.N(wait/2+time.Millisecond)):
+			case <-time.After(pause(wait, lost)):
 			case <-ctx.Done():
 				return ErrClosed
 			case <-v.media.Lost():
@@ -696,6 +760,30 @@ func (v *Voice) Stats() VoiceStats {
 		s.Sent, s.Received, s.ReceivedBytes = v.pion.sent.Load(), v.pion.received.Load(), v.pion.bytes.Load()
 	}
 	return s
+}
+
+// Quiet is for how long nothing has come from the node; zero for a Transport
+// that does not say.
+func (v *Voice) Quiet() time.Duration { return time.Duration(v.quiet.Load()) }
+
+// lacks are those of users who are not in the call.
+func (v *Voice) lacks(users []sfu.UserID) []sfu.UserID {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var missing []sfu.UserID
+	for _, user := range users {
+		if _, ok := v.members[user]; !ok {
+			missing = append(missing, user)
+		}
+	}
+	return missing
+}
+
+// users are those in the call.
+func (v *Voice) users() []sfu.UserID {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Collect(maps.Keys(v.members))
 }
 
 // Done is closed when the session has ended; Err says why.

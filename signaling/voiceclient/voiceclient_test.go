@@ -95,6 +95,7 @@ type world struct {
 	gw     *textGateway
 	hosts  [2]string
 	stops  [2]func()
+	silent chan edgeagent.Silence
 }
 
 // both routes requests to two nodes.
@@ -138,12 +139,18 @@ func (b both) SubscribeCall(call sfu.CallID, on func(edgeagent.CallEvent)) (func
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{issuer: signalingtest.NewIssuer(1), nodes: make(map[edgeagent.NodeID]*signalingtest.Node)}
+	w := &world{issuer: signalingtest.NewIssuer(1), nodes: make(map[edgeagent.NodeID]*signalingtest.Node), silent: make(chan edgeagent.Silence, 64)}
 	for i, id := range []edgeagent.NodeID{"n1", "n2"} {
 		w.nodes[id] = signalingtest.NewNode(id, w.issuer)
 		t.Cleanup(newPeers(w.nodes[id], sfu.SSRC(1000*(i+1))).close)
 	}
 	cfg := signalingserver.Config{Nodes: both(w.nodes), Keys: w.issuer.Keys, Heartbeat: time.Second}
+	cfg.Silent = func(s edgeagent.Silence) {
+		select {
+		case w.silent <- s:
+		default:
+		}
+	}
 	for i := range 2 {
 		w.hosts[i], w.stops[i] = instance(t, cfg)
 	}

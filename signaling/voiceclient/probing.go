@@ -1,0 +1,78 @@
+package voiceclient
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/transport/v4"
+	"github.com/pion/transport/v4/stdnet"
+)
+
+// consentEvery is how often a path is asked for consent though it is not silent
+// (RFC 7675 asks for 5 s; the node gives up after 30 s).
+const consentEvery = 2 * time.Second
+
+// probing is a network whose sockets know when something came last. pion asks a
+// peer in a fixed rhythm; the rhythm is set to probeEvery, and what nobody needs
+// is held back here: a path is asked every consentEvery, and every probeEvery once
+// it has been silent for probeAfter.
+type probing struct {
+	transport.Net
+
+	held  atomic.Bool  // checks are held back: the path works
+	last  atomic.Int64 // Unix nanoseconds when something came
+	asked atomic.Int64 // and when a check went out
+}
+
+func newProbing(under transport.Net) (*probing, error) {
+	if under == nil {
+		std, err := stdnet.NewNet()
+		if err != nil {
+			return nil, err
+		}
+		under = std
+	}
+	return &probing{Net: under}, nil
+}
+
+// ListenUDP makes a socket that is looked at.
+func (p *probing) ListenUDP(network string, addr *net.UDPAddr) (transport.UDPConn, error) {
+	c, err := p.Net.ListenUDP(network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &probed{UDPConn: c, by: p}, nil
+}
+
+// due says whether a check is to go out now.
+func (p *probing) due(now time.Time) bool {
+	if p.held.Load() && now.UnixNano()-p.last.Load() < int64(probeAfter) && now.UnixNano()-p.asked.Load() < int64(consentEvery) {
+		return false
+	}
+	p.asked.Store(now.UnixNano())
+	return true
+}
+
+type probed struct {
+	transport.UDPConn
+	by *probing
+}
+
+// isCheck says whether a datagram is a STUN binding request (RFC 8489 section 5).
+func isCheck(b []byte) bool { return len(b) >= 20 && b[0] == 0 && b[1] == 1 }
+
+func (c *probed) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := c.UDPConn.ReadFrom(b)
+	if err == nil {
+		c.by.last.Store(time.Now().UnixNano())
+	}
+	return n, from, err
+}
+
+func (c *probed) WriteTo(b []byte, to net.Addr) (int, error) {
+	if isCheck(b) && !c.by.due(time.Now()) {
+		return len(b), nil
+	}
+	return c.UDPConn.WriteTo(b, to)
+}
