@@ -40,11 +40,6 @@ type voiceServer struct {
 	Guild     snowflake.ID `json:"guild_id"`
 	Endpoint  *string      `json:"endpoint"`
 	Endpoints []string     `json:"endpoints"`
-	// Move tells that the call has another node now, and Planned that the old one
-	// still serves.
-	Move *struct {
-		Planned bool `json:"planned"`
-	} `json:"move"`
 }
 
 // voiceState is VOICE_STATE_UPDATE.
