@@ -62,6 +62,15 @@ type Location struct {
 // Valid says whether there is such a place.
 func (l Location) Valid() bool { return math.Abs(l.Lat) <= 90 && math.Abs(l.Lon) <= 180 }
 
+// Distance is the way over the earth to another place in kilometres (haversine).
+func (l Location) Distance(o Location) float64 {
+	const halfTurn, radius = math.Pi / 180, 6371
+	p, q := l.Lat*halfTurn, o.Lat*halfTurn
+	x, y := math.Sin((q-p)/2), math.Sin((o.Lon-l.Lon)*halfTurn/2)
+	h := x*x + math.Cos(p)*math.Cos(q)*y*y
+	return 2 * radius * math.Asin(math.Sqrt(min(1, h)))
+}
+
 // ParseLocation reads "LAT,LON" in degrees, as 50.11,8.68.
 func ParseLocation(s string) (Location, error) {
 	lat, lon, _ := strings.Cut(s, ",")

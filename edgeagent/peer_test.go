@@ -2,6 +2,7 @@ package edgeagent
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"testing"
 )
@@ -35,6 +36,22 @@ func TestParseLocation(t *testing.T) {
 	for _, s := range []string{"", ",", "50", "50,", "91,0", "0,181", "NaN,0", "0,Inf", "a,b", "50,8,1"} {
 		if got, err := ParseLocation(s); err == nil {
 			t.Errorf("%q: %v", s, got)
+		}
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, c := range []struct {
+		a, b Location
+		want float64
+	}{
+		{Location{Lat: 50.1, Lon: 8.7}, Location{Lat: 40.7, Lon: -74}, 6205},
+		{Location{Lat: 0, Lon: 179}, Location{Lat: 0, Lon: -179}, 222.4},
+		{Location{Lat: 90}, Location{Lat: -90}, math.Pi * 6371},
+		{Location{Lat: 1, Lon: 2}, Location{Lat: 1, Lon: 2}, 0},
+	} {
+		if got := c.a.Distance(c.b); math.Abs(got-c.want) > c.want*0.005 {
+			t.Errorf("%v to %v: %.1f km, want %.1f", c.a, c.b, got, c.want)
 		}
 	}
 }

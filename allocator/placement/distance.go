@@ -32,10 +32,8 @@ const (
 	accessRTT = 10.0
 	// kmPerMs is how far light comes in fibre in a millisecond; cables are detour
 	// times as long as the great circle.
-	kmPerMs  = 200.0
-	detour   = 1.6
-	earthKm  = 6371.0
-	halfTurn = math.Pi / 180
+	kmPerMs = 200.0
+	detour  = 1.6
 	// mapEvery is how often the distances between regions are worked out anew from
 	// those between nodes.
 	mapEvery = time.Second
@@ -205,18 +203,10 @@ func (f *Fleet) overland(from *edgeagent.Location, to int32) (float64, bool) {
 	}
 	for _, i := range f.pools[to].slots {
 		if at := f.nodes[i].hb.Location; at != nil && at.Valid() {
-			return accessRTT + 2*detour*greatCircle(*from, *at)/kmPerMs, true
+			return accessRTT + 2*detour*from.Distance(*at)/kmPerMs, true
 		}
 	}
 	return 0, false
-}
-
-// greatCircle is the way over the earth in kilometres (haversine).
-func greatCircle(a, b edgeagent.Location) float64 {
-	p, q := a.Lat*halfTurn, b.Lat*halfTurn
-	x, y := math.Sin((q-p)/2), math.Sin((b.Lon-a.Lon)*halfTurn/2)
-	h := x*x + math.Cos(p)*math.Cos(q)*y*y
-	return 2 * earthKm * math.Asin(math.Sqrt(min(1, h)))
 }
 
 // Peers are the nodes that a node is to measure for now: half of them, where there

@@ -230,19 +230,3 @@ func TestRegions(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
-
-func TestGreatCircle(t *testing.T) {
-	for _, c := range []struct {
-		a, b edgeagent.Location
-		want float64
-	}{
-		{edgeagent.Location{Lat: 50.1, Lon: 8.7}, edgeagent.Location{Lat: 40.7, Lon: -74}, 6205},
-		{edgeagent.Location{Lat: 0, Lon: 179}, edgeagent.Location{Lat: 0, Lon: -179}, 222.4},
-		{edgeagent.Location{Lat: 90}, edgeagent.Location{Lat: -90}, math.Pi * earthKm},
-		{edgeagent.Location{Lat: 1, Lon: 2}, edgeagent.Location{Lat: 1, Lon: 2}, 0},
-	} {
-		if got := greatCircle(c.a, c.b); math.Abs(got-c.want) > c.want*0.005 {
-			t.Errorf("%v to %v: %.1f km, want %.1f", c.a, c.b, got, c.want)
-		}
-	}
-}

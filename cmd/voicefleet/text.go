@@ -22,7 +22,7 @@ import (
 
 // newChat makes guilds, accounts and the page, joined to the fleet by the bus. With
 // a store nil it is the embedded one, in dir.
-func newChat(conn *bus.Conn, dir string, store textchat.Store, token string, worker uint16, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
+func newChat(conn *bus.Conn, dir string, store textchat.Store, from *known, token string, worker uint16, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
 	calls := allocatorserver.NewClient(conn)
 	return chatserver.New(chatserver.Config{
 		DataDir:    dir,
@@ -30,11 +30,16 @@ func newChat(conn *bus.Conn, dir string, store textchat.Store, token string, wor
 		Placer:     calls,
 		Moves:      calls,
 		Presence:   edgeagentserver.NewClient(conn),
+		Regions:    calls.Regions,
+		Locate:     from.locate,
 		Page:       web.Page(),
 		AdminToken: token,
-		Worker:     worker,
-		Metrics:    metrics,
-		Log:        log,
+
+		TrustedProxies: from.proxies,
+
+		Worker:  worker,
+		Metrics: metrics,
+		Log:     log,
 	})
 }
 
@@ -91,6 +96,7 @@ func textCommand() *cobra.Command {
 	var store, data, name, domain, advertise string
 	var port int
 	var worker uint16
+	var clients whereabouts
 	cmd := &cobra.Command{
 		Use:     "text",
 		Short:   "Run guilds, accounts, text and the page",
@@ -114,6 +120,11 @@ func textCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("--advertise: %w", err)
 			}
+			from, err := clients.open(log)
+			if err != nil {
+				return err
+			}
+			defer from.close()
 			ctx, stop := untilSignal(cmd.Context(), func() { fmt.Fprintln(cmd.ErrOrStderr(), wordsEnding) })
 			defer stop()
 			h, err := openHouse(dir, port, domain, first)
@@ -132,7 +143,7 @@ func textCommand() *cobra.Command {
 				return err
 			}
 			defer closeStore()
-			chat, err := newChat(conn, dir, kept, h.token, worker, shown.registry(), log)
+			chat, err := newChat(conn, dir, kept, from, h.token, worker, shown.registry(), log)
 			if err != nil {
 				return err
 			}
@@ -158,6 +169,7 @@ func textCommand() *cobra.Command {
 	}
 	c.flags(cmd)
 	at.flags(cmd)
+	clients.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&store, "store", "sqlite:./data", "where guilds and messages are kept: sqlite:FOLDER, or cql://HOST,HOST/KEYSPACE")
 	f.StringVar(&data, "data", "", "data folder with a cql:// store: admin token and certificates (default ./data)")

@@ -34,6 +34,7 @@ type upFlags struct {
 	domain    string
 	busListen string
 	store     string
+	clients   whereabouts
 }
 
 func upCommand() *cobra.Command {
@@ -59,6 +60,7 @@ func upCommand() *cobra.Command {
 		},
 	}
 	f.common.flags(cmd)
+	f.clients.flags(cmd)
 	f.media.flags(cmd, min(runtime.NumCPU(), upWorkers))
 	fl := cmd.Flags()
 	fl.IntVar(&f.port, "port", 8443, "TCP port of page, REST and WebSockets, http and https")
@@ -90,6 +92,11 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 	if err != nil {
 		return fmt.Errorf("--store: %w", err)
 	}
+	from, err := f.clients.open(log)
+	if err != nil {
+		return err
+	}
+	defer from.close()
 	h, err := openHouse(f.data, f.port, f.domain, first)
 	if err != nil {
 		return err
@@ -149,7 +156,7 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 		return err
 	}
 	defer closeStore()
-	chat, err := newChat(conn, h.folder.path, store, h.token, 0, shown.registry(), log)
+	chat, err := newChat(conn, h.folder.path, store, from, h.token, 0, shown.registry(), log)
 	if err != nil {
 		return err
 	}

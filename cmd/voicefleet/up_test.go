@@ -218,6 +218,8 @@ func TestBadFlags(t *testing.T) {
 		{"up --workers 0", "--workers 0"},
 		{"up --node UPPER", "--node"},
 		{"up --advertise example.org", "--advertise"},
+		{"up --geoip nowhere.mmdb", "--geoip"},
+		{"up --trusted-proxy somewhere", "--trusted-proxy"},
 		{"up --location north", "--location"},
 		{"up --weight 0.5", "--label"},
 		{"up --label canary --weight 2", "--weight 2"},

@@ -36,16 +36,6 @@ type Moves interface {
 	SubscribeMoved(func(allocator.Moved)) (cancel func(), err error)
 }
 
-// Region is one entry of the list of voice regions.
-type Region struct {
-	ID      string `json:"id"`
-	Name    string `json:"name"`
-	Optimal bool   `json:"optimal"`
-	// Deprecated and Custom are always false here.
-	Deprecated bool `json:"deprecated"`
-	Custom     bool `json:"custom"`
-}
-
 // Config turns a Server. Only DataDir (or Store and Files) must be set.
 type Config struct {
 	// DataDir is where the embedded store and attachments lie; it is made when
@@ -74,8 +64,12 @@ type Config struct {
 	// TrustedProxies may name the client's address in X-Forwarded-For and the
 	// scheme in X-Forwarded-Proto.
 	TrustedProxies []netip.Prefix
-	// Regions is the list of GET /voice/regions (default: one, "automatic").
-	Regions func() []Region
+	// Regions is asked for the list of GET /voice/regions. Nil, or a list without
+	// entries: one, "automatic".
+	Regions func(context.Context) ([]allocator.Region, error)
+	// Locate finds where on the earth an address is, nil if that is not known. It is
+	// asked when a client enters voice.
+	Locate func(netip.Addr) *edgeagent.Location
 	// Worker is this process's number in minted ids, 0..1023; no two running
 	// processes may share one.
 	Worker uint16
@@ -163,9 +157,6 @@ func (c *Config) validate() error {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Regions == nil {
-		c.Regions = func() []Region { return []Region{{ID: "automatic", Name: "Automatic", Optimal: true}} }
 	}
 	return nil
 }

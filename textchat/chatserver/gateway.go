@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,9 +34,10 @@ type conn struct {
 	srv     *Server
 	ws      *gws.Conn
 	wire    *wire
-	host    string // by which the client reached us, without the port
-	url     string // the gateway's own URL, as this client reached it
-	version int    // 9 or 10
+	client  netip.Addr // where it comes from
+	host    string     // by which the client reached us, without the port
+	url     string     // the gateway's own URL, as this client reached it
+	version int        // 9 or 10
 	opened  time.Time
 
 	// Owned by the reader.
@@ -104,7 +106,7 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, prefix str
 		return false
 	}
 	_ = socket.SetDeadline(time.Time{})
-	c := &conn{srv: s, wire: &wire{Conn: socket}, host: hostOnly(r.Host), url: s.gatewayURL(r), opened: time.Now(), version: 10, mode: mode}
+	c := &conn{srv: s, wire: &wire{Conn: socket}, client: s.clientAddr(r), host: hostOnly(r.Host), url: s.gatewayURL(r), opened: time.Now(), version: 10, mode: mode}
 	c.wire.of = c
 	if v := r.URL.Query().Get("v"); v != "" {
 		c.version, _ = strconv.Atoi(v)

@@ -215,6 +215,10 @@ func (c *conn) voiceUpdate(in gatewaysession.VoiceUpdate) {
 	if o == nil {
 		return
 	}
-	_, _ = o.do(ctx, guild.VoiceUpdate{User: s.user, Session: s.id, Channel: in.Channel, SelfMute: in.SelfMute, SelfDeaf: in.SelfDeaf,
-		RTT: in.RTT, Region: in.Region, Anew: in.Anew})
+	update := guild.VoiceUpdate{User: s.user, Session: s.id, Channel: in.Channel, SelfMute: in.SelfMute, SelfDeaf: in.SelfDeaf,
+		RTT: in.RTT, Region: in.Region, Anew: in.Anew}
+	if c.srv.cfg.Locate != nil && in.Channel != 0 {
+		update.Location = c.srv.cfg.Locate(c.client)
+	}
+	_, _ = o.do(ctx, update)
 }

@@ -124,15 +124,6 @@ func (c *call) application() (int, any, error) {
 		"terms_of_service_url": nil, "privacy_policy_url": nil}, nil
 }
 
-func (c *call) regions() (int, any, error) {
-	if c.r.PathValue("guild") != "" {
-		if _, err := c.guild(); err != nil {
-			return 0, nil, err
-		}
-	}
-	return http.StatusOK, c.srv.cfg.Regions(), nil
-}
-
 func (c *call) guildCreate() (int, any, error) {
 	var in struct {
 		Name string `json:"name"`

@@ -30,6 +30,7 @@ type voiceSide struct {
 	mu      sync.Mutex
 	n       int
 	orders  []string
+	last    allocator.PlaceRequest
 	notify  func(edgeagent.CallEvent)
 	moved   func(allocator.Moved)
 	epoch   uint64 // of the calls
@@ -57,6 +58,7 @@ func (v *voiceSide) Place(ctx context.Context, r allocator.PlaceRequest) (alloca
 	v.mu.Lock()
 	v.note("place %v speak=%v mute=%v deaf=%v echo=%v", r.User, r.Rights.Speak, r.Rights.Mute, r.Rights.Deaf, r.Echo)
 	v.n++
+	v.last = r
 	n, hold, refuse, node, epoch := v.n, v.hold, v.refuse, v.node, v.epoch
 	v.busy++
 	v.busiest = max(v.busiest, v.busy)

@@ -63,6 +63,8 @@ type Server struct {
 	uploads uploads
 	private private
 
+	regionsKnown regionList
+
 	// life ends when Run is asked to stop; everything that runs is counted in
 	// tasks. begun guards against a task begun after the wait.
 	life    context.Context

@@ -103,7 +103,7 @@ func (g *Guild) move(out *Out, user textchat.ID, m moving) {
 	m.again = time.Time{}
 	v.wait = moving{}
 	g.order(out, user, &pending{channel: v.channel, session: v.session, selfMute: v.selfMute, selfDeaf: v.selfDeaf,
-		rtt: v.rtt, region: v.region, moving: m, moved: Moved{Epoch: v.epoch}})
+		rtt: v.rtt, region: v.region, where: v.where, moving: m, moved: Moved{Epoch: v.epoch}})
 }
 
 // outdated asks again when the answer is from before a move that came meanwhile.

@@ -34,6 +34,7 @@ type voice struct {
 	epoch  uint64             // of the call there
 	rtt    map[string]float64 // as the client said at its last op 4
 	region string
+	where  *edgeagent.Location // of its address then
 
 	mended time.Time // when it was last seated anew for its own sake, on this node
 	wait   moving    // a move that was refused for now
@@ -48,6 +49,7 @@ type pending struct {
 	rights             sfu.Rights
 	rtt                map[string]float64
 	region             string
+	where              *edgeagent.Location
 
 	moving moving // why a user who is in the call is seated anew
 	moved  Moved  // what came while the placement was under way
@@ -62,6 +64,7 @@ type VoiceUpdate struct {
 	SelfMute, SelfDeaf bool
 	RTT                map[string]float64 // measured by the client, may be nil
 	Region             string
+	Location           *edgeagent.Location // of its address; nil: not known
 	// Anew says that nothing comes from the voice server any more: the client
 	// wants another seat in the channel it is in.
 	Anew bool
@@ -208,7 +211,7 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 		same := v.selfMute == in.SelfMute && v.selfDeaf == in.SelfDeaf
 		anew := in.Anew && !v.wait.on() && now.Sub(v.placed) >= anewAfter
 		if anew && g.wants(in) {
-			v.rtt, v.region, v.selfMute, v.selfDeaf = in.RTT, in.Region, in.SelfMute, in.SelfDeaf
+			v.rtt, v.region, v.where, v.selfMute, v.selfDeaf = in.RTT, in.Region, in.Location, in.SelfMute, in.SelfDeaf
 			g.mend(now, out, in.User, allocator.CauseMend)
 			return
 		}
@@ -259,7 +262,7 @@ func (g *Guild) place(out *Out, in VoiceUpdate) {
 		g.cancel(out, in.User)
 	}
 	g.order(out, in.User, &pending{channel: in.Channel, session: in.Session, selfMute: in.SelfMute, selfDeaf: in.SelfDeaf,
-		rtt: in.RTT, region: in.Region})
+		rtt: in.RTT, region: in.Region, where: in.Location})
 }
 
 // order asks for the seat of p under a new attempt number.
@@ -275,7 +278,7 @@ func (g *Guild) order(out *Out, user textchat.ID, p *pending) {
 	}
 	out.Effects = append(out.Effects, Effect{User: user, Place: &PlaceOrder{Attempt: p.attempt, Move: p.moving.on(), Request: allocator.PlaceRequest{
 		Guild: g.self.ID.String(), Call: callID(p.channel), User: userID(user), Session: p.session, Rights: p.rights,
-		Echo: g.channels[p.channel].Echo, RTT: p.rtt, Region: p.region, Expected: expected, Avoid: p.moving.avoid,
+		Echo: g.channels[p.channel].Echo, RTT: p.rtt, Region: p.region, Location: p.where, Expected: expected, Avoid: p.moving.avoid,
 	}}})
 }
 
@@ -324,7 +327,7 @@ func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
 	}
 	v := &voice{channel: p.channel, session: p.session, selfMute: p.selfMute, selfDeaf: p.selfDeaf,
 		call: in.Assignment.Session, placed: now, rights: p.rights,
-		node: in.Assignment.Node, epoch: in.Assignment.Epoch, rtt: p.rtt, region: p.region}
+		node: in.Assignment.Node, epoch: in.Assignment.Epoch, rtt: p.rtt, region: p.region, where: p.where}
 	if old != nil && old.channel == v.channel && old.node == v.node {
 		v.mended = old.mended
 	}
