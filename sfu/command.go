@@ -27,7 +27,10 @@ type Command struct {
 type Start struct {
 	// Advertise lists the addresses clients can reach the node at, best first.
 	Advertise []netip.Addr `json:"advertise"`
-	Limits    Limits       `json:"limits"`
+	// TCP is the port of the agent's ICE-TCP listener (RFC 6544), named in answers
+	// behind the UDP candidates. 0: there is none.
+	TCP    uint16 `json:"tcp,omitempty"`
+	Limits Limits `json:"limits"`
 	// ProbeKey is what probes are to be made under; without one none is answered.
 	ProbeKey ProbeKey `json:"probe_key,omitempty"`
 	// SilenceGate off forwards silence too; for measurements.
@@ -41,6 +44,7 @@ type Start struct {
 // that may not have been heard, it does not tell again.
 type Adopt struct {
 	Advertise []netip.Addr `json:"advertise"`
+	TCP       uint16       `json:"tcp,omitempty"` // as in Start
 	// ProbeKey is for an engine that has none; one that has keeps its own, as the
 	// fleet knows it.
 	ProbeKey ProbeKey `json:"probe_key,omitempty"`
@@ -67,6 +71,7 @@ type Held struct {
 	Open       Open     `json:"open"` // with the rights as they are now
 	SSRC       SSRC     `json:"ssrc"`
 	Port       uint16   `json:"port"`
+	Ufrag      string   `json:"ufrag,omitempty"` // the engine's
 	Negotiated bool     `json:"negotiated,omitempty"`
 	Connected  bool     `json:"connected,omitempty"`
 	Speaking   bool     `json:"speaking,omitempty"`
@@ -126,6 +131,8 @@ type Negotiated struct {
 	Answer string `json:"answer"`
 	// Slots are the receive streams of the session in order.
 	Slots []Slot `json:"slots"`
+	// Ufrag is the engine's, by which the client's checks are known.
+	Ufrag string `json:"ufrag,omitempty"`
 }
 
 // Slot is one receive stream: the m-section that carries it and its SSRC.

@@ -37,6 +37,7 @@ type media struct {
 	capacity  float64
 	sessions  int
 	noGate    bool
+	turn      turnFlags
 }
 
 // maxWorkers bounds the workers of a node: one UDP port each.
@@ -57,6 +58,7 @@ func (m *media) flags(cmd *cobra.Command, workers int) {
 	f.IntVar(&m.sessions, "max-sessions", 0, "sessions the node takes (default 4000)")
 	f.BoolVar(&m.noGate, "no-silence-gate", false, "forward silence too; for measurements")
 	f.Lookup("no-silence-gate").Hidden = true
+	m.turn.flags(cmd)
 }
 
 // nodeName makes a node id of the host name.
@@ -95,6 +97,9 @@ func (m *media) check() ([]netip.Addr, error) {
 			return nil, fmt.Errorf("--location: %w", err)
 		}
 	}
+	if err := m.turn.check(); err != nil {
+		return nil, err
+	}
 	list, err := addrs.ParseAdvertise(m.advertise)
 	if err != nil {
 		return nil, fmt.Errorf("--advertise: %w", err)
@@ -103,7 +108,7 @@ func (m *media) check() ([]netip.Addr, error) {
 }
 
 // node makes the agent of this process, with engines on the sockets.
-func (m *media) start(conn *bus.Conn, e *engines, watch *addrs.Watcher, metrics prometheus.Registerer, log *slog.Logger) (*edgeagentserver.Server, error) {
+func (m *media) start(conn *bus.Conn, e *engines, closed *edgeagentserver.Closed, watch *addrs.Watcher, metrics prometheus.Registerer, log *slog.Logger) (*edgeagentserver.Server, error) {
 	ports := make([]uint16, len(e.custody.sockets))
 	for i := range ports {
 		ports[i] = uint16(m.port + i)
@@ -128,6 +133,7 @@ func (m *media) start(conn *bus.Conn, e *engines, watch *addrs.Watcher, metrics 
 		CapacityPPS:   m.capacity,
 		Peers:         allocatorserver.NewClient(conn).Peers,
 		Engine:        e.start,
+		Closed:        closed,
 		Metrics:       metrics,
 		Log:           log,
 	})
@@ -155,6 +161,7 @@ func edgeCommand() *cobra.Command {
 	c.flags(cmd)
 	m.flags(cmd, min(runtime.NumCPU(), maxWorkers))
 	at.flags(cmd)
+	m.turn.certFlags(cmd)
 	cmd.Flags().StringVar(&listen, "http", "127.0.0.1:9443", "address and port for /metrics, /healthz and /readyz; empty: none")
 	cmd.Flags().StringVar(&token, "admin-token", os.Getenv(tokenEnv), "token for /metrics from afar and for profiles (or $"+tokenEnv+")")
 	return cmd
@@ -174,18 +181,26 @@ func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, log 
 	if err != nil {
 		return err
 	}
+	secure, host, err := m.turn.certificate()
+	if err != nil {
+		return err
+	}
 	media, err := childEngines(ctx, m, log)
 	if err != nil {
 		return err
 	}
 	defer media.close()
+	closed, err := m.turn.listen(secure, host, log)
+	if err != nil {
+		return err
+	}
 	shown := newShown()
 	conn, err := at.join(ctx, bus.ClientName(bus.RoleEdge, m.node), shown.registry(), log)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	agent, err := m.start(conn, media, watch, shown.registry(), log)
+	agent, err := m.start(conn, media, closed, watch, shown.registry(), log)
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,11 @@ func (v *vouching) config() *tls.Config {
 	return c
 }
 
+// relay is that of TURN, with the same certificates.
+func (v *vouching) relay() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: v.config().GetCertificate}
+}
+
 // plain wraps what answers by http: the challenge http-01 comes there, when port
 // 80 leads here.
 func (v *vouching) plain(h http.Handler) http.Handler {

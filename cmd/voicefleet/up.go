@@ -111,6 +111,10 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 		return err
 	}
 	defer media.close()
+	closed, err := f.media.turn.listen(h.vouch.relay(), h.vouch.name, log)
+	if err != nil {
+		return err
+	}
 	shown := newShown()
 
 	busToken, joinURL := "", ""
@@ -138,7 +142,7 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 	}
 	defer conn.Close()
 
-	agent, err := f.media.start(conn, media, h.watch, shown.registry(), log)
+	agent, err := f.media.start(conn, media, closed, h.watch, shown.registry(), log)
 	if err != nil {
 		return err
 	}

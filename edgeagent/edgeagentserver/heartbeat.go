@@ -169,6 +169,9 @@ func (s *Server) describe(now time.Time, r custody.Report) edgeagent.Heartbeat {
 	if len(hb.Ports) == 0 {
 		hb.Ports = s.cfg.Ports
 	}
+	if s.closed != nil {
+		s.closed.targets.own(hb.Addrs, hb.Ports)
+	}
 	s.metrics.state(state, r)
 	return hb
 }

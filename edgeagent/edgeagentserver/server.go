@@ -57,6 +57,8 @@ type Config struct {
 	// that is [Found] leads to an engine at work, one that is [Mortal] can say
 	// how the engine ended.
 	Engine func(ctx context.Context) (io.ReadWriteCloser, error)
+	// Closed are ways in for clients whose network lets no UDP through; nil: none.
+	Closed *Closed
 
 	Metrics prometheus.Registerer
 	Log     *slog.Logger
@@ -113,6 +115,7 @@ type Server struct {
 	events   chan engineEvent
 	done     chan struct{} // closed when run has ended
 	beat     chan struct{} // holds one: a heartbeat is due now
+	closed   *closed       // nil without
 	nextID   atomic.Uint64
 
 	// Owned by run.
@@ -164,9 +167,17 @@ func New(cfg Config) (*Server, error) {
 		beat:     make(chan struct{}, 1),
 		waiting:  make(map[uint64]chan<- custody.Reply),
 		core: custody.New(custody.Config{
-			Node: cfg.Node, Limits: cfg.Limits, NoSilenceGate: cfg.NoSilenceGate, Advertise: cfg.Advertise(),
+			Node: cfg.Node, Limits: cfg.Limits, NoSilenceGate: cfg.NoSilenceGate, Advertise: cfg.Advertise(), TCP: cfg.Closed.tcp(),
 			ProbeKey: sfu.NewProbeKey(),
 		}),
+	}
+	if cfg.Closed != nil {
+		var err error
+		if s.closed, err = newClosed(*cfg.Closed, cfg.Node, s.panics); err != nil {
+			return nil, err
+		}
+		s.closed.targets.own(cfg.Advertise(), cfg.Ports)
+		telemetry.Register(cfg.Metrics, &closedCollector{s.closed})
 	}
 	return s, nil
 }
@@ -184,6 +195,10 @@ func (s *Server) Run(ctx context.Context) error {
 	background.Go(func() { s.measure() })
 	if s.cfg.Peers != nil {
 		background.Go(func() { s.measurePeers(running) })
+	}
+	if s.closed != nil {
+		background.Go(func() { s.closed.run(running) })
+		background.Go(func() { s.closed.targets.follow(running, s.cfg.Bus, s.log) })
 	}
 
 	beating, stopBeating := context.WithCancel(context.WithoutCancel(ctx))
@@ -275,6 +290,10 @@ func (s *Server) perform(o custody.Out) {
 		q := o.Quarantined
 		s.cfg.Log.Error("call is quarantined: the media engine failed in its work again and again; report the stack above",
 			"call", q.Call, "crashes", q.Deaths, "panics", q.Panics, "for", q.For)
+	case o.Door != nil:
+		if s.closed != nil {
+			s.closed.door(*o.Door)
+		}
 	case o.Bad != nil:
 		if s.current != nil {
 			s.current.fail(o.Bad)

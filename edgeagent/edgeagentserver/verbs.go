@@ -85,7 +85,11 @@ func (s *Server) session(ctx context.Context, do func(time.Time, uint64, []custo
 	if err != nil {
 		return edgeagent.SessionReply{}, err
 	}
-	return *r.Session, nil
+	rep := *r.Session
+	if s.closed != nil {
+		rep.Relay = s.closed.servers(time.Now(), rep.Record.Session, rep.Record.Addrs)
+	}
+	return rep, nil
 }
 
 func (s *Server) negotiate(ctx context.Context, req edgeagent.NegotiateRequest) (edgeagent.NegotiateReply, error) {

@@ -86,7 +86,7 @@ func (s *Server) handleAdopt(seq uint64, c *sfu.Adopt) *sfu.Error {
 	if err := checkAddresses(c.Advertise); err != nil {
 		return err
 	}
-	s.advertise = c.Advertise
+	s.advertise, s.tcp = c.Advertise, c.TCP
 	if s.probeKey == nil {
 		s.setProbeKey(c.ProbeKey)
 	}
@@ -121,7 +121,7 @@ func (s *Server) handleAdopt(seq uint64, c *sfu.Adopt) *sfu.Error {
 // held is what an agent must know of the session.
 func (s *session) held(w *worker) *sfu.Held {
 	h := &sfu.Held{
-		Open: s.asOpened(), SSRC: s.ssrc, Port: w.sock.port,
+		Open: s.asOpened(), SSRC: s.ssrc, Port: w.sock.port, Ufrag: s.local.Ufrag,
 		Negotiated: s.negotiated != 0, Connected: s.opener != nil, SelfDeaf: s.selfDeaf, Muted: s.muted,
 	}
 	if s.opener != nil {

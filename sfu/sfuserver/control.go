@@ -121,7 +121,7 @@ func (s *Server) handleStart(seq uint64, c *sfu.Start, start func(func(context.C
 	if c.Limits.Sessions < 0 || c.Limits.HalfOpen < 0 || c.Limits.ChecksPerPrefix < 0 {
 		return sfu.Refuse(sfu.CodeBadCommand, "negative limit")
 	}
-	s.limits, s.advertise = c.Limits.WithDefaults(), c.Advertise
+	s.limits, s.advertise, s.tcp = c.Limits.WithDefaults(), c.Advertise, c.TCP
 	term, err := dtlsterm.New(dtlsterm.Config{HalfOpen: s.limits.HalfOpen})
 	if err != nil {
 		return sfu.Refuse(sfu.CodeInternal, "%v", err)
@@ -252,6 +252,9 @@ func (s *Server) handleNegotiate(seq uint64, c *sfu.Negotiate) *sfu.Error {
 	}
 	for _, a := range s.advertise {
 		local.Candidates = append(local.Candidates, netip.AddrPortFrom(a, r.worker.sock.port))
+		if s.tcp != 0 {
+			local.TCP = append(local.TCP, netip.AddrPortFrom(a, s.tcp))
+		}
 	}
 	answer, err := offer.Answer(local)
 	if err != nil {
@@ -263,7 +266,7 @@ func (s *Server) handleNegotiate(seq uint64, c *sfu.Negotiate) *sfu.Error {
 		t.remoteUfrag, t.fingerprint = offer.Ufrag, offer.Fingerprint
 		t.indices = t.record.Indices(len(m.Slots))
 		copy(t.indices, firstIndices(len(m.Slots)))
-		return &sfu.Event{Negotiated: &sfu.Negotiated{Answer: answer, Slots: m.Slots}}
+		return &sfu.Event{Negotiated: &sfu.Negotiated{Answer: answer, Slots: m.Slots, Ufrag: t.local.Ufrag}}
 	})
 }
 

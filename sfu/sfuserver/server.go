@@ -74,6 +74,7 @@ type Server struct {
 
 	// Owned by control.
 	advertise []netip.Addr
+	tcp       uint16 // of ICE-TCP
 	probeKey  sfu.ProbeKey
 	orphaned  time.Time // when the last agent went
 }

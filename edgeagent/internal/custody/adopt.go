@@ -32,7 +32,7 @@ func (s *session) keep() []byte {
 // EngineFound begins with an engine that an agent before this one left at work.
 func (c *Core) EngineFound(now time.Time, out []Out) []Out {
 	c.engine, c.lastHeard, c.lostAt = engineStarting, now, now
-	return c.send(pending{kind: kindAdopt, asked: now}, sfu.Command{Adopt: &sfu.Adopt{Advertise: c.advertise, ProbeKey: c.probeKey}}, out)
+	return c.send(pending{kind: kindAdopt, asked: now}, sfu.Command{Adopt: &sfu.Adopt{Advertise: c.advertise, TCP: c.cfg.TCP, ProbeKey: c.probeKey}}, out)
 }
 
 // held takes a session over. Nobody is told: for everybody else it was never gone.
@@ -47,7 +47,7 @@ func (c *Core) held(now time.Time, h *sfu.Held) {
 		return
 	}
 	s := &session{
-		token: Token(k.Token), speaking: h.Speaking, seats: make(map[int]edgeagent.Seat),
+		token: Token(k.Token), ufrag: h.Ufrag, speaking: h.Speaking, seats: make(map[int]edgeagent.Seat),
 		record: edgeagent.Record{
 			Session: o.Session, Node: c.cfg.Node, Guild: k.Guild, Call: o.Call, Epoch: k.Epoch, User: o.User, Gateway: k.Gateway,
 			Rights: o.Rights, SSRC: h.SSRC, Addrs: c.advertise, Port: h.Port, Opened: k.Opened,
@@ -98,6 +98,9 @@ func (c *Core) adopted(now time.Time, ev sfu.Event, out []Out) []Out {
 	}
 	for _, k := range c.calls {
 		slices.SortFunc(k.members, func(a, b *session) int { return a.record.Opened.Compare(b.record.Opened) })
+	}
+	for _, s := range c.inOrder() {
+		out = append(out, s.door())
 	}
 	for _, e := range ev.Adopted.Ended {
 		c.used.add(now, e.Session)

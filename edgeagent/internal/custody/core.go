@@ -36,6 +36,8 @@ type Config struct {
 	NoSilenceGate bool
 	Advertise     []netip.Addr
 	ProbeKey      sfu.ProbeKey // of all engines but one that is found with its own
+	// TCP is the port of ICE-TCP; 0: none.
+	TCP uint16
 }
 
 // Token is the fingerprint of a grant's token: what opens a session is what
@@ -51,6 +53,18 @@ type Out struct {
 	Quarantined *Quarantine
 	// Bad says that the engine must be replaced.
 	Bad error
+	// Door is news of where a session can be reached.
+	Door *Door
+}
+
+// Door tells whoever brings clients to the engine by another way than UDP that a
+// session is there, at which port, and from Negotiate on by which ufrag its checks
+// are known; or that it is gone.
+type Door struct {
+	Session sfu.SessionID
+	Port    uint16
+	Ufrag   string
+	Gone    bool
 }
 
 // Reply answers the request of ID. With no other field set it is plain success.
@@ -118,6 +132,11 @@ type session struct {
 	seats    map[int]edgeagent.Seat
 	snapshot *sfu.Snapshot
 	lost     bool // the engine died and has not restored it yet
+	ufrag    string
+}
+
+func (s *session) door() Out {
+	return Out{Door: &Door{Session: s.record.Session, Port: s.record.Port, Ufrag: s.ufrag}}
 }
 
 // shown are the speaking flags others see.
@@ -393,6 +412,7 @@ func (c *Core) end(now time.Time, s *session, reason string, id uint64, out []Ou
 // remove takes a session out of all indices and tells the world.
 func (c *Core) remove(now time.Time, s *session, reason string, out []Out) []Out {
 	c.drop(now, s)
+	out = append(out, Out{Door: &Door{Session: s.record.Session, Gone: true}})
 	return c.event(s.record.Call, edgeagent.CallEvent{Left: &edgeagent.Left{Session: s.record.Session, User: s.record.User, Reason: reason}}, out)
 }
 
@@ -418,7 +438,7 @@ func (c *Core) drop(now time.Time, s *session) {
 func (c *Core) EngineUp(now time.Time, out []Out) []Out {
 	c.engine, c.lastHeard = engineStarting, now
 	return c.send(pending{kind: kindStart, asked: now}, sfu.Command{Start: &sfu.Start{
-		Advertise: c.advertise, Limits: c.cfg.Limits, NoSilenceGate: c.cfg.NoSilenceGate, ProbeKey: c.probeKey,
+		Advertise: c.advertise, TCP: c.cfg.TCP, Limits: c.cfg.Limits, NoSilenceGate: c.cfg.NoSilenceGate, ProbeKey: c.probeKey,
 	}}, out)
 }
 

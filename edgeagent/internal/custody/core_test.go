@@ -31,6 +31,7 @@ var base = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 //	> open N JSON                   request N opens an edgeagent.Grant (its token is its id)
 //	> resume N TOKEN [why]          request N resumes; why is what is wrong with the token
 //	> negotiate|update|close|drain|undrain N JSON
+//	> doors                         from here on tell where sessions can be reached, too
 //	> tick | shutdown | advertise ADDR | report
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -79,6 +80,7 @@ func play(t *testing.T, script string) string {
 		Advertise: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 	})
 	now := base
+	doors := false
 	var b strings.Builder
 	lines := bufio.NewScanner(strings.NewReader(script))
 	for lines.Scan() {
@@ -88,8 +90,14 @@ func play(t *testing.T, script string) string {
 		}
 		fmt.Fprintln(&b, line)
 		if in, ok := strings.CutPrefix(line, "> "); ok {
+			if in == "doors" {
+				doors = true
+				continue
+			}
 			for _, said := range step(t, c, &now, in) {
-				fmt.Fprintln(&b, "< "+said)
+				if doors || !strings.HasPrefix(said, "door ") {
+					fmt.Fprintln(&b, "< "+said)
+				}
 			}
 		}
 	}
@@ -204,6 +212,8 @@ func describeOut(t *testing.T, o Out) string {
 		return "event " + text(t, ev)
 	case o.Bad != nil:
 		return "bad " + o.Bad.Error()
+	case o.Door != nil:
+		return "door " + text(t, o.Door)
 	case o.Quarantined != nil:
 		return "quarantined " + text(t, o.Quarantined)
 	case o.Reply.Err != nil:

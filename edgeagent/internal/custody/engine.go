@@ -131,6 +131,7 @@ func (c *Core) opened(now time.Time, p pending, ev sfu.Event, out []Out) []Out {
 	k := c.calls[s.record.Call]
 	k.members = append(k.members, s)
 	c.sessions[s.record.Session], c.users[at], c.tokens[s.token] = s, s, s
+	out = append(out, s.door())
 	out = c.event(s.record.Call, edgeagent.CallEvent{Opened: &edgeagent.SessionStart{Session: s.record.Session, User: s.record.User}}, out)
 	out = c.event(s.record.Call, edgeagent.CallEvent{Joined: s.member()}, out)
 	return append(out, Out{Reply: &Reply{ID: p.id, Session: c.describe(s)}})
@@ -139,6 +140,10 @@ func (c *Core) opened(now time.Time, p pending, ev sfu.Event, out []Out) []Out {
 func (c *Core) negotiated(p pending, ev sfu.Event, out []Out) []Out {
 	if s := c.sessions[p.session]; s != nil && ev.Err == nil {
 		s.record.Negotiated = true
+		if ev.Negotiated != nil && ev.Negotiated.Ufrag != "" {
+			s.ufrag = ev.Negotiated.Ufrag
+			out = append(out, s.door())
+		}
 	}
 	if p.id == 0 {
 		return out

@@ -18,6 +18,8 @@ type Local struct {
 	Fingerprint [sha256.Size]byte // of the node's certificate
 	// Candidates are where the session's worker can be reached, best first.
 	Candidates []netip.AddrPort
+	// TCP are where it can be reached by ICE-TCP (RFC 6544), best first.
+	TCP []netip.AddrPort
 	// SessionID makes the o-line unique (RFC 8866 section 5.2); any number.
 	SessionID uint64
 }
@@ -60,7 +62,7 @@ func (o *Offer) Answer(local Local) (string, error) {
 		}
 		w.audio(s, o, local)
 		if tagged {
-			w.candidates(local.Candidates)
+			w.candidates(local.Candidates, local.TCP)
 			tagged = false
 		}
 	}
@@ -126,11 +128,17 @@ func (w *writer) extension(offered, used uint8, uri string) bool {
 }
 
 // candidates writes one host candidate per address, in falling priority (RFC
-// 8445 section 5.1.2.1: type preference 126, component 1).
-func (w *writer) candidates(list []netip.AddrPort) {
+// 8445 section 5.1.2.1: type preference 126, component 1). Those of TCP come
+// behind all of UDP: type preference 90, direction preference 4 for passive ones
+// (RFC 6544 section 4.2).
+func (w *writer) candidates(list, tcp []netip.AddrPort) {
 	for i, c := range list {
 		priority := uint32(126)<<24 | uint32(65535-i)<<8 | 255
 		w.line("a=candidate:%d 1 udp %d %s %d typ host", i+1, priority, plain(c.Addr()), c.Port())
+	}
+	for i, c := range tcp {
+		priority := uint32(90)<<24 | uint32(4<<13|8191-i)<<8 | 255
+		w.line("a=candidate:%d 1 tcp %d %s %d typ host tcptype passive", len(list)+i+1, priority, plain(c.Addr()), c.Port())
 	}
 	w.line("a=end-of-candidates")
 }

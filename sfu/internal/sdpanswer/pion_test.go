@@ -96,6 +96,7 @@ func TestPionAccepts(t *testing.T) {
 	o := negotiate(t, pc, sdpanswer.Local{
 		Ufrag: "serverUfrag1", Pwd: "serverPassword0123456789",
 		Candidates: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9"), netip.MustParseAddrPort("[::1]:9")},
+		TCP:        []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")},
 	})
 	if len(o.Media.Slots) != sfu.MaxSlots {
 		t.Errorf("%d slots", len(o.Media.Slots))

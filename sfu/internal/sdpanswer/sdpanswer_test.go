@@ -28,6 +28,7 @@ func local() Local {
 			netip.MustParseAddrPort("[2001:db8::1]:50001"),
 			netip.MustParseAddrPort("[::ffff:203.0.113.9]:50001"),
 		},
+		TCP: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:3478"), netip.MustParseAddrPort("[2001:db8::1]:3478")},
 	}
 	for i := range l.Fingerprint {
 		l.Fingerprint[i] = byte(i * 11)
@@ -265,7 +266,8 @@ var grammar = regexp.MustCompile(`^(?:` + strings.Join([]string{
 	`a=rtpmap:\d{2,3} opus/48000/2`, `a=fmtp:\d{2,3} minptime=10;useinbandfec=1`, `a=rtcp-fb:\d{2,3} (?:nack|transport-cc)`,
 	`a=extmap:\d{1,2} (?:urn:ietf:params:rtp-hdrext:(?:ssrc-audio-level|sdes:mid)|http://www\.ietf\.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01)`,
 	`a=msid:slot-\d{1,2} slot-\d{1,2}`, `a=ssrc:10\d\d cname:voicefleet`,
-	`a=candidate:[123] 1 udp \d+ (?:192\.0\.2\.1|2001:db8::1|203\.0\.113\.9) 50001 typ host`, `a=end-of-candidates`,
+	`a=candidate:[123] 1 udp \d+ (?:192\.0\.2\.1|2001:db8::1|203\.0\.113\.9) 50001 typ host`,
+	`a=candidate:[45] 1 tcp \d+ (?:192\.0\.2\.1|2001:db8::1) 3478 typ host tcptype passive`, `a=end-of-candidates`,
 }, "|") + `)$`)
 
 // FuzzOffer: of whatever offer, the answer parses in pion/sdp, has a section for
