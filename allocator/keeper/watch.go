@@ -1,0 +1,491 @@
+package keeper
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
+)
+
+// Times of a suspicion.
+const (
+	// late is how long after its last heartbeat, due every second, a node is
+	// suspect.
+	late = 1500 * time.Millisecond
+	// AskTime is how long the answer to one question is waited for; three checks
+	// are sent in it.
+	AskTime = 150 * time.Millisecond
+	// holdTime is how long a node may be held that answers but does not beat.
+	holdTime = 30 * time.Second
+	// askAgain is how often a node is asked that is held, or that is lost and beats.
+	askAgain = time.Second
+	// silenceKept is how long a silence report counts.
+	silenceKept = 3 * time.Second
+	// settleTime is how long a lost node must beat to be taken back that never
+	// answers: the way to its media port may be closed for us alone.
+	settleTime = 10 * time.Second
+	// lostKept is how long a lost node is remembered after its last heartbeat.
+	lostKept = time.Minute
+	// standstill is a gap between two ticks, or in everybody's heartbeats at once
+	// after the bus was away, that tells nothing of the nodes.
+	standstill = 700 * time.Millisecond
+
+	// The guard: that many nodes and more than that share of all, within that time,
+	// do not die of themselves; the observer is sick.
+	guardNodes = 3
+	guardShare = 0.3
+	guardTime  = 2 * time.Second
+
+	// Rounds of questions without an answer that a verdict takes. A connection does
+	// not close for lost packets; heartbeats come late and answers get lost at 30 %
+	// loss (all three of a round: 13 %), and one client's silence may be its own.
+	roundsClosed  = 1
+	roundsLate    = 2
+	roundsSilence = 3
+)
+
+// Verdict is what Watch has to say about a node.
+type Verdict struct {
+	Node edgeagent.NodeID
+	Deed allocator.Deed // DeedSuspect, DeedHold, DeedLost or DeedBack; empty: only Ask
+	Why  string
+	// Ask tells to ask the node on its media port, and to tell Answered.
+	Ask bool
+	// Serves, of DeedLost: its media engine still answers.
+	Serves bool
+}
+
+// standing is what is thought of a node.
+type standing int
+
+const (
+	up standing = iota
+	asked
+	held
+	lost
+)
+
+// cause of a suspicion.
+type cause int
+
+const (
+	causeClosed cause = iota
+	causeLate
+	causeSilence
+)
+
+type watched struct {
+	hb      edgeagent.Heartbeat // without calls
+	unknown bool                // it never beat: calls live there, that is all
+	heard   time.Time           // its last heartbeat, or since when its silence counts
+	closed  time.Time           // of its connection, by the clock of the bus; zero: open
+	silent  time.Time           // the last silence report that counts
+	deaf    int                 // such reports in a row, about once a second
+
+	standing     standing
+	cause        cause
+	since        time.Time // of the suspicion
+	beatingAgain time.Time // since when a lost node beats
+	asking       bool
+	askedAt      time.Time
+	answered     bool // the last question
+	reached      bool // it ever answered one
+	rounds       int  // of questions without an answer in a row
+	waits        bool // a verdict waits for a sign that we are well
+}
+
+// Watch is the discovery of nodes: who lives. Not safe for concurrent use; the zero
+// value is ready to use.
+type Watch struct {
+	nodes  map[edgeagent.NodeID]*watched
+	ticked time.Time
+	away   bool // the bus is
+	order  []edgeagent.NodeID
+}
+
+// Beat takes in a heartbeat that was written at a time by the clock of the bus.
+func (w *Watch) Beat(now time.Time, hb edgeagent.Heartbeat, written time.Time, out []Verdict) []Verdict {
+	if w.nodes == nil {
+		w.nodes = map[edgeagent.NodeID]*watched{}
+	}
+	hb.Calls = nil
+	n := w.nodes[hb.Node]
+	if hb.State == edgeagent.Gone {
+		delete(w.nodes, hb.Node)
+		return out
+	}
+	if n == nil {
+		n = &watched{}
+		w.nodes[hb.Node] = n
+	}
+	n.hb, n.unknown = hb, false
+	if !n.closed.IsZero() && !written.After(n.closed) {
+		return out // it came late: the connection closed after it
+	}
+	n.heard, n.closed, n.waits = now, time.Time{}, false
+	switch n.standing {
+	case up:
+		if !n.reached && hb.State == edgeagent.Ready && now.Sub(n.askedAt) >= 10*askAgain {
+			out = w.ask(now, hb.Node, n, out) // whether our questions reach it at all
+		}
+	case asked, held:
+		if n.cause != causeSilence {
+			out = w.back(now, hb.Node, n, "it beats again", out)
+		}
+	case lost:
+		if n.beatingAgain.IsZero() {
+			n.beatingAgain = now
+		}
+		if now.Sub(n.beatingAgain) >= settleTime && now.Sub(n.silent) > silenceKept {
+			return w.back(now, hb.Node, n, "it beats again, though it does not answer us", out)
+		}
+		if !n.asking && now.Sub(n.askedAt) >= askAgain/2 {
+			out = w.ask(now, hb.Node, n, out)
+		}
+	}
+	return out
+}
+
+// Closed tells that the bus lost the connection of a node, by its clock at.
+func (w *Watch) Closed(now time.Time, node edgeagent.NodeID, at time.Time, out []Verdict) []Verdict {
+	n := w.nodes[node]
+	if n == nil {
+		return out
+	}
+	n.closed = at
+	return w.suspect(now, node, n, causeClosed, "its bus connection closed", out)
+}
+
+// Expired tells that the lease of a node ended. A node that is lost is forgotten:
+// it would begin anew.
+func (w *Watch) Expired(now time.Time, node edgeagent.NodeID, out []Verdict) []Verdict {
+	n := w.nodes[node]
+	switch {
+	case n == nil:
+		return out
+	case n.standing == lost:
+		delete(w.nodes, node)
+		return out
+	}
+	return w.suspect(now, node, n, causeLate, "its lease ended", out)
+}
+
+// Hosts tells that calls live on a node of which nothing is known.
+func (w *Watch) Hosts(now time.Time, node edgeagent.NodeID) {
+	if w.nodes == nil {
+		w.nodes = map[edgeagent.NodeID]*watched{}
+	}
+	if w.nodes[node] == nil {
+		// It gets as long as a lease to say that it lives.
+		w.nodes[node] = &watched{hb: edgeagent.Heartbeat{Node: node, State: edgeagent.Joining}, unknown: true, heard: now.Add(edgeagent.Lease - late)}
+	}
+}
+
+// Silence takes in a report of clients. It counts when at least half of those
+// who report from there hear nothing.
+func (w *Watch) Silence(now time.Time, s edgeagent.Silence, out []Verdict) []Verdict {
+	n := w.nodes[s.Node]
+	if n == nil || s.Silent < 1 || 2*s.Silent < s.Of {
+		return out
+	}
+	if now.Sub(n.silent) > silenceKept {
+		n.deaf = 0
+	}
+	if n.deaf == 0 || now.Sub(n.silent) >= askAgain/2 {
+		n.deaf++
+		n.silent = now
+	}
+	switch n.standing {
+	case up:
+		if n.deaf > 1 && now.Sub(n.askedAt) < askAgain {
+			return out // it was asked for this just now
+		}
+		return w.suspect(now, s.Node, n, causeSilence, fmt.Sprintf("%d of %d clients hear nothing", s.Silent, s.Of), out)
+	case asked:
+		if !n.asking {
+			return w.judge(now, s.Node, n, out)
+		}
+	case held:
+		if !n.asking && (!n.answered || now.Sub(n.askedAt) >= askAgain/2) {
+			return w.ask(now, s.Node, n, out)
+		}
+	}
+	return out
+}
+
+// Bus tells that the bus went away, or is back. While it is away nobody can beat.
+func (w *Watch) Bus(now time.Time, away bool) {
+	if w.away && !away {
+		w.pardon(now)
+	}
+	w.away = away
+}
+
+// pardon lets the silence of every node count from now on only.
+func (w *Watch) pardon(now time.Time) {
+	for _, n := range w.nodes {
+		if n.standing == up && n.heard.Before(now) {
+			n.heard = now
+		}
+	}
+}
+
+// Answered tells what came of a question.
+func (w *Watch) Answered(now time.Time, node edgeagent.NodeID, ok bool, out []Verdict) []Verdict {
+	n := w.nodes[node]
+	if n == nil || !n.asking {
+		return out
+	}
+	n.asking, n.answered = false, ok
+	if ok {
+		n.reached, n.rounds = true, 0
+	} else {
+		n.rounds++
+	}
+	switch n.standing {
+	case asked:
+		return w.judge(now, node, n, out)
+	case held:
+		if !ok {
+			return w.judge(now, node, n, out)
+		}
+	case lost:
+		if ok && !n.beatingAgain.IsZero() && now.Sub(n.heard) < late {
+			return w.back(now, node, n, "it beats and answers again", out)
+		}
+	}
+	return out
+}
+
+// Tick does what is due.
+func (w *Watch) Tick(now time.Time, out []Verdict) []Verdict {
+	if !w.ticked.IsZero() && now.Sub(w.ticked) > standstill {
+		w.pardon(now) // it was us who stood still
+	}
+	w.ticked = now
+	if w.away {
+		return out
+	}
+	w.order = w.order[:0]
+	for id := range w.nodes {
+		w.order = append(w.order, id)
+	}
+	slices.Sort(w.order)
+	for _, id := range w.order {
+		n := w.nodes[id]
+		switch {
+		case n.asking && now.Sub(n.askedAt) > 2*AskTime+standstill:
+			out = w.Answered(now, id, false, out) // whoever asked has died
+		case n.asking:
+		case n.standing == up && now.Sub(n.heard) > late:
+			out = w.suspect(now, id, n, causeLate, fmt.Sprintf("no heartbeat for %.1f s", now.Sub(n.heard).Seconds()), out)
+		case n.standing == asked:
+			out = w.judge(now, id, n, out)
+		case n.standing == lost && now.Sub(n.heard) > lostKept:
+			delete(w.nodes, id)
+		case n.standing == held && n.cause == causeSilence && now.Sub(n.heard) < late && now.Sub(n.silent) > silenceKept:
+			out = w.back(now, id, n, "nobody reports silence any more", out)
+		case n.standing == held && now.Sub(n.askedAt) >= askAgain:
+			if now.Sub(n.since) >= holdTime && !(n.answered && w.crowd(now)) {
+				out = w.lose(now, id, n, fmt.Sprintf("held for %v and it did not come back", holdTime), out)
+			} else {
+				out = w.ask(now, id, n, out)
+			}
+		}
+	}
+	return out
+}
+
+func (w *Watch) ask(now time.Time, id edgeagent.NodeID, n *watched, out []Verdict) []Verdict {
+	n.asking, n.askedAt = true, now
+	return append(out, Verdict{Node: id, Ask: true})
+}
+
+func (w *Watch) suspect(now time.Time, id edgeagent.NodeID, n *watched, c cause, why string, out []Verdict) []Verdict {
+	if n.standing != up {
+		if n.standing != lost && c < n.cause {
+			n.cause = c // a surer sign
+			if n.standing == asked && !n.asking {
+				return w.judge(now, id, n, out)
+			}
+		}
+		return out
+	}
+	n.standing, n.cause, n.since, n.rounds, n.answered, n.waits = asked, c, now, 0, false, false
+	v := Verdict{Node: id, Deed: allocator.DeedSuspect, Why: why}
+	if n.unknown { // there is no address to ask
+		return w.judge(now, id, n, append(out, v))
+	}
+	if !n.asking {
+		n.asking, n.askedAt, v.Ask = true, now, true
+	}
+	return append(out, v)
+}
+
+// judge is the verdict on a suspect whose last question is over.
+func (w *Watch) judge(now time.Time, id edgeagent.NodeID, n *watched, out []Verdict) []Verdict {
+	silence := now.Sub(n.silent) <= silenceKept && !n.silent.IsZero()
+	switch {
+	case n.unknown:
+		return w.lose(now, id, n, "nobody knows it", out)
+	case n.answered && n.cause == causeSilence:
+		// It answers us and beats: their silence is of another making.
+		return w.back(now, id, n, "it answers on its media port", out)
+	case n.answered:
+		return w.hold(now, id, n, "it answers on its media port", out)
+	case n.cause == causeSilence && !n.reached:
+		return w.back(now, id, n, "it beats, and never answered us", out)
+	}
+	need := roundsLate
+	switch {
+	case n.cause == causeClosed, n.cause == causeLate && silence:
+		need = roundsClosed
+	case n.cause == causeSilence:
+		need = roundsSilence
+	}
+	if n.rounds < need {
+		return w.ask(now, id, n, out)
+	}
+	if !silence {
+		if w.crowd(now) {
+			return w.hold(now, id, n, fmt.Sprintf("%d of %d nodes vanished at once and no client reports silence: we may be the sick one", w.vanished(now), w.size(now)), out)
+		}
+		if n.cause == causeLate && w.alone(n) && now.Sub(n.since) < guardTime {
+			n.waits = true
+			return out
+		}
+	}
+	why := "no answer on its media port"
+	if silence {
+		why += ", and its clients hear nothing"
+	}
+	return w.lose(now, id, n, why, out)
+}
+
+// size is how many nodes there are or just were.
+func (w *Watch) size(now time.Time) int {
+	count := 0
+	for _, n := range w.nodes {
+		if !n.unknown && (n.standing != lost || now.Sub(n.since) <= guardTime) {
+			count++
+		}
+	}
+	return count
+}
+
+// vanished counts the nodes that became suspect or lost within guardTime and are
+// so still.
+func (w *Watch) vanished(now time.Time) int {
+	count := 0
+	for _, n := range w.nodes {
+		if n.standing != up && n.cause != causeSilence && !n.unknown && (now.Sub(n.since) <= guardTime || n.standing == held) {
+			count++
+		}
+	}
+	return count
+}
+
+// crowd says whether those are more than may die at once.
+func (w *Watch) crowd(now time.Time) bool {
+	gone := w.vanished(now)
+	return gone >= guardNodes && float64(gone) > guardShare*float64(w.size(now))
+}
+
+// alone says whether nobody was heard since a node's heartbeat was due, in a fleet
+// large enough for the guard: then the next one heard, or the next one missed, will
+// tell whether we are well.
+func (w *Watch) alone(n *watched) bool {
+	others := 0
+	for _, o := range w.nodes {
+		if o == n || o.standing == lost || o.unknown {
+			continue
+		}
+		others++
+		if o.standing == up && o.heard.After(n.heard.Add(edgeagent.HeartbeatInterval)) {
+			return false
+		}
+	}
+	return others+1 >= guardNodes
+}
+
+func (w *Watch) hold(now time.Time, id edgeagent.NodeID, n *watched, why string, out []Verdict) []Verdict {
+	if n.standing == held {
+		return out
+	}
+	n.standing = held
+	return append(out, Verdict{Node: id, Deed: allocator.DeedHold, Why: why})
+}
+
+func (w *Watch) lose(now time.Time, id edgeagent.NodeID, n *watched, why string, out []Verdict) []Verdict {
+	n.standing, n.beatingAgain = lost, time.Time{}
+	return append(out, Verdict{Node: id, Deed: allocator.DeedLost, Why: why, Serves: n.answered})
+}
+
+func (w *Watch) back(now time.Time, id edgeagent.NodeID, n *watched, why string, out []Verdict) []Verdict {
+	n.standing, n.rounds, n.waits = up, 0, false
+	if n.heard.Before(now) && n.cause == causeSilence {
+		n.deaf = max(n.deaf, 1)
+	}
+	return append(out, Verdict{Node: id, Deed: allocator.DeedBack, Why: why})
+}
+
+// Deaf lists the nodes that beat and answer us, and whose clients have reported
+// silence for some seconds: by name.
+func (w *Watch) Deaf(now time.Time) []edgeagent.NodeID {
+	var out []edgeagent.NodeID
+	for id, n := range w.nodes {
+		if n.standing == up && n.answered && n.deaf >= deafReports && now.Sub(n.silent) <= silenceKept {
+			out = append(out, id)
+		}
+	}
+	slices.SortFunc(out, func(a, b edgeagent.NodeID) int { return cmp.Compare(a, b) })
+	return out
+}
+
+// deafReports is how many silence reports in a row, of about one a second, make a
+// node bad that answers.
+const deafReports = 4
+
+// Suspect says whether a node is being asked: a verdict is near.
+func (w *Watch) Suspect(node edgeagent.NodeID) bool {
+	n := w.nodes[node]
+	return n != nil && n.standing == asked
+}
+
+// Up says whether a node is there and not suspect.
+func (w *Watch) Up(node edgeagent.NodeID) bool {
+	n := w.nodes[node]
+	return n != nil && n.standing == up
+}
+
+// Lost says whether a node is lost, or nothing is known of it.
+func (w *Watch) Lost(node edgeagent.NodeID) bool {
+	n := w.nodes[node]
+	return n == nil || n.standing == lost
+}
+
+// Heartbeat is the last word of a node, without its calls.
+func (w *Watch) Heartbeat(node edgeagent.NodeID) (edgeagent.Heartbeat, bool) {
+	if n := w.nodes[node]; n != nil && !n.unknown {
+		return n.hb, true
+	}
+	return edgeagent.Heartbeat{}, false
+}
+
+// Count is how many nodes are suspect, held and lost.
+func (w *Watch) Count() (suspects, holds, losts int) {
+	for _, n := range w.nodes {
+		switch n.standing {
+		case asked:
+			suspects++
+		case held:
+			holds++
+		case lost:
+			losts++
+		}
+	}
+	return suspects, holds, losts
+}
