@@ -179,8 +179,8 @@ func (w *Watch) Hosts(now time.Time, node edgeagent.NodeID) {
 		w.nodes = map[edgeagent.NodeID]*watched{}
 	}
 	if w.nodes[node] == nil {
-		// It gets as long as a lease to say that it lives.
-		w.nodes[node] = &watched{hb: edgeagent.Heartbeat{Node: node, State: edgeagent.Joining}, unknown: true, heard: now.Add(edgeagent.Lease - late)}
+		// It gets as long to say that it lives as others to say what they carry.
+		w.nodes[node] = &watched{hb: edgeagent.Heartbeat{Node: node, State: edgeagent.Joining}, unknown: true, heard: now.Add(republish - late)}
 	}
 }
 
@@ -488,4 +488,21 @@ func (w *Watch) Count() (suspects, holds, losts int) {
 		}
 	}
 	return suspects, holds, losts
+}
+
+// known says whether anything is known of a node.
+func (w *Watch) known(node edgeagent.NodeID) bool { return w.nodes[node] != nil }
+
+// unseen says whether a node has still to beat for the first time.
+func (w *Watch) unseen(node edgeagent.NodeID) bool {
+	n := w.nodes[node]
+	return n != nil && n.unknown && n.standing != lost
+}
+
+// standing is what is thought of a node.
+func (w *Watch) standing(node edgeagent.NodeID) standing {
+	if n := w.nodes[node]; n != nil {
+		return n.standing
+	}
+	return lost
 }

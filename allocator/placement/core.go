@@ -32,9 +32,16 @@ type Core struct {
 	// seats, loads and sizes are when reservations end, in that order, so that a
 	// decision does not look at all calls.
 	seats, loads, sizes queue
-	// carried are the nodes that show sessions of a call, with its epoch there.
-	carried map[sfu.CallID]map[edgeagent.NodeID]uint64
+	// carried are the nodes that show sessions of a call.
+	carried map[sfu.CallID]map[edgeagent.NodeID]carriage
 	epoch   uint64 // the highest seen or given
+	number  uint64 // of the allocator, below epochStride
+}
+
+// carriage is a call as a node shows it.
+type carriage struct {
+	epoch    uint64
+	sessions int
 }
 
 type call struct {
@@ -48,8 +55,17 @@ type call struct {
 
 // Observe takes in a node's heartbeat.
 func (c *Core) Observe(now time.Time, hb edgeagent.Heartbeat) {
+	before := c.shows[hb.Node]
 	c.carry(hb.Node, hb.State, hb.Calls)
 	c.fleet.Observe(now, hb)
+	if hb.State != edgeagent.Gone { // with which everybody leaves who is to come after
+		for _, on := range before {
+			if k := c.calls[on.Call]; k != nil && k.entry.Node == hb.Node && k.shown > 0 && c.carried[on.Call][hb.Node].sessions == 0 {
+				k.shown = 0
+				c.hold(now, k)
+			}
+		}
+	}
 	c.epoch = max(c.epoch, hb.Epoch)
 	for _, on := range hb.Calls {
 		c.epoch = max(c.epoch, on.Epoch)
@@ -79,7 +95,7 @@ func (c *Core) carry(node edgeagent.NodeID, state edgeagent.State, calls []edgea
 		return
 	}
 	if c.carried == nil {
-		c.carried = map[sfu.CallID]map[edgeagent.NodeID]uint64{}
+		c.carried = map[sfu.CallID]map[edgeagent.NodeID]carriage{}
 		c.shows = map[edgeagent.NodeID][]edgeagent.CallOnANode{}
 	}
 	c.shows[node] = calls
@@ -88,9 +104,9 @@ func (c *Core) carry(node edgeagent.NodeID, state edgeagent.State, calls []edgea
 			continue
 		}
 		if c.carried[on.Call] == nil {
-			c.carried[on.Call] = map[edgeagent.NodeID]uint64{}
+			c.carried[on.Call] = map[edgeagent.NodeID]carriage{}
 		}
-		c.carried[on.Call][node] = on.Epoch
+		c.carried[on.Call][node] = carriage{on.Epoch, on.Sessions}
 	}
 }
 
@@ -103,12 +119,35 @@ func (c *Core) Lose(now time.Time, node edgeagent.NodeID) {
 // Carrier is the node that shows sessions of a call, the one of the highest
 // epoch if there are several.
 func (c *Core) Carrier(id sfu.CallID) (node edgeagent.NodeID, epoch uint64, ok bool) {
-	for n, e := range c.carried[id] {
-		if !ok || e > epoch || e == epoch && n < node {
-			node, epoch, ok = n, e, true
+	for n, k := range c.carried[id] {
+		if !ok || k.epoch > epoch || k.epoch == epoch && n < node {
+			node, epoch, ok = n, k.epoch, true
 		}
 	}
 	return node, epoch, ok
+}
+
+// Shown is how many sessions of a call a node shows.
+func (c *Core) Shown(id sfu.CallID, node edgeagent.NodeID) int { return c.carried[id][node].sessions }
+
+// On are the calls of a node's last heartbeat: lent until its next one.
+func (c *Core) On(node edgeagent.NodeID) []edgeagent.CallOnANode { return c.shows[node] }
+
+// Node is the last heartbeat of a node, without its calls.
+func (c *Core) Node(node edgeagent.NodeID) (edgeagent.Heartbeat, bool) { return c.fleet.Node(node) }
+
+// Unwritten lists the calls that nodes carry without an entry, or at a higher epoch
+// than their entry has, by id: what is carried is the truth, entries may be lost.
+func (c *Core) Unwritten() []sfu.CallID {
+	var out []sfu.CallID
+	for id := range c.carried {
+		k := c.calls[id]
+		if node, epoch, _ := c.Carrier(id); k == nil || epoch > k.entry.Epoch && node != k.entry.Node {
+			out = append(out, id)
+		}
+	}
+	slices.SortFunc(out, func(a, b sfu.CallID) int { return cmp.Compare(a.ID, b.ID) })
+	return out
 }
 
 // Stray is a call on a node it was moved away from, while that node could not be
@@ -134,8 +173,8 @@ func (c *Core) StraysOf(id sfu.CallID) []Stray {
 	if k == nil {
 		return nil
 	}
-	for n, epoch := range c.carried[id] {
-		if n != k.entry.Node && epoch < k.entry.Epoch {
+	for n, on := range c.carried[id] {
+		if n != k.entry.Node && on.epoch < k.entry.Epoch {
 			out = append(out, Stray{n, id})
 		}
 	}
@@ -168,6 +207,12 @@ func (c *Core) ObserveCall(e allocator.CallEntry) {
 			k.expected = k.shown + k.held
 			c.release(k)
 			k.seats, k.seen, k.shown = nil, 0, 0
+			k.entry = e
+			if k.expected > 0 {
+				c.sizes.add(e.Created.Add(sizeKept), e.Call)
+			}
+			c.hold(e.Created, k)
+			return
 		}
 		k.entry = e
 		return
@@ -191,12 +236,34 @@ func (c *Core) Call(id sfu.CallID) (allocator.CallEntry, bool) {
 	return allocator.CallEntry{}, false
 }
 
+// epochStride is how many epochs a millisecond has: one for each number of an
+// allocator. Epochs stay below 2^53, which every reader of JSON keeps exactly.
+const epochStride = 1024
+
+// Number gives the allocator a number, taken modulo epochStride: allocators with
+// different numbers never give the same epoch, whatever they know of each other.
+func (c *Core) Number(n uint64) { c.number = n % epochStride }
+
 // NextEpoch is higher than all that nodes or calls show, and not below the
 // clock, so that it grows even where a new bucket has forgotten the old ones.
 func (c *Core) NextEpoch(now time.Time) uint64 {
-	c.epoch = max(c.epoch, uint64(now.UnixMilli())) + 1
+	over := max(c.epoch, uint64(now.UnixMilli())*epochStride)
+	c.epoch = over - over%epochStride + c.number
+	if c.epoch <= over {
+		c.epoch += epochStride
+	}
 	return c.epoch
 }
+
+// Hold reserves sessions on a node for a call that is about to be written there,
+// or gives them up.
+func (c *Core) Hold(node edgeagent.NodeID, sessions int) { c.fleet.Reserve(node, sessions) }
+
+// Bar and Unbar are those of the fleet.
+func (c *Core) Bar(node edgeagent.NodeID, why string) { c.fleet.Bar(node, why) }
+
+// Unbar lets a node be chosen again, with or without a ramp.
+func (c *Core) Unbar(now time.Time, node edgeagent.NodeID, ramp bool) { c.fleet.Unbar(now, node, ramp) }
 
 // Seat reserves one session in a call that was decided on; the first one of a
 // call tells its predicted size.
@@ -363,9 +430,14 @@ func (c *Core) Decide(now time.Time, req allocator.PlaceRequest, draw *rand.Rand
 	home, carried := c.home(req.Call)
 	switch {
 	case home != "" && c.stays(home, carried):
+		if hb, _ := c.fleet.Node(home); hb.Emptying {
+			if ex, err := c.Elsewhere(now, req, c.Size(req.Call)+1, "call moves, its node is drained: ", draw); err == nil {
+				return ex, nil
+			}
+		}
 		return c.join(now, req, home, draw)
 	case home != "":
-		return c.settle(now, req, c.size(req.Call)+1, "", draw)
+		return c.settle(now, req, c.Size(req.Call)+1, "", draw)
 	}
 	return c.settle(now, req, max(1, min(req.Expected, maxExpected)), "", draw)
 }
@@ -389,8 +461,8 @@ func (c *Core) stays(home edgeagent.NodeID, carried bool) bool {
 	return there && hb.State != edgeagent.Gone && (hb.State != edgeagent.Draining || carried)
 }
 
-// size is how many sessions a call has or is about to have.
-func (c *Core) size(id sfu.CallID) int {
+// Size is how many sessions a call has or is about to have.
+func (c *Core) Size(id sfu.CallID) int {
 	n := 0
 	if k := c.calls[id]; k != nil {
 		n = k.shown + k.held
@@ -411,10 +483,7 @@ func (c *Core) size(id sfu.CallID) int {
 func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.NodeID, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
 	fits, easily := c.fleet.Fits(home)
 	if !easily {
-		elsewhere := req
-		elsewhere.Avoid = append(slices.Clone(req.Avoid), home)
-		ex, err := c.settle(now, elsewhere, c.size(req.Call)+1, "call moves, its node is full: ", draw)
-		if err == nil && ex.Chosen != home {
+		if ex, err := c.Elsewhere(now, req, c.Size(req.Call)+1, "call moves, its node is full: ", draw); err == nil {
 			return ex, nil
 		}
 	}
@@ -423,9 +492,22 @@ func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.No
 	ex.Candidates = c.fleet.candidates(now, &req, 1)
 	if !fits {
 		ex.Chosen, ex.Reason = "", "call is live on a full node"
-		return ex, allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full, and no other has room for all %d: try again when somebody has left, or add a node", home, c.size(req.Call)+1)
+		return ex, allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full, and no other has room for all %d: try again when somebody has left, or add a node", home, c.Size(req.Call)+1)
 	}
 	return ex, nil
+}
+
+// Elsewhere finds another node than its own for all sessions of a call.
+func (c *Core) Elsewhere(now time.Time, req allocator.PlaceRequest, sessions int, why string, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
+	c.expire(now)
+	home, _ := c.home(req.Call)
+	req.Avoid = append(slices.Clone(req.Avoid), home)
+	ex, err := c.settle(now, req, sessions, why, draw)
+	if err == nil && slices.Contains(req.Avoid, ex.Chosen) {
+		ex.Chosen, ex.Reason = "", "no other node has room"
+		err = allocator.Refuse(allocator.CodeFull, "no other node has room for all %d", sessions)
+	}
+	return ex, err
 }
 
 // settle finds a node for all sessions of a call.

@@ -30,6 +30,8 @@ type Fleet struct {
 	atlas    atlas
 	// reserved are sessions, also on nodes that are away: they may come back.
 	reserved map[edgeagent.NodeID]int
+	// bars say why nodes may not be chosen just now, also those that are away.
+	bars map[edgeagent.NodeID]string
 
 	// Of the last Choose: how full a node may become, and scratch, kept so that it
 	// allocates nothing.
@@ -48,6 +50,7 @@ type standing struct {
 	hash     uint64
 	reserved int // sessions
 	place    vivaldi.Coordinate
+	bar      string
 	// ready is when it began to take calls; zero: longer ago than the ramp.
 	ready time.Time
 }
@@ -133,7 +136,7 @@ func (f *Fleet) take(hb edgeagent.Heartbeat) int32 {
 	}
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(hb.Node)) // cannot fail
-	f.nodes[i] = standing{hash: h.Sum64(), reserved: f.reserved[hb.Node]}
+	f.nodes[i] = standing{hash: h.Sum64(), reserved: f.reserved[hb.Node], bar: f.bars[hb.Node]}
 	f.index[hb.Node] = i
 	f.enter(i, hb)
 	return i
@@ -197,6 +200,30 @@ func (f *Fleet) Reserve(id edgeagent.NodeID, sessions int) {
 	}
 	if i, ok := f.index[id]; ok {
 		f.nodes[i].reserved = n
+	}
+}
+
+// Bar keeps a node from being chosen, for a reason that explanations give, until
+// Unbar.
+func (f *Fleet) Bar(id edgeagent.NodeID, why string) {
+	if f.bars == nil {
+		f.bars = map[edgeagent.NodeID]string{}
+	}
+	f.bars[id] = why
+	if i, ok := f.index[id]; ok {
+		f.nodes[i].bar = why
+	}
+}
+
+// Unbar lets a node be chosen again; with ramp it takes its calls as one that has
+// just become ready.
+func (f *Fleet) Unbar(now time.Time, id edgeagent.NodeID, ramp bool) {
+	delete(f.bars, id)
+	if i, ok := f.index[id]; ok {
+		f.nodes[i].bar = ""
+		if ramp {
+			f.nodes[i].ready = now
+		}
 	}
 }
 
@@ -351,6 +378,8 @@ func (f *Fleet) weigh(now time.Time, req *allocator.PlaceRequest, i int32, rtt f
 	switch {
 	case n.hb.State != edgeagent.Ready:
 		w.whyNot = string(n.hb.State)
+	case n.bar != "":
+		w.whyNot = n.bar
 	case len(req.Avoid) > 0 && slices.Contains(req.Avoid, n.hb.Node):
 		w.whyNot = whyAvoid
 	case w.fullness > 1:

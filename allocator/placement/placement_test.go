@@ -359,7 +359,7 @@ func TestReservationsFollowTheCall(t *testing.T) {
 	core.Observe(start, node("a", "eu", 0))
 	check(8, 0)
 	core.ObserveCall(allocator.CallEntry{Call: channel(1), Node: "b", Epoch: 2, Created: start})
-	check(0, 0)
+	check(0, 8) // whoever moved it
 	core.Seat(start, channel(1), 8)
 	check(0, 8)
 	core.LoseCall(channel(1))

@@ -21,6 +21,9 @@ type bucketSpec struct {
 	// (markerTTL) tells watchers of its end: without it they would never see it.
 	ttl      time.Duration
 	maxBytes int64
+	// apart has the revisions of a bucket made anew begin beyond those of the lost
+	// one, so that who still knows one of those cannot write by it.
+	apart bool
 }
 
 // markerTTL is how long the marker of an expired or purged key stands.
@@ -40,7 +43,7 @@ var bucketSpecs = map[string]bucketSpec{
 	GeneratorsBucket: {about: "generator of load → what it is", storage: jetstream.MemoryStorage, ttl: leaseTTL, maxBytes: 1 << 20},
 	// Two who make it at once reserve its bytes twice for a moment: both must fit
 	// into MaxStore.
-	CallsBucket: {about: "channel id → node and epoch", storage: jetstream.FileStorage, maxBytes: 256 << 20},
+	CallsBucket: {about: "channel id → node and epoch", storage: jetstream.FileStorage, maxBytes: 256 << 20, apart: true},
 	KeysBucket:  {about: "key id → Ed25519 public key", storage: jetstream.FileStorage, ttl: keyTTL, maxBytes: 4 << 20},
 }
 
@@ -79,6 +82,11 @@ func OpenBucket[T any](ctx context.Context, c *Conn, name string) (*Bucket[T], e
 }
 
 func (b *Bucket[T]) ensure(ctx context.Context) error {
+	if b.spec.apart {
+		if err := b.begin(ctx); err != nil {
+			return fmt.Errorf("open bucket %s: %w", b.name, err)
+		}
+	}
 	kv, err := b.c.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket:         b.name,
 		Description:    b.spec.about,
@@ -95,6 +103,28 @@ func (b *Bucket[T]) ensure(ctx context.Context) error {
 	b.kv = kv
 	b.mu.Unlock()
 	return nil
+}
+
+// begin makes the stream of a bucket that is not there, with revisions that begin at
+// the clock in microseconds: at less than a million writes a second a lost bucket
+// had not come so far.
+func (b *Bucket[T]) begin(ctx context.Context) error {
+	name := "KV_" + b.name
+	if _, err := b.c.js.Stream(ctx, name); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	_, err := b.c.js.CreateStream(ctx, jetstream.StreamConfig{
+		Name: name, Description: b.spec.about, Subjects: []string{"$KV." + b.name + ".>"},
+		MaxMsgsPerSubject: 1, MaxBytes: b.spec.maxBytes, MaxAge: b.spec.ttl, MaxMsgs: -1, MaxMsgSize: -1, MaxConsumers: -1,
+		Storage: b.spec.storage, Replicas: b.c.replicas, Discard: jetstream.DiscardNew,
+		AllowRollup: true, DenyDelete: true, AllowDirect: true,
+		AllowMsgTTL: true, SubjectDeleteMarkerTTL: markerTTL,
+		FirstSeq: uint64(time.Now().UnixMicro()),
+	})
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return nil // somebody else was first
+	}
+	return err
 }
 
 // do runs op, once again after making the bucket anew when it is lost: a bucket
@@ -211,6 +241,10 @@ type Change[T any] struct {
 	Entry[T]
 	Gone   bool // the key was deleted or expired; Value is zero
 	Synced bool // neither: the state is complete now (again, after a reconnect)
+	// Born, with Synced, is when the bucket was made, and Age how long ago, both by
+	// the server's clock.
+	Born time.Time
+	Age  time.Duration
 }
 
 // Bounds of a watch.
@@ -249,10 +283,11 @@ func (b *Bucket[T]) watchOnce(ctx context.Context, known map[string]bool, fn fun
 	if err := b.ensure(opening); err != nil {
 		return err
 	}
-	born, err := b.born(opening)
+	born, age, err := b.born(opening)
 	if err != nil {
 		return err
 	}
+	bornSeen := time.Now()
 	b.mu.Lock()
 	kv := b.kv
 	b.mu.Unlock()
@@ -277,7 +312,7 @@ func (b *Bucket[T]) watchOnce(ctx context.Context, known map[string]bool, fn fun
 		case <-reconnected:
 			return nil
 		case <-check.C:
-			if now, err := b.born(ctx); err == nil && !now.Equal(born) || lost(err) {
+			if now, _, err := b.born(ctx); err == nil && !now.Equal(born) || lost(err) {
 				return fmt.Errorf("watch bucket %s: it was made anew", b.name)
 			}
 		case got, ok := <-w.Updates():
@@ -292,7 +327,7 @@ func (b *Bucket[T]) watchOnce(ctx context.Context, known map[string]bool, fn fun
 					}
 				}
 				seen = nil
-				fn(Change[T]{Synced: true})
+				fn(Change[T]{Synced: true, Born: born, Age: age + time.Since(bornSeen)})
 			default:
 				b.pass(got, known, seen, fn)
 			}
@@ -345,15 +380,16 @@ func readValue(key string, body []byte, v any) error {
 	return nil
 }
 
-// born is when the bucket was made.
-func (b *Bucket[T]) born(ctx context.Context) (time.Time, error) {
+// born is when the bucket was made, and how long ago.
+func (b *Bucket[T]) born(ctx context.Context) (time.Time, time.Duration, error) {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
 	stream, err := b.c.js.Stream(ctx, "KV_"+b.name)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("look at bucket %s: %w", b.name, err)
+		return time.Time{}, 0, fmt.Errorf("look at bucket %s: %w", b.name, err)
 	}
-	return stream.CachedInfo().Created, nil
+	info := stream.CachedInfo()
+	return info.Created, max(0, info.TimeStamp.Sub(info.Created)), nil
 }
 
 // goodbyeTimeout bounds the last write of a lease that ends.

@@ -1,0 +1,251 @@
+package keeper
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
+	"voicefleet/sfu"
+)
+
+// move moves calls away from nodes that are lost, drained, ill or too hot, at the
+// rate their new nodes can take, or at which their old one may give them away.
+func (c *Core) move(now time.Time, out []Out) []Out {
+	elapsed := min(now.Sub(c.ticked).Seconds(), 1)
+	for n, t := range c.arrivals {
+		if t = min(arrivalsAtOnce, t+elapsed*arrivalsPerSecond); t == arrivalsAtOnce {
+			delete(c.arrivals, n) // it takes as much as one that nobody comes to
+		} else {
+			c.arrivals[n] = t
+		}
+	}
+	c.plan(now)
+	for _, planned := range [...]bool{false, true} { // the lost first
+		for _, node := range slices.Sorted(maps.Keys(c.exits)) {
+			if x := c.exits[node]; x.planned == planned {
+				out = c.empty(now, node, x, elapsed, out)
+			}
+		}
+	}
+	return out
+}
+
+// plan finds the nodes whose calls leave.
+func (c *Core) plan(now time.Time) {
+	for node := range c.exits {
+		if len(c.hosted[node]) == 0 {
+			delete(c.exits, node)
+		}
+	}
+	for node := range c.hosted {
+		cause, planned := c.leaving(node)
+		x := c.exits[node]
+		switch {
+		case cause == "" && x != nil && (c.watch.Up(node) || c.watch.standing(node) == held):
+			delete(c.exits, node)
+		case cause == "" || x != nil && x.cause == cause && x.planned == planned:
+		case x != nil && x.cause == allocator.CauseDrain && !x.planned: // it said good-bye
+		default:
+			c.exits[node] = &exit{cause: cause, planned: planned, tokens: departuresAtOnce}
+		}
+	}
+}
+
+// leaving is why the calls of a node leave it, if they do.
+func (c *Core) leaving(node edgeagent.NodeID) (cause allocator.Cause, planned bool) {
+	if serves, lost := c.lost[node]; lost {
+		return allocator.CauseNodeLost, serves
+	}
+	if hb, there := c.watch.Heartbeat(node); there && hb.Emptying && c.watch.Up(node) {
+		return allocator.CauseDrain, true
+	}
+	if c.watch.Up(node) {
+		return c.health.Cause(node), true
+	}
+	return "", false
+}
+
+// empty moves as many calls of a node as may leave now.
+func (c *Core) empty(now time.Time, node edgeagent.NodeID, x *exit, elapsed float64, out []Out) []Out {
+	x.stuck = ""
+	ids := slices.Collect(maps.Keys(c.hosted[node]))
+	// Each allocator begins elsewhere, so that they do not all write the same call.
+	slices.SortFunc(ids, func(a, b sfu.CallID) int {
+		return cmp.Or(cmp.Compare(c.lot(a), c.lot(b)), cmp.Compare(a.ID, b.ID))
+	})
+	hb, known := c.watch.Heartbeat(node)
+	if x.planned {
+		rate := float64(departuresPerSecond)
+		if left := hb.Until.Sub(now).Seconds() / 2; hb.Emptying && !hb.Until.IsZero() {
+			rate = max(rate, float64(hb.Load.Sessions)/max(1, left))
+		}
+		x.tokens = min(max(departuresAtOnce, rate/10), x.tokens+elapsed*rate)
+	}
+	relief := 1.0 // of its capacity
+	spread := x.cause == allocator.CauseOverload || x.cause == allocator.CauseRebalance
+	if spread {
+		relief = c.health.Hot(node) - c.going(node)
+	}
+	for _, id := range ids {
+		size := c.place.Size(id)
+		switch {
+		case size == 0 && known:
+			continue // nobody is there; who joins is placed elsewhere
+		case x.planned && x.tokens <= 0, len(c.writing) >= writesAtOnce, relief <= 0:
+			return out
+		case c.writing[id], now.Before(c.retry[id]), c.transits[id] != nil && x.planned && !c.transits[id].arrived:
+			continue
+		}
+		size = max(size, 1)
+		w, ok := c.rehome(now, id, size, x)
+		if !ok {
+			continue
+		}
+		x.tokens -= float64(size)
+		if spread && hb.Load.Sessions > 0 {
+			relief -= float64(size) / float64(hb.Load.Sessions)
+		}
+		out = append(out, Out{Write: w})
+	}
+	return out
+}
+
+// going is the share of a node's sessions whose calls live elsewhere already, and
+// that its heartbeat still shows.
+func (c *Core) going(node edgeagent.NodeID) float64 {
+	hb, _ := c.watch.Heartbeat(node)
+	if hb.Load.Sessions == 0 {
+		return 0
+	}
+	sessions := 0
+	for id := range c.transits {
+		if e, ok := c.place.Call(id); ok && e.Node != node {
+			sessions += c.place.Shown(id, node)
+		}
+	}
+	return float64(sessions) / float64(hb.Load.Sessions)
+}
+
+// spills is how many nodes that take no more just now are passed over for one call.
+const spills = 3
+
+// rehome decides where a call goes that leaves its node.
+func (c *Core) rehome(now time.Time, id sfu.CallID, size int, x *exit) (*Write, bool) {
+	old, _ := c.place.Call(id)
+	req := allocator.PlaceRequest{Call: id, RTT: old.Near.RTT, Region: old.Near.Region}
+	for range 1 + spills {
+		ex, refused := c.place.Elsewhere(now, req, size, "call moves, "+string(x.cause)+": ", c.draw)
+		if refused != nil {
+			if len(req.Avoid) == 0 { // else it only has to wait
+				x.stuck = refused.Message
+				c.retry[id] = now.Add(retryAfter)
+			}
+			return nil, false
+		}
+		room, known := c.arrivals[ex.Chosen]
+		if !known {
+			room = arrivalsAtOnce
+		}
+		if !x.planned && room <= 0 {
+			req.Avoid = append(req.Avoid, ex.Chosen)
+			continue
+		}
+		e := c.entry(now, ex, req, old)
+		e.Epoch = c.place.NextEpoch(now)
+		e.Move = &allocator.CallMove{From: old.Node, Cause: x.cause, Planned: x.planned, At: now, Sessions: size}
+		c.arrivals[ex.Chosen] = room - float64(size)
+		c.place.Hold(ex.Chosen, size)
+		c.writing[id] = true
+		return &Write{Entry: e, Last: c.revisions[id], held: size}, true
+	}
+	return nil, false
+}
+
+// lot is where a call falls in this allocator's order.
+func (c *Core) lot(id sfu.CallID) uint64 {
+	x := (uint64(id.ID) ^ c.seed) * 0x9e3779b97f4a7c15
+	return x ^ x>>29
+}
+
+// Move decides on one call that is to leave its node for a reason of its own, as a
+// channel whose region was changed. Without a Write, why says why it stays.
+func (c *Core) Move(now time.Time, req allocator.MoveRequest) (w *Write, why string) {
+	old, live := c.place.Call(req.Call)
+	switch {
+	case !live:
+		return nil, "call is not live"
+	case c.writing[req.Call]:
+		return nil, "call moves already"
+	}
+	wish := allocator.PlaceRequest{Call: req.Call, RTT: old.Near.RTT, Region: old.Near.Region}
+	if req.Region != "" {
+		wish.RTT, wish.Region = nil, req.Region
+	}
+	if hb, there := c.watch.Heartbeat(old.Node); there && req.Region != "" && hb.Region == req.Region {
+		return nil, "call is in that region"
+	}
+	size := max(1, c.place.Size(req.Call))
+	ex, refused := c.place.Elsewhere(now, wish, size, "call moves, "+string(req.Cause)+": ", c.draw)
+	if refused != nil {
+		return nil, refused.Message
+	}
+	if hb, there := c.watch.Heartbeat(ex.Chosen); req.Region != "" && (!there || hb.Region != req.Region) {
+		return nil, "no node of that region has room"
+	}
+	e := c.entry(now, ex, wish, old)
+	e.Near = allocator.Near{Region: wish.Region, RTT: wish.RTT}
+	e.Epoch = c.place.NextEpoch(now)
+	e.Move = &allocator.CallMove{From: old.Node, Cause: req.Cause, Planned: c.watch.Up(old.Node), At: now, Sessions: size}
+	c.place.Hold(ex.Chosen, size)
+	c.writing[req.Call] = true
+	return &Write{Entry: e, Last: c.revisions[req.Call], held: size}, ex.Reason
+}
+
+// Progress is how a node stands; with plan, also where each of its calls would go.
+func (c *Core) Progress(now time.Time, node edgeagent.NodeID, plan bool) (allocator.Progress, bool) {
+	hb, there := c.place.Node(node)
+	if !there {
+		return allocator.Progress{}, false
+	}
+	p := allocator.Progress{Node: node, State: hb.State, Emptying: hb.Emptying, Until: hb.Until, Sessions: hb.Load.Sessions, Calls: len(c.place.On(node))}
+	for _, on := range c.place.On(node) {
+		if e, live := c.place.Call(on.Call); live && e.Node != node {
+			p.Moving++
+		}
+	}
+	if x := c.exits[node]; x != nil {
+		p.Stuck = x.stuck
+	}
+	if !plan {
+		return p, true
+	}
+	held := map[edgeagent.NodeID]int{}
+	for _, on := range c.place.On(node)[:min(p.Calls, allocator.ListPage)] {
+		old, _ := c.place.Call(on.Call)
+		ex, refused := c.place.Elsewhere(now, allocator.PlaceRequest{Call: on.Call, RTT: old.Near.RTT, Region: old.Near.Region}, max(1, on.Sessions), "", c.draw)
+		to := allocator.PlannedMove{Call: on.Call, Sessions: on.Sessions, To: ex.Chosen, Why: ex.Reason}
+		if refused != nil {
+			to.To, to.Why = "", refused.Message
+		} else {
+			held[ex.Chosen] += on.Sessions
+			c.place.Hold(ex.Chosen, on.Sessions)
+		}
+		p.Plan = append(p.Plan, to)
+	}
+	for n, s := range held {
+		c.place.Hold(n, -s)
+	}
+	return p, true
+}
+
+// Exits is how many nodes are being emptied, by cause.
+func (c *Core) Exits() map[allocator.Cause]int {
+	out := map[allocator.Cause]int{}
+	for _, x := range c.exits {
+		out[x.cause]++
+	}
+	return out
+}
