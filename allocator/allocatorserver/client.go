@@ -82,6 +82,32 @@ func (c *Client) SubscribeMoved(fn func(allocator.Moved)) (cancel func(), err er
 	return sub.Unsubscribe, nil
 }
 
+// Drain has a node take no new calls and its calls moved elsewhere; a dry run
+// tells where each would go.
+func (c *Client) Drain(ctx context.Context, o allocator.Order) (allocator.Progress, error) {
+	return ask[allocator.Progress](ctx, c, "drain", o)
+}
+
+// Cordon has a node take no new calls and keep those it has.
+func (c *Client) Cordon(ctx context.Context, o allocator.Order) (allocator.Progress, error) {
+	return ask[allocator.Progress](ctx, c, "cordon", o)
+}
+
+// Undrain has a node take calls again.
+func (c *Client) Undrain(ctx context.Context, o allocator.Order) (allocator.Progress, error) {
+	return ask[allocator.Progress](ctx, c, "undrain", o)
+}
+
+// Progress tells how a drain goes.
+func (c *Client) Progress(ctx context.Context, node edgeagent.NodeID) (allocator.Progress, error) {
+	return ask[allocator.Progress](ctx, c, "progress", allocator.ProgressRequest{Node: node})
+}
+
+// Move moves one live call, as one whose channel has another region now.
+func (c *Client) Move(ctx context.Context, req allocator.MoveRequest) (allocator.MoveReply, error) {
+	return ask[allocator.MoveReply](ctx, c, "move", req)
+}
+
 // Journal reads what happened, newest first.
 func (c *Client) Journal(ctx context.Context, req allocator.JournalRequest) (allocator.JournalReply, error) {
 	return ask[allocator.JournalReply](ctx, c, "journal", req)

@@ -5,6 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"voicefleet/allocator"
+	"voicefleet/allocator/keeper"
 	"voicefleet/internal/telemetry"
 )
 
@@ -18,10 +20,31 @@ type metrics struct {
 	fenced   prometheus.Counter
 
 	unwritten prometheus.Counter
+
+	nodes    *prometheus.GaugeVec
+	verdicts *prometheus.CounterVec
+	moves    *prometheus.CounterVec
+	tells    *prometheus.CounterVec
+	leaving  *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
+		nodes: telemetry.Register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "voicefleet_allocator_doubtful_nodes", Help: "Nodes that are suspect, held or lost, as this allocator sees them.",
+		}, []string{"state"})),
+		verdicts: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "voicefleet_allocator_verdicts_total", Help: "What this allocator found out about nodes: suspect, hold, lost, back, degraded, recovered.",
+		}, []string{"deed"})),
+		moves: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "voicefleet_allocator_moves_total", Help: "Calls that this allocator gave another node, by cause.",
+		}, []string{"cause"})),
+		tells: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "voicefleet_allocator_moves_told_total", Help: "Moves told to the guilds, by cause; those that nobody followed are told again.",
+		}, []string{"cause"})),
+		leaving: telemetry.Register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "voicefleet_allocator_leaving_sessions", Help: "Sessions whose calls are still to be moved away from their node, by cause.",
+		}, []string{"cause"})),
 		seats: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "voicefleet_allocator_seats_total", Help: "Requests to place a user, by result: ok, or the code of the refusal.",
 		}, []string{"result"})),
@@ -57,4 +80,26 @@ func (m *metrics) placed(took time.Duration, err error) {
 	}
 	m.seats.WithLabelValues(result).Inc()
 	m.took.Observe(took.Seconds())
+}
+
+func (m *metrics) told(moved allocator.Moved) { m.tells.WithLabelValues(string(moved.Cause)).Inc() }
+
+// stand shows how the fleet stands.
+func (m *metrics) stand(now time.Time, core *keeper.Core) {
+	place := core.Place()
+	m.live.Set(float64(place.Live()))
+	reserved := 0
+	for _, load := range place.Reserved(now) {
+		reserved += load.Sessions
+	}
+	m.reserved.Set(float64(reserved))
+	m.headroom.Set(float64(place.Headroom(now)))
+	suspects, holds, losts := core.Watch().Count()
+	m.nodes.WithLabelValues("suspect").Set(float64(suspects))
+	m.nodes.WithLabelValues("held").Set(float64(holds))
+	m.nodes.WithLabelValues("lost").Set(float64(losts))
+	m.leaving.Reset()
+	for cause, sessions := range core.Leaving() {
+		m.leaving.WithLabelValues(string(cause)).Set(float64(sessions))
+	}
 }

@@ -17,7 +17,7 @@ func (s *Server) peers(_ context.Context, req edgeagent.PeersRequest) (edgeagent
 	}
 	now := time.Now()
 	s.mu.Lock()
-	list := s.core.Peers(now, req.Node)
+	list := s.core.Place().Peers(now, req.Node)
 	s.mu.Unlock()
 	var out edgeagent.PeersReply
 	for _, hb := range list {
@@ -31,5 +31,5 @@ func (s *Server) peers(_ context.Context, req edgeagent.PeersRequest) (edgeagent
 func (s *Server) regions(context.Context, allocator.RegionsRequest) (allocator.RegionsReply, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return allocator.RegionsReply{Regions: s.core.Regions(time.Now())}, nil
+	return allocator.RegionsReply{Regions: s.core.Place().Regions(time.Now())}, nil
 }

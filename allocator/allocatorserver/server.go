@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"voicefleet/allocator"
-	"voicefleet/allocator/placement"
+	"voicefleet/allocator/keeper"
 	"voicefleet/edgeagent"
 	"voicefleet/internal/bus"
 	"voicefleet/internal/telemetry"
@@ -26,8 +26,12 @@ import (
 // Config is what an allocator needs.
 type Config struct {
 	Bus *bus.Conn // required
-	// Seed of the draws among near-equal nodes; 0 takes one from the system.
-	Seed    uint64
+	// Seed of the draws among near-equal nodes, and the number that makes the
+	// epochs of this allocator its own; 0 takes one from the system.
+	Seed uint64
+	// Probe asks a node on its media port whether it lives, until ctx ends; nil
+	// sends STUN checks.
+	Probe   func(ctx context.Context, hb edgeagent.Heartbeat) bool
 	Metrics prometheus.Registerer
 	Log     *slog.Logger
 }
@@ -36,19 +40,15 @@ const (
 	// casTries bounds how often one request writes the calls bucket; each lost
 	// race shows the winner's entry, so the second try nearly always ends it.
 	casTries = 8
-	// touchEvery is how old the last seat of a live call may be before giving
-	// another writes the entry again. Well below allocator.CallIdle less the
-	// life of a grant, so that no entry is deleted under a fresh grant.
-	touchEvery = 5 * time.Second
 	// keyEvery is how often the public key is put again: a bucket that was lost
 	// must not refuse grants for long.
 	keyEvery = 10 * time.Second
 	// sweepEvery is how often ended calls are looked for.
 	sweepEvery = 5 * time.Second
-	// missingKept is how long a node counts as there that was missing when the
-	// nodes bucket was read again after an outage: it writes every second, but a
-	// bucket in memory begins empty.
-	missingKept = 3 * time.Second
+	// tickEvery is how precise the times of suspicions and moves are.
+	tickEvery = 50 * time.Millisecond
+	// waitEvery is how often a request looks again that waits for a verdict.
+	waitEvery = 20 * time.Millisecond
 )
 
 // Server is one allocator.
@@ -63,13 +63,15 @@ type Server struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	core      placement.Core
-	revisions map[sfu.CallID]uint64
-	endpoints map[string]string              // signaling instance → endpoint
-	missing   map[edgeagent.NodeID]time.Time // to be lost then
+	core      *keeper.Core
+	endpoints map[string]string // signaling instance → endpoint
 	decisions *decisions
 	draw      *mathrand.Rand
-	unsynced  int // buckets not read to the end yet
+	unsynced  int                           // buckets not read to the end yet
+	ending    map[edgeagent.NodeID]struct{} // nodes that are told which calls they have no more
+	stopped   bool                          // no task begins any more
+
+	tasks sync.WaitGroup // Add under mu while not stopped
 }
 
 // New makes an allocator with a signing key of its own.
@@ -87,15 +89,18 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Seed == 0 {
 		cfg.Seed = mathrand.Uint64()
 	}
+	if cfg.Probe == nil {
+		cfg.Probe = probe
+	}
 	m := newMetrics(cfg.Metrics)
 	return &Server{
 		cfg: cfg, key: key,
 		metrics:   m,
 		journal:   newJournal(m),
 		panics:    telemetry.NewPanics(cfg.Metrics, cfg.Log),
-		revisions: map[sfu.CallID]uint64{},
+		core:      keeper.New(cfg.Seed),
 		endpoints: map[string]string{},
-		missing:   map[edgeagent.NodeID]time.Time{},
+		ending:    map[edgeagent.NodeID]struct{}{},
 		decisions: newDecisions(),
 		draw:      mathrand.New(mathrand.NewPCG(cfg.Seed, 1)),
 		unsynced:  3,
@@ -139,8 +144,24 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var all sync.WaitGroup
-	all.Go(func() { nodes.Watch(ctx, s.seeNode) })
-	all.Go(func() { s.calls.Watch(ctx, s.seeCall) })
+	defer s.wait()
+	silences, err := bus.Subscribe(ctx, s.cfg.Bus, bus.SilenceSubject, func(_ string, v edgeagent.Silence) {
+		s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out { return s.core.Silence(now, v, out) })
+	})
+	if err != nil {
+		return err
+	}
+	defer silences.Unsubscribe()
+	moves, err := bus.Subscribe(ctx, s.cfg.Bus, bus.AllMoved, func(_ string, m allocator.Moved) {
+		s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out { s.core.Heard(now, m); return out })
+	})
+	if err != nil {
+		return err
+	}
+	defer moves.Unsubscribe()
+	all.Go(func() { nodes.Watch(ctx, func(ch bus.Change[edgeagent.Heartbeat]) { s.seeNode(ctx, ch) }) })
+	all.Go(func() { s.calls.Watch(ctx, func(ch bus.Change[allocator.CallEntry]) { s.seeCall(ctx, ch) }) })
+	all.Go(func() { s.followDisconnects(ctx) })
 	all.Go(func() { gateways.Watch(ctx, s.seeGateway) })
 	all.Go(func() { s.journal.run(ctx, past) })
 	serving, err := bus.Serve(ctx, s.cfg.Bus, s.service())
@@ -151,7 +172,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer all.Wait()
 	defer serving.Stop()
-	sweep, rekey := time.NewTicker(sweepEvery), time.NewTicker(keyEvery)
+	tick, sweep, rekey := time.NewTicker(tickEvery), time.NewTicker(sweepEvery), time.NewTicker(keyEvery)
+	defer tick.Stop()
 	defer sweep.Stop()
 	defer rekey.Stop()
 	for {
@@ -159,12 +181,15 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			cancel()
 			return nil
+		case <-tick.C:
+			s.tick(ctx)
 		case <-sweep.C:
-			s.sweep(ctx)
+			s.startTask(func() { s.sweep(ctx) })
 		case <-rekey.C:
-			rekeyed(ctx)
+			s.startTask(func() { rekeyed(ctx) })
 		case <-s.cfg.Bus.Reconnected():
-			rekeyed(ctx)
+			s.pardon()
+			s.startTask(func() { rekeyed(ctx) })
 		}
 	}
 }
@@ -177,63 +202,6 @@ func (s *Server) Ready() error {
 		return errors.New("allocator is reading nodes and calls")
 	}
 	return s.cfg.Bus.Ready()
-}
-
-func (s *Server) seeNode(ch bus.Change[edgeagent.Heartbeat]) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case ch.Synced:
-		s.syncedLocked()
-	case ch.Gone && ch.Revision == 0: // not found when read again
-		s.missing[edgeagent.NodeID(ch.Key)] = time.Now().Add(missingKept)
-	case ch.Gone:
-		delete(s.missing, edgeagent.NodeID(ch.Key))
-		s.core.Lose(time.Now(), edgeagent.NodeID(ch.Key))
-	case string(ch.Value.Node) == ch.Key && ch.Value.Node.Valid():
-		delete(s.missing, ch.Value.Node)
-		s.core.Observe(time.Now(), ch.Value)
-	}
-}
-
-// loseMissingLocked gives up the nodes that have not come back.
-func (s *Server) loseMissingLocked(now time.Time) {
-	for n, until := range s.missing {
-		if now.After(until) {
-			delete(s.missing, n)
-			s.core.Lose(now, n)
-		}
-	}
-}
-
-func (s *Server) seeCall(ch bus.Change[allocator.CallEntry]) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if ch.Synced {
-		s.syncedLocked()
-		return
-	}
-	var id sfu.CallID
-	if err := id.UnmarshalText([]byte(ch.Key)); err != nil {
-		return // not written by an allocator
-	}
-	s.seeCallLocked(id, ch)
-}
-
-// seeCallLocked takes in an entry unless a newer one is known already: the
-// watcher runs behind what this server wrote itself. Without a revision the call
-// was not found when the bucket was read again.
-func (s *Server) seeCallLocked(id sfu.CallID, ch bus.Change[allocator.CallEntry]) {
-	if ch.Revision != 0 && ch.Revision < s.revisions[id] {
-		return
-	}
-	if ch.Gone {
-		delete(s.revisions, id)
-		s.core.LoseCall(id)
-		return
-	}
-	s.revisions[id] = ch.Revision
-	s.core.ObserveCall(ch.Value)
 }
 
 func (s *Server) seeGateway(ch bus.Change[string]) {
@@ -267,6 +235,11 @@ func (s *Server) service() bus.Service {
 			bus.Handle("journal", s.journal.read),
 			bus.Handle("peers", s.peers),
 			bus.Handle("regions", s.regions),
+			bus.Handle("drain", s.drain),
+			bus.Handle("cordon", s.cordon),
+			bus.Handle("undrain", s.undrain),
+			bus.Handle("progress", s.progress),
+			bus.Handle("move", s.move),
 		},
 		Code:    refusal,
 		Metrics: s.cfg.Metrics, Log: s.cfg.Log,
@@ -305,25 +278,40 @@ func (s *Server) seat(ctx context.Context, req allocator.PlaceRequest) (allocato
 	if err := s.Ready(); err != nil {
 		return allocator.Assignment{}, allocator.Refuse(allocator.CodeUnavailable, "%v", err)
 	}
-	for range casTries {
-		entry, created, err := s.claim(ctx, req)
-		if errors.Is(err, bus.ErrConflict) {
-			s.metrics.races.Inc()
+	for tries := 0; tries < casTries; {
+		claim, refused := s.claim(req)
+		switch {
+		case refused != nil:
+			return allocator.Assignment{}, refused
+		case claim.Wait:
+			select {
+			case <-time.After(waitEvery):
+				continue
+			case <-ctx.Done():
+				return allocator.Assignment{}, allocator.Refuse(allocator.CodeUnavailable, "it is not known yet which nodes live: try again")
+			}
+		case claim.Reread:
+			req.Epoch = 0 // what is found counts
 			if err := s.reread(ctx, req.Call); err != nil {
 				return allocator.Assignment{}, err
 			}
 			continue
+		case claim.Write != nil:
+			if tries++; tries > 1 {
+				s.metrics.races.Inc()
+			}
+			won, err := s.write(ctx, *claim.Write)
+			if err != nil {
+				return allocator.Assignment{}, err
+			}
+			if !won {
+				continue
+			}
 		}
-		if err != nil {
-			return allocator.Assignment{}, err
-		}
-		if created {
-			s.mu.Lock()
-			left := s.core.StraysOf(req.Call)
-			s.mu.Unlock()
-			s.fence(ctx, left) // who was in a call that moves comes after, now
-		}
-		return s.assign(req, entry, created)
+		s.mu.Lock()
+		s.core.Seat(time.Now(), req.Call, req.Expected)
+		s.mu.Unlock()
+		return s.assign(req, claim.Entry, claim.Created)
 	}
 	return allocator.Assignment{}, allocator.Refuse(allocator.CodeUnavailable, "too many allocators placed this call at once")
 }
@@ -350,72 +338,19 @@ func check(req allocator.PlaceRequest) error {
 	return nil
 }
 
-// claim decides and writes the decision; bus.ErrConflict tells that somebody
-// else wrote the call since it was read.
-func (s *Server) claim(ctx context.Context, req allocator.PlaceRequest) (entry allocator.CallEntry, created bool, err error) {
-	now := time.Now()
+// claim decides.
+func (s *Server) claim(req allocator.PlaceRequest) (keeper.Claim, error) {
 	s.mu.Lock()
-	s.loseMissingLocked(now)
-	ex, refused := s.core.Decide(now, req, s.draw)
-	s.decisions.add(ex)
-	old, live := s.core.Call(req.Call)
-	revision := s.revisions[req.Call]
-	adopted := false
-	switch {
-	case refused != nil:
-	case live && ex.Chosen == old.Node:
-		entry = old
-	default:
-		created = true
-		why := ex
-		why.Candidates = slices.Clone(ex.Candidates[:min(len(ex.Candidates), allocator.MaxWhy)])
-		entry = allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Created: now, Why: why}
-		if node, epoch, carried := s.core.Carrier(req.Call); carried && node == ex.Chosen {
-			entry.Epoch, created = epoch, false // it lost its entry, not its life
-			adopted = true
-		} else {
-			entry.Epoch = s.core.NextEpoch(now)
-		}
-	}
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	claim, refused := s.core.Claim(time.Now(), req)
 	if refused != nil {
-		return entry, false, refused
+		s.decisions.add(claim.Why)
+		return claim, refused
 	}
-	if created || adopted || now.Sub(entry.Touched) > touchEvery {
-		entry.Touched = now
-		key := req.Call.String()
-		if live {
-			revision, err = s.calls.Update(ctx, key, entry, revision)
-		} else {
-			revision, err = s.calls.Create(ctx, key, entry)
-		}
-		if err != nil {
-			return entry, false, err
-		}
+	if !claim.Wait && !claim.Reread {
+		s.decisions.add(claim.Why)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.seeCallLocked(req.Call, bus.Change[allocator.CallEntry]{Entry: bus.Entry[allocator.CallEntry]{Value: entry, Revision: revision}})
-	s.core.Seat(now, req.Call, req.Expected)
-	return entry, created, nil
-}
-
-// reread takes in what the winner of a race wrote.
-func (s *Server) reread(ctx context.Context, id sfu.CallID) error {
-	e, err := s.calls.Find(ctx, id.String())
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if errors.Is(err, bus.ErrNotFound) {
-		delete(s.revisions, id)
-		s.core.LoseCall(id)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read call %v: %w", id, err)
-	}
-	delete(s.revisions, id) // what was read counts, even from a bucket made anew
-	s.seeCallLocked(id, bus.Change[allocator.CallEntry]{Entry: e})
-	return nil
+	return claim, nil
 }
 
 // assign signs the grant and names the voice gateways.
@@ -468,7 +403,7 @@ func tell[Req any](ctx context.Context, s *Server, id sfu.CallID, user sfu.UserI
 		return bus.Done{}, allocator.Refuse(allocator.CodeBadRequest, "call and user are required")
 	}
 	s.mu.Lock()
-	entry, live := s.core.Call(id)
+	entry, live := s.core.Place().Call(id)
 	s.mu.Unlock()
 	if !live {
 		return bus.Done{}, allocator.Refuse(allocator.CodeNoCall, "call %v is not live", id)
@@ -488,20 +423,20 @@ func (s *Server) explain(_ context.Context, req allocator.ExplainRequest) (alloc
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := allocator.ExplainReply{Decisions: s.decisions.of(req.Call)}
-	if e, ok := s.core.Call(req.Call); ok {
+	if e, ok := s.core.Place().Call(req.Call); ok {
 		out.Entry = &e
 	}
 	// Where it would go now is asked as for a call that is not live.
 	probe := mathrand.New(mathrand.NewPCG(1, 1)) // not the server's draw: asking changes nothing
 	fresh := allocator.PlaceRequest{Call: sfu.CallID{}}
-	out.Now, _ = s.core.Decide(time.Now(), fresh, probe) // a refusal is told by its Reason
+	out.Now, _ = s.core.Place().Decide(time.Now(), fresh, probe) // a refusal is told by its Reason
 	out.Now.Call = req.Call
 	return out, nil
 }
 
 func (s *Server) nodes(_ context.Context, req allocator.PageRequest) (allocator.NodePage, error) {
 	s.mu.Lock()
-	all := s.core.View(time.Now(), edgeagent.NodeID(req.After))
+	all := s.core.Place().View(time.Now(), edgeagent.NodeID(req.After))
 	s.mu.Unlock()
 	n := min(len(all), allocator.ListPage)
 	return allocator.NodePage{Nodes: all[:n], More: n < len(all)}, nil
@@ -515,71 +450,8 @@ func (s *Server) list(_ context.Context, req allocator.PageRequest) (allocator.C
 		}
 	}
 	s.mu.Lock()
-	all := s.core.Calls(after)
+	all := s.core.Place().Calls(after)
 	s.mu.Unlock()
 	n := min(len(all), allocator.ListPage)
 	return allocator.CallPage{Calls: all[:n], More: n < len(all)}, nil
-}
-
-// sweep deletes the entries of ended calls, each only if nobody wrote it since.
-func (s *Server) sweep(ctx context.Context) {
-	s.panics.Guard("sweep", func() {
-		if s.Ready() != nil {
-			return
-		}
-		s.mu.Lock()
-		s.loseMissingLocked(time.Now())
-		strays := s.core.Strays()
-		ended := s.core.Ended(time.Now())
-		revisions := make([]uint64, len(ended))
-		for i, id := range ended {
-			revisions[i] = s.revisions[id]
-		}
-		s.metrics.live.Set(float64(len(s.revisions)))
-		reserved := 0
-		for _, load := range s.core.Reserved(time.Now()) {
-			reserved += load.Sessions
-		}
-		s.metrics.reserved.Set(float64(reserved))
-		s.metrics.headroom.Set(float64(s.core.Headroom(time.Now())))
-		s.mu.Unlock()
-		s.fence(ctx, strays)
-		for i, id := range ended {
-			err := s.calls.Delete(ctx, id.String(), revisions[i])
-			if err != nil && !errors.Is(err, bus.ErrConflict) && !errors.Is(err, bus.ErrNotFound) {
-				return // the bus is away: nothing ends meanwhile
-			}
-		}
-	})
-}
-
-// fenceTimeout bounds how long a sweep waits for one node.
-const fenceTimeout = time.Second
-
-// fence ends the sessions of calls on nodes they were moved away from, so that
-// their users come after.
-func (s *Server) fence(ctx context.Context, strays []placement.Stray) {
-	silent := map[edgeagent.NodeID]bool{}
-	for _, x := range strays {
-		if silent[x.Node] {
-			continue // the next sweep tries again
-		}
-		if err := s.closeCall(ctx, x); err != nil {
-			silent[x.Node] = true
-			s.cfg.Log.Warn("a call is on two nodes", "call", x.Call, "stray", x.Node, "err", err)
-			continue
-		}
-		s.metrics.fenced.Inc()
-	}
-}
-
-func (s *Server) closeCall(ctx context.Context, x placement.Stray) error {
-	ctx, cancel := context.WithTimeout(ctx, fenceTimeout)
-	defer cancel()
-	_, err := bus.Request[edgeagent.CloseRequest, bus.Done](ctx, s.cfg.Bus, bus.NodeSubject(string(x.Node), "close"),
-		edgeagent.CloseRequest{Call: x.Call, Reason: edgeagent.Moved})
-	if refused := (*bus.Error)(nil); errors.As(err, &refused) && refused.Code == string(edgeagent.CodeNoSession) {
-		return nil
-	}
-	return err
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -22,24 +23,33 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fleet is a real bus with some allocators and nodes that only beat.
 type fleet struct {
-	t     testing.TB
-	ctx   context.Context
-	conn  *bus.Conn
-	nodes *bus.Bucket[edgeagent.Heartbeat]
-	keys  *bus.Keys
+	t      testing.TB
+	server *bus.Embedded
+	at     bus.EmbeddedConfig
+	ctx    context.Context
+	conn   *bus.Conn
+	nodes  *bus.Bucket[edgeagent.Heartbeat]
+	keys   *bus.Keys
 }
 
 func newFleet(t testing.TB, allocators int, nodes ...string) *fleet {
 	t.Helper()
-	server, err := bus.StartEmbedded(bus.EmbeddedConfig{StoreDir: t.TempDir()})
+	return newFleetWith(t, allocators, nil, nodes...)
+}
+
+// newFleetWith is newFleet with an answer to probes.
+func newFleetWith(t testing.TB, allocators int, probe func(context.Context, edgeagent.Heartbeat) bool, nodes ...string) *fleet {
+	t.Helper()
+	at := bus.EmbeddedConfig{StoreDir: t.TempDir(), Port: freePort(t)}
+	server, err := bus.StartEmbedded(at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(server.Shutdown)
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &fleet{t: t, ctx: ctx, keys: bus.NewKeys()}
+	f := &fleet{t: t, server: server, at: at, ctx: ctx, keys: bus.NewKeys()}
 	var all sync.WaitGroup
 	var conns []*bus.Conn
+	t.Cleanup(func() { f.server.Shutdown() })
 	t.Cleanup(func() {
 		cancel()
 		all.Wait()
@@ -48,7 +58,7 @@ func newFleet(t testing.TB, allocators int, nodes ...string) *fleet {
 		}
 	})
 	connect := func() *bus.Conn {
-		c, err := bus.Connect(ctx, bus.Config{Embedded: server})
+		c, err := bus.Connect(ctx, bus.Config{URL: server.URL()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +84,7 @@ func newFleet(t testing.TB, allocators int, nodes ...string) *fleet {
 		})
 	}
 	for i := range allocators {
-		s, err := New(Config{Bus: connect(), Seed: uint64(i) + 1})
+		s, err := New(Config{Bus: connect(), Seed: uint64(i) + 1, Probe: probe})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,6 +95,31 @@ func newFleet(t testing.TB, allocators int, nodes ...string) *fleet {
 		})
 	}
 	return f
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// restart ends the bus with all it had in memory, and in files too unless they are
+// kept, and starts it again.
+func (f *fleet) restart(keep bool) {
+	f.t.Helper()
+	f.server.Shutdown()
+	if !keep {
+		f.at.StoreDir = f.t.TempDir()
+	}
+	server, err := bus.StartEmbedded(f.at)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.server = server
 }
 
 // place asks until the allocators have seen the nodes and gateways.
@@ -202,8 +237,8 @@ func TestNodeGone(t *testing.T) {
 	for {
 		next, err := f.place(1, 2)
 		if err == nil && next.Node == "b" {
-			if next.Epoch <= first.Epoch || !next.New {
-				t.Errorf("moved from epoch %d to %d, new %v", first.Epoch, next.Epoch, next.New)
+			if next.Epoch <= first.Epoch {
+				t.Errorf("moved from epoch %d to %d", first.Epoch, next.Epoch)
 			}
 			break
 		}

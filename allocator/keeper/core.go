@@ -33,6 +33,10 @@ const (
 	transitKept = 20 * time.Second
 	// retryAfter is the pause before a call is tried again that could not be moved.
 	retryAfter = 300 * time.Millisecond
+	// moveRest is how long a call stays on its new node, whatever is thought of that:
+	// two allocators who think differently of two nodes must not throw it back and
+	// forth, and a verdict takes less.
+	moveRest = 1500 * time.Millisecond
 	// writesAtOnce bounds the moves that are being written.
 	writesAtOnce = 64
 	// sweepEvery is how often it is looked for calls without an entry.
@@ -55,7 +59,6 @@ type Out struct {
 	Tell  *allocator.Moved        // to everybody
 	End   *placement.Stray        // of sessions, with reason edgeagent.Moved
 	Note  *allocator.JournalEntry // in the journal
-	Key   string                  // with Note: the same for all allocators that note it
 }
 
 // Write is a compare-and-swap of the calls bucket.
@@ -343,13 +346,8 @@ func (c *Core) treat(now time.Time, out []Out) []Out {
 	return out
 }
 
-// note writes of a node. Allocators that see the same note it under the same key.
 func (c *Core) note(now time.Time, deed allocator.Deed, node edgeagent.NodeID, why string, out []Out) []Out {
-	hb, _ := c.watch.Heartbeat(node)
-	return append(out, Out{
-		Note: &allocator.JournalEntry{At: now, By: "allocator", Deed: deed, Node: node, Why: why},
-		Key:  fmt.Sprintf("%s.%s.%d", deed, node, hb.At.UnixMilli()),
-	})
+	return append(out, Out{Note: &allocator.JournalEntry{At: now, By: "allocator", Deed: deed, Node: node, Why: why}})
 }
 
 // undecided says whether it will be known soon whether a node lives.
@@ -363,7 +361,7 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 	switch {
 	case live && old.Epoch < req.Epoch || !live && req.Epoch > 0 && c.revisions[req.Call] == 0:
 		return Claim{Reread: true}, nil
-	case live && c.undecided(old.Node):
+	case live && (c.undecided(old.Node) || c.watch.Lost(old.Node) && c.resting(now, req.Call)):
 		return Claim{Wait: true}, nil
 	case !live && c.settling(now):
 		if _, _, carried := c.place.Carrier(req.Call); !carried {
@@ -400,6 +398,12 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 		cl.Write.Last = c.revisions[req.Call]
 	}
 	return cl, nil
+}
+
+// resting says whether a call was moved so lately that it stays.
+func (c *Core) resting(now time.Time, id sfu.CallID) bool {
+	t := c.transits[id]
+	return t != nil && now.Sub(t.seen) < moveRest
 }
 
 func (c *Core) entry(now time.Time, ex allocator.Explanation, req allocator.PlaceRequest, old allocator.CallEntry) allocator.CallEntry {
@@ -449,11 +453,10 @@ func (c *Core) Won(now time.Time, w Write, revision uint64, out []Out) []Out {
 		return out // it was not moved by this
 	}
 	moved := w.Entry.Moved()
-	return append(out, Out{Tell: &moved}, Out{
-		Note: &allocator.JournalEntry{At: now, By: "allocator", Deed: allocator.DeedMove, Node: m.From, To: w.Entry.Node, Call: w.Entry.Call,
-			Why: fmt.Sprintf("%s, with %d sessions: %s", m.Cause, m.Sessions, w.Entry.Why.Reason)},
-		Key: fmt.Sprintf("move.%s.%d", w.Entry.Call, w.Entry.Epoch),
-	})
+	return append(out, Out{Tell: &moved}, Out{Note: &allocator.JournalEntry{
+		At: now, By: "allocator", Deed: allocator.DeedMove, Node: m.From, To: w.Entry.Node, Call: w.Entry.Call,
+		Why: fmt.Sprintf("%s, with %d sessions: %s", m.Cause, m.Sessions, w.Entry.Why.Reason),
+	}})
 }
 
 // Failed tells that a write was not done, because somebody else was first (Reread

@@ -96,7 +96,7 @@ func (c *Core) empty(now time.Time, node edgeagent.NodeID, x *exit, elapsed floa
 			continue // nobody is there; who joins is placed elsewhere
 		case x.planned && x.tokens <= 0, len(c.writing) >= writesAtOnce, relief <= 0:
 			return out
-		case c.writing[id], now.Before(c.retry[id]), c.transits[id] != nil && x.planned && !c.transits[id].arrived:
+		case c.writing[id], now.Before(c.retry[id]), c.resting(now, id), c.transits[id] != nil && x.planned && !c.transits[id].arrived:
 			continue
 		}
 		size = max(size, 1)
@@ -241,11 +241,13 @@ func (c *Core) Progress(now time.Time, node edgeagent.NodeID, plan bool) (alloca
 	return p, true
 }
 
-// Exits is how many nodes are being emptied, by cause.
-func (c *Core) Exits() map[allocator.Cause]int {
+// Leaving is how many sessions are to leave their nodes, by cause.
+func (c *Core) Leaving() map[allocator.Cause]int {
 	out := map[allocator.Cause]int{}
-	for _, x := range c.exits {
-		out[x.cause]++
+	for node, x := range c.exits {
+		for id := range c.hosted[node] {
+			out[x.cause] += c.place.Size(id)
+		}
 	}
 	return out
 }

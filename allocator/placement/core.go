@@ -142,7 +142,7 @@ func (c *Core) Unwritten() []sfu.CallID {
 	var out []sfu.CallID
 	for id := range c.carried {
 		k := c.calls[id]
-		if node, epoch, _ := c.Carrier(id); k == nil || epoch > k.entry.Epoch && node != k.entry.Node {
+		if _, epoch, _ := c.Carrier(id); k == nil || epoch > k.entry.Epoch {
 			out = append(out, id)
 		}
 	}
@@ -219,6 +219,9 @@ func (c *Core) ObserveCall(e allocator.CallEntry) {
 	}
 	c.calls[e.Call] = &call{entry: e}
 }
+
+// Live is how many calls have an entry.
+func (c *Core) Live() int { return len(c.calls) }
 
 // LoseCall forgets a call that was deleted from the calls bucket.
 func (c *Core) LoseCall(id sfu.CallID) {

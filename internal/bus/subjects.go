@@ -22,9 +22,10 @@ const (
 	GeneratorsBucket = "generators"
 
 	// AllocatorService answers AllocatorSubject + verb: place (PlaceRequest →
-	// Assignment), update, remove, explain, nodes, calls, journal, regions, and for
-	// nodes peers (edgeagent.PeersRequest → PeersReply); one instance of the queue
-	// group takes each.
+	// Assignment), update, remove, explain, nodes, calls, journal, regions, drain,
+	// cordon and undrain (Order → Progress), progress, move (MoveRequest →
+	// MoveReply), and for nodes peers (edgeagent.PeersRequest → PeersReply); one
+	// instance of the queue group takes each.
 	AllocatorService = "allocator"
 	AllocatorSubject = "v1.allocator."
 

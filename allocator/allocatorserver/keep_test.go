@@ -1,0 +1,525 @@
+package allocatorserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
+	"voicefleet/internal/bus"
+	"voicefleet/internal/snowflake"
+	"voicefleet/sfu"
+)
+
+// puppet is a node on the real bus that beats what it is told, takes orders, and
+// answers probes while it lives.
+type puppet struct {
+	f    *fleet
+	id   edgeagent.NodeID
+	conn *bus.Conn
+
+	mu     sync.Mutex
+	hb     edgeagent.Heartbeat
+	alive  bool
+	closed map[sfu.CallID]time.Time // when its sessions were ended
+	stop   context.CancelFunc
+	beat   chan struct{}
+	gone   chan struct{}
+}
+
+// puppets are the nodes of a fleet by id; they answer the allocators' probes.
+type puppets struct {
+	mu  sync.Mutex
+	all map[edgeagent.NodeID]*puppet
+}
+
+func (ps *puppets) probe(ctx context.Context, hb edgeagent.Heartbeat) bool {
+	ps.mu.Lock()
+	p := ps.all[hb.Node]
+	ps.mu.Unlock()
+	if p != nil && p.lives() {
+		return true
+	}
+	<-ctx.Done()
+	return false
+}
+
+func (p *puppet) lives() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.alive
+}
+
+func (ps *puppets) start(f *fleet, id string) *puppet {
+	f.t.Helper()
+	conn, err := bus.Connect(f.ctx, bus.Config{URL: f.server.URL(), Name: bus.ClientName(bus.RoleEdge, id)})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(f.ctx)
+	p := &puppet{f: f, id: edgeagent.NodeID(id), conn: conn, alive: true, closed: map[sfu.CallID]time.Time{}, stop: stop, beat: make(chan struct{}, 1), gone: make(chan struct{})}
+	p.hb = edgeagent.Heartbeat{
+		Node: p.id, State: edgeagent.Ready, Region: "eu", Started: time.Now(),
+		Capacity: edgeagent.Capacity{PPS: 1e9, BPS: 1e12, Sessions: 1e6},
+	}
+	nodes, err := bus.OpenBucket[edgeagent.Heartbeat](ctx, conn, bus.NodesBucket)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	serving, err := bus.Serve(ctx, conn, bus.Service{
+		Name: "edgeagent", Subject: bus.NodeSubject(id, ""),
+		Code: func(err error) (string, string) { return string(edgeagent.CodeOf(err)), err.Error() },
+		Verbs: []bus.Verb{
+			bus.Handle("close", p.close),
+			bus.Handle("drain", func(ctx context.Context, r edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
+				return p.drain(r, edgeagent.Draining)
+			}),
+			bus.Handle("undrain", func(ctx context.Context, r edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
+				return p.drain(r, edgeagent.Ready)
+			}),
+		},
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	go func() {
+		defer close(p.gone)
+		tick := time.NewTicker(edgeagent.HeartbeatInterval)
+		defer tick.Stop()
+		for {
+			p.mu.Lock()
+			hb := p.hb
+			hb.At, hb.Calls = time.Now(), slices.Clone(hb.Calls)
+			p.mu.Unlock()
+			_, _ = nodes.Put(ctx, id, hb) // the bus may be away
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			case <-p.beat:
+			case <-conn.Reconnected():
+			}
+		}
+	}()
+	f.t.Cleanup(func() { p.stop(); <-p.gone; serving.Stop(); conn.Close() })
+	ps.mu.Lock()
+	ps.all[p.id] = p
+	ps.mu.Unlock()
+	return p
+}
+
+func (p *puppet) change(fn func(*edgeagent.Heartbeat)) {
+	p.mu.Lock()
+	fn(&p.hb)
+	p.mu.Unlock()
+	select {
+	case p.beat <- struct{}{}:
+	default:
+	}
+}
+
+// seat opens n sessions of a call.
+func (p *puppet) seat(call int, epoch uint64, n int) {
+	id := sfu.CallID{ID: snowflake.ID(call)}
+	p.change(func(hb *edgeagent.Heartbeat) {
+		hb.Calls = slices.DeleteFunc(slices.Clone(hb.Calls), func(c edgeagent.CallOnANode) bool { return c.Call == id })
+		hb.Calls = append(hb.Calls, edgeagent.CallOnANode{Call: id, Epoch: epoch, Sessions: n})
+		hb.Epoch = max(hb.Epoch, epoch)
+		hb.Load.Sessions += n
+	})
+}
+
+func (p *puppet) close(_ context.Context, r edgeagent.CloseRequest) (bus.Done, error) {
+	if r.Reason == edgeagent.Moved {
+		p.change(func(hb *edgeagent.Heartbeat) {
+			hb.Calls = slices.DeleteFunc(slices.Clone(hb.Calls), func(c edgeagent.CallOnANode) bool { return c.Call == r.Call })
+			p.closed[r.Call] = time.Now()
+		})
+	}
+	return bus.Done{}, nil
+}
+
+func (p *puppet) drain(r edgeagent.DrainRequest, state edgeagent.State) (edgeagent.DrainReply, error) {
+	p.change(func(hb *edgeagent.Heartbeat) { hb.State, hb.Emptying, hb.Until = state, r.Empty, r.Until })
+	return edgeagent.DrainReply{Draining: state == edgeagent.Draining, Emptying: r.Empty, Changed: true}, nil
+}
+
+// kill ends it without a word; freeze leaves its connection open.
+func (p *puppet) kill() { p.die(); p.conn.Close() }
+
+func (p *puppet) die() {
+	p.mu.Lock()
+	p.alive = false
+	p.mu.Unlock()
+	p.stop()
+	<-p.gone
+}
+
+// moves collects what is told.
+type moves struct {
+	mu   sync.Mutex
+	told map[sfu.CallID][]allocator.Moved
+	at   map[sfu.CallID]time.Time // the first time
+	more chan struct{}
+}
+
+func (f *fleet) moves() *moves {
+	m := &moves{told: map[sfu.CallID][]allocator.Moved{}, at: map[sfu.CallID]time.Time{}, more: make(chan struct{}, 1)}
+	cancel, err := NewClient(f.conn).SubscribeMoved(func(x allocator.Moved) {
+		m.mu.Lock()
+		if m.told[x.Call] == nil {
+			m.at[x.Call] = time.Now()
+		}
+		m.told[x.Call] = append(m.told[x.Call], x)
+		m.mu.Unlock()
+		select {
+		case m.more <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(cancel)
+	return m
+}
+
+// until waits until ok, which is asked after every move.
+func (m *moves) until(t testing.TB, what string, ok func(told map[sfu.CallID][]allocator.Moved) bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		m.mu.Lock()
+		done := ok(m.told)
+		m.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-m.more:
+		case <-deadline:
+			t.Fatalf("%s: not in time, told %v", what, m.told)
+		}
+	}
+}
+
+// settle places n calls of size sessions each on the only node, and shows them.
+func (f *fleet) settle(p *puppet, n, size int) {
+	f.t.Helper()
+	for call := 1; call <= n; call++ {
+		a, err := f.place(call, call)
+		if err != nil || a.Node != p.id {
+			f.t.Fatalf("call %d at %+v, %v", call, a, err)
+		}
+		p.seat(call, a.Epoch, size)
+	}
+}
+
+// await asks the allocators until ok of two answers in a row, for there are two.
+func (f *fleet) await(what string, ok func([]allocator.NodeView) bool) {
+	f.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		nodes, err := NewClient(f.conn).Nodes(f.ctx)
+		if err == nil && ok(nodes) {
+			return
+		}
+		if time.Now().After(deadline) {
+			f.t.Fatalf("%s: not in time: %+v %v", what, nodes, err)
+		}
+	}
+}
+
+func ready(n int) func([]allocator.NodeView) bool {
+	return func(nodes []allocator.NodeView) bool {
+		count := 0
+		for _, v := range nodes {
+			if v.State == edgeagent.Ready {
+				count++
+			}
+		}
+		return count == n
+	}
+}
+
+// TestFailover: a node is killed, with 40 calls of 5. Each is moved once, by one of
+// two allocators, over the survivors, and told within a fraction of a second.
+func TestFailover(t *testing.T) {
+	ps := &puppets{all: map[edgeagent.NodeID]*puppet{}}
+	f := newFleetWith(t, 2, ps.probe)
+	a := ps.start(f, "a")
+	const calls = 40
+	f.settle(a, calls, 5)
+	for _, id := range []string{"b", "c", "d"} {
+		ps.start(f, id)
+	}
+	f.await("four nodes", func(nodes []allocator.NodeView) bool {
+		return ready(4)(nodes) && nodes[0].CallCount == calls
+	})
+	m := f.moves()
+	killed := time.Now()
+	a.kill()
+	m.until(t, "all moved", func(told map[sfu.CallID][]allocator.Moved) bool { return len(told) == calls })
+	to := map[edgeagent.NodeID]int{}
+	var took []time.Duration
+	for id, list := range m.told {
+		x := list[0]
+		if x.From != "a" || x.Cause != allocator.CauseNodeLost || x.Planned || x.To == "a" {
+			t.Errorf("told %+v", x)
+		}
+		for _, again := range list {
+			if again.Epoch != x.Epoch || again.To != x.To {
+				t.Errorf("call %v was moved twice: %+v", id, list)
+			}
+		}
+		to[x.To]++
+		took = append(took, m.at[id].Sub(killed))
+	}
+	slices.Sort(took)
+	t.Logf("told after %v (p50), %v (max); over %v", took[calls/2], took[calls-1], to)
+	if took[calls/2] > 500*time.Millisecond {
+		t.Errorf("half of the moves took longer than %v", took[calls/2])
+	}
+	for n, got := range to {
+		if got > calls*2/3 {
+			t.Errorf("%d of %d calls went to %s: %v", got, calls, n, to)
+		}
+	}
+	// Who asks now is sent to the new node, whichever allocator answers.
+	for call := 1; call <= calls; call++ {
+		moved := m.told[sfu.CallID{ID: snowflake.ID(call)}][0]
+		got, err := NewClient(f.conn).Place(f.ctx, allocator.PlaceRequest{
+			Guild: "1", Call: moved.Call, User: sfu.UserID{ID: 1}, Session: "gw", Epoch: moved.Epoch,
+		})
+		if err != nil || got.Node != moved.To || got.Epoch != moved.Epoch {
+			t.Fatalf("call %d was moved to %+v and is placed at %+v, %v", call, moved, got, err)
+		}
+	}
+	// Nobody shows sessions on the new nodes: it is told again.
+	m.until(t, "told again", func(told map[sfu.CallID][]allocator.Moved) bool {
+		return !slices.ContainsFunc(slices.Collect(maps.Values(told)), func(l []allocator.Moved) bool { return len(l) < 2 })
+	})
+	// The journal tells why, once for both allocators.
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		rep, err := NewClient(f.conn).Journal(f.ctx, allocator.JournalRequest{Node: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		deeds := map[allocator.Deed]int{}
+		for _, e := range rep.Entries {
+			deeds[e.Deed]++
+		}
+		if deeds[allocator.DeedLost] >= 1 && deeds[allocator.DeedMove] == calls {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the journal has %v", deeds)
+		}
+	}
+}
+
+// TestFrozenNodeIsFenced: a node that stands still is lost within 2.5 s; when it
+// wakes, its sessions of calls that live elsewhere are ended at once.
+func TestFrozenNodeIsFenced(t *testing.T) {
+	ps := &puppets{all: map[edgeagent.NodeID]*puppet{}}
+	f := newFleetWith(t, 2, ps.probe)
+	a := ps.start(f, "a")
+	f.settle(a, 3, 2)
+	ps.start(f, "b")
+	f.await("two nodes", func(nodes []allocator.NodeView) bool { return ready(2)(nodes) && nodes[0].CallCount == 3 })
+	m := f.moves()
+	frozen := time.Now()
+	a.die()
+	m.until(t, "all moved", func(told map[sfu.CallID][]allocator.Moved) bool { return len(told) == 3 })
+	if took := time.Since(frozen); took > 3*time.Second {
+		t.Errorf("told after %v", took)
+	}
+	// It wakes with what it had.
+	calls := a.hb.Calls
+	a.conn.Close()
+	again := ps.start(f, "a")
+	again.change(func(hb *edgeagent.Heartbeat) { hb.Calls = calls })
+	woke := time.Now()
+	for deadline := woke.Add(10 * time.Second); ; {
+		again.mu.Lock()
+		n := len(again.closed)
+		again.mu.Unlock()
+		if n == 3 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of 3 calls were ended", n)
+		}
+	}
+	t.Logf("fenced %v after it woke", time.Since(woke))
+	f.await("it takes calls again", ready(2))
+}
+
+// TestDrainMovesCalls: new calls go elsewhere at once, live ones are moved make
+// before break: the old sessions end when the new ones are there, or after 5 s.
+func TestDrainMovesCalls(t *testing.T) {
+	ps := &puppets{all: map[edgeagent.NodeID]*puppet{}}
+	f := newFleetWith(t, 2, ps.probe)
+	a := ps.start(f, "a")
+	const calls, size = 40, 5
+	f.settle(a, calls, size)
+	b := ps.start(f, "b")
+	f.await("two nodes", func(nodes []allocator.NodeView) bool { return ready(2)(nodes) && nodes[0].CallCount == calls })
+	c := NewClient(f.conn)
+	plan, err := c.Drain(f.ctx, allocator.Order{Node: "a", By: "test", DryRun: true})
+	if err != nil || len(plan.Plan) != calls || plan.Plan[0].To != "b" || plan.State != edgeagent.Ready {
+		t.Fatalf("dry run: %+v, %v", plan, err)
+	}
+	m := f.moves()
+	// Members follow at once, but those of call 1.
+	stay := sfu.CallID{ID: 1}
+	cancel, err := c.SubscribeMoved(func(x allocator.Moved) {
+		if x.Call != stay {
+			b.seat(int(x.Call.ID), x.Epoch, size)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cancel)
+	began := time.Now()
+	if p, err := c.Drain(f.ctx, allocator.Order{Node: "a", By: "test", Reason: "new kernel"}); err != nil || p.State != edgeagent.Draining || !p.Emptying {
+		t.Fatalf("drain: %+v, %v", p, err)
+	}
+	if got, err := f.place(999, 1); err != nil || got.Node != "b" {
+		t.Errorf("a new call goes to %+v, %v", got, err)
+	}
+	m.until(t, "all moved", func(told map[sfu.CallID][]allocator.Moved) bool { return len(told) >= calls })
+	for _, list := range m.told {
+		if x := list[0]; !x.Planned || x.Cause != allocator.CauseDrain || x.To != "b" {
+			t.Errorf("told %+v", x)
+		}
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		p, err := c.Progress(f.ctx, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Calls == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still %+v", p)
+		}
+	}
+	took := time.Since(began)
+	t.Logf("%d users left in %v", calls*size, took)
+	if took > 30*time.Second {
+		t.Errorf("draining took %v", took)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, at := range a.closed {
+		wait := at.Sub(m.at[id])
+		if id == stay && wait < 4500*time.Millisecond {
+			t.Errorf("those of call %v, who had not come yet, were ended after %v", id, wait)
+		}
+	}
+}
+
+// TestBusRestart: all servers of the bus end, with all they had; 40 calls run on.
+// None is moved, none is split, and epochs only grow.
+func TestBusRestart(t *testing.T) {
+	for _, keep := range []bool{true, false} {
+		t.Run(fmt.Sprintf("calls kept %v", keep), func(t *testing.T) {
+			ps := &puppets{all: map[edgeagent.NodeID]*puppet{}}
+			f := newFleetWith(t, 2, ps.probe)
+			nodes := []*puppet{ps.start(f, "a"), ps.start(f, "b"), ps.start(f, "c")}
+			f.await("three nodes", ready(3))
+			const calls = 40
+			at := map[int]allocator.Assignment{}
+			for call := 1; call <= calls; call++ {
+				a, err := f.place(call, call)
+				if err != nil {
+					t.Fatal(err)
+				}
+				at[call] = a
+				ps.all[a.Node].seat(call, a.Epoch, 3)
+			}
+			f.await("all shown", func(v []allocator.NodeView) bool {
+				return len(v) == 3 && v[0].CallCount+v[1].CallCount+v[2].CallCount == calls
+			})
+			m := f.moves()
+			f.restart(keep)
+			for call := 1; call <= calls; call++ {
+				a, err := f.place(call, 1000+call)
+				if err != nil || a.Node != at[call].Node || a.Epoch != at[call].Epoch {
+					t.Errorf("call %d was at %s@%d and is placed at %s@%d, %v", call, at[call].Node, at[call].Epoch, a.Node, a.Epoch, err)
+				}
+			}
+			fresh, err := f.place(calls+1, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for call, a := range at {
+				if fresh.Epoch <= a.Epoch {
+					t.Errorf("a new call has epoch %d, call %d had %d", fresh.Epoch, call, a.Epoch)
+				}
+			}
+			f.await("all nodes are back", ready(3))
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if len(m.told) > 0 {
+				t.Errorf("moved: %v", m.told)
+			}
+			for _, n := range nodes {
+				n.mu.Lock()
+				if len(n.closed) > 0 {
+					t.Errorf("node %s was told to end %v", n.id, n.closed)
+				}
+				n.mu.Unlock()
+			}
+		})
+	}
+}
+
+// FuzzMessages: whatever comes on the subjects that allocators hear, it is refused
+// or taken, and nothing breaks.
+func FuzzMessages(f *testing.F) {
+	f.Add([]byte(`{"node":"a","silent":-1,"of":-5}`), []byte(`{"node":"","by":"x"}`))
+	f.Add([]byte(`{"call":"1","node":"b","epoch":18446744073709551615,"move":{"from":"a","at":"0001-01-01T00:00:00Z"}}`), []byte(`{"call":"1","cause":"region"}`))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		s, err := New(Config{Bus: &bus.Conn{}, Seed: 1, Probe: func(context.Context, edgeagent.Heartbeat) bool { return false }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now()
+		var hb edgeagent.Heartbeat
+		var entry allocator.CallEntry
+		var silence edgeagent.Silence
+		var moved allocator.Moved
+		for _, body := range [][]byte{a, b} {
+			if json.Unmarshal(body, &hb) == nil {
+				s.core.SeeNode(now, hb, now, nil)
+			}
+			if json.Unmarshal(body, &entry) == nil {
+				s.core.SeeCall(now, entry, 1, nil)
+			}
+			if json.Unmarshal(body, &silence) == nil {
+				s.core.Silence(now, silence, nil)
+			}
+			if json.Unmarshal(body, &moved) == nil {
+				s.core.Heard(now, moved)
+			}
+			var req allocator.PlaceRequest
+			if json.Unmarshal(body, &req) == nil && check(req) == nil {
+				_, _ = s.claim(req)
+			}
+		}
+		s.core.Synced(now, now, 0)
+		for i := range 100 {
+			s.core.Tick(now.Add(time.Duration(i)*100*time.Millisecond), nil)
+		}
+	})
+}
