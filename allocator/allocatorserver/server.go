@@ -149,14 +149,14 @@ func (s *Server) Run(ctx context.Context) error {
 		s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out { return s.core.Silence(now, v, out) })
 	})
 	if err != nil {
-		return err
+		return unlessOver(ctx, err)
 	}
 	defer silences.Unsubscribe()
 	moves, err := bus.Subscribe(ctx, s.cfg.Bus, bus.AllMoved, func(_ string, m allocator.Moved) {
 		s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out { s.core.Heard(now, m); return out })
 	})
 	if err != nil {
-		return err
+		return unlessOver(ctx, err)
 	}
 	defer moves.Unsubscribe()
 	all.Go(func() { nodes.Watch(ctx, func(ch bus.Change[edgeagent.Heartbeat]) { s.seeNode(ctx, ch) }) })
@@ -192,6 +192,14 @@ func (s *Server) Run(ctx context.Context) error {
 			s.startTask(func() { rekeyed(ctx) })
 		}
 	}
+}
+
+// unlessOver is no error when the server was to end anyway.
+func unlessOver(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // Ready is nil when all that decisions rest on has been read.
