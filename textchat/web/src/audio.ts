@@ -142,6 +142,7 @@ interface Slot { track: MediaStreamTrack; user: string; gain?: GainNode; source?
 /** Plays the slots of a call, each at the volume of who sits in it. */
 export class Loudspeaker {
   private slots = new Map<string, Slot>();
+  private given = new Set<string>();
   private master: GainNode;
 
   constructor(private volume: (user: string) => number) {
@@ -163,7 +164,7 @@ export class Loudspeaker {
     if (!slot) return;
     slot.user = user;
     this.play(slot);
-    slot.gain!.gain.value = this.volume(user);
+    slot.gain!.gain.value = this.loudness(user);
   }
 
   private play(slot: Slot) {
@@ -177,12 +178,21 @@ export class Loudspeaker {
     void slot.el.play().catch(() => {});
     slot.source = ctx.createMediaStreamSource(stream);
     slot.gain = ctx.createGain();
-    slot.gain.gain.value = this.volume(slot.user);
+    slot.gain.gain.value = this.loudness(slot.user);
     slot.source.connect(slot.gain).connect(this.master);
   }
 
   /** Applies volumes that have changed. */
-  refresh() { for (const s of this.slots.values()) if (s.gain) s.gain.gain.value = this.volume(s.user); }
+  refresh() { for (const s of this.slots.values()) if (s.gain) s.gain.gain.value = this.loudness(s.user); }
+
+  /** Who is heard on another path from now on. */
+  give(user: string) {
+    if (this.given.has(user)) return;
+    this.given.add(user);
+    for (const s of this.slots.values()) if (s.gain && s.user === user) s.gain.gain.setTargetAtTime(0, audio().currentTime, 0.005);
+  }
+
+  private loudness(user: string) { return this.given.has(user) ? 0 : this.volume(user); }
 
   set deaf(on: boolean) { this.master.gain.value = on ? 0 : 1; }
 

@@ -4,16 +4,18 @@
 // old one only when sound flows.
 import { computed, effect, signal } from '@preact/signals';
 import { Backoff } from './backoff';
+import { Crossing } from './crossing';
 import { Loudspeaker, Microphone, audio, chime, output } from './audio';
 import type { Gateway } from './gateway';
-import { QualityReader, prepare, send, slots, type Quality } from './rtc';
+import { reportFrom } from './pulse';
+import { QualityReader, audible, prepare, send, slots, type Quality } from './rtc';
 import { change, keepCall, settings, volumeOf } from './settings';
 import { channelOf, houseOf, inChannel, me, online, toast } from './store';
-import { isSilent } from './text';
-import type { VoiceError, VoiceServer, VoiceState } from './types';
+import { isSilent, movedNotice } from './text';
+import type { VoiceError, VoiceMove, VoiceServer, VoiceState } from './types';
 import { Call } from './voice';
 
-export type CallState = 'none' | 'connecting' | 'waiting' | 'connected' | 'resuming';
+export type CallState = 'none' | 'connecting' | 'placing' | 'waiting' | 'connected' | 'resuming';
 
 export const callChannel = signal(''); // what is wanted; '' is no call
 export const callState = signal<CallState>('none');
@@ -32,18 +34,27 @@ const leaveTimeout = 1_500; // for the text gateway to say why the voice gateway
 const spareKept = 60_000; // its ports would not fit the network for much longer
 const micKept = 60_000; // after a call the microphone stays warm this long
 
-interface Connection { call: Call; ears: Loudspeaker }
+const anewEvery = 2_000; // to be told of another server, before one is asked for; oftener the gateway does not answer
+const anewTries = 4; // then the channel is left and entered again
+const openPatience = 6_000; // for a voice session to open; a join takes less than one
+const crossEvery = 20;
+
+interface Connection { call: Call; ears: Loudspeaker; pc?: RTCPeerConnection; move?: VoiceMove; told: number }
 
 export const mic = new Microphone(() => settings.value);
 let gateway: Gateway | undefined;
 let live: Connection | undefined;
 let next: Connection | undefined;
+let old: Connection | undefined; // was live, and stands until everybody has come over
+let crossing = 0; // timer: who is heard where
+let silence = 0; // timer: ask for another seat
+let anews = 0; // how often that was done in vain
 let offer: Promise<RTCPeerConnection> | undefined; // made ready while the answer to op 4 is out
 let spare: { pc: Promise<RTCPeerConnection>; until: number } | undefined; // made ready before that
 let asked = false;
 let again = 0; // timer: ask anew
 let cool = 0; // timer: give the microphone back
-let backoff = new Backoff(400, 8000);
+let backoff = new Backoff(200, 5000);
 let reader = new QualityReader();
 const ssrcs = new Map<string, number>(); // of who is in the call
 
@@ -72,7 +83,7 @@ function openMic() {
 }
 mic.onTrack = (t) => {
   micProblem.value = '';
-  for (const pc of [live?.call.pc, next?.call.pc, offer]) pc?.then((pc) => send(pc, t)).catch(() => {});
+  for (const pc of [live?.call.pc, next?.call.pc, old?.call.pc, offer]) pc?.then((pc) => send(pc, t)).catch(() => {});
 };
 mic.onLost = (lost) => { micProblem.value = lost ? 'The microphone was lost. It is used again as soon as it is back.' : ''; };
 
@@ -118,7 +129,7 @@ function ask(channel: string) {
   const before = houseOf(callChannel.value);
   if (before && house && before !== house) gateway?.send(4, state(null));
   callChannel.value = channel;
-  if (!live) callState.value = callState.value === 'waiting' ? 'waiting' : 'connecting';
+  if (!live) callState.value = callState.value === 'waiting' || callState.value === 'placing' ? callState.value : 'connecting';
   asked = true;
   gateway?.send(4, state(channel));
   offer = takeOffer();
@@ -137,10 +148,13 @@ export function leave() {
 function over() {
   const was = callState.value;
   clearTimeout(again);
+  clearTimeout(silence);
   dropNext();
+  dropOld();
   drop(live);
   live = undefined;
   asked = false;
+  anews = 0;
   callChannel.value = '';
   callState.value = 'none';
   node.value = '';
@@ -169,6 +183,12 @@ function dropNext() {
   next = undefined;
 }
 
+function dropOld() {
+  clearInterval(crossing);
+  drop(old);
+  old = undefined;
+}
+
 /** Signed out. */
 export function endCalls() {
   leave();
@@ -182,8 +202,9 @@ export function endCalls() {
 export function onVoiceServer(server: VoiceServer) {
   const channel = callChannel.value;
   if (!channel || !me.value || !gateway || houseOf(channel)?.guild.id !== server.guild_id) return;
-  if (!server.endpoint && !server.endpoints?.length) { callState.value = live ? callState.value : 'waiting'; return; } // a place is being found
+  if (!server.endpoint && !server.endpoints?.length) { callState.value = live ? callState.value : 'placing'; return; } // a place is being found
   clearTimeout(again);
+  clearTimeout(silence);
   asked = false;
   const pc = offer ?? prepare(mic.sent); // moved: nobody asked
   offer = undefined;
@@ -204,38 +225,99 @@ export function onVoiceServer(server: VoiceServer) {
       if (isNew && volumeOf(user) === 0) tellUnwanted();
     },
     roster: (users) => {
-      if (!mine()) return;
+      if (!mine() || live && next?.call === call) return; // while the call moves, some have not come yet
       for (const u of ssrcs.keys()) if (!users.includes(u)) ssrcs.delete(u);
       for (const u of speaking.value) if (u !== me.value?.id && !users.includes(u)) setSpeaking(u, false);
     },
-    gone: (user) => { if (mine()) { ssrcs.delete(user); setSpeaking(user, false); } },
-    over: (then) => { if (mine()) broken(call, then); },
+    gone: (user) => { if (mine() && !old) { ssrcs.delete(user); setSpeaking(user, false); } },
+    silent: () => { if (live?.call === call) hush(); },
+    over: (then) => { if (mine()) broken(call, then); else if (old?.call === call) dropOld(); },
   });
-  next = { call, ears };
+  const mineNow: Connection = { call, ears, move: server.move, told: performance.now() };
+  pc.then((pc) => { mineNow.pc = pc; }, () => {});
+  next = mineNow;
+  // The node may be one that has just died.
+  again = window.setTimeout(() => { if (next === mineNow) anew(); }, openPatience);
 }
 
 function connected(call: Call) {
   if (next?.call === call) {
-    const old = live;
+    clearTimeout(again);
+    dropOld();
+    const before = live;
     live = next;
     next = undefined;
-    drop(old); // sound flows on the new path: the old one may go
+    if (before?.call.healthy && before.call.quiet < reportFrom) cross(before, live);
+    else drop(before);
     reader = new QualityReader();
     tellUnwanted();
+    if (live.move && callSince.value) toast(movedNotice(live.move, call.node || live.move.to, performance.now() - live.told));
     if (!callSince.value) {
       callSince.value = Date.now();
       if (settings.value.chimes) chime('on');
     }
   }
   backoff.reset();
+  anews = 0;
   node.value = call.node;
   callState.value = 'connected';
 }
 
+/**
+ * Both paths carry sound: the microphone goes out on both, and each speaker is heard
+ * on the new one as soon as sound comes by it.
+ */
+function cross(before: Connection, now: Connection) {
+  old = before;
+  const c = new Crossing(performance.now());
+  const heard = (x: Connection, ms: number) => new Set(x.pc ? audible(x.pc, ms).map((mid) => x.call.seats.get(mid) ?? '').filter((u) => u && u !== '0') : []);
+  crossing = window.setInterval(() => {
+    const { give, done } = c.step(performance.now(), { users: before.call.users, audible: heard(before, 500) }, { users: now.call.users, audible: heard(now, 100) });
+    for (const u of give) before.ears.give(u);
+    if (!done && !before.call.ended && live === now) return;
+    dropOld();
+    for (const u of ssrcs.keys()) if (!now.call.users.has(u)) { ssrcs.delete(u); setSpeaking(u, false); } // who has not come over
+  }, crossEvery);
+}
+
+/** Nothing comes from the node. Somebody may find us another; if not, we ask for one. */
+function hush() {
+  clearTimeout(silence);
+  silence = window.setTimeout(() => {
+    if (!live || live.call.quiet < reportFrom) return;
+    if (!next) anew();
+    hush();
+  }, anewEvery * (1 + Math.random() / 4));
+}
+
+/** Asks for another seat in the channel we are in. */
+function anew() {
+  const channel = callChannel.value;
+  if (!channel || !online.value) return;
+  asked = true;
+  gateway?.send(4, { ...state(channel), anew: true });
+  clearTimeout(again);
+  again = window.setTimeout(() => { asked = false; if (!live || live.call.quiet >= reportFrom) bringBack(); }, anewEvery * 1.25);
+}
+
+/** This host has another address. */
+addEventListener('online', () => {
+  if (!live) return; // the gateway probes by itself
+  gateway?.renew();
+  renewing = true;
+});
+let renewing = false;
+
 function broken(call: Call, then: 'again' | 'told') {
-  if (next?.call === call) { drop(next); next = undefined; } else { drop(live); live = undefined; quiet(); }
+  if (next?.call === call) { drop(next); next = undefined; } else {
+    drop(live);
+    clearInterval(crossing);
+    live = old; // which was about to go
+    old = undefined;
+    if (!live) quiet();
+  }
   if (live || next || asked) return; // another one stands, or is on its way
-  callState.value = 'connecting';
+  callState.value = 'placing';
   clearTimeout(again);
   // Sent away: the text gateway says whether we were moved or removed. If it says nothing, we come back.
   if (then === 'told') again = window.setTimeout(() => bringBack(), leaveTimeout);
@@ -250,6 +332,7 @@ function bringBack() {
   again = window.setTimeout(() => {
     gateway?.probe();
     if (!online.value) return; // onOnline goes on
+    if (++anews % anewTries) { anew(); return; }
     asked = true; // from here on, our own leaving is no news
     gateway?.send(4, state(null));
     ask(channel);
@@ -260,8 +343,11 @@ function bringBack() {
 export function onOnline(fresh: boolean) {
   const channel = callChannel.value;
   if (!channel) return;
+  const elsewhere = renewing;
+  renewing = false;
   if (fresh) ask(channel);
-  else if (!live && !next) bringBack();
+  else if (elsewhere) anew();
+  else if (!next && (!live || live.call.quiet >= reportFrom)) bringBack();
 }
 
 export function onVoiceState(v: VoiceState, before: VoiceState | undefined) {
@@ -337,6 +423,7 @@ export function setVolume(user: string, v: number) {
   const { [user]: was = 1, ...others } = settings.value.volumes;
   change({ volumes: v === 1 ? others : { ...others, [user]: v } });
   live?.ears.refresh();
+  old?.ears.refresh();
   if ((was === 0) !== (v === 0)) tellUnwanted();
 }
 
@@ -358,6 +445,7 @@ export function setDeafened(on: boolean) {
   deafened.value = on;
   if (live) live.ears.deaf = on;
   if (next) next.ears.deaf = on;
+  if (old) old.ears.deaf = on;
   tell();
 }
 

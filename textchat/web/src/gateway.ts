@@ -25,7 +25,8 @@ export class Gateway {
   private acked = true;
   private retry = 0;
   private timer = 0; // opening or probing
-  private backoff = new Backoff(250, 4000);
+  private backoff = new Backoff(250, 5000);
+  private least = 0; // ms that the server wants us to wait
   private ended = false;
 
   constructor(private token: string, private on: GatewayEvents) {
@@ -63,6 +64,15 @@ export class Gateway {
     this.timer = window.setTimeout(() => { if (!this.acked) this.abandon(); }, probeTimeout);
   };
 
+  /** This host has another address: what is open leads nowhere. */
+  renew() {
+    if (this.ended) return;
+    if (this.ws) this.abandon();
+    clearTimeout(this.retry);
+    this.backoff.reset();
+    this.connect();
+  }
+
   private connect() {
     const ws = new WebSocket(`${location.protocol === 'http:' ? 'ws' : 'wss'}://${location.host}/gateway?v=10&encoding=json`);
     this.ws = ws;
@@ -80,7 +90,7 @@ export class Gateway {
     this.lost(1006);
   }
 
-  private receive(m: { op: number; d: any; s: number | null; t: string | null }) {
+  private receive(m: { op: number; d: any; s: number | null; t: string | null; retry_after?: number }) {
     switch (m.op) {
       case 0:
         if (m.s !== null) this.seq = m.s;
@@ -95,6 +105,7 @@ export class Gateway {
       case 7: this.abandon(); break;
       case 9:
         if (!m.d) { this.session = ''; this.seq = null; }
+        this.least = Math.min(60, Math.max(0, m.retry_after ?? 0)) * 1000;
         this.abandon();
         break;
       case 10: this.hello(m.d.heartbeat_interval); break;
@@ -123,6 +134,7 @@ export class Gateway {
     if (final.has(code)) { this.on.refused(); return; }
     if (code === 1000 || code === 4007) { this.session = ''; this.seq = null; }
     clearTimeout(this.retry);
-    this.retry = window.setTimeout(() => this.connect(), this.backoff.next());
+    this.retry = window.setTimeout(() => this.connect(), this.backoff.next(this.least));
+    this.least = 0;
   }
 }

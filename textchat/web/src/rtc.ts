@@ -36,6 +36,13 @@ export const slots = (pc: RTCPeerConnection) =>
 
 export const send = (pc: RTCPeerConnection, mic: MediaStreamTrack) => pc.getSenders()[0]?.replaceTrack(mic);
 
+/** The sections in which something was heard within the last `ms`. */
+export function audible(pc: RTCPeerConnection, ms: number): string[] {
+  const since = performance.timeOrigin + performance.now() - ms;
+  return pc.getTransceivers().filter((t) => t.mid !== null && t.direction === 'recvonly' &&
+    t.receiver.getSynchronizationSources().some((s) => (s.timestamp < performance.timeOrigin ? s.timestamp + performance.timeOrigin : s.timestamp) >= since)).map((t) => t.mid!);
+}
+
 /** Milliseconds, and parts of one. */
 export interface Quality { rtt?: number; lossIn?: number; lossOut?: number; jitter?: number; buffer?: number; codec?: string; path?: string }
 

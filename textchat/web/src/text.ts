@@ -38,3 +38,11 @@ export function size(n: number): string {
 
 /** A role's colour as CSS has it; '' for none. */
 export const colour = (n: number) => (n ? '#' + n.toString(16).padStart(6, '0') : '');
+
+/** What is told of a call that has another node now; `ms` is from the word of it to sound there. */
+export function movedNotice(move: { from: string; cause: string }, to: string, ms: number): string {
+  const took = `${(ms / 1000).toFixed(1)} s`;
+  if (move.cause === 'mend' || move.from === to) return `Your connection was renewed, ${took}.`;
+  if (move.cause === 'node_lost' || move.cause === 'link_lost') return `${move.from || 'Your voice server'} was lost: moved to ${to}, ${took}.`;
+  return `Moved to ${to}, ${took}.`;
+}

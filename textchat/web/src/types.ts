@@ -32,7 +32,9 @@ export interface Invite {
   code: string; guild: { id: string; name: string }; channel?: { id: string; name: string; type: number }; inviter?: User;
   approximate_member_count?: number; uses?: number; max_uses?: number; max_age?: number; created_at?: string; expires_at?: string | null;
 }
-export interface VoiceServer { token: string; guild_id: string; endpoint: string | null; endpoints?: string[] }
+/** Why a call has another node now. `planned`: the old one still serves. */
+export interface VoiceMove { from: string; to: string; cause: string; planned?: boolean }
+export interface VoiceServer { token: string; guild_id: string; endpoint: string | null; endpoints?: string[]; move?: VoiceMove }
 export interface VoiceError { guild_id: string; channel_id: string; code: string; message: string }
 
 export const TEXT = 0, VOICE = 2, CATEGORY = 4, NEWS = 5;

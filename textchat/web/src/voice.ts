@@ -4,6 +4,7 @@
 import { Backoff } from './backoff';
 import { after, type Closing } from './closing';
 import { voiceUrls } from './endpoints';
+import { Pulse, counted } from './pulse';
 import type { VoiceServer } from './types';
 
 export interface Seat { slot: number; mid: string; user_id: string; ssrc: number }
@@ -18,6 +19,8 @@ export interface CallEvents {
   /** All who are there, the listener apart. */
   roster(users: string[]): void;
   gone(user: string): void;
+  /** Nothing comes from the node any more. The server was told. */
+  silent(): void;
   /** It is over, and not by close(): 'again' wants a new grant, 'told' waits for what the text gateway says. */
   over(then: 'again' | 'told', why: string): void;
 }
@@ -27,6 +30,7 @@ export interface CallIdentity { guild: string; user: string; session: string }
 const openTimeout = 4_000; // one endpoint is given this long before the next
 const mediaTimeout = 10_000; // from the grant to the first connected path; the server gives up a handshake then, too
 const silenceTimeout = 4_000; // a path that lost its consent checks rarely comes back later
+const pulseEvery = 250;
 
 export class Call {
   node = '';
@@ -42,7 +46,13 @@ export class Call {
   private retry = 0;
   private opening = 0;
   private watchdog = 0;
-  private backoff = new Backoff(100, 4000);
+  private backoff = new Backoff(200, 5000);
+  private timer = 0; // of the pulse
+  private pulse = new Pulse();
+  private talking = new Set<string>();
+  /** Who else is there, as the server says. */
+  readonly users = new Set<string>();
+  readonly seats = new Map<string, string>(); // by section, who is heard in it
 
   constructor(private who: CallIdentity, private server: VoiceServer, readonly pc: Promise<RTCPeerConnection>, private on: CallEvents) {
     this.urls = voiceUrls(location, server.endpoint, server.endpoints);
@@ -55,6 +65,10 @@ export class Call {
   /** Whether sound flows, as far as this side knows. */
   healthy = false;
 
+  /** For how many ms nothing has come that ought to. */
+  get quiet() { return this.pulse.quiet; }
+  get ended() { return this.over; }
+
   /** Leaves; the server ends the session at once. */
   close() {
     if (this.over) return;
@@ -63,6 +77,7 @@ export class Call {
     removeEventListener('online', this.hurry);
     for (const t of [this.retry, this.watchdog, this.opening]) clearTimeout(t);
     clearInterval(this.beat);
+    clearInterval(this.timer);
     this.ws?.close(1000);
     this.pc.then((pc) => pc.close(), () => {});
   }
@@ -87,6 +102,8 @@ export class Call {
       switch (pc.connectionState) {
         case 'connected':
           clearTimeout(this.watchdog);
+          clearInterval(this.timer);
+          this.timer = window.setInterval(() => void this.feel(pc), pulseEvery);
           this.on.connected();
           break;
         case 'disconnected':
@@ -96,6 +113,16 @@ export class Call {
         case 'failed': this.end('again', 'the media path failed'); break;
       }
     };
+  }
+
+  /** Looks whether anything still comes. */
+  private async feel(pc: RTCPeerConnection) {
+    const stats = await pc.getStats().catch(() => undefined);
+    if (!stats || this.over) return;
+    const c = counted((stats as unknown as Map<string, any>).values());
+    const b = this.pulse.beat(performance.now(), c.bytes, c.received, this.talking.size > 0 && this.ws?.readyState === WebSocket.OPEN);
+    if (b.report) this.send(101, b.report);
+    if (b.lost) this.on.silent();
   }
 
   private async describe(sdp: string) {
@@ -143,13 +170,36 @@ export class Call {
     switch (m.op) {
       case 2: void this.ready(m.d); break;
       case 4: void this.describe(m.d.sdp); break;
-      case 5: this.on.speaking(m.d.user_id, m.d.ssrc, (m.d.speaking & 1) !== 0); break;
+      case 5: {
+        const on = (m.d.speaking & 1) !== 0;
+        if (on) this.talking.add(m.d.user_id); else this.talking.delete(m.d.user_id);
+        this.on.speaking(m.d.user_id, m.d.ssrc, on);
+        break;
+      }
       case 6: this.acked = true; break;
       case 8: this.hello(m.d.heartbeat_interval); break;
       case 9: this.backoff.reset(); this.on.resuming(false); break;
-      case 11: if (m.d.all) this.on.roster(m.d.user_ids); break;
-      case 13: this.on.gone(m.d.user_id); break;
-      case 100: for (const s of m.d.slots as Seat[]) this.on.seat(s); break;
+      case 11:
+        if (m.d.all) this.users.clear();
+        for (const u of m.d.user_ids) this.users.add(u);
+        if (!m.d.all) break;
+        for (const u of this.talking) if (!this.users.has(u)) this.talking.delete(u);
+        this.on.roster(m.d.user_ids);
+        break;
+      case 13:
+        this.users.delete(m.d.user_id);
+        this.talking.delete(m.d.user_id);
+        this.on.gone(m.d.user_id);
+        break;
+      case 100: {
+        const list = m.d.slots as Seat[];
+        if (m.d.all) this.seats.clear();
+        for (const s of list) {
+          this.seats.set(s.mid, s.user_id);
+          this.on.seat(s);
+        }
+        break;
+      }
     }
   }
 

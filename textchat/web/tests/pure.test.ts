@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Backoff } from '../src/backoff';
 import { after } from '../src/closing';
+import { Crossing } from '../src/crossing';
 import { find, groups, wordsFor } from '../src/emoji';
 import { voiceUrls } from '../src/endpoints';
+import { Pulse, counted } from '../src/pulse';
 import { withNack } from '../src/sdp';
-import { colour, hue, initials, inviteCode, isSilent, keyName, size } from '../src/text';
+import { colour, hue, initials, inviteCode, isSilent, keyName, movedNotice, size } from '../src/text';
 
 test('voice gateways: an entry without a host is the page’s own host and scheme', () => {
   const lan = { protocol: 'https:', hostname: '192.0.2.7', port: '8443' };
@@ -35,7 +37,52 @@ test('back-off doubles, stays within its bound and starts over', () => {
   b.reset();
   assert.equal(b.next(), 100);
   const low = new Backoff(100, 1000, () => 0);
-  assert.deepEqual([low.next(), low.next()], [50, 100]);
+  assert.deepEqual([low.next(), low.next(2000)], [0, 2000], 'anything from zero on, but not before the server asked for');
+});
+
+test('the pulse of a path: silence is reported at once and lost once', () => {
+  const p = new Pulse();
+  const beats = ([
+    // now, bytes, packets, expected
+    [0, 10, 0, false], [1000, 10, 0, false], [2500, 11, 0, false], // alone: a sign of life every 2.5 s
+    [3000, 500, 9, true], [3250, 900, 19, true], [4000, 1800, 49, true], // somebody speaks
+    [5000, 1800, 49, true], [5250, 1800, 49, true], [5500, 1800, 49, true], [5750, 1800, 49, true], [6500, 1800, 49, true], // cut off
+    [7000, 1900, 50, true], [7500, 1900, 50, false], // back, and a pause
+    [12900, 1900, 50, false], [13000, 1900, 50, false],
+  ] as const).map(([now, bytes, n, expected]) => {
+    const b = p.beat(now, bytes, n, expected);
+    return (b.report ? `${b.report.received}/${b.report.silent}` : '-') + (b.lost ? ' lost' : '');
+  });
+  assert.deepEqual(beats, ['-', '-', '-', '9/0', '-', '49/0', '49/1000', '-', '49/1500 lost', '-', '49/2500', '-', '50/0', '-', '50/6000 lost']);
+});
+
+test('what a connection got', () => {
+  assert.deepEqual(counted([
+    { type: 'transport', bytesReceived: 100 }, { type: 'candidate-pair', responsesReceived: 2 }, { type: 'candidate-pair' },
+    { type: 'inbound-rtp', packetsReceived: 3 }, { type: 'inbound-rtp', packetsReceived: 4 }, { type: 'outbound-rtp', packetsReceived: 5 },
+  ]), { bytes: 102, received: 7 });
+});
+
+test('two connections stand until everybody has come over, and no longer', () => {
+  const set = (s: string) => new Set(s.split(' ').filter(Boolean));
+  const c = new Crossing(1000);
+  const step = (now: number, users: string, heard: string, nowUsers: string, nowHeard: string) =>
+    c.step(now, { users: set(users), audible: set(heard) }, { users: set(nowUsers), audible: set(nowHeard) });
+  assert.deepEqual(step(1020, 'ann bob', 'ann', '', ''), { give: [], done: false });
+  assert.deepEqual(step(1040, 'ann bob', 'ann', 'ann', 'ann'), { give: ['ann'], done: false }, 'bob is not there');
+  assert.deepEqual(step(1060, 'ann bob', 'ann bob', 'ann bob', 'ann'), { give: ['ann'], done: false }, 'bob is not heard there');
+  assert.deepEqual(step(1080, 'ann bob', 'ann bob', 'ann bob', 'ann bob').done, false, 'their media may be on its way');
+  assert.deepEqual(step(1560, 'ann bob', 'ann bob', 'ann bob', 'ann').done, false, 'it begins anew');
+  assert.deepEqual(step(1600, '', '', 'ann bob', 'ann').done, false);
+  assert.deepEqual(step(2100, '', '', 'ann bob', 'ann').done, true);
+  assert.deepEqual(new Crossing(0).step(5000, { users: set('ann'), audible: set('ann') }, { users: set(''), audible: set('') }).done, true, 'five seconds are enough');
+});
+
+test('what is told of a move', () => {
+  assert.equal(movedNotice({ from: 'fra-1', cause: 'drain' }, 'fra-2', 204), 'Moved to fra-2, 0.2 s.');
+  assert.equal(movedNotice({ from: 'fra-1', cause: 'node_lost' }, 'fra-2', 940), 'fra-1 was lost: moved to fra-2, 0.9 s.');
+  assert.equal(movedNotice({ from: '', cause: 'node_lost' }, 'fra-2', 940), 'Your voice server was lost: moved to fra-2, 0.9 s.');
+  assert.equal(movedNotice({ from: 'fra-1', cause: 'mend' }, 'fra-1', 300), 'Your connection was renewed, 0.3 s.');
 });
 
 test('what follows a closed voice gateway', () => {
