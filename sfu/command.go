@@ -19,6 +19,7 @@ type Command struct {
 	Update    *Update    `json:"update,omitempty"`
 	Close     *Close     `json:"close,omitempty"`
 	Restore   *Snapshot  `json:"restore,omitempty"`
+	Confirm   *Confirm   `json:"confirm,omitempty"`
 	Relay     *Relay     `json:"relay,omitempty"`
 }
 
@@ -183,6 +184,12 @@ type Relayed struct {
 	Port uint16 `json:"port"` // on loopback, where the call takes relay packets
 }
 
+// Confirm answers Fenced: the sessions there are, after the Closes before this,
+// may go on. It is for all fences up to Number.
+type Confirm struct {
+	Number uint64 `json:"number"`
+}
+
 // Event is one answer (Seq of its command) or one fact (Seq zero). Err is set
 // in answers only; an answer without Err and without a value is plain success.
 type Event struct {
@@ -205,6 +212,7 @@ type Event struct {
 	Placed    *Placed      `json:"placed,omitempty"`
 	Snapshot  *Snapshot    `json:"snapshot,omitempty"`
 	Deaf      *Deaf        `json:"deaf,omitempty"`
+	Fenced    *Fenced      `json:"fenced,omitempty"`
 	Load      *LoadReading `json:"load,omitempty"`
 }
 
@@ -272,6 +280,13 @@ type Deaf struct {
 	Session SessionID `json:"session"`
 	User    UserID    `json:"user"`
 	Hears   bool      `json:"hears,omitempty"`
+}
+
+// Fenced tells that a part of the engine stood still and forwards nothing until it
+// is confirmed that its calls are still here.
+type Fenced struct {
+	Number uint64        `json:"number"` // grows
+	Stood  time.Duration `json:"stood"`
 }
 
 // LoadReading is sent every second. Counters count from the start of the engine.

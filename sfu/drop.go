@@ -32,6 +32,7 @@ const (
 	DropRelayEpoch                      // of an epoch the call is not in
 	DropRelayPeer                       // of a node that the call is not on
 	DropRelaySpeaker                    // of a speaker too many, or with an SSRC in use here
+	DropFenced                          // by a worker that stood still and does not know yet where its calls are
 	DropSend                            // the kernel refused to send it
 	DropReasons                         // how many there are
 )
@@ -40,7 +41,7 @@ var dropNames = [DropReasons]string{
 	"too_short", "too_long", "unknown_source", "not_voice", "stun", "integrity", "ufrag", "rate_limited",
 	"half_open", "dtls", "no_keys", "ssrc", "replay", "auth", "malformed", "payload_type", "muted",
 	"silence", "not_on_stage", "rtcp", "probe",
-	"relay_source", "relay_call", "relay_epoch", "relay_peer", "relay_speaker", "send",
+	"relay_source", "relay_call", "relay_epoch", "relay_peer", "relay_speaker", "fenced", "send",
 }
 
 // String is the reason as a metric label.

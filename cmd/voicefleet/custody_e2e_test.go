@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // roles are all roles of a fleet as processes of their own, with one edge.
@@ -139,4 +140,48 @@ func TestCrashLoopDrains(t *testing.T) {
 	child(t, r.edge.cmd.Process.Pid, engine) // it tries again all the same
 	ctlSays(t, r.text.data, "undrain", "edge1")
 	r.edge.says(`(node takes calls again)`)
+}
+
+// TestFrozenNodeGoesOn stops the engine of a node for more than a second, then
+// engine and agent together. What they forward waits until the calls were looked
+// up; they have not moved, so everybody goes on with what they had.
+func TestFrozenNodeGoesOn(t *testing.T) {
+	r := launchRoles(t)
+	ada := r.text.join(http.DefaultClient, r.text.http, "Ada")
+	bob := r.text.join(http.DefaultClient, r.text.http, "Bob")
+	channel := r.text.voiceChannel(http.DefaultClient, r.text.http, ada)
+	a := enter(t, r.text.https(""), r.trust, ada, channel)
+	b := enter(t, r.text.https(""), r.trust, bob, channel)
+	talk(t, a)
+	talk(t, b)
+	b.until(t, "Bob hears Ada", func(n int) bool { return n > 50 })
+	agent := r.edge.cmd.Process.Pid
+	engine := child(t, agent, 0)
+	for i, pids := range [][]int{{engine}, {engine, agent}} {
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(1200 * time.Millisecond) // so long it stands still; a node is missed after 1.5 s
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == 0 {
+			r.edge.says(`stood still, and its calls were looked up.* calls=(1 moved=0 unknown=0)`)
+		}
+		for _, l := range []*listener{a, b} {
+			l.mu.Lock()
+			already := l.packets
+			l.mu.Unlock()
+			l.until(t, "hears on", func(now int) bool { return now >= already+100 })
+		}
+	}
+	for name, l := range map[string]*listener{"Ada": a, "Bob": b} {
+		if s := l.Stats(); s.Moves != 0 || s.Voice.Resumes != 0 {
+			t.Errorf("%s was moved: %+v", name, s)
+		}
+	}
 }

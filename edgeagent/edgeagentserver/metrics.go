@@ -19,6 +19,7 @@ type metrics struct {
 	engineEnds  prometheus.Counter
 	missedBeats prometheus.Counter
 	mends       prometheus.Counter
+	fences      prometheus.Counter
 	states      *prometheus.GaugeVec
 	sessions    prometheus.Gauge
 	calls       prometheus.Gauge
@@ -40,6 +41,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		missedBeats: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "voicefleet_agent_heartbeats_missed_total",
 			Help: "Heartbeats that could not be written to the bus.",
+		})),
+		fences: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "voicefleet_agent_fences_total",
+			Help: "Times the media engine stood still for more than a second and was held back until its calls were looked up.",
 		})),
 		mends: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "voicefleet_agent_mends_total",

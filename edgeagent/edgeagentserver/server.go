@@ -113,9 +113,10 @@ type Server struct {
 
 	requests chan request
 	events   chan engineEvent
-	done     chan struct{} // closed when run has ended
-	beat     chan struct{} // holds one: a heartbeat is due now
-	closed   *closed       // nil without
+	checks   chan custody.Check // holds one: the core asks for one at a time
+	done     chan struct{}      // closed when run has ended
+	beat     chan struct{}      // holds one: a heartbeat is due now
+	closed   *closed            // nil without
 	nextID   atomic.Uint64
 
 	// Owned by run.
@@ -163,6 +164,7 @@ func New(cfg Config) (*Server, error) {
 		started:  time.Now(),
 		requests: make(chan request, inboxLen),
 		events:   make(chan engineEvent, inboxLen),
+		checks:   make(chan custody.Check, 1),
 		done:     make(chan struct{}),
 		beat:     make(chan struct{}, 1),
 		waiting:  make(map[uint64]chan<- custody.Reply),
@@ -192,6 +194,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer background.Wait()
 	defer stop()
 	background.Go(func() { s.followKeys(running) })
+	background.Go(func() { s.confirm(running) })
 	background.Go(func() { s.measure() })
 	if s.cfg.Peers != nil {
 		background.Go(func() { s.measurePeers(running) })
@@ -286,6 +289,8 @@ func (s *Server) perform(o custody.Out) {
 		}
 	case o.Event != nil:
 		s.publish(*o.Event)
+	case o.Check != nil:
+		s.checks <- *o.Check
 	case o.Quarantined != nil:
 		q := o.Quarantined
 		s.cfg.Log.Error("call is quarantined: the media engine failed in its work again and again; report the stack above",

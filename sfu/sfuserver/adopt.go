@@ -26,6 +26,8 @@ var errDeserted = errors.New("no agent and no session")
 // It fails when the last session has ended: then there is nothing to keep.
 func (s *Server) awaitAgent(ctx context.Context, why error) (io.ReadWriteCloser, error) {
 	s.orphaned = time.Now()
+	s.alone.Store(true)
+	defer s.alone.Store(false)
 	s.log.Warn("agent is gone; calls go on, and the next agent on this machine takes them over", "sessions", s.routes.count(), "err", why)
 	waiting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -105,6 +107,9 @@ func (s *Server) handleAdopt(seq uint64, c *sfu.Adopt) *sfu.Error {
 				if r.relay != nil {
 					s.events.post(sfu.Event{Relaying: r.relay})
 				}
+			}
+			if w.fence != 0 { // the agent before may not have heard of it
+				s.events.fenced(sfu.Fenced{Number: w.fence, Stood: frozenAfter})
 			}
 			for _, t := range w.sessions {
 				w.workOn(t.call)

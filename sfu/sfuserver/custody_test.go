@@ -457,11 +457,15 @@ func (c *client) nack(back uint16) []byte {
 	return c.sealer.SealRTCP(nil, d, c.rtcp)
 }
 
-// TestKilledProcesses kills engine processes with SIGKILL while they forward, and
-// restores every time from the first snapshots there were: all that three clients
-// ever got is recorded on their sockets.
+// TestKilledProcesses ends engine processes while they forward, by SIGKILL or in
+// the middle of an upgrade by SIGTERM, and restores every time from the first
+// snapshots there were: all that three clients ever got is recorded on their
+// sockets. One of them takes packets that ask for feedback, and resends of them.
 func TestKilledProcesses(t *testing.T) {
-	const engines = 6
+	engines := 12
+	if testing.Short() {
+		engines = 4
+	}
 	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -499,6 +503,9 @@ func TestKilledProcesses(t *testing.T) {
 				Slots: []sfu.Slot{{MID: "1", SSRC: sfu.SSRC(8000 + 10*i)}, {MID: "2", SSRC: sfu.SSRC(8001 + 10*i)}}},
 			SlotIndex: []uint64{first, first},
 		}
+		if i == 2 {
+			c.snap.Media.TransportCC = 5
+		}
 		for _, s := range c.snap.Media.Slots {
 			c.record.first[uint32(s.SSRC)] = 1<<16 - 100
 		}
@@ -507,7 +514,7 @@ func TestKilledProcesses(t *testing.T) {
 	}
 	seq := uint64(0)
 	for engine := range engines {
-		stop, stream := spawnEngine(t, media, file)
+		process, stop, stream := spawnEngine(t, media, file)
 		enc, dec := sfu.NewEncoder(stream), sfu.NewDecoder(stream)
 		commands := []sfu.Command{{Start: &sfu.Start{Advertise: []netip.Addr{at.AddrPort().Addr()}}}}
 		for _, c := range clients {
@@ -564,6 +571,9 @@ func TestKilledProcesses(t *testing.T) {
 			}
 		}
 		tick.Stop()
+		if engine%2 == 1 {
+			_ = process.Signal(unix.SIGTERM)
+		}
 		stop()
 	}
 	for _, c := range clients {
@@ -573,6 +583,8 @@ func TestKilledProcesses(t *testing.T) {
 		}
 		if c.heard < 20*engines || c.record.resent == 0 {
 			t.Errorf("%s heard %d packets, %d again", c.snap.Open.Session, c.heard, c.record.resent)
+		} else {
+			t.Logf("%s heard %d packets, %d again, of %d engines", c.snap.Open.Session, c.heard, c.record.resent, engines)
 		}
 		c.mu.Unlock()
 	}
@@ -585,7 +597,7 @@ func (c *client) count() int {
 }
 
 // spawnEngine runs TestEngineProcess as a process; stop kills it.
-func spawnEngine(t *testing.T, media, file *os.File) (stop func(), stream net.Conn) {
+func spawnEngine(t *testing.T, media, file *os.File) (process *os.Process, stop func(), stream net.Conn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -613,5 +625,5 @@ func spawnEngine(t *testing.T, media, file *os.File) (stop func(), stream net.Co
 		})
 	}
 	t.Cleanup(stop)
-	return stop, stream
+	return cmd.Process, stop, stream
 }

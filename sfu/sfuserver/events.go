@@ -28,7 +28,7 @@ type events struct {
 
 // topic is what a fact is about, when only the newest counts.
 type topic struct {
-	kind    byte // 's'peaking, 'p'laced, s'n'apshot, 'd'eaf, 'l'oad
+	kind    byte // 's'peaking, 'p'laced, s'n'apshot, 'd'eaf, 'f'enced, 'l'oad
 	session sfu.SessionID
 	slot    int
 }
@@ -132,6 +132,10 @@ func (e *events) Speaking(s sfu.Speaking) {
 
 func (e *events) Placed(p sfu.Placed) {
 	e.replace(topic{kind: 'p', session: p.Session, slot: p.Slot}, sfu.Event{Placed: &p})
+}
+
+func (e *events) fenced(f sfu.Fenced) {
+	e.replace(topic{kind: 'f'}, sfu.Event{Fenced: &f}) // the highest number counts
 }
 
 func (e *events) deaf(d sfu.Deaf) {

@@ -48,7 +48,12 @@ func (w *worker) datagram(now time.Duration, i int) {
 		w.drop(sfu.DropUnknownSource)
 		return
 	}
-	switch class := demux.Classify(d); class {
+	class := demux.Classify(d)
+	if w.fence != 0 && class != demux.STUN && class != demux.DTLS {
+		w.drop(sfu.DropFenced)
+		return
+	}
+	switch class {
 	case demux.RTP:
 		w.voice(now, d, from, i)
 	case demux.RTCP:

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -71,6 +72,9 @@ type Server struct {
 	ledger  *ledger.Ledger
 	mapped  *mapping // nil without Config.Ledger
 	shared  bool     // mapped is there
+
+	fences atomic.Uint64 // how many there were
+	alone  atomic.Bool   // no agent is here
 
 	// Owned by control.
 	advertise []netip.Addr

@@ -47,6 +47,9 @@ type worker struct {
 	due      time.Duration // the next tick
 	out      *egress.Batch
 	count    counters
+	turned   time.Duration // when the loop did last
+	fence    uint64        // number of the fence that is up; 0: none
+	fencedAt time.Duration
 	blame    *room      // whose packet, order or tick is worked on
 	busy     sfu.CallID // its id, or that of the last one, as the ledger has it
 
@@ -92,6 +95,10 @@ func newWorker(srv *Server, number int, sock *socket, limits sfu.Limits, noGate 
 	}
 	w.mail = &mail{wake: sock.wake}
 	w.out = egress.NewBatch(func(b *egress.Batch) {
+		if w.late() {
+			w.count.Drops[sfu.DropFenced] += uint64(b.Len())
+			return
+		}
 		w.count.Drops[sfu.DropSend] += sock.send(b)
 	})
 	return w
@@ -101,6 +108,7 @@ func newWorker(srv *Server, number int, sock *socket, limits sfu.Limits, noGate 
 func (w *worker) run(ctx context.Context) error {
 	defer w.stop()
 	armed := false
+	w.turned = time.Since(w.start)
 	for ctx.Err() == nil {
 		if !armed {
 			// Orders posted before this wake nobody; those posted after it end
@@ -110,7 +118,9 @@ func (w *worker) run(ctx context.Context) error {
 			}
 			armed = true
 			if !w.mail.empty() || ctx.Err() != nil {
-				w.orders(time.Since(w.start))
+				now := time.Since(w.start)
+				w.looped(now)
+				w.orders(now)
 				w.out.Flush()
 				w.rest()
 				continue
@@ -121,6 +131,7 @@ func (w *worker) run(ctx context.Context) error {
 			return err
 		}
 		now := time.Since(w.start)
+		w.looped(now)
 		for at := 0; at < n; {
 			at = w.packets(now, at, n)
 		}
@@ -203,8 +214,11 @@ func (w *worker) recovered(now time.Duration) {
 // tick does what time alone brings about.
 func (w *worker) tick(now time.Duration) {
 	w.due = now + call.TickEvery
-	for _, r := range w.calls {
-		w.tickCall(now, r)
+	w.lift(now)
+	if w.fence == 0 {
+		for _, r := range w.calls {
+			w.tickCall(now, r)
+		}
 	}
 	w.turn = (w.turn + 1) % wheelSlots
 	for _, s := range slices.Clone(w.wheel[w.turn]) {
@@ -227,6 +241,8 @@ func (w *worker) tickSession(now time.Duration, s *session) {
 	w.workOn(s.call)
 	connected := s.opener != nil
 	switch {
+	case w.fence != 0:
+		return
 	case s.negotiated == 0:
 		if now-s.opened >= idleTimeout {
 			w.end(now, s, sfu.EndIdle)
@@ -329,7 +345,9 @@ func (w *worker) add(now time.Duration, s *session, id sfu.CallID, echo bool) {
 func (w *worker) end(now time.Duration, s *session, why sfu.EndReason) {
 	w.workOn(s.call)
 	if s.opener != nil {
+		s.call.core.Hush(w.fence != 0) // the others may have moved, too
 		s.call.core.Leave(now, &s.member, w.out)
+		s.call.core.Hush(false)
 	}
 	w.forget(s, why)
 }

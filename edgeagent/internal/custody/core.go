@@ -49,6 +49,7 @@ type Out struct {
 	Command *sfu.Command
 	Reply   *Reply
 	Event   *edgeagent.CallEvent
+	Check   *Check
 	// Quarantined is a call that ends here and may not come back for a while.
 	Quarantined *Quarantine
 	// Bad says that the engine must be replaced.
@@ -89,6 +90,8 @@ type Core struct {
 	lostAt    time.Time
 	crashed   bool            // the last one ended by its own fault
 	strays    []sfu.SessionID // that an adopted one has and nobody knows
+	fence     uint64          // the highest that it told of
+	checking  bool            // its calls are being looked up
 
 	// Sessions. A session is in all of these, or in none.
 	sessions map[sfu.SessionID]*session
@@ -176,6 +179,7 @@ const (
 	kindUpdate
 	kindClose
 	kindRestore
+	kindConfirm
 )
 
 // New is an agent without an engine.
@@ -453,7 +457,7 @@ func (c *Core) EngineLost(now time.Time, crashed bool, out []Out) []Out {
 	if c.engine == engineUp {
 		c.lostAt = now // a crash while starting does not prolong the wait
 	}
-	c.engine = engineDown
+	c.engine, c.fence = engineDown, 0
 	seqs := make([]uint64, 0, len(c.pending))
 	for seq := range c.pending {
 		seqs = append(seqs, seq)

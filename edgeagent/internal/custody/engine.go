@@ -36,6 +36,8 @@ func (c *Core) Event(now time.Time, ev sfu.Event, out []Out) []Out {
 		out = c.placed(*ev.Placed, out)
 	case ev.Deaf != nil:
 		out = c.hears(now, ev.Deaf, out)
+	case ev.Fenced != nil:
+		out = c.fenced(ev.Fenced, out)
 	case ev.Snapshot != nil:
 		if s := c.sessions[ev.Snapshot.Open.Session]; s != nil {
 			s.snapshot = ev.Snapshot

@@ -58,6 +58,8 @@ type Call struct {
 	relay relay
 	// nackers is how many listeners may ask for packets again.
 	nackers int
+	// hushed: nothing is forwarded now.
+	hushed bool
 	// crowded: someone audible on stage found no slot at some listener. review
 	// is the listener to look at next, misses what this round found.
 	crowded  bool
@@ -292,6 +294,9 @@ func (c *Call) Leave(now time.Duration, m *Member, out *egress.Batch) {
 	i := slices.Index(c.members, m)
 	c.members = slices.Delete(c.members, i, i+1)
 }
+
+// Hush stops all forwarding, or lets it go on.
+func (c *Call) Hush(on bool) { c.hushed = on }
 
 // Shown is what the facts told about m come to: whether it speaks, and who was
 // last placed in each of its slots.

@@ -25,7 +25,6 @@ type hearing struct {
 	count           Counters
 	n               int // of the last packet
 	sent            [][]byte
-	seen            map[uint64]string
 }
 
 func newHearing(t *testing.T) *hearing {

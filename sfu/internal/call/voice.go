@@ -191,6 +191,9 @@ func (c *Call) fade(now time.Duration, m *Member, ts uint32, out *egress.Batch) 
 // forward seals a packet of the speaker for every listener that has it in a
 // slot. It runs once per packet sent: what can be decided elsewhere is.
 func (c *Call) forward(now time.Duration, m *Member, ts uint32, level uint8, marker, late bool, payload []byte, out *egress.Batch) {
+	if c.hushed {
+		return
+	}
 	position := m.position
 	number := uint32(0)
 	if c.nackers > 0 {
