@@ -3,12 +3,15 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -16,12 +19,7 @@ import (
 // TestDiscordJS runs the unmodified discord.js: it trusts the authority of the
 // house by NODE_EXTRA_CA_CERTS, logs in as a bot and sees who is in voice.
 func TestDiscordJS(t *testing.T) {
-	if _, err := exec.LookPath("node"); err != nil {
-		t.Skip("node is not installed")
-	}
-	if _, err := os.Stat("testdata/discordjs/node_modules/discord.js"); err != nil {
-		t.Skip("discord.js is not installed: run npm ci in cmd/e2e/testdata/discordjs")
-	}
+	needDiscordJS(t)
 	h := startUp(t, "")
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	must(t, fetch(h.page("/ca.pem"), ca))
@@ -74,6 +72,118 @@ func TestDiscordJS(t *testing.T) {
 	if err := node.Wait(); err != nil {
 		t.Errorf("discord.js ended with %v: %s", err, said.String())
 	}
+}
+
+func needDiscordJS(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("node is not installed")
+	}
+	if _, err := os.Stat("testdata/discordjs/node_modules/discord.js"); err != nil {
+		t.Skip("discord.js is not installed: run npm ci in cmd/e2e/testdata/discordjs")
+	}
+}
+
+// TestDiscordJSScript holds the unmodified discord.js to the common script.
+func TestDiscordJSScript(t *testing.T) {
+	needDiscordJS(t)
+	runScript(t, func(t *testing.T, base, token string, shards int) library {
+		node := exec.Command("node", "script.mjs", base, token, fmt.Sprint(shards))
+		node.Dir = "testdata/discordjs"
+		node.Stderr = t.Output()
+		in, err := node.StdinPipe()
+		must(t, err)
+		out, err := node.StdoutPipe()
+		must(t, err)
+		must(t, node.Start())
+		l := &discordjsLib{node: node, in: in, events: make(chan string, eventsHeld), answers: make(chan discordjsAnswer, 1), ended: make(chan struct{})}
+		go l.read(t, out)
+		t.Cleanup(l.close)
+		if _, err := l.answer(0); err != nil {
+			t.Fatal(err)
+		}
+		return l
+	})
+}
+
+// discordjsLib is a discord.js in a process of its own, told by lines.
+type discordjsLib struct {
+	node    *exec.Cmd
+	in      io.WriteCloser
+	n       int
+	events  chan string
+	answers chan discordjsAnswer
+	ended   chan struct{}
+	once    sync.Once
+}
+
+type discordjsAnswer struct {
+	ID                  int
+	Value, Event, Error string
+	Code                int
+}
+
+func (l *discordjsLib) read(t *testing.T, out io.Reader) {
+	defer close(l.ended)
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		var a discordjsAnswer
+		a.ID = -1
+		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
+			t.Errorf("discord.js says %q: %v", lines.Text(), err)
+			continue
+		}
+		switch {
+		case a.Event != "":
+			l.events <- a.Event
+		case a.ID < 0:
+			t.Errorf("discord.js: %s", a.Error)
+		default:
+			l.answers <- a
+		}
+	}
+}
+
+func (l *discordjsLib) answer(id int) (string, error) {
+	select {
+	case a := <-l.answers:
+		switch {
+		case a.ID != id:
+			return "", fmt.Errorf("answer %d in place of %d", a.ID, id)
+		case a.Code != 0:
+			return "", apiError(a.Code)
+		case a.Error != "":
+			return "", errors.New(a.Error)
+		}
+		return a.Value, nil
+	case <-l.ended:
+		return "", errors.New("discord.js has ended")
+	case <-time.After(30 * time.Second):
+		return "", errors.New("discord.js does not answer")
+	}
+}
+
+func (l *discordjsLib) do(verb string, args ...string) (string, error) {
+	l.n++
+	line, err := json.Marshal(map[string]any{"id": l.n, "verb": verb, "args": args})
+	if err != nil {
+		return "", err
+	}
+	if _, err := l.in.Write(append(line, '\n')); err != nil {
+		return "", err
+	}
+	return l.answer(l.n)
+}
+
+func (l *discordjsLib) heard() <-chan string { return l.events }
+
+func (l *discordjsLib) close() {
+	l.once.Do(func() {
+		l.in.Close()
+		kill := time.AfterFunc(10*time.Second, func() { _ = l.node.Process.Kill() })
+		defer kill.Stop()
+		<-l.ended
+		_ = l.node.Wait()
+	})
 }
 
 // ctl runs an operator's command against the house and gives what it prints.

@@ -423,6 +423,7 @@ func (c *ctl) createBot(ctx context.Context, name, guild string) error {
 	var answer struct {
 		Token string        `json:"token"`
 		User  textchat.User `json:"user"`
+		Guild textchat.ID   `json:"guild_id"`
 	}
 	if err := c.ask(ctx, "POST", "/api/admin/bots", map[string]string{"name": name, "guild_id": guild}, &answer); err != nil {
 		return err

@@ -193,20 +193,33 @@ func (g *Guild) Permissions(user, channel textchat.ID) textchat.Permissions {
 	return textchat.Resolve(s, g.rolePermissions, c.Overwrites)
 }
 
-// rank is how high a member stands: the owner above all, others by their
-// highest role.
-func (g *Guild) rank(user textchat.ID) int {
+// standing is how high a role stands: by its position; of two at one position the
+// older is the higher.
+type standing struct {
+	position int
+	id       textchat.ID
+}
+
+func standingOf(r *textchat.Role) standing { return standing{r.Position, r.ID} }
+
+func (s standing) above(t standing) bool {
+	return s.position > t.position || s.position == t.position && s.id < t.id
+}
+
+// rank is how high a member stands: the owner above all, others by their highest
+// role, strangers below all.
+func (g *Guild) rank(user textchat.ID) standing {
 	if user == g.self.Owner {
-		return 1 << 30
+		return standing{position: 1 << 30}
 	}
 	m := g.members[user]
 	if m == nil {
-		return -1
+		return standing{position: -1}
 	}
-	top := 0
+	top := standing{0, g.self.ID}
 	for _, id := range m.Roles {
-		if r := g.roles[id]; r != nil {
-			top = max(top, r.Position)
+		if r := g.roles[id]; r != nil && standingOf(r).above(top) {
+			top = standingOf(r)
 		}
 	}
 	return top

@@ -67,7 +67,7 @@ func (in Leave) handle(g *Guild, _ time.Time, out *Out) {
 	case m == nil:
 		out.refuse(textchat.ErrUnknownMember)
 		return
-	case in.Actor != 0 && (!g.Base(in.Actor).Has(textchat.KickMembers) || g.rank(in.Actor) <= g.rank(in.User)):
+	case in.Actor != 0 && (!g.Base(in.Actor).Has(textchat.KickMembers) || !g.rank(in.Actor).above(g.rank(in.User))):
 		out.refuse(textchat.ErrMissingPerms)
 		return
 	case in.User == g.self.Owner:
@@ -176,7 +176,7 @@ func (in PatchMember) handle(g *Guild, now time.Time, out *Out) {
 
 func (g *Guild) mayPatch(in PatchMember, m *textchat.Member) *textchat.Error {
 	base := g.Base(in.Actor)
-	outranks := g.rank(in.Actor) > g.rank(in.User)
+	outranks := g.rank(in.Actor).above(g.rank(in.User))
 	if in.Nick != nil {
 		ok := base.Has(textchat.ManageNicknames) && outranks
 		if in.Actor == in.User {
@@ -199,7 +199,7 @@ func (g *Guild) mayPatch(in PatchMember, m *textchat.Member) *textchat.Error {
 		for _, list := range [][]textchat.ID{*in.Roles, m.Roles} {
 			for _, id := range list {
 				moved := slices.Contains(*in.Roles, id) != slices.Contains(m.Roles, id)
-				if r := g.roles[id]; moved && r != nil && r.Position >= g.rank(in.Actor) {
+				if r := g.roles[id]; moved && r != nil && !g.rank(in.Actor).above(standingOf(r)) {
 					return textchat.ErrMissingPerms
 				}
 			}
@@ -336,7 +336,7 @@ func (in PutRole) handle(g *Guild, _ time.Time, out *Out) {
 		r.Position = 1
 	} else {
 		before = old.Permissions
-		if old.Position >= g.rank(in.Actor) || r.Position >= g.rank(in.Actor) {
+		if top := g.rank(in.Actor); !top.above(standingOf(old)) || !top.above(standingOf(&r)) {
 			out.refuse(textchat.ErrMissingPerms)
 			return
 		}
@@ -365,7 +365,7 @@ func (in DropRole) handle(g *Guild, _ time.Time, out *Out) {
 	case r == nil:
 		out.refuse(textchat.ErrUnknownRole)
 		return
-	case !g.Base(in.Actor).Has(textchat.ManageRoles) || r.Position >= g.rank(in.Actor):
+	case !g.Base(in.Actor).Has(textchat.ManageRoles) || !g.rank(in.Actor).above(standingOf(r)):
 		out.refuse(textchat.ErrMissingPerms)
 		return
 	case r.ID == g.self.ID:

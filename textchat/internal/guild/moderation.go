@@ -18,7 +18,7 @@ type Ban struct {
 func (in Ban) handle(g *Guild, _ time.Time, out *Out) {
 	id := in.User.ID
 	switch {
-	case !g.Base(in.Actor).Has(textchat.BanMembers), g.members[id] != nil && g.rank(in.Actor) <= g.rank(id), id == g.self.Owner:
+	case !g.Base(in.Actor).Has(textchat.BanMembers), g.members[id] != nil && !g.rank(in.Actor).above(g.rank(id)), id == g.self.Owner:
 		out.refuse(textchat.ErrMissingPerms)
 		return
 	}
@@ -110,7 +110,7 @@ func (g *Guild) firstTimeout() time.Time {
 func (g *Guild) mayTimeOut(actor, user textchat.ID) *textchat.Error {
 	s, _ := g.subject(user)
 	s.TimedOut = false
-	if !g.Base(actor).Has(textchat.ModerateMembers) || g.rank(actor) <= g.rank(user) ||
+	if !g.Base(actor).Has(textchat.ModerateMembers) || !g.rank(actor).above(g.rank(user)) ||
 		textchat.Base(s, g.rolePermissions).Has(textchat.Administrator) {
 		return textchat.ErrMissingPerms
 	}
@@ -159,7 +159,7 @@ func (in Arrange) handle(g *Guild, _ time.Time, out *Out) {
 			return
 		case p.ID == g.self.ID || p.Position == nil:
 			continue
-		case old.Position >= top || *p.Position >= top:
+		case !top.above(standingOf(old)) || !top.above(standing{*p.Position, p.ID}):
 			out.refuse(textchat.ErrMissingPerms)
 			return
 		}

@@ -1,0 +1,369 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// library is a stock bot library at work: logged in by its own gateway client,
+// asked by verbs that each driver maps to the library's own calls.
+type library interface {
+	// do carries out a verb; what it gives is the verb's result. A refusal of the
+	// API is an apiError, as the library tells it.
+	do(verb string, args ...string) (string, error)
+	// heard are the events as the library gives them to its user: "message TEXT",
+	// "edited TEXT", "deleted ID", "bulk N", "reaction EMOJI", "role NAME",
+	// "ready SHARD", "resumed".
+	heard() <-chan string
+	close()
+}
+
+// apiError is a refusal, by its public code.
+type apiError int
+
+func (e apiError) Error() string { return fmt.Sprintf("refused with code %d", int(e)) }
+
+// eventsHeld bounds the events that wait for the script.
+const eventsHeld = 1024
+
+// script holds a library to the common script.
+type script struct {
+	t       *testing.T
+	h       *house
+	lib     library
+	api     string // by which the script itself writes
+	ada     string // a person's token
+	guild   string
+	channel string
+}
+
+// ask is do that must succeed.
+func (s *script) ask(verb string, args ...string) string {
+	s.t.Helper()
+	v, err := s.lib.do(verb, args...)
+	if err != nil {
+		s.t.Fatalf("%s %q: %v", verb, args, err)
+	}
+	return v
+}
+
+// hears waits for one event, past those that begin with "ready" or "resumed".
+func (s *script) hears(want string) {
+	s.t.Helper()
+	timeout := time.After(20 * time.Second)
+	var past []string
+	for {
+		select {
+		case got := <-s.lib.heard():
+			switch {
+			case got == want:
+				return
+			case strings.HasPrefix(got, "ready"), got == "resumed":
+				past = append(past, got)
+			default:
+				s.t.Fatalf("heard %q, want %q", got, want)
+			}
+		case <-timeout:
+			s.t.Fatalf("did not hear %q, but %q", want, past)
+		}
+	}
+}
+
+// quiet proves that nothing more was heard: a message of Ada's comes next.
+func (s *script) quiet() {
+	s.t.Helper()
+	mark := fmt.Sprint("mark ", time.Now().UnixNano())
+	s.says(mark)
+	s.hears("message " + mark)
+}
+
+// says has Ada write, by plain REST; it waits out limits as told.
+func (s *script) says(text string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		req, err := http.NewRequest("POST", s.api+"/channels/"+s.channel+"/messages", strings.NewReader(fmt.Sprintf(`{"content":%q}`, text)))
+		must(s.t, err)
+		req.Header.Set("Authorization", s.ada)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		must(s.t, err)
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return
+		}
+		var limit struct {
+			After float64 `json:"retry_after"`
+		}
+		if resp.StatusCode != http.StatusTooManyRequests || json.Unmarshal(body, &limit) != nil || time.Now().After(deadline) {
+			s.t.Fatalf("Ada says %q: %d %s", text, resp.StatusCode, body)
+		}
+		time.Sleep(time.Duration(limit.After * float64(time.Second))) // what the server asked for, not a guess
+	}
+}
+
+// relay passes TCP connections on to an address, cuts them when told, and has new
+// ones wait meanwhile: a library whose connection is refused outright may give its
+// session up, as discord.js does.
+type relay struct {
+	l  net.Listener
+	to string
+
+	mu    sync.Mutex
+	conns []net.Conn
+	shut  chan struct{} // closed when new connections may pass
+}
+
+func newRelay(t *testing.T, to string) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	r := &relay{l: l, to: to, shut: make(chan struct{})}
+	close(r.shut)
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { r.pass(c) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); r.cut(); r.open(); all.Wait() })
+	return r
+}
+
+func (r *relay) pass(c net.Conn) {
+	defer c.Close()
+	r.mu.Lock()
+	shut := r.shut
+	r.conns = append(r.conns, c)
+	r.mu.Unlock()
+	<-shut
+	up, err := net.Dial("tcp", r.to)
+	if err != nil {
+		return
+	}
+	defer up.Close()
+	done := make(chan struct{}, 2)
+	go func() { io.Copy(up, c); done <- struct{}{} }()
+	go func() { io.Copy(c, up); done <- struct{}{} }()
+	<-done
+	c.Close()
+	up.Close()
+	<-done
+}
+
+// cut ends all connections, and has new ones wait until open.
+func (r *relay) cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shut = make(chan struct{})
+	for _, c := range r.conns {
+		c.Close()
+	}
+	r.conns = nil
+}
+
+func (r *relay) open() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.shut)
+}
+
+// runScript is what every library has to do, through a house of its own: all
+// message verbs, refusals and limits, files, roles, invites, shards, and a lost
+// connection with every missed event once.
+func runScript(t *testing.T, start func(t *testing.T, base, token string, shards int) library) {
+	h := startUp(t, "")
+	via := newRelay(t, fmt.Sprintf("127.0.0.1:%d", h.port))
+	base := fmt.Sprintf("http://localhost:%d", via.l.Addr().(*net.TCPAddr).Port)
+	var bot struct {
+		Token string
+		User  struct{ ID string }
+		Guild string `json:"guild_id"`
+	}
+	must(t, json.Unmarshal([]byte(h.ctl("bot", "create", "Parrot", "--json")), &bot))
+	s := &script{t: t, h: h, api: h.page("/api/v10"), guild: bot.Guild}
+	s.ada, s.channel = s.comeIn(h.invite, bot.User.ID, bot.Guild)
+
+	s.lib = start(t, base, bot.Token, 1)
+	s.messages(bot.User.ID)
+	s.refusals()
+	s.files()
+	s.roles(bot.User.ID)
+	s.invites()
+	s.quiet()
+	s.missesNothing(via)
+	s.lib.close()
+
+	s.lib = start(t, base, bot.Token, 2)
+	s.quiet() // once, though there are two sessions
+	s.lib.close()
+}
+
+// comeIn makes Ada a guest, and lets the bot manage its guild: by a role that the
+// owner gives. It returns her token and the text channel.
+func (s *script) comeIn(invite, bot, guild string) (ada, channel string) {
+	s.t.Helper()
+	call := func(token, method, path, body string, into any) {
+		s.t.Helper()
+		req, err := http.NewRequest(method, s.api+path, strings.NewReader(body))
+		must(s.t, err)
+		req.Header.Set("Content-Type", "application/json")
+		if token != "" {
+			req.Header.Set("Authorization", token)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		must(s.t, err)
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		must(s.t, err)
+		if resp.StatusCode >= 300 {
+			s.t.Fatalf("%s %s: %d %s", method, path, resp.StatusCode, b)
+		}
+		if into != nil {
+			must(s.t, json.Unmarshal(b, into))
+		}
+	}
+	var guest, owner struct{ Token string }
+	call("", "POST", "/auth/guest", fmt.Sprintf(`{"invite":%q,"nickname":"Ada"}`, invite), &guest)
+	call("", "POST", "/auth/owner", fmt.Sprintf(`{"code":%q,"username":"marina","password":"very long secret"}`, s.h.await(`/owner/([A-Za-z0-9_-]+)`)), &owner)
+	var role struct{ ID string }
+	call(owner.Token, "POST", "/guilds/"+guild+"/roles", `{"name":"bots","permissions":"8"}`, &role)
+	call(owner.Token, "PUT", "/guilds/"+guild+"/members/"+bot+"/roles/"+role.ID, "", nil)
+	var channels []struct {
+		ID   string
+		Type int
+	}
+	call(guest.Token, "GET", "/guilds/"+guild+"/channels", "", &channels)
+	i := slices.IndexFunc(channels, func(c struct {
+		ID   string
+		Type int
+	}) bool {
+		return c.Type == 0
+	})
+	return guest.Token, channels[i].ID
+}
+
+func (s *script) messages(bot string) {
+	s.t.Helper()
+	s.quiet()
+	id := s.ask("send", s.channel, "hello")
+	s.hears("message hello")
+	answer := s.ask("reply", s.channel, "and hello again", id)
+	s.hears("message and hello again")
+	if got := s.ask("edit", s.channel, id, "hello, all"); got != "hello, all" {
+		s.t.Errorf("edited to %q", got)
+	}
+	s.hears("edited hello, all")
+	if got := s.ask("get", s.channel, id); got != "hello, all" {
+		s.t.Errorf("got %q", got)
+	}
+	if got := s.ask("history", s.channel, "2", ""); got != "and hello again|hello, all" {
+		s.t.Errorf("history: %q", got)
+	}
+	if got := s.ask("history", s.channel, "1", answer); got != "hello, all" {
+		s.t.Errorf("history before the answer: %q", got)
+	}
+	s.ask("react", s.channel, id, "👍")
+	s.hears("reaction 👍")
+	if got := s.ask("reactors", s.channel, id, "👍"); got != bot {
+		s.t.Errorf("reactors: %q, want %q", got, bot)
+	}
+	s.ask("unreact", s.channel, id, "👍")
+	s.ask("pin", s.channel, id)
+	s.hears("edited hello, all") // it is pinned now
+	s.hears("message ")          // tells the channel of it
+	if got := s.ask("pins", s.channel); got != id {
+		s.t.Errorf("pins: %q", got)
+	}
+	s.ask("unpin", s.channel, id)
+	s.hears("edited hello, all")
+	s.ask("typing", s.channel)
+	s.ask("delete", s.channel, answer)
+	s.hears("deleted " + answer)
+	one, two := s.ask("send", s.channel, "one"), s.ask("send", s.channel, "two")
+	s.hears("message one")
+	s.hears("message two")
+	s.ask("bulk", s.channel, one, two)
+	s.hears("bulk 2")
+}
+
+// refusals: an unknown message is refused by its code, and a burst beyond the limit
+// is waited out by the library: each message stands there once.
+func (s *script) refusals() {
+	s.t.Helper()
+	if _, err := s.lib.do("get", s.channel, "1"); err != apiError(10008) {
+		s.t.Errorf("an unknown message: %v", err)
+	}
+	if _, err := s.lib.do("send", s.channel, ""); err != apiError(50006) {
+		s.t.Errorf("an empty message: %v", err)
+	}
+	const burst = 13 // the limit is 10 in 5 s
+	for i := range burst {
+		s.ask("send", s.channel, fmt.Sprint("burst ", i))
+		s.hears(fmt.Sprint("message burst ", i))
+	}
+}
+
+func (s *script) files() {
+	s.t.Helper()
+	url := s.ask("upload", s.channel, "notes.txt", "line one\nline two\n")
+	s.hears("message ")
+	resp, err := http.Get(url)
+	must(s.t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	must(s.t, err)
+	if string(body) != "line one\nline two\n" {
+		s.t.Errorf("the file: %d %q", resp.StatusCode, body)
+	}
+}
+
+func (s *script) roles(bot string) {
+	s.t.Helper()
+	role := s.ask("role", s.guild, "crew")
+	s.hears("role crew")
+	s.ask("give", s.guild, bot, role)
+	s.ask("take", s.guild, bot, role)
+	s.ask("unrole", s.guild, role)
+}
+
+func (s *script) invites() {
+	s.t.Helper()
+	code := s.ask("invite", s.channel)
+	if got := s.ask("invites", s.channel); !slices.Contains(strings.Split(got, "|"), code) {
+		s.t.Errorf("invites: %q, want %q among them", got, code)
+	}
+	s.ask("uninvite", code)
+	if got := s.ask("invites", s.channel); slices.Contains(strings.Split(got, "|"), code) {
+		s.t.Errorf("invites: %q still", got)
+	}
+}
+
+// missesNothing cuts the library's connection and has Ada write meanwhile: it
+// resumes by itself and hears each message once.
+func (s *script) missesNothing(via *relay) {
+	s.t.Helper()
+	for round := range 2 {
+		via.cut()
+		for i := range 5 {
+			s.says(fmt.Sprintf("missed %d.%d", round, i))
+		}
+		via.open()
+		for i := range 5 {
+			s.hears(fmt.Sprintf("message missed %d.%d", round, i))
+		}
+		s.quiet()
+	}
+}
