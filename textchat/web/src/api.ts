@@ -109,6 +109,9 @@ export const edit = (channel: string, id: string, content: string) => call<Messa
 export const unsay = (channel: string, message: string) => call<void>('DELETE', `/channels/${channel}/messages/${message}`);
 export const typing = (channel: string) => call<void>('POST', `/channels/${channel}/typing`);
 
+/** The regions there are, with what to measure them by. */
+export const regions = () => call<import('./regions').Region[]>('GET', '/voice/regions');
+
 // ── People and the community ────────────────────────────────────────────────
 
 export const moderate = (guild: string, user: string, change: { mute?: boolean; deaf?: boolean; channel_id?: string | null; nick?: string | null }) => call<Member>('PATCH', `/guilds/${guild}/members/${user}`, change);

@@ -8,6 +8,7 @@ import { Crossing } from './crossing';
 import { Loudspeaker, Microphone, audio, chime, output } from './audio';
 import type { Gateway } from './gateway';
 import { reportFrom } from './pulse';
+import { distances, measure, moment } from './regions';
 import { QualityReader, audible, prepare, send, slots, type Quality } from './rtc';
 import { change, keepCall, settings, volumeOf } from './settings';
 import { channelOf, houseOf, inChannel, me, online, toast } from './store';
@@ -52,6 +53,7 @@ let anews = 0; // how often that was done in vain
 let offer: Promise<RTCPeerConnection> | undefined; // made ready while the answer to op 4 is out
 let spare: { pc: Promise<RTCPeerConnection>; until: number } | undefined; // made ready before that
 let asked = false;
+let turn = 0; // of asking
 let again = 0; // timer: ask anew
 let cool = 0; // timer: give the microphone back
 let backoff = new Backoff(200, 5000);
@@ -95,6 +97,7 @@ export const retryMic = openMic;
  * 40 ms, which then do not stand between the press and the first sound.
  */
 export function warm() {
+  if (!callChannel.value && online.value) void measure(); // if it is long ago
   if (spare || callChannel.value || !online.value) return;
   const pc = prepare(mic.sent);
   spare = { pc, until: window.setTimeout(cold, spareKept) };
@@ -131,7 +134,10 @@ function ask(channel: string) {
   callChannel.value = channel;
   if (!live) callState.value = callState.value === 'waiting' || callState.value === 'placing' ? callState.value : 'connecting';
   asked = true;
-  gateway?.send(4, state(channel));
+  const mine = ++turn;
+  const place = () => { if (mine === turn && asked) gateway?.send(4, { ...state(channel), rtt: distances() }); };
+  const wait = moment();
+  if (wait) void wait.then(place); else place();
   offer = takeOffer();
   offer.catch(() => {});
   again = window.setTimeout(() => { if (online.value) ask(channel); else gateway?.probe(); }, askTimeout);

@@ -4,12 +4,15 @@ import * as api from './api';
 import { callChannel, endCalls, join, onOnline, onVoiceError, onVoiceServer, onVoiceState, useGateway } from './calls';
 import { forgetChat, historyOf, hurry, load, noteChannels, onDelete, onEdit, onMessage, onReaction, onTyping, pinsChanged, refresh, stale } from './chat';
 import { Gateway } from './gateway';
+import { measure, watchNetwork } from './regions';
 import { keepCall, lastCall, remember } from './settings';
 import {
   channelOf, chooseHouse, dropAll, dropHouse, dropMember, houses, me, online, patchGuild, putChannel, putHouse, putMember, putPresence, putRole, putVoice, ready,
   textChannel, toast, token, voiceChannels,
 } from './store';
 import { VOICE, type Member } from './types';
+
+watchNetwork();
 
 let gateway: Gateway | undefined;
 let landing: { guild?: string; channel?: string } | undefined; // where an invitation leads, until the guild is here
@@ -39,6 +42,7 @@ export function enter(s: api.Session, invited?: { guild?: string; channel?: stri
 export function start() {
   if (!token.value || gateway) return;
   api.setToken(token.value);
+  void measure(); // beside the gateway's greeting: most of it is there when a call begins
   gateway = new Gateway(token.value, {
     dispatch,
     status: (up) => {

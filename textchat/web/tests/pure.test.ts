@@ -6,6 +6,7 @@ import { Crossing } from '../src/crossing';
 import { find, groups, wordsFor } from '../src/emoji';
 import { voiceUrls } from '../src/endpoints';
 import { Pulse, counted } from '../src/pulse';
+import { answerOf, chosen } from '../src/regions';
 import { withNack } from '../src/sdp';
 import { colour, hue, initials, inviteCode, isSilent, keyName, movedNotice, size } from '../src/text';
 
@@ -17,6 +18,17 @@ test('voice gateways: an entry without a host is the page’s own host and schem
   assert.deepEqual(voiceUrls({ protocol: 'https:', hostname: '[::1]', port: '8443' }, null, [':8443']), ['wss://[::1]:8443/?v=8']);
   assert.deepEqual(voiceUrls(lan, 'voice.example:443'), ['wss://voice.example:443/?v=8']);
   assert.deepEqual(voiceUrls(lan, null), []);
+});
+
+test('a region is measured by an answer without media', () => {
+  const target = { address: '198.51.100.7', port: 50000, ufrag: 'prbBaVZi7P/////AAAIA', password: '/SyMcNlrnFbcpqim5mO1RAzFnRTeGFx7', expires: '' };
+  const sdp = answerOf(target);
+  for (const line of ['a=ice-lite', 'a=ice-ufrag:prbBaVZi7P/////AAAIA', 'a=ice-pwd:/SyMcNlrnFbcpqim5mO1RAzFnRTeGFx7', 'a=candidate:1 1 udp 2130706431 198.51.100.7 50000 typ host', 'o=- 1 1 IN IP4 198.51.100.7']) assert.ok(sdp.includes(`${line}\r\n`), line);
+  assert.ok(answerOf({ ...target, address: '2001:db8::1' }).includes('o=- 1 1 IN IP6 2001:db8::1\r\n'));
+  assert.ok(sdp.endsWith('\r\n'));
+  const some = Array.from({ length: 20 }, (_, i) => ({ id: `r${i}`, optimal: i === 19, ...(i % 2 && { probe: target }) }));
+  assert.deepEqual(chosen(some).map((r) => r.id), ['r19', 'r1', 'r3', 'r5', 'r7', 'r9', 'r11', 'r13', 'r15', 'r17']);
+  assert.equal(chosen(Array.from({ length: 40 }, (_, i) => ({ id: `r${i}`, optimal: false, probe: target }))).length, 12);
 });
 
 test('nack is asked for once in every audio section, and nowhere else', () => {

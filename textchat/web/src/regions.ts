@@ -1,0 +1,106 @@
+// How far each region is: measured by what connects us in a call anyway, the STUN
+// checks of a PeerConnection, but one without media. Nothing waits for it for long:
+// it runs ahead of the first call, and again when the network changed.
+import * as api from './api';
+
+/** An entry of GET /voice/regions. */
+export interface Region { id: string; optimal: boolean; probe?: { address: string; port: number; ufrag: string; password: string; expires: string } }
+
+/** Milliseconds by region. */
+export type Distances = Record<string, number>;
+
+const kept = 5 * 60_000; // after this a new call measures again
+const patience = 2500; // for the answers of all regions
+const samples = 3; // the least of them counts: all else is waiting
+const joinWait = 150; // what a join waits at most for a measurement under way
+const settle = 1000; // a network that just came up is not measured at once
+const most = 12;
+
+/** The answer of a media port that has no media: STUN credentials and an address. */
+export function answerOf(p: NonNullable<Region['probe']>): string {
+  const ip = p.address.includes(':') ? 'IP6' : 'IP4';
+  return [
+    'v=0', `o=- 1 1 IN ${ip} ${p.address}`, 's=-', 't=0 0', 'a=ice-lite', 'a=group:BUNDLE 0',
+    'm=application 9 UDP/DTLS/SCTP webrtc-datachannel', 'c=IN IP4 0.0.0.0', 'a=mid:0', `a=ice-ufrag:${p.ufrag}`, `a=ice-pwd:${p.password}`,
+    // Nobody speaks DTLS there: the fingerprint is one that nothing has.
+    `a=fingerprint:sha-256 ${Array(32).fill('00').join(':')}`, 'a=setup:passive', 'a=sctp-port:5000',
+    `a=candidate:1 1 udp 2130706431 ${p.address} ${p.port} typ host`, 'a=end-of-candidates', '',
+  ].join('\r\n');
+}
+
+/** The least round trip of a connection, in ms; undefined when nothing answers in time. */
+async function measureOne(p: NonNullable<Region['probe']>, until: number): Promise<number | undefined> {
+  const pc = new RTCPeerConnection();
+  try {
+    pc.createDataChannel('');
+    await pc.setLocalDescription(await pc.createOffer());
+    await pc.setRemoteDescription({ type: 'answer', sdp: answerOf(p) });
+    let least: number | undefined;
+    for (let seen = 0, answers = 0; seen < samples && Date.now() < until;) {
+      await new Promise((done) => setTimeout(done, 50));
+      (await pc.getStats()).forEach((s: any) => {
+        if (s.type !== 'candidate-pair' || !s.responsesReceived || s.currentRoundTripTime === undefined) return;
+        if (s.responsesReceived > answers) { answers = s.responsesReceived; seen++; }
+        // Browsers count whole milliseconds; 0 would be no measurement.
+        least = Math.min(least ?? Infinity, Math.max(0.5, s.currentRoundTripTime * 1000));
+      });
+      if (least !== undefined && Date.now() + 1000 > until) break; // further answers come at the browser's own, slow pace
+    }
+    return least;
+  } catch {
+    return undefined;
+  } finally {
+    pc.close();
+  }
+}
+
+/** Those to measure: with more of them a browser would be busy with nothing else; the others follow from how far these are from each other. */
+export const chosen = (regions: readonly Region[]) =>
+  [...regions].sort((a, b) => Number(b.optimal) - Number(a.optimal)).filter((r) => r.probe).slice(0, most);
+
+let known: { at: number; distances: Distances } | undefined;
+let running: Promise<void> | undefined;
+let several = false; // there is a choice, as the list of regions has it
+
+async function run() {
+  const regions = chosen(await api.regions());
+  several = regions.length > 1; // one is not offered to be measured
+  const distances: Distances = {};
+  if (several) {
+    const until = Date.now() + patience;
+    await Promise.all(regions.map(async (r) => {
+      const ms = await measureOne(r.probe!, until);
+      if (ms !== undefined) distances[r.id] = ms;
+    }));
+  }
+  known = { at: Date.now(), distances };
+}
+
+/** Measures, unless it was done of late. */
+export function measure(): Promise<void> {
+  if (known && Date.now() - known.at < kept) return Promise.resolve();
+  running ??= run().catch(() => {}).finally(() => { running = undefined; });
+  return running;
+}
+
+/** What is known, for a join; undefined when it is nothing. */
+export function distances(): Distances | undefined {
+  return known && Object.keys(known.distances).length ? known.distances : undefined;
+}
+
+/**
+ * A moment to wait for before a join: until the measurement under way is done, but
+ * not for long. Undefined when there is nothing to wait for, as where there is one
+ * region only.
+ */
+export function moment(): Promise<void> | undefined {
+  if (!running || !several || known) return undefined;
+  return Promise.race([running, new Promise<void>((done) => setTimeout(done, joinWait))]);
+}
+
+/** Measures anew when the network is another one. */
+export function watchNetwork() {
+  const changed = () => { if (known) { known = undefined; setTimeout(() => void measure(), settle); } };
+  addEventListener('online', changed);
+  (navigator as { connection?: EventTarget }).connection?.addEventListener('change', changed);
+}
