@@ -12,6 +12,7 @@ export type Distances = Record<string, number>;
 const kept = 5 * 60_000; // after this a new call measures again
 const patience = 2500; // for the answers of all regions
 const samples = 3; // the least of them counts: all else is waiting
+const look = 20; // how often an answer is looked for
 const joinWait = 150; // what a join waits at most for a measurement under way
 const settle = 1000; // a network that just came up is not measured at once
 const most = 12;
@@ -28,27 +29,25 @@ export function answerOf(p: NonNullable<Region['probe']>): string {
   ].join('\r\n');
 }
 
-/** The least round trip of a connection, in ms; undefined when nothing answers in time. */
-async function measureOne(p: NonNullable<Region['probe']>, until: number): Promise<number | undefined> {
+/** Measures one until `until`, and tells the least round trip so far, in ms, whenever there is an answer more. */
+async function measureOne(p: NonNullable<Region['probe']>, until: number, tell: (ms: number) => void): Promise<void> {
   const pc = new RTCPeerConnection();
   try {
     pc.createDataChannel('');
     await pc.setLocalDescription(await pc.createOffer());
     await pc.setRemoteDescription({ type: 'answer', sdp: answerOf(p) });
-    let least: number | undefined;
+    let least = Infinity;
     for (let seen = 0, answers = 0; seen < samples && Date.now() < until;) {
-      await new Promise((done) => setTimeout(done, 50));
+      await new Promise((done) => setTimeout(done, look));
       (await pc.getStats()).forEach((s: any) => {
-        if (s.type !== 'candidate-pair' || !s.responsesReceived || s.currentRoundTripTime === undefined) return;
-        if (s.responsesReceived > answers) { answers = s.responsesReceived; seen++; }
+        if (s.type !== 'candidate-pair' || s.currentRoundTripTime === undefined || !(s.responsesReceived > answers)) return;
+        answers = s.responsesReceived;
+        seen++;
         // Browsers count whole milliseconds; 0 would be no measurement.
-        least = Math.min(least ?? Infinity, Math.max(0.5, s.currentRoundTripTime * 1000));
+        least = Math.min(least, Math.max(0.5, s.currentRoundTripTime * 1000));
+        tell(least);
       });
-      if (least !== undefined && Date.now() + 1000 > until) break; // further answers come at the browser's own, slow pace
     }
-    return least;
-  } catch {
-    return undefined;
   } finally {
     pc.close();
   }
@@ -60,26 +59,28 @@ export const chosen = (regions: readonly Region[]) =>
 
 let known: { at: number; distances: Distances } | undefined;
 let running: Promise<void> | undefined;
-let several = false; // there is a choice, as the list of regions has it
+let enough: Promise<void> | undefined; // of a measurement under way: an answer of each; undefined when there is no choice
 
 async function run() {
   const regions = chosen(await api.regions());
-  several = regions.length > 1; // one is not offered to be measured
   const distances: Distances = {};
-  if (several) {
-    const until = Date.now() + patience;
-    await Promise.all(regions.map(async (r) => {
-      const ms = await measureOne(r.probe!, until);
-      if (ms !== undefined) distances[r.id] = ms;
-    }));
-  }
   known = { at: Date.now(), distances };
+  if (regions.length < 2) return; // one is not offered to be measured
+  const until = Date.now() + patience;
+  const first: Promise<unknown>[] = [];
+  const all = regions.map((r) => {
+    let answered = () => {};
+    first.push(new Promise<void>((done) => { answered = done; }));
+    return measureOne(r.probe!, until, (ms) => { distances[r.id] = ms; answered(); }).catch(() => {}).finally(answered);
+  });
+  enough = Promise.all(first).then(() => {});
+  await Promise.all(all);
 }
 
 /** Measures, unless it was done of late. */
 export function measure(): Promise<void> {
-  if (known && Date.now() - known.at < kept) return Promise.resolve();
-  running ??= run().catch(() => {}).finally(() => { running = undefined; });
+  if (known && Date.now() - known.at < kept) return running ?? Promise.resolve();
+  running ??= run().catch(() => {}).finally(() => { running = enough = undefined; });
   return running;
 }
 
@@ -89,14 +90,11 @@ export function distances(): Distances | undefined {
 }
 
 /**
- * A moment to wait for before a join: until the measurement under way is done, but
- * not for long. Undefined when there is nothing to wait for, as where there is one
+ * A moment to wait for before a join: until each region has answered once, but not
+ * for long. Undefined when there is nothing to wait for, as where there is one
  * region only.
  */
-export function moment(): Promise<void> | undefined {
-  if (!running || !several || known) return undefined;
-  return Promise.race([running, new Promise<void>((done) => setTimeout(done, joinWait))]);
-}
+export const moment = (): Promise<void> | undefined => enough && Promise.race([enough, new Promise<void>((done) => setTimeout(done, joinWait))]);
 
 /** Measures anew when the network is another one. */
 export function watchNetwork() {
