@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test check web web-check cql-conformance bench bench-smoke bench-forward bench-call bench-memory bench-join sim fresh-test clean
+.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-demo bench bench-smoke bench-forward bench-call bench-memory bench-join sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -58,6 +58,18 @@ bench-memory: ## memory of 1,000 connected sessions
 bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of the page in Chromium
 	@$(BENCH) join $(ARGS)
 	@$(ENV) && VOICEFLEET_JOINS=200 go test -count=1 -v -run '^TestJoinFromThePage$$' ./cmd/e2e
+
+FLEET := $(ENV) && mkdir -p out bin && CGO_ENABLED=0 go build -o bin/voicefleet ./cmd/voicefleet && CGO_ENABLED=0 go build -o bin/voicebench ./cmd/voicebench && exec bin/voicebench fleet
+
+fleet-demo: ## a fleet to look at: three edges, bots that talk, keys that kill, freeze, drain and upgrade nodes
+	@sh deploy/setup.sh up
+	@$(FLEET) demo $(ARGS)
+
+fleet-test: ## kill, freeze, cut off and drain the nodes of a whole fleet; what every listener heard (needs root; 25 minutes)
+	@$(FLEET) test --json out/fleet.json --html out/fleet.html $(ARGS)
+
+fleet-soak: ## the same at length, with an outage of 10 minutes (needs root; two hours)
+	@$(FLEET) soak --json out/fleet-soak.json --html out/fleet-soak.html $(ARGS)
 
 sim: ## a day and a month of 1,000 nodes in virtual time, placed by our rule and by others (half an hour)
 	@$(ENV) && mkdir -p out && go run $(OPUS) ./cmd/voicebench simulate --seed 1 --html out/sim.html --json out/sim.json $(ARGS)

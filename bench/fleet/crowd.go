@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"voicefleet/bench"
 	"voicefleet/bench/internal/lightclient"
 	"voicefleet/bench/internal/mark"
 	"voicefleet/bench/internal/target"
@@ -45,7 +44,7 @@ type crowd struct {
 	turns   turns
 	remote  *target.Remote
 	engine  *lightclient.Engine
-	say     func(format string, args ...any)
+	speech  bool // members have voices
 	members []*member
 	// guests come and go when a trial asks for them, in a call of their own.
 	guests []*member
@@ -76,8 +75,9 @@ type member struct {
 }
 
 // openCrowd makes rooms and accounts, and starts the engine of the light clients.
-func openCrowd(ctx context.Context, remote *target.Remote, host netip.Addr, calls, members int, progress bench.Progress) (*crowd, error) {
-	c := &crowd{turns: turns{members}, remote: remote, say: progress.Say, failed: make(chan error, 1),
+func openCrowd(ctx context.Context, remote *target.Remote, host netip.Addr, config Config) (*crowd, error) {
+	calls, members := config.Calls, config.Members
+	c := &crowd{turns: turns{members}, remote: remote, speech: config.speech, failed: make(chan error, 1),
 		clock: clock{time.Now().Truncate(time.Second)}}
 	rooms, err := remote.Rooms(ctx, calls+1)
 	if err != nil {
@@ -191,10 +191,14 @@ func (m *member) state() (node string, resumes int, in bool, why error) {
 // talk begins what the member says on a path, from the next slot on.
 func (m *member) talk(c *lightclient.Client) error {
 	from := m.crowd.clock.slot(time.Now()) + 1
-	return c.Talk(lightclient.Talk{
+	t := lightclient.Talk{
 		ID: m.ear.first + uint32(m.seat), Start: m.crowd.clock.due(from), Spurts: m.crowd.turns.spurts(m.seat, from, planned),
 		SmallSize: voiceBytes, Size: voiceBytes, Voice: lightclient.Filler,
-	})
+	}
+	if m.crowd.speech {
+		t.SmallSize, t.Size, t.Voice = 0, 0, m.seat
+	}
+	return c.Talk(t)
 }
 
 // path is the media of one voice session.

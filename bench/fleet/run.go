@@ -38,6 +38,8 @@ type Config struct {
 	Kind     string
 	Progress bench.Progress
 	Log      io.Writer
+
+	speech bool // bots have voices, for people who listen
 }
 
 // Plan is a length of the test.
@@ -190,7 +192,7 @@ func open(ctx context.Context, config Config) (_ *run, err error) {
 		return nil, err
 	}
 	r.say("%d edges, %d central, %d bus, text: up after %.1f s", len(r.fleet.Edges), len(r.fleet.Centrals), len(r.fleet.Buses), time.Since(r.begun).Seconds())
-	if r.crowd, err = openCrowd(ctx, r.fleet.Remote(), at, config.Calls, config.Members, config.Progress); err != nil {
+	if r.crowd, err = openCrowd(ctx, r.fleet.Remote(), at, config); err != nil {
 		return nil, err
 	}
 	if err := r.crowd.settled(ctx, inWithin); err != nil {

@@ -17,6 +17,7 @@ func fleetCommand() *cobra.Command {
 	}
 	cmd.AddCommand(
 		fleetRunCommand("test", "Do every fault as often as its goal wants (25 minutes)", wordsFleetTest, wordsFleetTestExamples, fleet.Test),
+		demoCommand(),
 		fleetRunCommand("soak", "The same at length (two hours)", wordsFleetSoak, wordsFleetSoakExamples, fleet.Soak),
 	)
 	return cmd

@@ -173,3 +173,14 @@ const wordsFleetSoak = `Soak is fleet test with three times as many rounds and a
 
 const wordsFleetSoakExamples = `  voicebench fleet soak --json soak.json --html soak.html
   voicebench fleet soak --only outage`
+
+const wordsFleetDemo = `Demo starts three edges, two central, text and a bus on this host's loopback addresses, fills
+them with bots that talk, and shows the links of the page, where you can talk with them, and of
+the operator's console. Keys kill, freeze, drain and upgrade the node that has most listeners;
+what they heard of it is shown as it comes: the median and the worst audible gap.
+
+It needs neither root nor anything installed. Where the output is no terminal it is lines, and
+keys are read from the input as they come.`
+
+const wordsFleetDemoExamples = `  voicebench fleet demo
+  voicebench fleet demo --edges 5 --calls 20`
