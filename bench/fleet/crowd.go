@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -44,7 +45,8 @@ type crowd struct {
 	turns   turns
 	remote  *target.Remote
 	engine  *lightclient.Engine
-	speech  bool // members have voices
+	speech  bool         // members have voices
+	log     *slog.Logger // what clients say
 	members []*member
 	// guests come and go when a trial asks for them, in a call of their own.
 	guests []*member
@@ -79,6 +81,10 @@ func openCrowd(ctx context.Context, remote *target.Remote, host netip.Addr, conf
 	calls, members := config.Calls, config.Members
 	c := &crowd{turns: turns{members}, remote: remote, speech: config.speech, failed: make(chan error, 1),
 		clock: clock{time.Now().Truncate(time.Second)}}
+	c.log = slog.New(slog.DiscardHandler)
+	if config.Log != nil {
+		c.log = slog.New(slog.NewTextHandler(config.Log, nil))
+	}
 	rooms, err := remote.Rooms(ctx, calls+1)
 	if err != nil {
 		return nil, err
@@ -165,6 +171,7 @@ func (m *member) join(ctx context.Context) (*voiceclient.Call, error) {
 	defer cancel()
 	call, err := m.crowd.remote.Join(ctx, m.room, m.account, voiceclient.Options{
 		Transport: func() voiceclient.Transport { return &path{member: m} },
+		Log:       m.crowd.log.With("member", m.ear.member),
 	})
 	if err != nil {
 		return nil, err
@@ -215,6 +222,7 @@ type path struct {
 var (
 	_ voiceclient.Transport = (*path)(nil)
 	_ voiceclient.Staged    = (*path)(nil)
+	_ voiceclient.Watched   = (*path)(nil)
 )
 
 // Offer adds a light client.

@@ -143,7 +143,7 @@ func (w *window) conclude(ctx context.Context, one *round, victim string) error 
 	}
 	after := c.stand()
 	one.Moved = int(after.opened - w.before.opened)
-	one.Resumed = after.resumes - w.before.resumes
+	one.Resumed = max(after.resumes-w.before.resumes, 0) // of sessions that are still the same
 	one.Split = after.split
 	return nil
 }
