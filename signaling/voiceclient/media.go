@@ -199,6 +199,7 @@ func (m *media) Accept(ctx context.Context, answer string) error {
 
 // apply gives the answer to the PeerConnection, which connects from then on.
 func (m *media) apply(answer string) error {
+	m.net.detour.answer(answer)
 	if err := m.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
 		return fmt.Errorf("apply answer: %w", err)
 	}
@@ -339,6 +340,7 @@ func samples(d time.Duration) uint32 { return uint32(d * clockRate / time.Second
 // Close ends the connection and waits for its readers.
 func (m *media) Close() {
 	_ = m.pc.GracefulClose()
+	m.net.detour.close()
 	m.once[2].Do(func() { close(m.failed) })
 	m.readers.Wait()
 }

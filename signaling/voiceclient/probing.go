@@ -1,7 +1,10 @@
 package voiceclient
 
 import (
+	"errors"
 	"net"
+	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +26,8 @@ type probing struct {
 	held  atomic.Bool  // checks are held back: the path works
 	last  atomic.Int64 // Unix nanoseconds when something came
 	asked atomic.Int64 // and when a check went out
+
+	detour *detour // for when nothing comes
 }
 
 func newProbing(under transport.Net) (*probing, error) {
@@ -33,7 +38,9 @@ func newProbing(under transport.Net) (*probing, error) {
 		}
 		under = std
 	}
-	return &probing{Net: under}, nil
+	p := &probing{Net: under}
+	p.detour = p.newDetour()
+	return p, nil
 }
 
 // ListenUDP makes a socket that is looked at.
@@ -42,7 +49,7 @@ func (p *probing) ListenUDP(network string, addr *net.UDPAddr) (transport.UDPCon
 	if err != nil {
 		return nil, err
 	}
-	return &probed{UDPConn: c, by: p}, nil
+	return &probed{UDPConn: c, by: p, queue: make(chan datagram, detourQueue)}, nil
 }
 
 // due says whether a check is to go out now.
@@ -57,21 +64,57 @@ func (p *probing) due(now time.Time) bool {
 type probed struct {
 	transport.UDPConn
 	by *probing
+
+	// What came by the detour. A reader that waits for UDP is woken by its deadline.
+	queue chan datagram
+	woken atomic.Bool
+}
+
+type datagram struct {
+	b    []byte
+	from net.Addr
+}
+
+// deliver gives a datagram to ReadFrom; what does not fit is lost.
+func (c *probed) deliver(b []byte, from net.Addr) {
+	select {
+	case c.queue <- datagram{slices.Clone(b), from}:
+		c.woken.Store(true)
+		_ = c.UDPConn.SetReadDeadline(time.Unix(1, 0)) // a closed socket has no reader
+	default:
+	}
 }
 
 // isCheck says whether a datagram is a STUN binding request (RFC 8489 section 5).
 func isCheck(b []byte) bool { return len(b) >= 20 && b[0] == 0 && b[1] == 1 }
 
 func (c *probed) ReadFrom(b []byte) (int, net.Addr, error) {
-	n, from, err := c.UDPConn.ReadFrom(b)
-	if err == nil {
-		c.by.last.Store(time.Now().UnixNano())
+	for {
+		select {
+		case d := <-c.queue:
+			return copy(b, d.b), d.from, nil
+		default:
+		}
+		n, from, err := c.UDPConn.ReadFrom(b)
+		switch {
+		case err == nil:
+			c.by.last.Store(time.Now().UnixNano())
+			c.by.detour.heardUDP(c)
+			return n, from, nil
+		case errors.Is(err, os.ErrDeadlineExceeded) && c.woken.Swap(false):
+			// The queue is looked at after this: nothing is missed.
+			if c.UDPConn.SetReadDeadline(time.Time{}) != nil {
+				return 0, nil, err
+			}
+		default:
+			return n, from, err
+		}
 	}
-	return n, from, err
 }
 
 func (c *probed) WriteTo(b []byte, to net.Addr) (int, error) {
-	if isCheck(b) && !c.by.due(time.Now()) {
+	check := isCheck(b)
+	if check && !c.by.due(time.Now()) || c.by.detour.takes(c, b, to, check) {
 		return len(b), nil
 	}
 	return c.UDPConn.WriteTo(b, to)

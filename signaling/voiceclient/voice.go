@@ -180,6 +180,7 @@ type VoiceStats struct {
 	Node                          string
 	SSRC                          sfu.SSRC
 	Remote                        netip.AddrPort
+	Way                           string // udp, ice-tcp or turn: what carries the media now
 }
 
 // Dial opens the session of an endpoint and returns when media can flow. When
@@ -260,6 +261,9 @@ func (v *Voice) open(ctx context.Context) error {
 	}
 	if err := v.until(ctx, signaling.OpReady, &v.ready); err != nil {
 		return err
+	}
+	if v.pion != nil {
+		v.pion.net.detour.offer(v.ready.ICEServers, v.opts.TLS)
 	}
 	selected := time.Now()
 	v.note(func(s *VoiceStats) {
@@ -757,6 +761,7 @@ func (v *Voice) Stats() VoiceStats {
 	defer v.mu.Unlock()
 	s := v.stats
 	if v.pion != nil {
+		s.Way = v.pion.net.detour.kind()
 		s.Sent, s.Received, s.ReceivedBytes = v.pion.sent.Load(), v.pion.received.Load(), v.pion.bytes.Load()
 	}
 	return s
