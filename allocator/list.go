@@ -39,10 +39,16 @@ type NodePage struct {
 
 // NodeView is a node as an allocator sees it.
 type NodeView struct {
-	edgeagent.Heartbeat                // without Calls and ProbeKey
-	CallCount           int            `json:"call_count"`
-	Reserved            edgeagent.Load `json:"reserved"` // placed, not yet in a heartbeat
-	Fullness            float64        `json:"fullness"` // the fullest of pps, bps, sessions, 0..1
+	edgeagent.Heartbeat // without Calls and ProbeKey
+	// Suspect: it is silent, and held as long as its media engine answers. Degraded
+	// is the cause for which its calls are moved away, of a node that lives and is bad
+	// or too hot.
+	Suspect   bool           `json:"suspect,omitempty"`
+	Cordoned  bool           `json:"cordoned,omitempty"` // it takes no new calls and keeps its own
+	Degraded  Cause          `json:"degraded,omitempty"`
+	CallCount int            `json:"call_count"`
+	Reserved  edgeagent.Load `json:"reserved"` // placed, not yet in a heartbeat
+	Fullness  float64        `json:"fullness"` // the fullest of pps, bps, sessions, 0..1
 }
 
 // CallPage is one page of the calls.

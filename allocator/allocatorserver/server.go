@@ -445,9 +445,13 @@ func (s *Server) explain(_ context.Context, req allocator.ExplainRequest) (alloc
 func (s *Server) nodes(_ context.Context, req allocator.PageRequest) (allocator.NodePage, error) {
 	s.mu.Lock()
 	all := s.core.Place().View(time.Now(), edgeagent.NodeID(req.After))
+	all, more := all[:min(len(all), allocator.ListPage)], len(all) > allocator.ListPage
+	for i := range all {
+		all[i].Suspect, all[i].Degraded = s.core.Doubts(all[i].Node)
+		all[i].Cordoned = all[i].State == edgeagent.Draining && !all[i].Emptying
+	}
 	s.mu.Unlock()
-	n := min(len(all), allocator.ListPage)
-	return allocator.NodePage{Nodes: all[:n], More: n < len(all)}, nil
+	return allocator.NodePage{Nodes: all, More: more}, nil
 }
 
 func (s *Server) list(_ context.Context, req allocator.PageRequest) (allocator.CallPage, error) {

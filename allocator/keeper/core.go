@@ -350,6 +350,12 @@ func (c *Core) note(now time.Time, deed allocator.Deed, node edgeagent.NodeID, w
 	return append(out, Out{Note: &allocator.JournalEntry{At: now, By: "allocator", Deed: deed, Node: node, Why: why}})
 }
 
+// Doubts says whether a node is suspect or held, and for which cause it is to be
+// left, if it is bad or too hot.
+func (c *Core) Doubts(node edgeagent.NodeID) (suspect bool, bad allocator.Cause) {
+	return c.watch.known(node) && !c.watch.Up(node), c.health.Cause(node)
+}
+
 // undecided says whether it will be known soon whether a node lives.
 func (c *Core) undecided(node edgeagent.NodeID) bool {
 	return c.watch.Suspect(node) || c.watch.unseen(node)

@@ -102,8 +102,9 @@ func ctlCommand() *cobra.Command {
 		},
 		c.journalCommand(),
 		c.topCommand(),
-		c.drainCommand("drain", "Have a media node take no new calls", wordsDrain),
-		c.drainCommand("undrain", "Have a drained media node take calls again", ""),
+		c.drainCommand(),
+		c.orderCommand("cordon", "Have a media node take no new calls and keep those it has", wordsCordon),
+		c.orderCommand("undrain", "Have a drained or cordoned media node take calls again", ""),
 		guildFlag(&cobra.Command{
 			Use: "invite", Short: "Show the invite links of a guild", Example: "  voicefleet ctl invite",
 			Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return c.invite(cmd.Context(), guild) },
@@ -292,26 +293,105 @@ func (c *ctl) nodes(ctx context.Context) error {
 	})
 }
 
-// drainCommand makes drain or undrain.
-func (c *ctl) drainCommand(verb, short, long string) *cobra.Command {
-	var reason string
+// orderCommand makes cordon or undrain.
+func (c *ctl) orderCommand(verb, short, long string) *cobra.Command {
+	var o allocator.Order
 	cmd := &cobra.Command{
 		Use: verb + " NODE", Short: short, Long: long,
 		Example: "  voicefleet ctl " + verb + " fra1\n  voicefleet ctl " + verb + " fra1 --reason \"new kernel\"",
 		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, a []string) error { return c.drain(cmd.Context(), verb, a[0], reason) },
+		RunE: func(cmd *cobra.Command, a []string) error {
+			p, err := c.order(cmd.Context(), verb, a[0], o)
+			if err != nil {
+				return err
+			}
+			return c.show(p, func(w io.Writer) { fmt.Fprintln(w, wordsOrdered(p)) })
+		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the log of the node")
+	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, for the log of the node and the journal")
 	return cmd
 }
 
-func (c *ctl) drain(ctx context.Context, verb, node, reason string) error {
-	var rep edgeagent.DrainReply
-	err := c.ask(ctx, "POST", fleetPath+"nodes/"+url.PathEscape(node)+"/"+verb, edgeagent.DrainRequest{By: whoami(), Reason: reason}, &rep)
+// order gives an order and reads how the node stands.
+func (c *ctl) order(ctx context.Context, verb, node string, o allocator.Order) (p allocator.Progress, err error) {
+	o.By = whoami()
+	return p, c.ask(ctx, "POST", fleetPath+"nodes/"+url.PathEscape(node)+"/"+verb, o, &p)
+}
+
+func (c *ctl) drainCommand() *cobra.Command {
+	var o allocator.Order
+	var deadline time.Duration
+	var leave bool
+	cmd := &cobra.Command{
+		Use: "drain NODE", Short: "Empty a media node: its calls move to others, and nobody hears it", Long: wordsDrain,
+		Example: wordsDrainExamples,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if deadline <= 0 {
+				return fmt.Errorf("--deadline %v: want more than nothing", deadline)
+			}
+			o.Deadline = time.Now().Add(deadline)
+			return c.drain(cmd.Context(), a[0], o, leave)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Reason, "reason", "", "why, for the log of the node and the journal")
+	f.DurationVar(&deadline, "deadline", allocator.DrainTime, "when the node must be empty; the nearer, the faster calls move")
+	f.BoolVar(&o.DryRun, "dry-run", false, "change nothing and tell where each call would go")
+	f.BoolVar(&leave, "no-wait", false, "do not wait until the node is empty")
+	return cmd
+}
+
+// drainLook is how often a drain is looked at.
+const drainLook = 500 * time.Millisecond
+
+// drain empties a node and tells how it goes until it is empty or the time is over.
+func (c *ctl) drain(ctx context.Context, node string, o allocator.Order, leave bool) error {
+	p, err := c.order(ctx, "drain", node, o)
 	if err != nil {
 		return err
 	}
-	return c.show(rep, func(w io.Writer) { fmt.Fprintln(w, wordsDrained(node, rep)) })
+	if o.DryRun {
+		return c.show(p, func(w io.Writer) { showPlan(w, p) })
+	}
+	look := time.NewTicker(drainLook)
+	defer look.Stop()
+	for last := ""; !leave && p.Sessions > 0; {
+		if line := wordsDraining(p); !c.json && line != last {
+			fmt.Fprintln(c.out, line)
+			last = line
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-look.C:
+		}
+		if err := c.ask(ctx, "GET", fleetPath+"nodes/"+url.PathEscape(node)+"/progress", nil, &p); err != nil {
+			return err
+		}
+		if p.State != edgeagent.Draining {
+			return fmt.Errorf("%s is not drained any more: it is %s", node, p.State)
+		}
+		if time.Now().After(o.Deadline) && p.Sessions > 0 {
+			return errors.New(wordsNotEmpty(p))
+		}
+	}
+	return c.show(p, func(w io.Writer) { fmt.Fprintln(w, wordsOrdered(p)) })
+}
+
+func showPlan(w io.Writer, p allocator.Progress) {
+	fmt.Fprintln(w, wordsPlan(p))
+	if len(p.Plan) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "CHANNEL\tPEOPLE\tTO\tWHY")
+	for _, m := range p.Plan {
+		to := string(m.To)
+		if to == "" {
+			to = "nowhere"
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", m.Call, m.Sessions, to, m.Why)
+	}
 }
 
 // whoami is the person at the keyboard, as this machine knows them.
@@ -347,6 +427,9 @@ func (c *ctl) explain(ctx context.Context, channel string) error {
 	return c.show(x, func(w io.Writer) {
 		if x.Entry != nil {
 			fmt.Fprintf(w, "call %s lives on %s since %s\n", x.Entry.Call, x.Entry.Node, x.Entry.Created.Local().Format(time.DateTime))
+			if m := x.Entry.Move; m != nil {
+				fmt.Fprintln(w, wordsMoved(*m))
+			}
 		} else {
 			fmt.Fprintf(w, "call %s is not live\n", channel)
 		}

@@ -10,6 +10,8 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -144,6 +146,7 @@ func edgeCommand() *cobra.Command {
 	var m media
 	var at busAt
 	var listen, token string
+	var drain time.Duration
 	cmd := &cobra.Command{
 		Use:     "edge",
 		Short:   "Run one media node",
@@ -155,7 +158,7 @@ func edgeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runEdge(cmd, &m, &at, listen, token, log)
+			return runEdge(cmd, &m, &at, listen, token, drain, log)
 		},
 	}
 	c.flags(cmd)
@@ -163,6 +166,7 @@ func edgeCommand() *cobra.Command {
 	at.flags(cmd)
 	m.turn.certFlags(cmd)
 	cmd.Flags().StringVar(&listen, "http", "127.0.0.1:9443", "address and port for /metrics, /healthz and /readyz; empty: none")
+	cmd.Flags().DurationVar(&drain, "drain-time", 30*time.Second, "how long the end of the program waits for its calls to move to other nodes; 0: not at all")
 	cmd.Flags().StringVar(&token, "admin-token", os.Getenv(tokenEnv), "token for /metrics from afar and for profiles (or $"+tokenEnv+")")
 	return cmd
 }
@@ -170,7 +174,7 @@ func edgeCommand() *cobra.Command {
 // tokenEnv may hold the admin token of a role without a data folder.
 const tokenEnv = "VOICEFLEET_ADMIN_TOKEN"
 
-func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, log *slog.Logger) error {
+func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, drain time.Duration, log *slog.Logger) error {
 	first, err := m.check()
 	if err != nil {
 		return err
@@ -214,8 +218,31 @@ func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, log 
 		parts = append(parts, side)
 	}
 	parts = append(parts, part{"agent", agent.Run})
+	ctx, stop = drainFirst(ctx, agent, drain)
+	defer stop()
 	fmt.Fprintln(cmd.OutOrStdout(), wordsEdgeUp(m.node, m.port, m.port+m.workers-1, watch.Addrs()))
 	return live(ctx, log, parts...)
+}
+
+// drainFirst is a context that ends after ctx has, when the node is empty or may
+// not be waited for any longer. A second signal ends the process at once.
+func drainFirst(ctx context.Context, agent *edgeagentserver.Server, limit time.Duration) (context.Context, context.CancelFunc) {
+	living, end := context.WithCancel(context.WithoutCancel(ctx))
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		defer end()
+		select {
+		case <-ctx.Done():
+		case <-living.Done(): // a part has failed
+			return
+		}
+		if limit > 0 {
+			emptying, cancel := context.WithTimeout(living, limit)
+			defer cancel()
+			agent.Empty(emptying, "agent", "the program was told to end")
+		}
+	})
+	return living, func() { end(); waiting.Wait() }
 }
 
 // sideDoor serves what a role shows of itself where it has no other door.

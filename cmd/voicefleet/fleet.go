@@ -25,10 +25,12 @@ type fleetAsk interface {
 	Journal(ctx context.Context, req allocator.JournalRequest) (allocator.JournalReply, error)
 }
 
-// drainAsk is what they ask of a node; the client of its agent is one.
-type drainAsk interface {
-	Drain(ctx context.Context, node edgeagent.NodeID, req edgeagent.DrainRequest) (edgeagent.DrainReply, error)
-	Undrain(ctx context.Context, node edgeagent.NodeID, req edgeagent.DrainRequest) (edgeagent.DrainReply, error)
+// fleetOrder is what they have the allocator do; its client is one.
+type fleetOrder interface {
+	Drain(ctx context.Context, o allocator.Order) (allocator.Progress, error)
+	Cordon(ctx context.Context, o allocator.Order) (allocator.Progress, error)
+	Undrain(ctx context.Context, o allocator.Order) (allocator.Progress, error)
+	Progress(ctx context.Context, node edgeagent.NodeID) (allocator.Progress, error)
 }
 
 // fleetPath is where the operator's routes for the fleet begin. Those for people
@@ -38,13 +40,13 @@ const fleetPath = "/api/admin/fleet/"
 const (
 	// askTime bounds one question to the allocator or a node.
 	askTime = 5 * time.Second
-	// maxDrainBody bounds what is read of an order to drain, in bytes: two notes
-	// fit however they are escaped.
+	// maxDrainBody bounds what is read of an order, in bytes: two notes fit however
+	// they are escaped.
 	maxDrainBody = 4 << 10
 )
 
-// mountFleet adds nodes, calls, explain, drain and undrain.
-func mountFleet(mux *http.ServeMux, ask fleetAsk, nodes drainAsk, token string) {
+// mountFleet adds nodes, calls, explain, journal, drain, cordon and undrain.
+func mountFleet(mux *http.ServeMux, ask fleetAsk, orders fleetOrder, token string) {
 	route := func(method, pattern string, answer func(ctx context.Context, r *http.Request) (any, error)) {
 		mux.HandleFunc(method+" "+fleetPath+pattern, func(w http.ResponseWriter, r *http.Request) {
 			if !authorized(r, token) {
@@ -81,8 +83,14 @@ func mountFleet(mux *http.ServeMux, ask fleetAsk, nodes drainAsk, token string) 
 		rep, err := ask.Journal(ctx, req)
 		return rep.Entries, err
 	})
-	route("POST", "nodes/{node}/drain", func(ctx context.Context, r *http.Request) (any, error) { return order(ctx, r, nodes.Drain) })
-	route("POST", "nodes/{node}/undrain", func(ctx context.Context, r *http.Request) (any, error) { return order(ctx, r, nodes.Undrain) })
+	for verb, give := range map[string]func(context.Context, allocator.Order) (allocator.Progress, error){
+		"drain": orders.Drain, "cordon": orders.Cordon, "undrain": orders.Undrain,
+	} {
+		route("POST", "nodes/{node}/"+verb, func(ctx context.Context, r *http.Request) (any, error) { return order(ctx, r, give) })
+	}
+	route("GET", "nodes/{node}/progress", func(ctx context.Context, r *http.Request) (any, error) {
+		return orders.Progress(ctx, edgeagent.NodeID(r.PathValue("node")))
+	})
 }
 
 // journalQuery reads ?limit=, before=, node= and call=.
@@ -110,37 +118,34 @@ func journalQuery(r *http.Request) (req allocator.JournalRequest, err error) {
 	return req, nil
 }
 
-// order passes an order to drain on to its node, and adds where it came from.
-func order(ctx context.Context, r *http.Request, give func(context.Context, edgeagent.NodeID, edgeagent.DrainRequest) (edgeagent.DrainReply, error)) (any, error) {
-	var req edgeagent.DrainRequest
+// order passes an order on to the allocator, and adds where it came from.
+func order(ctx context.Context, r *http.Request, give func(context.Context, allocator.Order) (allocator.Progress, error)) (any, error) {
+	var o allocator.Order
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxDrainBody+1))
 	if err == nil && len(body) > maxDrainBody {
 		err = fmt.Errorf("it is longer than %d bytes", maxDrainBody)
 	}
 	if err == nil && len(body) > 0 { // without a body nobody has a name
-		err = json.Unmarshal(body, &req)
+		err = json.Unmarshal(body, &o)
 	}
 	if err != nil {
-		return nil, &edgeagent.Error{Code: edgeagent.CodeBadRequest, Message: "read order: " + err.Error()}
+		return nil, allocator.Refuse(allocator.CodeBadRequest, "read order: %v", err)
 	}
-	if req.By == "" {
-		req.By = "operator"
+	if o.By == "" {
+		o.By = "operator"
 	}
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		req.By += " from " + host
+		o.By += " from " + host
 	}
-	rep, err := give(ctx, edgeagent.NodeID(r.PathValue("node")), req)
-	if err != nil && edgeagent.CodeOf(err) == edgeagent.CodeUnavailable {
+	o.Node = edgeagent.NodeID(r.PathValue("node"))
+	p, err := give(ctx, o)
+	if refused := (*allocator.Error)(nil); errors.As(err, &refused) && refused.Code == allocator.CodeUnavailable {
 		return nil, errors.New(wordsNoNode(err))
 	}
-	return rep, err
+	return p, err
 }
 
 func fleetStatus(err error) int {
-	var node *edgeagent.Error
-	if errors.As(err, &node) && node.Code == edgeagent.CodeBadRequest {
-		return http.StatusBadRequest
-	}
 	var refused *allocator.Error
 	if !errors.As(err, &refused) {
 		return http.StatusServiceUnavailable

@@ -183,10 +183,10 @@ func TestTwoTalkThroughUp(t *testing.T) {
 		t.Errorf("explain says %s", out)
 	}
 
-	// The node drains: who talks goes on, and a third is let in.
+	// The node takes no new calls: who talks goes on, and a third is let in.
 	node := calls[0].Node
-	if out := ctlSays(t, r.data, "drain", node, "--reason", "new kernel"); !strings.Contains(out, "Those it has stay: 1, with 2 sessions") {
-		t.Errorf("drain says %s", out)
+	if out := ctlSays(t, r.data, "cordon", node, "--reason", "new kernel"); !strings.Contains(out, "Those it has stay: 1, with 2 people") {
+		t.Errorf("cordon says %s", out)
 	}
 	r.says(`node takes no new calls.* by=\S+ .*reason="?new kernel`)
 	r.nodeIs(node, "draining")

@@ -40,27 +40,35 @@ func (o *oracle) Explain(_ context.Context, call sfu.CallID) (allocator.ExplainR
 	return allocator.ExplainReply{Now: allocator.Explanation{Reason: "closest"}}, o.err
 }
 
-// drained notes what nodes are asked.
-type drained struct {
+// foreman notes what is ordered.
+type foreman struct {
 	err   error
 	asked []string
 }
 
-func (d *drained) note(verb string, node edgeagent.NodeID, req edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
-	d.asked = append(d.asked, fmt.Sprintf("%s %s by %q because %q", verb, node, req.By, req.Reason))
-	return edgeagent.DrainReply{Draining: verb == "drain", Changed: true, Calls: 1, Sessions: 2}, d.err
+func (d *foreman) note(verb string, o allocator.Order) (allocator.Progress, error) {
+	d.asked = append(d.asked, fmt.Sprintf("%s %s by %q because %q, dry %v", verb, o.Node, o.By, o.Reason, o.DryRun))
+	return allocator.Progress{Node: o.Node, State: edgeagent.Draining, Calls: 1, Sessions: 2}, d.err
 }
 
-func (d *drained) Drain(_ context.Context, node edgeagent.NodeID, req edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
-	return d.note("drain", node, req)
+func (d *foreman) Drain(_ context.Context, o allocator.Order) (allocator.Progress, error) {
+	return d.note("drain", o)
 }
 
-func (d *drained) Undrain(_ context.Context, node edgeagent.NodeID, req edgeagent.DrainRequest) (edgeagent.DrainReply, error) {
-	return d.note("undrain", node, req)
+func (d *foreman) Cordon(_ context.Context, o allocator.Order) (allocator.Progress, error) {
+	return d.note("cordon", o)
+}
+
+func (d *foreman) Undrain(_ context.Context, o allocator.Order) (allocator.Progress, error) {
+	return d.note("undrain", o)
+}
+
+func (d *foreman) Progress(_ context.Context, node edgeagent.NodeID) (allocator.Progress, error) {
+	return allocator.Progress{Node: node, State: edgeagent.Draining, Moving: 3}, d.err
 }
 
 func TestDrainRoutes(t *testing.T) {
-	d := &drained{}
+	d := &foreman{}
 	mux := http.NewServeMux()
 	mountFleet(mux, &oracle{}, d, "secret")
 	post := func(path, body string, change func(*http.Request)) *httptest.ResponseRecorder {
@@ -77,16 +85,22 @@ func TestDrainRoutes(t *testing.T) {
 	if got := post("nodes/fra1/drain", "", nil).Code; got != http.StatusUnauthorized || len(d.asked) != 0 {
 		t.Errorf("without the token: %d, asked %v", got, d.asked)
 	}
-	w := post("nodes/fra1/drain", `{"by":"ada@desk","reason":"new kernel"}`, token)
-	if want := `{"draining":true,"changed":true,"calls":1,"sessions":2}`; w.Code != 200 || strings.TrimSpace(w.Body.String()) != want {
+	w := post("nodes/fra1/drain", `{"by":"ada@desk","reason":"new kernel","dry_run":true}`, token)
+	if want := `{"node":"fra1","state":"draining","calls":1,"sessions":2}`; w.Code != 200 || strings.TrimSpace(w.Body.String()) != want {
 		t.Errorf("drain: %d %s, want %s", w.Code, w.Body, want)
 	}
-	if w := post("nodes/fra1/undrain", "", token); w.Code != 200 {
-		t.Errorf("undrain: %d %s", w.Code, w.Body)
+	for _, verb := range []string{"cordon", "undrain"} {
+		if w := post("nodes/fra1/"+verb, "", token); w.Code != 200 {
+			t.Errorf("%s: %d %s", verb, w.Code, w.Body)
+		}
+	}
+	if w := ask(mux, fleetPath+"nodes/fra1/progress", token); w.Code != 200 || !strings.Contains(w.Body.String(), `"moving":3`) {
+		t.Errorf("progress: %d %s", w.Code, w.Body)
 	}
 	want := []string{
-		`drain fra1 by "ada@desk from 198.51.100.7" because "new kernel"`,
-		`undrain fra1 by "operator from 198.51.100.7" because ""`,
+		`drain fra1 by "ada@desk from 198.51.100.7" because "new kernel", dry true`,
+		`cordon fra1 by "operator from 198.51.100.7" because "", dry false`,
+		`undrain fra1 by "operator from 198.51.100.7" because "", dry false`,
 	}
 	if !slices.Equal(d.asked, want) {
 		t.Errorf("nodes were asked\n%s\nwant\n%s", strings.Join(d.asked, "\n"), strings.Join(want, "\n"))
@@ -99,8 +113,8 @@ func TestDrainRoutes(t *testing.T) {
 	}{
 		"no JSON":     {"please", nil, 400, "read order"},
 		"a book":      {`{"reason":"` + strings.Repeat("x", maxDrainBody) + `"}`, nil, 400, "longer than 4096 bytes"},
-		"refused":     {"", &edgeagent.Error{Code: edgeagent.CodeBadRequest, Message: "at most 256"}, 400, "at most 256"},
-		"no such one": {"", &edgeagent.Error{Code: edgeagent.CodeUnavailable, Message: "node fra1: nobody"}, 503, "voicefleet ctl nodes"},
+		"refused":     {"", allocator.Refuse(allocator.CodeBadRequest, "at most 256"), 400, "at most 256"},
+		"no such one": {"", allocator.Refuse(allocator.CodeUnavailable, "node fra1: nobody"), 503, "voicefleet ctl nodes"},
 	} {
 		d.err = c.err
 		w := post("nodes/fra1/drain", c.body, token)
@@ -111,20 +125,23 @@ func TestDrainRoutes(t *testing.T) {
 	}
 }
 
-func TestWordsDrained(t *testing.T) {
-	for _, c := range []struct {
-		rep  edgeagent.DrainReply
-		want string
-	}{
-		{edgeagent.DrainReply{Draining: true, Changed: true, Calls: 2, Sessions: 9},
-			"fra1 takes no new calls. Those it has stay: 2, with 9 sessions. voicefleet ctl nodes shows when none is left.\nTake it back: voicefleet ctl undrain fra1"},
-		{edgeagent.DrainReply{Draining: true},
-			"fra1 takes no new calls, as before. It has none left: it can be stopped now.\nTake it back: voicefleet ctl undrain fra1"},
-		{edgeagent.DrainReply{Changed: true, Calls: 1, Sessions: 1}, "fra1 takes calls."},
-		{edgeagent.DrainReply{}, "fra1 takes calls, as before."},
+func TestWordsOfDrains(t *testing.T) {
+	stay := allocator.Progress{Node: "fra1", State: edgeagent.Draining, Calls: 2, Sessions: 9}
+	move := stay
+	move.Emptying, move.Moving, move.Stuck = true, 1, "no other node has room for all 5"
+	empty := allocator.Progress{Node: "fra1", State: edgeagent.Draining}
+	plan := allocator.Progress{Node: "fra1", Calls: 2, Sessions: 9, Plan: []allocator.PlannedMove{{To: "fra2"}, {}}}
+	for got, want := range map[string]string{
+		wordsOrdered(stay):                          "fra1 takes no new calls. Those it has stay: 2, with 9 people. voicefleet ctl nodes shows when none is left.\nTake it back: voicefleet ctl undrain fra1",
+		wordsOrdered(move):                          "fra1 takes no new calls. Those it has move elsewhere: 2, with 9 people. voicefleet ctl drain fra1 shows how it goes.\nTake it back: voicefleet ctl undrain fra1",
+		wordsOrdered(empty):                         "fra1 takes no new calls. It has none left: it can be stopped now.\nTake it back: voicefleet ctl undrain fra1",
+		wordsOrdered(allocator.Progress{Node: "b"}): "b takes calls.",
+		wordsDraining(move):                         "fra1: 2 calls with 9 people left, 1 of them on their way; the others wait: no other node has room for all 5",
+		wordsNotEmpty(move):                         "fra1 is not empty in time: 2 calls with 9 people are left: no other node has room for all 5. It takes no new calls; take it back with voicefleet ctl undrain fra1.",
+		wordsPlan(plan):                             "fra1 has 2 calls with 9 people. Nothing was changed. 1 calls would stay: no other node has room.",
 	} {
-		if got := wordsDrained("fra1", c.rep); got != c.want {
-			t.Errorf("%+v:\n%s\nwant\n%s", c.rep, got, c.want)
+		if got != want {
+			t.Errorf("says\n%s\nwant\n%s", got, want)
 		}
 	}
 }
@@ -132,7 +149,7 @@ func TestWordsDrained(t *testing.T) {
 func TestFleetRoutes(t *testing.T) {
 	o := &oracle{}
 	mux := http.NewServeMux()
-	mountFleet(mux, o, &drained{}, "secret")
+	mountFleet(mux, o, &foreman{}, "secret")
 	token := func(r *http.Request) { r.Header.Set("Authorization", "Bearer secret") }
 	for _, path := range []string{"nodes", "calls", "explain/7"} {
 		if got := ask(mux, fleetPath+path, nil).Code; got != http.StatusUnauthorized {

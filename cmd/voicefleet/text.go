@@ -49,7 +49,7 @@ func newChat(conn *bus.Conn, dir string, store textchat.Store, from *known, toke
 func controlMux(conn *bus.Conn, s *shown, v *vouching, voice, chat http.Handler, token string) http.Handler {
 	mux := http.NewServeMux()
 	s.mount(mux, token)
-	mountFleet(mux, allocatorserver.NewClient(conn), edgeagentserver.NewClient(conn), token)
+	mountFleet(mux, allocatorserver.NewClient(conn), allocatorserver.NewClient(conn), token)
 	mux.HandleFunc("GET /ca.pem", v.servePEM)
 	mux.Handle("/", chat)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

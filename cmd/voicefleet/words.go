@@ -77,15 +77,29 @@ token in the data folder; for one elsewhere give --url and --token.`
 	wordsCtlExamples = `  voicefleet ctl status
   voicefleet ctl nodes
   voicefleet ctl explain 1234567890123456789
-  voicefleet ctl drain fra1 --reason "new kernel"
+  voicefleet ctl drain fra1 --deadline 10m
   voicefleet ctl bot create Parrot
   voicefleet ctl reset-password ada`
 
-	wordsDrain = `Has a media node take no new calls: they go to other nodes, and are refused where there is none.
+	wordsDrain = `Empties a media node. New calls go to other nodes at once. Live calls are moved, make before break:
+clients open the way to the new node, and leave the old one when they hear everybody there. Who does
+not follow within 5 s is ended on the old node and joins again.
+
+Nodes take it at about 30 people a second, faster where the deadline asks for it. The progress is
+shown until the node is empty; a second "drain" shows it again. With --dry-run nothing is changed and
+each call is listed with the node that it would go to. Where no other node has room, calls stay.
+
+It lasts until "voicefleet ctl undrain", or until the node ends: when it starts again, it takes
+calls. An edge that is told to end (SIGTERM) drains itself first, for at most its --drain-time.`
+
+	wordsDrainExamples = `  voicefleet ctl drain fra1 --dry-run
+  voicefleet ctl drain fra1 --reason "new kernel"
+  voicefleet ctl drain fra1 --deadline 30s`
+
+	wordsCordon = `Has a media node take no new calls: they go to other nodes, and are refused where there is none.
 
 The calls it has stay on it, and whoever joins one of them is let in. Nobody is moved: a call ends
-when its members leave. "voicefleet ctl nodes" counts those that are left; with none, the node can
-be stopped and nobody hears it.
+when its members leave. To move them, too: voicefleet ctl drain.
 
 It lasts until "voicefleet ctl undrain", or until the node ends: when it starts again, it takes
 calls.`
@@ -146,20 +160,64 @@ func wordsJournal(e allocator.JournalEntry) string {
 	return line + " (" + e.By + ")"
 }
 
-// wordsDrained tells how a node stands after drain and undrain.
-func wordsDrained(node string, rep edgeagent.DrainReply) string {
-	again := ""
-	if !rep.Changed {
-		again = ", as before"
-	}
-	if !rep.Draining {
-		return node + " takes calls" + again + "."
+// wordsOrdered tells how a node stands after drain, cordon and undrain.
+func wordsOrdered(p allocator.Progress) string {
+	if p.State != edgeagent.Draining {
+		return fmt.Sprintf("%s takes calls.", p.Node)
 	}
 	left := "It has none left: it can be stopped now."
-	if rep.Sessions > 0 {
-		left = fmt.Sprintf("Those it has stay: %d, with %d sessions. voicefleet ctl nodes shows when none is left.", rep.Calls, rep.Sessions)
+	switch {
+	case p.Sessions > 0 && p.Emptying:
+		left = fmt.Sprintf("Those it has move elsewhere: %d, with %d people. voicefleet ctl drain %s shows how it goes.", p.Calls, p.Sessions, p.Node)
+	case p.Sessions > 0:
+		left = fmt.Sprintf("Those it has stay: %d, with %d people. voicefleet ctl nodes shows when none is left.", p.Calls, p.Sessions)
 	}
-	return fmt.Sprintf("%s takes no new calls%s. %s\nTake it back: voicefleet ctl undrain %s", node, again, left, node)
+	return fmt.Sprintf("%s takes no new calls. %s\nTake it back: voicefleet ctl undrain %s", p.Node, left, p.Node)
+}
+
+// wordsDraining is a line of a drain's progress.
+func wordsDraining(p allocator.Progress) string {
+	line := fmt.Sprintf("%s: %d calls with %d people left", p.Node, p.Calls, p.Sessions)
+	if p.Moving > 0 {
+		line += fmt.Sprintf(", %d of them on their way", p.Moving)
+	}
+	if p.Stuck != "" {
+		line += "; the others wait: " + p.Stuck
+	}
+	return line
+}
+
+// wordsNotEmpty is said when a drain is over and people are left.
+func wordsNotEmpty(p allocator.Progress) string {
+	why := ""
+	if p.Stuck != "" {
+		why = ": " + p.Stuck
+	}
+	return fmt.Sprintf("%s is not empty in time: %d calls with %d people are left%s. It takes no new calls; take it back with voicefleet ctl undrain %s.", p.Node, p.Calls, p.Sessions, why, p.Node)
+}
+
+// wordsPlan heads the plan of a dry run.
+func wordsPlan(p allocator.Progress) string {
+	nowhere := 0
+	for _, m := range p.Plan {
+		if m.To == "" {
+			nowhere++
+		}
+	}
+	line := fmt.Sprintf("%s has %d calls with %d people. Nothing was changed.", p.Node, p.Calls, p.Sessions)
+	if nowhere > 0 {
+		line += fmt.Sprintf(" %d calls would stay: no other node has room.", nowhere)
+	}
+	return line
+}
+
+// wordsMoved tells how a call came to its node.
+func wordsMoved(m allocator.CallMove) string {
+	how := "when it was gone"
+	if m.Planned {
+		how = "make before break"
+	}
+	return fmt.Sprintf("it was moved from %s at %s with %d people, %s, because of: %s", m.From, m.At.Local().Format(time.TimeOnly), m.Sessions, how, m.Cause)
 }
 
 // wordsNoNode is said when a node does not answer.

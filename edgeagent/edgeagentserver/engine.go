@@ -159,7 +159,7 @@ func (s *Server) readEvents(e *engine) error {
 // drainItself takes the node out of the choice for new calls: its engine does not
 // stay alive. It is run's.
 func (s *Server) drainItself() {
-	req := edgeagent.DrainRequest{By: "agent", Reason: fmt.Sprintf("media engine ended %d times within %v", loopEnds, loopTime)}
+	req := edgeagent.DrainRequest{By: "agent", Empty: true, Reason: fmt.Sprintf("media engine ended %d times within %v", loopEnds, loopTime)}
 	s.out = s.core.Drain(0, true, req, s.out)
 	did := s.out[len(s.out)-1].Reply.Drain
 	if did == nil || !did.Changed {

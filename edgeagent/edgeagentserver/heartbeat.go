@@ -161,7 +161,8 @@ func (s *Server) describe(now time.Time, r custody.Report) edgeagent.Heartbeat {
 		Started: s.started, At: now, Addrs: r.Advertise, Ports: r.Ports, ProbeKey: r.ProbeKey,
 		Capacity: capacity,
 		Load:     edgeagent.Load{PPS: pps, BPS: bps, Sessions: r.Sessions, CPU: s.meter.CPU(), SocketDrops: s.last.SocketDrops},
-		Epoch:    r.Epoch, Calls: r.Calls,
+		Emptying: r.Emptying, Until: r.Until,
+		Epoch: r.Epoch, Calls: r.Calls,
 	}
 	if loss := s.last.Loss; loss.Of >= edgeagent.LossVoters {
 		hb.Load.Loss, hb.Load.LossOf = loss.Middle, loss.Of

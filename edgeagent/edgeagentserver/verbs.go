@@ -139,12 +139,49 @@ func (s *Server) setDraining(ctx context.Context, on bool, req edgeagent.DrainRe
 	return *r.Drain, nil
 }
 
+const (
+	// emptyPatience is how long Empty waits without anybody leaving: where there is
+	// no other node, nobody does. Those who do not follow are ended after 5 s.
+	emptyPatience = 8 * time.Second
+	// emptyLook is how often it looks.
+	emptyLook = 100 * time.Millisecond
+)
+
+// Empty has the fleet move the calls of the node, and returns when it has no
+// session, when none has left for some seconds, or when ctx ends, which needs a
+// deadline: the node is gone then.
+func (s *Server) Empty(ctx context.Context, by, reason string) {
+	until, _ := ctx.Deadline()
+	rep, err := s.setDraining(ctx, true, edgeagent.DrainRequest{By: by, Reason: reason, Empty: true, Until: until})
+	left, since := rep.Sessions, time.Now()
+	look := time.NewTicker(emptyLook)
+	defer look.Stop()
+	for err == nil && left > 0 && time.Since(since) < emptyPatience {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		now := 0
+		_, err = s.ask(ctx, func(_ time.Time, id uint64, out []custody.Out) []custody.Out {
+			now = s.core.Report().Sessions
+			return append(out, custody.Out{Reply: &custody.Reply{ID: id}})
+		})
+		if now < left {
+			left, since = now, time.Now()
+		}
+	}
+}
+
 // noteDrain tells the log who asked and why, also if nothing changed, and the
 // fleet how the node stands.
 func (s *Server) noteDrain(req edgeagent.DrainRequest, did edgeagent.DrainReply) {
 	said := "node takes calls again"
 	if did.Draining {
 		said = "node takes no new calls"
+	}
+	if did.Emptying {
+		said = "node is emptied: its calls move elsewhere"
 	}
 	s.cfg.Log.Info(said, "by", req.By, "reason", req.Reason, "changed", did.Changed, "calls", did.Calls, "sessions", did.Sessions)
 	s.beatNow()

@@ -105,6 +105,8 @@ type Core struct {
 	used      *used
 	epoch     uint64 // the highest known
 	draining  bool
+	emptying  bool // its calls are to move elsewhere, too
+	until     time.Time
 	ended     bool // said good-bye
 	advertise []netip.Addr
 	ports     []uint16
@@ -526,8 +528,8 @@ func (c *Core) Advertise(now time.Time, addrs []netip.Addr, out []Out) []Out {
 	return c.send(pending{kind: kindUpdate, asked: now}, sfu.Command{Advertise: &sfu.Advertise{Addrs: c.advertise}}, out)
 }
 
-// Drain sets whether the node takes new calls; one that said good-bye stays as it
-// is.
+// Drain sets whether the node takes new calls, and whether it tells the fleet to
+// move those it has; one that said good-bye stays as it is.
 func (c *Core) Drain(id uint64, on bool, req edgeagent.DrainRequest, out []Out) []Out {
 	switch {
 	case req.By == "":
@@ -537,13 +539,17 @@ func (c *Core) Drain(id uint64, on bool, req edgeagent.DrainRequest, out []Out) 
 	case c.ended:
 		return append(out, replyErr(id, refuse(edgeagent.CodeUnavailable, "node is ending")))
 	}
-	rep := &edgeagent.DrainReply{Draining: on, Changed: c.draining != on, Sessions: len(c.sessions)}
+	empty := on && req.Empty
+	rep := &edgeagent.DrainReply{Draining: on, Emptying: empty, Changed: c.draining != on || c.emptying != empty, Sessions: len(c.sessions)}
 	for _, k := range c.calls {
 		if len(k.members) > 0 {
 			rep.Calls++
 		}
 	}
-	c.draining = on
+	c.draining, c.emptying, c.until = on, empty, time.Time{}
+	if empty {
+		c.until = req.Until
+	}
 	return append(out, Out{Reply: &Reply{ID: id, Drain: rep}})
 }
 
@@ -596,6 +602,8 @@ func (c *Core) Tick(now time.Time, out []Out) []Out {
 type Report struct {
 	Up        bool // an engine takes sessions
 	Draining  bool
+	Emptying  bool      `json:",omitempty"`
+	Until     time.Time `json:",omitzero"`
 	Sessions  int
 	Epoch     uint64
 	Calls     []edgeagent.CallOnANode
@@ -607,7 +615,7 @@ type Report struct {
 // Report tells how things stand.
 func (c *Core) Report() Report {
 	r := Report{
-		Up: c.engine == engineUp, Draining: c.draining, Sessions: len(c.sessions), Epoch: c.epoch,
+		Up: c.engine == engineUp, Draining: c.draining, Emptying: c.emptying, Until: c.until, Sessions: len(c.sessions), Epoch: c.epoch,
 		Advertise: c.advertise, Ports: c.ports,
 	}
 	for id, k := range c.calls {
