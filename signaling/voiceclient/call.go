@@ -59,6 +59,10 @@ type Config struct {
 	Channel snowflake.ID
 	// Mute and Deaf are the user's own, from the beginning.
 	Mute, Deaf bool
+	// Unmeasured joins without measuring how far the regions of the server are. It
+	// is done beside the gateway's greeting and costs one request, a datagram or three
+	// to each region where there are several, and then at most 150 ms of the join.
+	Unmeasured bool
 
 	Options
 }
@@ -90,6 +94,8 @@ type Call struct {
 	cross   *crossing
 	settles sync.WaitGroup
 
+	distances *distances
+
 	// Owned by run.
 	paths int // voice sessions so far
 
@@ -118,13 +124,19 @@ func Join(ctx context.Context, cfg Config) (*Call, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*dialTimeout)
 	defer cancel()
 	start := time.Now()
+	runCtx, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	if !cfg.Unmeasured {
+		c.settles.Go(func() { c.measure(runCtx) })
+	}
 	if err := c.gw.open(ctx); err != nil {
+		stop()
+		c.settles.Wait()
 		return nil, fmt.Errorf("join call: %w", err)
 	}
 	c.stats.Gateway = time.Since(start)
 	<-c.fresh // the first session is no news
-	runCtx, stop := context.WithCancel(context.Background())
-	c.stop = stop
+	c.distances.await(ctx)
 	lost := make(chan error, 1)
 	go func() { lost <- c.gw.run(runCtx) }()
 	joined := make(chan error, 1)
@@ -150,7 +162,8 @@ func newCall(cfg Config) (*Call, error) {
 	c := &Call{
 		cfg: cfg, server: u, mute: cfg.Mute, deaf: cfg.Deaf,
 		channel: cfg.Channel, done: make(chan struct{}),
-		cross: newCrossing(), known: make(map[sfu.UserID]bool),
+		distances: newDistances(),
+		cross:     newCrossing(), known: make(map[sfu.UserID]bool),
 		servers: make(chan voiceServer, 1), kicked: make(chan struct{}, 1), fresh: make(chan struct{}, 1),
 	}
 	c.gw = &gateway{
@@ -214,7 +227,7 @@ func (c *Call) ask() {
 
 func (c *Call) hereLocked() wish {
 	channel := c.channel
-	return wish{Guild: c.cfg.Guild, Channel: &channel, Mute: c.mute, Deaf: c.deaf}
+	return wish{Guild: c.cfg.Guild, Channel: &channel, Mute: c.mute, Deaf: c.deaf, RTT: c.distances.known()}
 }
 
 // wishLocked replaces what waits to be sent.

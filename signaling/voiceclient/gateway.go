@@ -58,6 +58,8 @@ type wish struct {
 	Deaf    bool          `json:"self_deaf"`
 	// Anew: nothing comes from the voice server any more.
 	Anew bool `json:"anew,omitempty"`
+	// RTT is what was measured, in milliseconds by region.
+	RTT map[string]float64 `json:"rtt,omitempty"`
 }
 
 // wishes are sent one after the other.

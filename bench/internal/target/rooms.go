@@ -233,7 +233,7 @@ func (r *Remote) Join(ctx context.Context, room Room, a Account, options voicecl
 	if options.TLS == nil {
 		options.TLS = r.tls
 	}
-	call, err := voiceclient.Join(ctx, voiceclient.Config{Server: r.url, Token: a.Token, Guild: room.Guild, Channel: room.Channel, Options: options})
+	call, err := voiceclient.Join(ctx, voiceclient.Config{Server: r.url, Token: a.Token, Guild: room.Guild, Channel: room.Channel, Options: options, Unmeasured: true})
 	if err != nil {
 		return nil, explain(err)
 	}
