@@ -1,0 +1,154 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/allocator/allocatorserver"
+	"voicefleet/cmd/internal/chromium"
+	"voicefleet/edgeagent"
+	"voicefleet/internal/bus"
+	"voicefleet/signaling/voiceclient"
+)
+
+// fleet is one process for each role, and several edges.
+type fleet struct {
+	*house
+	bus   string
+	edges map[edgeagent.NodeID]*program
+	calls *allocatorserver.Client
+}
+
+func startFleet(t *testing.T, names ...edgeagent.NodeID) *fleet {
+	t.Helper()
+	dir := t.TempDir()
+	busPort, textPort, central := freePort(t), freePort(t), freePort(t)
+	f := &fleet{bus: fmt.Sprintf("nats://127.0.0.1:%d", busPort), edges: make(map[edgeagent.NodeID]*program)}
+	start(t, "", "bus", "--listen", fmt.Sprintf("127.0.0.1:%d", busPort)).await(`nats://`)
+	c := start(t, "", "central", "--bus", f.bus, "--port", fmt.Sprint(central), "--advertise-endpoint", fmt.Sprintf(":%d", central), "--data", dir+"/central")
+	for _, name := range names {
+		media := freeMediaPort(t, 4)
+		f.edges[name] = start(t, "", "edge", "--bus", f.bus, "--node", string(name), "--workers", "1", "--media-port", fmt.Sprint(media), "--turn-port", "0",
+			"--http", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+		f.edges[name].await(`capacity`) // it has its ports: the next one gets others
+	}
+	f.house = &house{port: textPort, data: dir + "/text"}
+	f.program = start(t, "", "text", "--bus", f.bus, "--port", fmt.Sprint(textPort), "--store", "sqlite:"+f.data)
+	f.invite = f.await(`/invite/([A-Za-z0-9_-]+)`)
+	c.await(fmt.Sprintf(`:%d`, central))
+	conn, err := bus.Connect(t.Context(), bus.Config{URL: f.bus, Name: "e2e"})
+	must(t, err)
+	t.Cleanup(conn.Close)
+	f.calls = allocatorserver.NewClient(conn)
+	return f
+}
+
+// call is the only one.
+func (f *fleet) call(t *testing.T) allocator.CallEntry {
+	t.Helper()
+	all, err := f.calls.Calls(t.Context())
+	must(t, err)
+	if len(all) != 1 {
+		t.Fatalf("%d calls, want one: %+v", len(all), all)
+	}
+	return all[0]
+}
+
+// kill ends an edge, agent and media engine at once, as a power cut does.
+func (f *fleet) kill(t *testing.T, node edgeagent.NodeID) {
+	t.Helper()
+	p := f.edges[node]
+	agent := p.cmd.Process.Pid
+	// The engine first: the agent alone would begin another one.
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", agent))
+	must(t, err)
+	must(t, syscall.Kill(agent, syscall.SIGSTOP))
+	for _, task := range tasks {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", agent, task.Name()))
+		for _, child := range strings.Fields(string(b)) {
+			pid, err := strconv.Atoi(child)
+			must(t, err)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	must(t, syscall.Kill(agent, syscall.SIGKILL))
+}
+
+// gaps listens to both pages while do happens, and for a time after that.
+func gaps(t *testing.T, a, b *chromium.Page, d time.Duration, do func()) (ofBrian, ofAda time.Duration) {
+	t.Helper()
+	heard := make(chan time.Duration, 1)
+	go func() { heard <- longestGap(listenFor(t, b, d), 0) }()
+	mine := make(chan time.Duration, 1)
+	go func() { mine <- longestGap(listenFor(t, a, d), 2) }()
+	do()
+	return <-mine, <-heard
+}
+
+// notices waits until each page tells its person so.
+func notices(t *testing.T, what string, pages ...*chromium.Page) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for _, p := range pages {
+		for told := ""; !strings.Contains(told, what); {
+			must(t, p.Eval("document.querySelector('.toasts')?.innerText ?? ''", &told))
+			if time.Now().After(deadline) {
+				t.Fatalf("the page does not tell %q, only %q", what, told)
+			}
+		}
+	}
+}
+
+// TestPagesFollowMoves: two people talk by pages, and a bot listens. Their call
+// is moved, which they hardly hear; then the node they are on is killed, and they
+// hear each other again. They are told, and need to do nothing.
+func TestPagesFollowMoves(t *testing.T) {
+	f := startFleet(t, "fra-1", "fra-2", "fra-3")
+	a, b := visit(t, ada, f.page("/invite/"+f.invite), ""), visit(t, brian, f.page("/invite/"+f.invite), "")
+	must(t, a.Click("button", "Join voice channel Lobby", 5*time.Second))
+	must(t, b.Click("button", "Join voice channel Lobby", 5*time.Second))
+	bot := joinLobby(t, f.house, f.page(""), "", "Beepo", func(voiceclient.Packet) {})
+	hears(t, a, "Ada", brian)
+	hears(t, b, "Brian", ada)
+
+	call := f.call(t)
+	from := call.Node
+	ofBrian, ofAda := gaps(t, a, b, 8*time.Second, func() {
+		m, err := f.calls.Move(t.Context(), allocator.MoveRequest{Call: call.Call, Cause: allocator.CauseRebalance, By: "e2e"})
+		must(t, err)
+		notices(t, "Moved to "+string(m.Node)+",", a, b)
+	})
+	to := f.call(t).Node
+	t.Logf("move from %s: Ada did not hear Brian for %v, Brian not Ada for %v", from, ofBrian, ofAda)
+	if to == from {
+		t.Fatalf("the call is still on %s", from)
+	}
+	if g := max(ofBrian, ofAda); g > 300*time.Millisecond { // 200 ms of it are the voices' own pauses
+		t.Errorf("a move was heard for %v", g)
+	}
+	hears(t, a, "Ada", brian)
+	hears(t, b, "Brian", ada)
+	if s := bot.Stats(); s.Voice.Node != string(to) || s.Moves != 1 || bot.Err() != nil {
+		t.Errorf("the bot is on %s after %d moves: %v", s.Voice.Node, s.Moves, bot.Err())
+	}
+
+	ofBrian, ofAda = gaps(t, a, b, 10*time.Second, func() {
+		f.kill(t, to)
+		notices(t, string(to)+" was lost: moved to ", a, b)
+	})
+	t.Logf("death of %s: Ada did not hear Brian for %v, Brian not Ada for %v", to, ofBrian, ofAda)
+	if g := max(ofBrian, ofAda); g > 3*time.Second {
+		t.Errorf("the death of a node was heard for %v", g)
+	}
+	hears(t, a, "Ada", brian)
+	hears(t, b, "Brian", ada)
+	if s := bot.Stats(); s.Voice.Node == string(to) || s.Moves != 2 || bot.Err() != nil {
+		t.Errorf("the bot is on %s after %d moves: %v", s.Voice.Node, s.Moves, bot.Err())
+	}
+}
