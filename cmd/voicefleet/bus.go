@@ -60,14 +60,13 @@ func splitListen(flag, s string) (host string, port int, err error) {
 
 // startBus starts the embedded server; listen (of flag) may be empty: then only
 // this process reaches it.
-func startBus(storeDir, listen, flag, token string, log *slog.Logger) (*bus.Embedded, error) {
-	cfg := bus.EmbeddedConfig{StoreDir: storeDir, Log: log}
+func startBus(cfg bus.EmbeddedConfig, listen, flag string) (*bus.Embedded, error) {
 	if listen != "" {
 		host, port, err := splitListen(flag, listen)
 		if err != nil {
 			return nil, err
 		}
-		cfg.Host, cfg.Port, cfg.Token = host, port, token
+		cfg.Host, cfg.Port = host, port
 	}
 	e, err := bus.StartEmbedded(cfg)
 	if err != nil && (errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, os.ErrPermission)) {
@@ -85,35 +84,92 @@ func busURL(host string, port int, token string) string {
 	return u.String()
 }
 
+// busFlags are the flags of bus.
+type busFlags struct {
+	common
+	listen, token, name, store string
+	clusterListen              string
+	routes                     []string
+	config                     string
+}
+
 func busCommand() *cobra.Command {
-	var c common
-	var listen, token string
+	var f busFlags
 	cmd := &cobra.Command{
 		Use:     "bus",
-		Short:   "Run the built-in NATS server alone, to try a fleet",
+		Short:   "Run the built-in NATS server alone, or three of them as a cluster",
 		Long:    wordsBus,
 		Example: wordsBusExamples,
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := c.logger()
-			if err != nil {
-				return err
-			}
-			e, err := startBus("", listen, "--listen", token, log)
-			if err != nil {
-				return err
-			}
-			defer e.Shutdown()
-			host, port, _ := splitListen("--listen", listen)
-			fmt.Fprintln(cmd.OutOrStdout(), wordsBusUp(busURL(host, port, token)))
-			ctx, stop := untilSignal(cmd.Context(), func() { fmt.Fprintln(cmd.ErrOrStderr(), wordsEnding) })
-			defer stop()
-			<-ctx.Done()
-			return nil
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
-	c.flags(cmd)
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:4222", "address and port to listen on")
-	cmd.Flags().StringVar(&token, "token", "", "token that every program must give, as nats://TOKEN@HOST:PORT")
+	f.common.flags(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&f.listen, "listen", "127.0.0.1:4222", "address and port to listen on")
+	fl.StringVar(&f.token, "token", "", "token that every program must give, as nats://TOKEN@HOST:PORT, and other servers, too")
+	fl.StringVar(&f.name, "name", "", "name of this server, unique in its cluster")
+	fl.StringVar(&f.store, "store", "", "folder of what must last (default: a temporary one)")
+	fl.StringVar(&f.clusterListen, "cluster-listen", "", "address and port at which the other servers of the cluster join")
+	fl.StringSliceVar(&f.routes, "routes", nil, "HOST:PORT of the other servers' --cluster-listen, separated by commas")
+	fl.StringVar(&f.config, "config", "", "file of nats-server's own syntax, as voicefleet fleet bus writes it; instead of all flags above")
 	return cmd
+}
+
+// check refuses flags that cannot be meant.
+func (f *busFlags) check(cmd *cobra.Command) error {
+	switch {
+	case f.config != "":
+		for _, name := range []string{"listen", "token", "name", "store", "cluster-listen", "routes"} {
+			if cmd.Flags().Changed(name) {
+				return fmt.Errorf("--config has all of it: leave out --%s", name)
+			}
+		}
+	case f.clusterListen == "" && len(f.routes) > 0:
+		return errors.New("--routes goes with --cluster-listen")
+	case f.clusterListen != "" && (f.name == "" || f.store == ""):
+		return errors.New("--cluster-listen wants a --name of this server's own, and a --store folder")
+	}
+	for _, r := range append(f.routes, f.clusterListen) {
+		if r != "" {
+			if _, _, err := splitListen("--cluster-listen and --routes", r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (f *busFlags) run(cmd *cobra.Command) error {
+	log, err := f.logger()
+	if err != nil {
+		return err
+	}
+	if err := f.check(cmd); err != nil {
+		return err
+	}
+	cfg := bus.EmbeddedConfig{
+		Name: f.name, StoreDir: f.store, Token: f.token, ClusterListen: f.clusterListen, Routes: f.routes, Log: log,
+	}
+	if f.config != "" {
+		text, err := os.ReadFile(f.config)
+		if err != nil {
+			return fmt.Errorf("--config: %w", err)
+		}
+		cfg.ServerConfig, f.listen = string(text), ""
+	}
+	e, err := startBus(cfg, f.listen, "--listen")
+	if err != nil {
+		return err
+	}
+	defer e.Shutdown()
+	if f.config != "" {
+		fmt.Fprintln(cmd.OutOrStdout(), wordsFleetBusUp(e.URL()))
+	} else {
+		host, port, _ := splitListen("--listen", f.listen)
+		fmt.Fprintln(cmd.OutOrStdout(), wordsBusUp(busURL(host, port, f.token)))
+	}
+	ctx, stop := untilSignal(cmd.Context(), func() { fmt.Fprintln(cmd.ErrOrStderr(), wordsEnding) })
+	defer stop()
+	<-ctx.Done()
+	return nil
 }

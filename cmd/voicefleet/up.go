@@ -131,7 +131,7 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 		}
 		joinURL = busURL(host, port, busToken)
 	}
-	server, err := startBus(filepath.Join(h.folder.path, "bus"), f.busListen, "--bus-listen", busToken, log)
+	server, err := startBus(bus.EmbeddedConfig{StoreDir: filepath.Join(h.folder.path, "bus"), Token: busToken, Log: log}, f.busListen, "--bus-listen")
 	if err != nil {
 		return err
 	}

@@ -65,11 +65,17 @@ media ports; when the engine dies it starts another one on them.`
 	wordsEdgeExamples = `  voicefleet edge --bus nats://bus.internal:4222 --name fra1 --region eu-central
   voicefleet edge --bus nats://192.168.1.5:4222 --advertise 203.0.113.9 --workers 8`
 
-	wordsBus = `Runs the NATS server that is built in, alone, so that a fleet can be tried without installing one.
-It keeps everything in memory. Whoever reaches its port commands the fleet: listen where only its
-members can.`
+	wordsBus = `Runs the NATS server that is built in: alone, or as one of three that form a cluster, each with the
+others' --cluster-listen as --routes. Without --store it keeps everything in memory.
 
-	wordsBusExamples = `  voicefleet bus --listen 127.0.0.1:4222`
+Whoever reaches its port, and has the token if there is one, commands the fleet: listen where only
+its members can. For a fleet whose machines are enrolled one by one see voicefleet fleet --help.`
+
+	wordsBusExamples = `  voicefleet bus --listen 127.0.0.1:4222
+
+  # One of three; the others have their own --name and addresses:
+  voicefleet bus --name bus1 --listen 10.0.0.1:4222 --store /var/lib/voicefleet-bus --token SECRET \
+    --cluster-listen 10.0.0.1:6222 --routes 10.0.0.1:6222,10.0.0.2:6222,10.0.0.3:6222`
 
 	wordsCtl = `Asks or changes a running "voicefleet up" or "voicefleet text". It finds its address and its admin
 token in the data folder; for one elsewhere give --url and --token.`
@@ -290,3 +296,5 @@ var bannerText = template.Must(template.New("banner").Parse(`
   Operate   voicefleet ctl --data {{.DataShort}} --help
   End       Ctrl-C
 `))
+
+func wordsFleetBusUp(url string) string { return "bus is up for enrolled members: " + url }

@@ -43,8 +43,9 @@ var bucketSpecs = map[string]bucketSpec{
 	GeneratorsBucket: {about: "generator of load → what it is", storage: jetstream.MemoryStorage, ttl: leaseTTL, maxBytes: 1 << 20},
 	// Two who make it at once reserve its bytes twice for a moment: both must fit
 	// into MaxStore.
-	CallsBucket: {about: "channel id → node and epoch", storage: jetstream.FileStorage, maxBytes: 256 << 20, apart: true},
-	KeysBucket:  {about: "key id → Ed25519 public key", storage: jetstream.FileStorage, ttl: keyTTL, maxBytes: 4 << 20},
+	CallsBucket:    {about: "channel id → node and epoch", storage: jetstream.FileStorage, maxBytes: 256 << 20, apart: true},
+	EnrolledBucket: {about: "role.name → what was enrolled", storage: jetstream.FileStorage, maxBytes: 16 << 20},
+	KeysBucket:     {about: "key id → Ed25519 public key", storage: jetstream.FileStorage, ttl: keyTTL, maxBytes: 4 << 20},
 }
 
 // Why a bucket operation was not done. Everything else is the bus being away.
@@ -73,15 +74,42 @@ func OpenBucket[T any](ctx context.Context, c *Conn, name string) (*Bucket[T], e
 		return nil, fmt.Errorf("open bucket %q: no such bucket", name)
 	}
 	b := &Bucket[T]{c: c, name: name, spec: spec}
-	ctx, cancel := withDeadline(ctx)
-	defer cancel()
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, openTimeout)
+		defer cancel()
+	}
 	if err := b.ensure(ctx); err != nil {
 		return nil, err
 	}
 	return b, nil
 }
 
+// openTimeout bounds the opening of a bucket whose context has no deadline: a
+// cluster that starts takes up to 10 s to choose its leaders.
+const openTimeout = 30 * time.Second
+
+// openTry bounds one try: servers without a leader do not answer at all.
+const openTry = 2 * time.Second
+
+// ensure makes the bucket where it is missing, and tries again until ctx ends
+// while the servers do not answer.
 func (b *Bucket[T]) ensure(ctx context.Context) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, openTry)
+		err := b.ensureOnce(try)
+		unanswered := try.Err() != nil
+		cancel()
+		if err == nil || ctx.Err() != nil || !unanswered {
+			return err
+		}
+	}
+}
+
+func (b *Bucket[T]) ensureOnce(ctx context.Context) error {
+	if b.c.guest {
+		return b.find(ctx)
+	}
 	if b.spec.apart {
 		if err := b.begin(ctx); err != nil {
 			return fmt.Errorf("open bucket %s: %w", b.name, err)
@@ -125,6 +153,26 @@ func (b *Bucket[T]) begin(ctx context.Context) error {
 		return nil // somebody else was first
 	}
 	return err
+}
+
+// find waits until somebody has made the bucket.
+func (b *Bucket[T]) find(ctx context.Context) error {
+	again := time.NewTicker(rewatchWait)
+	defer again.Stop()
+	for {
+		kv, err := b.c.js.KeyValue(ctx, b.name)
+		if err == nil {
+			b.mu.Lock()
+			b.kv = kv
+			b.mu.Unlock()
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("open bucket %s: %w", b.name, err)
+		case <-again.C:
+		}
+	}
 }
 
 // do runs op, once again after making the bucket anew when it is lost: a bucket

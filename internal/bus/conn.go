@@ -2,15 +2,18 @@ package bus
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"voicefleet/internal/telemetry"
@@ -48,10 +51,12 @@ type Config struct {
 	// Name shows in the lists of the server, and is told by Disconnects: see
 	// ClientName.
 	Name string
-	// Replicas of each bucket (default 1; 3 in a cluster of at least 3 servers).
+	// Replicas of each bucket (default 1, or 3 with a URL of at least 3 servers).
 	Replicas int
-	Metrics  prometheus.Registerer
-	Log      *slog.Logger
+	// Credentials of an enrolled program; nil where the network is trusted.
+	Credentials *Credentials
+	Metrics     prometheus.Registerer
+	Log         *slog.Logger
 }
 
 func (cfg *Config) validate() error {
@@ -60,6 +65,9 @@ func (cfg *Config) validate() error {
 	}
 	if cfg.Replicas == 0 {
 		cfg.Replicas = 1
+		if strings.Count(cfg.URL, ",") >= 2 {
+			cfg.Replicas = 3
+		}
 	}
 	if cfg.Replicas < 1 || cfg.Replicas > 5 {
 		return fmt.Errorf("%d replicas: want 1 to 5", cfg.Replicas)
@@ -68,6 +76,40 @@ func (cfg *Config) validate() error {
 		cfg.Log = telemetry.Discard()
 	}
 	return nil
+}
+
+// Credentials let an enrolled program in: a JWT that the servers check by
+// themselves, and the key that it names.
+type Credentials struct {
+	JWT  string
+	Seed []byte // of the NATS user key
+	// TLS names the authority that vouches for the servers; nil: the system's.
+	TLS *tls.Config
+	// Inbox is where answers come, as its permissions have it (default: _INBOX).
+	Inbox string
+	// Guest may neither make buckets nor change them: it waits for those who may.
+	Guest bool
+}
+
+// access is how a connection with c gets in.
+func (c *Credentials) access() []nats.Option {
+	opts := []nats.Option{nats.UserJWT(
+		func() (string, error) { return c.JWT, nil },
+		func(nonce []byte) ([]byte, error) {
+			key, err := nkeys.FromSeed(c.Seed)
+			if err != nil {
+				return nil, err
+			}
+			defer key.Wipe()
+			return key.Sign(nonce)
+		})}
+	if c.TLS != nil {
+		opts = append(opts, nats.Secure(c.TLS))
+	}
+	if c.Inbox != "" {
+		opts = append(opts, nats.CustomInboxPrefix(c.Inbox))
+	}
+	return opts
 }
 
 // Conn is a connection to the bus that comes back by itself. Safe for concurrent
@@ -79,6 +121,7 @@ type Conn struct {
 	url      string
 	access   []nats.Option // how to get in
 	replicas int
+	guest    bool
 	log      *telemetry.Flood
 	metrics  connMetrics
 
@@ -119,6 +162,10 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		if cfg.Embedded.token != "" {
 			c.access = append(c.access, nats.Token(cfg.Embedded.token))
 		}
+	}
+	if cfg.Credentials != nil {
+		c.access = append(c.access, cfg.Credentials.access()...)
+		c.guest = cfg.Credentials.Guest
 	}
 	up := make(chan struct{}, 1)
 	opts := []nats.Option{

@@ -19,6 +19,9 @@ import (
 const asClient = "VOICEFLEET_TEST_BUS"
 
 func TestMain(m *testing.M) {
+	if spec := os.Getenv(asServer); spec != "" {
+		serveForTest(spec)
+	}
 	if url := os.Getenv(asClient); url != "" {
 		c, err := Connect(context.Background(), Config{URL: url, Name: ClientName(RoleEdge, "fra1")})
 		if err != nil {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +31,16 @@ type EmbeddedConfig struct {
 	// MaxMemory and MaxStore bound the memory and file buckets, in bytes
 	// (default 256 MiB and 1 GiB).
 	MaxMemory, MaxStore int64
+	// Name of the server, unique in its cluster (default voicefleet).
+	Name string
+	// ClusterListen is the HOST:PORT at which other servers of the cluster join;
+	// empty: it stays alone. Routes are those of the others, HOST:PORT. Replicas
+	// want three servers.
+	ClusterListen string
+	Routes        []string
+	// ServerConfig is a configuration as nats-server reads it from its file. With
+	// it nothing above counts but Token, which is not looked at.
+	ServerConfig string
 	// Log gets the server's warnings and errors; its notices become debug lines.
 	Log *slog.Logger
 }
@@ -47,7 +59,7 @@ type Embedded struct {
 // StartEmbedded starts the server and returns when it takes connections.
 func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 	e := &Embedded{token: cfg.Token}
-	if cfg.StoreDir == "" {
+	if cfg.StoreDir == "" && cfg.ServerConfig == "" {
 		dir, err := os.MkdirTemp("", "voicefleet-bus-")
 		if err != nil {
 			return nil, fmt.Errorf("start bus: %w", err)
@@ -63,7 +75,7 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 	if cfg.MaxStore == 0 {
 		cfg.MaxStore = 1 << 30
 	}
-	if cfg.Port > 0 {
+	if cfg.Port > 0 && cfg.ServerConfig == "" {
 		// The server gives up on a taken port only after a long while, and says
 		// it in its log alone.
 		l, err := net.Listen("tcp", net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)))
@@ -73,8 +85,45 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		}
 		_ = l.Close()
 	}
-	srv, err := server.NewServer(&server.Options{
-		ServerName: "voicefleet",
+	opts, err := cfg.options()
+	if err != nil {
+		e.removeTemp()
+		return nil, fmt.Errorf("start bus: %w", err)
+	}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		e.removeTemp()
+		return nil, fmt.Errorf("start bus: %w", err)
+	}
+	e.srv.Store(srv)
+	if cfg.ServerConfig == "" {
+		if err := tellDisconnects(srv); err != nil {
+			e.removeTemp()
+			return nil, fmt.Errorf("start bus: %w", err)
+		}
+	}
+	if cfg.Log != nil {
+		srv.SetLoggerV2(serverLog{cfg.Log.With("part", "nats")}, false, false, false)
+	}
+	srv.Start()
+	if !srv.ReadyForConnections(startTimeout) {
+		e.Shutdown()
+		return nil, fmt.Errorf("start bus: not ready after %v", startTimeout)
+	}
+	return e, nil
+}
+
+// options are those of the server.
+func (cfg *EmbeddedConfig) options() (*server.Options, error) {
+	if cfg.ServerConfig != "" {
+		opts := &server.Options{NoLog: true, NoSigs: true}
+		if err := opts.ProcessConfigString(cfg.ServerConfig); err != nil {
+			return nil, err
+		}
+		return opts, nil
+	}
+	opts := &server.Options{
+		ServerName: cfg.Name,
 		Host:       cfg.Host,
 		Port:       cfg.Port,
 		DontListen: cfg.Port <= 0,
@@ -88,25 +137,32 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		StoreDir:                   cfg.StoreDir,
 		JetStreamMaxMemory:         cfg.MaxMemory,
 		JetStreamMaxStore:          cfg.MaxStore,
-	})
-	if err != nil {
-		e.removeTemp()
-		return nil, fmt.Errorf("start bus: %w", err)
 	}
-	e.srv.Store(srv)
-	if err := tellDisconnects(srv); err != nil {
-		e.removeTemp()
-		return nil, fmt.Errorf("start bus: %w", err)
+	if opts.ServerName == "" {
+		opts.ServerName = "voicefleet"
 	}
-	if cfg.Log != nil {
-		srv.SetLoggerV2(serverLog{cfg.Log.With("part", "nats")}, false, false, false)
+	if cfg.ClusterListen != "" {
+		host, port, err := net.SplitHostPort(cfg.ClusterListen)
+		if err != nil {
+			return nil, err
+		}
+		n, err := strconv.Atoi(port)
+		if err != nil {
+			return nil, err
+		}
+		opts.Cluster = server.ClusterOpts{Name: "voicefleet", Host: host, Port: n}
+		if cfg.Token != "" {
+			opts.Cluster.Username, opts.Cluster.Password = "server", cfg.Token
+		}
+		for _, r := range cfg.Routes {
+			u := &url.URL{Scheme: "nats", Host: r}
+			if cfg.Token != "" {
+				u.User = url.UserPassword("server", cfg.Token)
+			}
+			opts.Routes = append(opts.Routes, u)
+		}
 	}
-	srv.Start()
-	if !srv.ReadyForConnections(startTimeout) {
-		e.Shutdown()
-		return nil, fmt.Errorf("start bus: not ready after %v", startTimeout)
-	}
-	return e, nil
+	return opts, nil
 }
 
 // doorman lets in who gives the token; without one, everybody.

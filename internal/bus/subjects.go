@@ -21,6 +21,10 @@ const (
 	// Leases of 5 s, written by each generator, read by the coordinator of a run.
 	GeneratorsBucket = "generators"
 
+	// EnrolledBucket: role.name → enrol.Entry. Written by whoever holds the fleet's
+	// authority, by compare-and-swap; watched by nodes for what was revoked.
+	EnrolledBucket = "enrolled"
+
 	// AllocatorService answers AllocatorSubject + verb: place (PlaceRequest →
 	// Assignment), update, remove, explain, nodes, calls, journal, regions, drain,
 	// cordon and undrain (Order → Progress), progress, move (MoveRequest →

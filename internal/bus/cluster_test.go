@@ -1,0 +1,343 @@
+package bus
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// asServer has this test's binary be a server of a cluster until it is killed.
+const asServer = "VOICEFLEET_TEST_SERVER"
+
+func serveForTest(spec string) {
+	var cfg EmbeddedConfig
+	if err := json.Unmarshal([]byte(spec), &cfg); err == nil {
+		if os.Getenv("VOICEFLEET_TEST_LOG") != "" {
+			cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		}
+		if _, err = StartEmbedded(cfg); err == nil {
+			fmt.Println("up")
+			select {}
+		}
+		fmt.Println(err)
+	}
+	os.Exit(1)
+}
+
+// cluster is three servers in processes of their own.
+type cluster struct {
+	urls    []string
+	specs   []string
+	servers []*exec.Cmd
+}
+
+func startCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{servers: make([]*exec.Cmd, 3)}
+	var ports, routes []string
+	for range 3 {
+		ports = append(ports, fmt.Sprint(freePort(t)))
+		routes = append(routes, fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	}
+	dir := t.TempDir()
+	for i := range 3 {
+		var port int
+		fmt.Sscan(ports[i], &port)
+		spec, err := json.Marshal(EmbeddedConfig{
+			Name: fmt.Sprint("bus", i), StoreDir: filepath.Join(dir, fmt.Sprint(i)), Port: port, Token: "secret",
+			ClusterListen: routes[i], Routes: routes,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.specs = append(c.specs, string(spec))
+		c.urls = append(c.urls, "nats://secret@127.0.0.1:"+ports[i])
+	}
+	c.start(t, 0, 1, 2)
+	return c
+}
+
+// start starts servers and returns when they take connections.
+func (c *cluster) start(t *testing.T, which ...int) {
+	t.Helper()
+	var up sync.WaitGroup
+	for _, i := range which {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), asServer+"="+c.specs[i])
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		c.servers[i] = cmd
+		t.Cleanup(func() { cmd.Process.Signal(syscall.SIGCONT); cmd.Process.Kill(); cmd.Wait() })
+		up.Go(func() {
+			if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "up\n" {
+				t.Errorf("server %d says %q, error %v", i, line, err)
+			}
+		})
+	}
+	up.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+func (c *cluster) kill(which ...int) {
+	for _, i := range which {
+		c.servers[i].Process.Kill()
+		c.servers[i].Wait()
+	}
+}
+
+// join connects; the server first in the list is where the client begins.
+func (c *cluster) join(t *testing.T, name string, order ...int) *Conn {
+	t.Helper()
+	var urls []string
+	for _, i := range order {
+		urls = append(urls, c.urls[i])
+	}
+	conn, err := Connect(t.Context(), Config{URL: strings.Join(urls, ","), Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return conn
+}
+
+func open(t *testing.T, c *Conn, name string) *Bucket[question] {
+	t.Helper()
+	b, err := OpenBucket[question](t.Context(), c, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// home is the server a connection has.
+func (c *cluster) home(t *testing.T, conn *Conn) int {
+	t.Helper()
+	for i, u := range c.urls {
+		if strings.HasSuffix(u, conn.nc.ConnectedAddr()) {
+			return i
+		}
+	}
+	t.Fatalf("connected to %s, which is none of %v", conn.nc.ConnectedAddr(), c.urls)
+	return -1
+}
+
+// leader is the server that takes the writes of a bucket: its loss costs most.
+func leader(t *testing.T, c *Conn, name string) (server int) {
+	t.Helper()
+	for {
+		s, err := c.js.Stream(t.Context(), "KV_"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info := s.CachedInfo().Cluster; info != nil {
+			if _, err := fmt.Sscanf(info.Leader, "bus%d", &server); err == nil {
+				return server
+			}
+		}
+	}
+}
+
+// TestClusterLosesAServer: requests and events go on within 2 s, whether the
+// server dies or stands still. Writes wait until the others have chosen one of
+// themselves in its place, 4 to 9 s in nats-server.
+func TestClusterLosesAServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three servers choose their leaders for seconds")
+	}
+	for _, how := range []struct {
+		name   string
+		signal syscall.Signal
+	}{{"killed", syscall.SIGKILL}, {"frozen", syscall.SIGSTOP}} {
+		t.Run(how.name, func(t *testing.T) {
+			c := startCluster(t)
+			asker := c.join(t, "central 1", 0, 1, 2)
+			b := open(t, asker, CallsBucket)
+			if asker.replicas != 3 {
+				t.Fatalf("%d replicas", asker.replicas)
+			}
+			rev, err := b.Put(t.Context(), "kept", question{1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			lost := leader(t, asker, CallsBucket)
+			asker = c.join(t, "central 2", lost, (lost+1)%3, (lost+2)%3)
+			b = open(t, asker, CallsBucket)
+			for c.home(t, asker) != lost { // nats.go begins where it likes
+				asker = c.join(t, "central 2", lost, (lost+1)%3, (lost+2)%3)
+				b = open(t, asker, CallsBucket)
+			}
+			other := c.join(t, "edge fra1", (lost+1)%3, (lost+2)%3)
+			serve(t, other, Service{Name: "squares", Subject: "v1.squares.", Queue: "squares", Verbs: []Verb{
+				Handle("of", func(_ context.Context, q question) (answer, error) { return answer{q.N * q.N}, nil }),
+			}})
+			began := time.Now()
+			if err := c.servers[lost].Process.Signal(how.signal); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				_, err := Request[question, answer](ctx, asker, "v1.squares.of", question{3})
+				cancel()
+				if err == nil {
+					break
+				}
+				if time.Since(began) > 20*time.Second {
+					t.Fatal(err)
+				}
+			}
+			took := time.Since(began)
+			t.Logf("requests go on %v after the server was %s", took.Round(time.Millisecond), how.name)
+			if took > 2*time.Second {
+				t.Errorf("requests stood for %v", took)
+			}
+			for {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				_, err = b.Update(ctx, "kept", question{2}, rev)
+				cancel()
+				if err == nil {
+					break
+				}
+				if got, err := b.Find(t.Context(), "kept"); err == nil && got.Value.N == 2 {
+					break // written, and the answer was lost
+				}
+				if time.Since(began) > 20*time.Second {
+					t.Fatal(err)
+				}
+			}
+			t.Logf("writes go on after %v", time.Since(began).Round(time.Millisecond))
+		})
+	}
+}
+
+// TestClusterRestartsWhole: after all servers were gone at once, what was in files
+// is there with its revisions, watches and leases are back, what waited is
+// answered within 2 s, and clients ask no more than twice as often as they do.
+func TestClusterRestartsWhole(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three servers choose their leaders for seconds")
+	}
+	c := startCluster(t)
+	central, edge := c.join(t, "central 1", 0, 1, 2), c.join(t, "edge fra1", 1, 2, 0)
+	calls := open(t, central, CallsBucket)
+	nodes := open(t, edge, NodesBucket)
+	rev, err := calls.Put(t.Context(), "call", question{7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := watch(t, open(t, central, NodesBucket))
+	expect(t, changes, "synced")
+	leasing, stop := context.WithCancel(t.Context())
+	leased := make(chan struct{})
+	go func() { defer close(leased); Lease(leasing, nodes, "fra1", question{1}, time.Second) }()
+	t.Cleanup(func() { stop(); <-leased })
+	expect(t, changes, "fra1=1")
+	var asked atomic.Int64
+	serve(t, edge, Service{Name: "squares", Subject: "v1.squares.", Queue: "squares", Verbs: []Verb{
+		Handle("of", func(_ context.Context, q question) (answer, error) { asked.Add(1); return answer{q.N * q.N}, nil }),
+	}})
+
+	gone := central.nc.StatusChanged(nats.RECONNECTING)
+	c.kill(0, 1, 2)
+	<-gone
+	waiting := make(chan error)
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
+	defer cancel()
+	go func() {
+		_, err := Request[question, answer](ctx, central, "v1.squares.of", question{3})
+		waiting <- err
+	}()
+	back := [...]<-chan struct{}{central.Reconnected(), edge.Reconnected()}
+	c.start(t, 0, 1, 2)
+	began := time.Now()
+	for _, b := range back {
+		<-b
+	}
+	t.Logf("clients are back %v after the servers", time.Since(began).Round(time.Millisecond))
+	// Nobody served it in the instant of its return: its asker hears so and asks
+	// again, as every client of the fleet does.
+	err = <-waiting
+	for err != nil && time.Since(began) < 20*time.Second {
+		again, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, err = Request[question, answer](again, central, "v1.squares.of", question{3})
+		cancel()
+	}
+	took := time.Since(began)
+	if err != nil || took > 2*time.Second {
+		t.Errorf("what waited was answered %v after the return, error %v", took, err)
+	}
+	t.Logf("what waited is answered %v after the return, of %d requests", took.Round(time.Millisecond), asked.Load())
+	if asked.Load() > 2 {
+		t.Errorf("one request was asked %d times", asked.Load())
+	}
+	for {
+		got, err := calls.Find(t.Context(), "call")
+		if err == nil {
+			if got.Value.N != 7 || got.Revision != rev {
+				t.Errorf("the call is %+v, was of revision %d", got, rev)
+			}
+			break
+		}
+		if time.Since(began) > 40*time.Second {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("buckets are back after %v", time.Since(began).Round(time.Millisecond))
+	for {
+		select {
+		case ch := <-changes:
+			if describe(ch) == "fra1=1" {
+				t.Logf("the lease is seen again after %v", time.Since(began).Round(time.Millisecond))
+				return
+			}
+		case <-time.After(40 * time.Second):
+			t.Fatal("the lease is not seen again")
+		}
+	}
+}
+
+// TestClusterTellsOfAKilledProcess: whichever server it was at.
+func TestClusterTellsOfAKilledProcess(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts three servers")
+	}
+	c := startCluster(t)
+	told := hear(t, c.join(t, "central 1", 0))
+	victim := killable(t, c.urls[1])
+	// The servers learn of each other's subscriptions as they find one another:
+	// the first death may come before that.
+	for {
+		began := time.Now()
+		victim.Process.Kill()
+		select {
+		case got := <-told:
+			t.Logf("told of %q %v after SIGKILL, by another server", got.name, time.Since(began))
+			if took := time.Since(began); got.name != "edge fra1" || took > 100*time.Millisecond {
+				t.Errorf("told of %q after %v", got.name, took)
+			}
+			return
+		case <-time.After(5 * time.Second):
+			victim = killable(t, c.urls[1])
+		}
+	}
+}
