@@ -26,6 +26,9 @@ type PlaceRequest struct {
 	Location *edgeagent.Location `json:"location,omitempty"`
 	// Expected is the predicted size of the call in sessions (at least 1).
 	Expected int `json:"expected,omitempty"`
+	// Inside: the user is in the call and asks for its own seat anew, which it gets on
+	// a full node too.
+	Inside bool `json:"inside,omitempty"`
 	// Label asks for nodes with this label, as those that try a new version out.
 	Label string `json:"label,omitempty"`
 	// Epoch is the highest epoch the asker knows of this call, as from a Moved: an
@@ -166,6 +169,34 @@ const (
 type Error struct {
 	Code    ErrorCode `json:"code"`
 	Message string    `json:"message"`
+	// Full tells more about CodeFull, where more is known.
+	Full *Full `json:"full,omitempty"`
+}
+
+// Detail is Full, for the bus.
+func (e *Error) Detail() any {
+	if e.Full == nil {
+		return nil
+	}
+	return e.Full
+}
+
+// Full is what a joiner can hope for who gets no seat.
+type Full struct {
+	// Elsewhere is the nearest node with room for one more, where there is any: the
+	// call does not live there, but another one could.
+	Elsewhere *Elsewhere `json:"elsewhere,omitempty"`
+	// SeatEvery is how often somebody leaves, in seconds, as of late: on the node of
+	// the call, or in the whole fleet for a new one; 0: nobody did.
+	SeatEvery float64 `json:"seat_every_s,omitempty"`
+}
+
+// Elsewhere is a node with room.
+type Elsewhere struct {
+	Node    edgeagent.NodeID `json:"node"`
+	Region  string           `json:"region"`
+	RTT     float64          `json:"rtt_ms"`
+	RTTFrom string           `json:"rtt_from"` // as in Candidate
 }
 
 // Error is "code: message".

@@ -2,6 +2,7 @@ package allocatorserver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -138,7 +139,15 @@ func ask[Rep, Req any](ctx context.Context, c *Client, verb string, req Req) (Re
 			return rep, nil
 		}
 		if refused := (*bus.Error)(nil); errors.As(err, &refused) {
-			return rep, &allocator.Error{Code: allocator.ErrorCode(refused.Code), Message: refused.Message}
+			out := &allocator.Error{Code: allocator.ErrorCode(refused.Code), Message: refused.Message}
+			if len(refused.Detail) > 0 {
+				// Of an allocator of another version it may be another thing: then nothing more
+				// is known.
+				if json.Unmarshal(refused.Detail, &out.Full) != nil {
+					out.Full = nil
+				}
+			}
+			return rep, out
 		}
 		if errors.Is(err, bus.ErrNobody) {
 			select {

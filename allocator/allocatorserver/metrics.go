@@ -17,6 +17,7 @@ type metrics struct {
 	live     prometheus.Gauge
 	reserved prometheus.Gauge
 	headroom prometheus.Gauge
+	regions  *prometheus.GaugeVec
 	fenced   prometheus.Counter
 
 	unwritten prometheus.Counter
@@ -64,12 +65,23 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		headroom: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "voicefleet_allocator_headroom_sessions", Help: "Sessions the ready nodes have room for beyond load and reservations.",
 		})),
+		regions: telemetry.Register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "voicefleet_allocator_region_headroom_sessions", Help: "The same for each region; one without nodes is missing.",
+		}, []string{"region"})),
 		fenced: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "voicefleet_allocator_fenced_total", Help: "Calls ended on a node that they had been moved away from while it was out of reach.",
 		})),
 		unwritten: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "voicefleet_allocator_journal_dropped_total", Help: "Entries of the journal given up because the bus was away for long.",
 		})),
+	}
+}
+
+// room replaces what each region has room for.
+func (m *metrics) room(regions map[string]int) {
+	m.regions.Reset()
+	for id, n := range regions {
+		m.regions.WithLabelValues(id).Set(float64(n))
 	}
 }
 
@@ -94,6 +106,7 @@ func (m *metrics) stand(now time.Time, core *keeper.Core) {
 	}
 	m.reserved.Set(float64(reserved))
 	m.headroom.Set(float64(place.Headroom(now)))
+	m.room(place.RegionHeadroom(now))
 	suspects, holds, losts := core.Watch().Count()
 	m.nodes.WithLabelValues("suspect").Set(float64(suspects))
 	m.nodes.WithLabelValues("held").Set(float64(holds))

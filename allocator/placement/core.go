@@ -35,6 +35,7 @@ type Core struct {
 	// carried are the nodes that show sessions of a call.
 	carried map[sfu.CallID]map[edgeagent.NodeID]carriage
 	epoch   uint64 // the highest seen or given
+	leaving leaving
 	number  uint64 // of the allocator, below epochStride
 }
 
@@ -56,6 +57,9 @@ type call struct {
 // Observe takes in a node's heartbeat.
 func (c *Core) Observe(now time.Time, hb edgeagent.Heartbeat) {
 	before := c.shows[hb.Node]
+	if before, known := c.fleet.Node(hb.Node); known {
+		c.leaving.note(now, hb.Node, before.Load.Sessions-hb.Load.Sessions)
+	}
 	c.carry(hb.Node, hb.State, hb.Calls)
 	c.fleet.Observe(now, hb)
 	if hb.State != edgeagent.Gone { // with which everybody leaves who is to come after
@@ -114,6 +118,7 @@ func (c *Core) carry(node edgeagent.NodeID, state edgeagent.State, calls []edgea
 func (c *Core) Lose(now time.Time, node edgeagent.NodeID) {
 	c.carry(node, edgeagent.Gone, nil)
 	c.fleet.Lose(now, node)
+	delete(c.leaving.nodes, node)
 }
 
 // Carrier is the node that shows sessions of a call, the one of the highest
@@ -493,9 +498,10 @@ func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.No
 	ex := allocator.Explanation{Call: req.Call, At: now, Chosen: home, Reason: "call is live here"}
 	c.fleet.limit = 1 // who is in a call fills its node to the end
 	ex.Candidates = c.fleet.candidates(now, &req, 1)
-	if !fits {
+	if !fits && !req.Inside {
 		ex.Chosen, ex.Reason = "", "call is live on a full node"
-		return ex, allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full, and no other has room for all %d: try again when somebody has left, or add a node", home, c.Size(req.Call)+1)
+		err := allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full, and no other has room for all %d", home, c.Size(req.Call)+1)
+		return ex, c.full(now, err, home, ex.Candidates)
 	}
 	return ex, nil
 }
@@ -521,7 +527,8 @@ func (c *Core) settle(now time.Time, req allocator.PlaceRequest, sessions int, w
 		ex.Reason = why + ex.Reason
 		return ex, nil
 	case ex.Reason == everyFull:
-		return ex, allocator.Refuse(allocator.CodeFull, "every node is full: try again later, or add a node")
+		c.fleet.limit = 1
+		return ex, c.full(now, allocator.Refuse(allocator.CodeFull, "every node is full: try again later, or add a node"), "", c.fleet.candidates(now, &req, 1))
 	}
 	return ex, allocator.Refuse(allocator.CodeNoNodes, "no node is ready to take calls")
 }

@@ -24,6 +24,31 @@ import (
 type Error struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
+	// Detail is what the error that was refused with says by a method Detail, for
+	// who can do something about it.
+	Detail json.RawMessage `json:"detail,omitempty"`
+}
+
+// detailed is an error with a detail; nil is none.
+type detailed interface {
+	error
+	Detail() any
+}
+
+func detailOf(err error) json.RawMessage {
+	var d detailed
+	if !errors.As(err, &d) {
+		return nil
+	}
+	v := d.Detail()
+	if v == nil {
+		return nil
+	}
+	b, err := json.Marshal(v)
+	if err != nil { // what the refusal says is enough
+		return nil
+	}
+	return b
 }
 
 // Error is "code: message".
@@ -277,7 +302,7 @@ func (s *Serving) refusal(err error) *Error {
 	}
 	if s.svc.Code != nil {
 		code, message := s.svc.Code(err)
-		return &Error{Code: code, Message: message}
+		return &Error{Code: code, Message: message, Detail: detailOf(err)}
 	}
 	return &Error{Code: codeUnavailable, Message: err.Error()}
 }

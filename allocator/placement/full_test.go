@@ -1,0 +1,97 @@
+package placement
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
+	"voicefleet/internal/snowflake"
+	"voicefleet/sfu"
+)
+
+// TestFullSaysWhatToHopeFor: a call on a full node that fits nowhere else as a
+// whole; who is in it keeps its seat, who is not hears of the nearest room and how
+// often somebody leaves.
+func TestFullSaysWhatToHopeFor(t *testing.T) {
+	var c Core
+	now := distanceNow
+	draw := rand.New(rand.NewPCG(1, 1))
+	beat := func(id, region string, sessions, limit int, calls ...edgeagent.CallOnANode) {
+		c.Observe(now, edgeagent.Heartbeat{
+			Node: edgeagent.NodeID(id), Region: region, State: edgeagent.Ready, Calls: calls,
+			Capacity: edgeagent.Capacity{PPS: 1e9, BPS: 1e12, Sessions: limit}, Load: edgeagent.Load{Sessions: sessions},
+		})
+	}
+	call := sfu.CallID{ID: 7}
+	on := func(n int) edgeagent.CallOnANode { return edgeagent.CallOnANode{Call: call, Epoch: 1, Sessions: n} }
+	c.ObserveCall(allocator.CallEntry{Call: call, Node: "home", Epoch: 1, Created: now.Add(-time.Hour)})
+	req := allocator.PlaceRequest{Call: call, User: sfu.UserID{ID: snowflake.ID(1)}, RTT: map[string]float64{"here": 20, "far": 180, "farther": 250}}
+
+	beat("home", "here", 10, 10, on(10))
+	beat("room", "far", 4, 10)
+	beat("more", "farther", 4, 10)
+	_, err := c.Decide(now, req, draw)
+	if err == nil || err.Code != allocator.CodeFull || err.Full == nil || err.Full.Elsewhere == nil {
+		t.Fatalf("refused with %+v", err)
+	}
+	if e := *err.Full.Elsewhere; e.Node != "room" || e.Region != "far" || e.RTT != 180 || e.RTTFrom != "client" || err.Full.SeatEvery != 0 {
+		t.Errorf("room is %+v, a seat gets free every %v s", e, err.Full.SeatEvery)
+	}
+	if want := "full here, room 180 ms away on room: node home, where the call is, is full, and no other has room for all 11"; err.Message != want {
+		t.Errorf("it says %q", err.Message)
+	}
+	inside := req
+	inside.Inside = true
+	if ex, err := c.Decide(now, inside, draw); err != nil || ex.Chosen != "home" {
+		t.Errorf("who is inside is sent to %q, %v", ex.Chosen, err)
+	}
+
+	// One leaves and another comes, every four seconds.
+	for range 30 {
+		now = now.Add(2 * time.Second)
+		beat("home", "here", 9, 10, on(9))
+		now = now.Add(2 * time.Second)
+		beat("home", "here", 10, 10, on(10))
+	}
+	if _, err = c.Decide(now, req, draw); err == nil || err.Full.SeatEvery < 4 || err.Full.SeatEvery > 8 {
+		t.Errorf("a seat every four seconds is told as %+v", err.Full)
+	}
+	if _, err = c.Decide(now.Add(time.Hour), req, draw); err == nil || err.Full.SeatEvery != 0 {
+		t.Errorf("an hour later it is told as %+v", err.Full)
+	}
+
+	// A new call finds nothing at all.
+	beat("room", "far", 10, 10)
+	beat("more", "farther", 10, 10)
+	fresh := allocator.PlaceRequest{Call: sfu.CallID{ID: 8}, User: sfu.UserID{ID: snowflake.ID(1)}}
+	if _, err = c.Decide(now, fresh, draw); err == nil || err.Code != allocator.CodeFull || err.Full == nil || err.Full.Elsewhere != nil {
+		t.Errorf("a new call without room is refused with %+v", err)
+	}
+	// And one that expects more than any node holds hears of room for one.
+	beat("more", "farther", 9, 10)
+	fresh.Expected = 5
+	if _, err = c.Decide(now, fresh, draw); err == nil || err.Full == nil || err.Full.Elsewhere == nil || err.Full.Elsewhere.Node != "more" {
+		t.Errorf("a new call of five is refused with %+v", err)
+	}
+	c.Lose(now, "home")
+	if n := len(c.leaving.nodes); n != 1 {
+		t.Errorf("%d nodes are counted after one was lost", n)
+	}
+}
+
+func TestRegionHeadroom(t *testing.T) {
+	var c Core
+	for i := range 3 {
+		c.Observe(distanceNow, edgeagent.Heartbeat{
+			Node: edgeagent.NodeID(fmt.Sprint("n", i)), Region: []string{"a", "a", "b"}[i], State: edgeagent.Ready,
+			Capacity: edgeagent.Capacity{PPS: 1e9, BPS: 1e12, Sessions: 10}, Load: edgeagent.Load{Sessions: i},
+		})
+	}
+	got := c.RegionHeadroom(distanceNow)
+	if len(got) != 2 || got["a"] != 19 || got["b"] != 8 {
+		t.Errorf("headroom %v", got)
+	}
+}
