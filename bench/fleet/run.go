@@ -268,6 +268,9 @@ func (r *run) perform(ctx context.Context) error {
 			}
 			res.rounds = append(res.rounds, one)
 			r.say("%s", one.line(t, i, rounds))
+			if recovered(one.Hit) < len(one.Hit) {
+				r.journal(ctx)
+			}
 		}
 		r.results = append(r.results, res)
 	}
@@ -289,9 +292,25 @@ func (r *run) round(ctx context.Context, t trial, i int) (*round, error) {
 	if err != nil {
 		// It is a finding, and the next round would be about it, too.
 		r.say("%s", one.line(t, i, i+1))
+		r.journal(ctx)
 		return nil, fmt.Errorf("not everybody is back: %w", err)
 	}
 	return one, nil
+}
+
+// journalTold is how many lines of the fleet's journal are told with a bad round.
+const journalTold = 15
+
+// journal tells what the fleet itself says of the last round, when that went wrong.
+func (r *run) journal(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out, err := r.fleet.Ctl(ctx, "journal")
+	if err != nil {
+		return // without an allocator there is none to be had
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	r.say("        the fleet's journal:\n          %s", strings.Join(lines[max(len(lines)-journalTold, 0):], "\n          "))
 }
 
 // heal starts what was ended.
