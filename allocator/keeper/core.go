@@ -499,7 +499,12 @@ func (c *Core) Tick(now time.Time, out []Out) []Out {
 		c.swept = now
 		out = c.restore(now, out)
 		maps.DeleteFunc(c.retry, func(_ sfu.CallID, at time.Time) bool { return now.After(at) })
-		maps.DeleteFunc(c.lost, func(n edgeagent.NodeID, _ bool) bool { return !c.watch.known(n) && len(c.hosted[n]) == 0 })
+		for n := range c.lost {
+			if !c.watch.known(n) && len(c.hosted[n]) == 0 {
+				delete(c.lost, n)
+				c.place.Unbar(now, n, false) // there is nobody to choose; who comes begins anew
+			}
+		}
 	}
 	c.ticked = now
 	return out
