@@ -40,6 +40,9 @@ type media struct {
 	sessions  int
 	noGate    bool
 	turn      turnFlags
+	link      int
+	linkMTU   int
+	links     *net.UDPConn // for links to other edges; nil: none
 }
 
 // maxWorkers bounds the workers of a node: one UDP port each.
@@ -91,6 +94,10 @@ func (m *media) check() ([]netip.Addr, error) {
 		return nil, fmt.Errorf("--weight %v: want 0 to 1, and a --label", m.weight)
 	case len(m.label) > edgeagent.MaxLabel:
 		return nil, fmt.Errorf("--label: %d characters, at most %d", len(m.label), edgeagent.MaxLabel)
+	case m.link < 0 || m.link > 65535:
+		return nil, fmt.Errorf("--link-port %d: want 1 to 65535", m.link)
+	case m.linkMTU != 0 && (m.linkMTU < edgeagentserver.MinLinkPacket || m.linkMTU > sfu.MaxDatagram):
+		return nil, fmt.Errorf("--link-packet %d: want %d to %d", m.linkMTU, edgeagentserver.MinLinkPacket, sfu.MaxDatagram)
 	case m.capacity < 0 || m.sessions < 0:
 		return nil, fmt.Errorf("--capacity-pps and --max-sessions cannot be negative")
 	}
@@ -136,6 +143,8 @@ func (m *media) start(conn *bus.Conn, e *engines, closed *edgeagentserver.Closed
 		Peers:         allocatorserver.NewClient(conn).Peers,
 		Engine:        e.start,
 		Closed:        closed,
+		Link:          m.links,
+		LinkPacket:    m.linkMTU,
 		Metrics:       metrics,
 		Log:           log,
 	})
@@ -165,6 +174,8 @@ func edgeCommand() *cobra.Command {
 	m.flags(cmd, min(runtime.NumCPU(), maxWorkers))
 	at.flags(cmd)
 	m.turn.certFlags(cmd)
+	cmd.Flags().IntVar(&m.link, "link-port", 0, "UDP port for links to other edges (default: the one before --media-port, if it is free)")
+	cmd.Flags().IntVar(&m.linkMTU, "link-packet", edgeagentserver.DefaultLinkPacket, "bytes of UDP payload of a packet on links; every path to other edges must take it")
 	cmd.Flags().StringVar(&listen, "http", "127.0.0.1:9443", "address and port for /metrics, /healthz and /readyz; empty: none")
 	cmd.Flags().DurationVar(&drain, "drain-time", 30*time.Second, "how long the end of the program waits for its calls to move to other nodes; 0: not at all")
 	cmd.Flags().StringVar(&token, "admin-token", os.Getenv(tokenEnv), "token for /metrics from afar and for profiles (or $"+tokenEnv+")")
@@ -198,6 +209,10 @@ func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, drai
 	if err != nil {
 		return err
 	}
+	if m.links, err = m.listenLink(log); err != nil {
+		return err
+	}
+	defer m.links.Close()
 	shown := newShown()
 	conn, err := at.join(ctx, bus.ClientName(bus.RoleEdge, m.node), shown.registry(), log)
 	if err != nil {

@@ -58,6 +58,17 @@ func (c *Client) Undrain(ctx context.Context, node edgeagent.NodeID, req edgeage
 	return ask[edgeagent.DrainReply](ctx, c, node, "undrain", req)
 }
 
+// Relay tells a node which other nodes a call is on.
+func (c *Client) Relay(ctx context.Context, node edgeagent.NodeID, req edgeagent.RelayRequest) error {
+	_, err := ask[bus.Done](ctx, c, node, "relay", req)
+	return err
+}
+
+// Roster asks a node who is in a call there.
+func (c *Client) Roster(ctx context.Context, node edgeagent.NodeID, req edgeagent.RosterRequest) (edgeagent.RosterReply, error) {
+	return ask[edgeagent.RosterReply](ctx, c, node, "roster", req)
+}
+
 func ask[Rep, Req any](ctx context.Context, c *Client, node edgeagent.NodeID, verb string, req Req) (Rep, error) {
 	if !node.Valid() {
 		var none Rep

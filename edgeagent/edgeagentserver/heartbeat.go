@@ -163,6 +163,10 @@ func (s *Server) describe(now time.Time, r custody.Report) edgeagent.Heartbeat {
 		Load:     edgeagent.Load{PPS: pps, BPS: bps, Sessions: r.Sessions, CPU: s.meter.CPU(), SocketDrops: s.last.SocketDrops},
 		Emptying: r.Emptying, Until: r.Until,
 		Epoch: r.Epoch, Calls: r.Calls,
+		Relays: r.Relays,
+	}
+	if s.links != nil {
+		hb.Link, hb.LostLinks = s.links.addr(), s.links.lost()
 	}
 	if loss := s.last.Loss; loss.Of >= edgeagent.LossVoters {
 		hb.Load.Loss, hb.Load.LossOf = loss.Middle, loss.Of

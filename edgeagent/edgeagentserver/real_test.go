@@ -33,6 +33,7 @@ func (s engineStream) Close() error {
 type talker struct {
 	pc    *webrtc.PeerConnection
 	mic   *webrtc.TrackLocalStaticRTP
+	token string
 	heard chan struct{} // gets one for each packet, when there is room
 	seq   uint16
 	ts    uint32
@@ -41,7 +42,15 @@ type talker struct {
 // join opens a session and negotiates it.
 func (r *rig) join(t *testing.T, call, user uint64) (*talker, edgeagent.SessionReply) {
 	t.Helper()
-	rep, _ := r.open(t, r.grant(call, user))
+	return r.joinAt(t, "edge-1", call, user)
+}
+
+// joinAt does it on any node.
+func (r *rig) joinAt(t *testing.T, node edgeagent.NodeID, call, user uint64) (*talker, edgeagent.SessionReply) {
+	t.Helper()
+	g := r.grant(call, user)
+	g.Node = node
+	rep, token := r.open(t, g)
 	setting := webrtc.SettingEngine{}
 	setting.SetIncludeLoopbackCandidate(true)
 	media := &webrtc.MediaEngine{}
@@ -54,7 +63,7 @@ func (r *rig) join(t *testing.T, call, user uint64) (*talker, edgeagent.SessionR
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { pc.Close() })
-	k := &talker{pc: pc, heard: make(chan struct{}, 1)}
+	k := &talker{pc: pc, token: token, heard: make(chan struct{}, 1)}
 	if k.mic, err = webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, "mic", "mic"); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +100,7 @@ func (r *rig) join(t *testing.T, call, user uint64) (*talker, edgeagent.SessionR
 	if err := pc.SetLocalDescription(offer); err != nil {
 		t.Fatal(err)
 	}
-	answer, err := r.client.Negotiate(t.Context(), "edge-1", edgeagent.NegotiateRequest{Session: rep.Record.Session, Offer: offer.SDP})
+	answer, err := r.client.Negotiate(t.Context(), node, edgeagent.NegotiateRequest{Session: rep.Record.Session, Offer: offer.SDP})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -60,6 +61,16 @@ type Config struct {
 	// Closed are ways in for clients whose network lets no UDP through; nil: none.
 	Closed *Closed
 
+	// Link is the UDP socket for the links to other nodes, lent for the time of Run.
+	// Nil: no call of this node spans nodes.
+	Link *net.UDPConn
+	// Trust says which nodes are believed there. Nil: those whose certificates the
+	// allocator names.
+	Trust PeerTrust
+	// LinkPacket is how long the packets of links are (UDP payload; default 1,400).
+	// Each path between nodes must take them; shorter ones cost more of each.
+	LinkPacket int
+
 	Metrics prometheus.Registerer
 	Log     *slog.Logger
 }
@@ -109,6 +120,7 @@ type Server struct {
 	panics  *telemetry.Panics
 	metrics *metrics
 	keys    *bus.Keys
+	links   *links // nil without Config.Link
 	started time.Time
 
 	requests chan request
@@ -168,10 +180,6 @@ func New(cfg Config) (*Server, error) {
 		done:     make(chan struct{}),
 		beat:     make(chan struct{}, 1),
 		waiting:  make(map[uint64]chan<- custody.Reply),
-		core: custody.New(custody.Config{
-			Node: cfg.Node, Limits: cfg.Limits, NoSilenceGate: cfg.NoSilenceGate, Advertise: cfg.Advertise(), TCP: cfg.Closed.tcp(),
-			ProbeKey: sfu.NewProbeKey(),
-		}),
 	}
 	if cfg.Closed != nil {
 		var err error
@@ -181,13 +189,31 @@ func New(cfg Config) (*Server, error) {
 		s.closed.targets.own(cfg.Advertise(), cfg.Ports)
 		telemetry.Register(cfg.Metrics, &closedCollector{s.closed})
 	}
+	door := custody.RelayDoor{}
+	if cfg.Link != nil {
+		var err error
+		if s.links, err = newLinks(&cfg, s.beatNow); err != nil {
+			return nil, err
+		}
+		door = s.links.door()
+	}
+	s.core = custody.New(custody.Config{
+		Node: cfg.Node, Limits: cfg.Limits, NoSilenceGate: cfg.NoSilenceGate, Advertise: cfg.Advertise(), TCP: cfg.Closed.tcp(),
+		ProbeKey: sfu.NewProbeKey(), Relay: door,
+	})
 	return s, nil
 }
 
 // Run is the life of the node. It returns when ctx has ended and everybody has
 // been told that the node is gone.
 func (s *Server) Run(ctx context.Context) error {
-	// Things die in the order: verbs, sessions, engine, heartbeat.
+	// Things die in the order: verbs, sessions, engine, heartbeat, links.
+	if s.links != nil {
+		if err := s.links.run(); err != nil {
+			return err
+		}
+		defer s.links.close()
+	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var background sync.WaitGroup
@@ -291,6 +317,10 @@ func (s *Server) perform(o custody.Out) {
 		s.publish(*o.Event)
 	case o.Check != nil:
 		s.checks <- *o.Check
+	case o.Route != nil:
+		if s.links != nil {
+			s.links.set(*o.Route, s.core.Number)
+		}
 	case o.Quarantined != nil:
 		q := o.Quarantined
 		s.cfg.Log.Error("call is quarantined: the media engine failed in its work again and again; report the stack above",

@@ -34,6 +34,8 @@ func (s *Server) serve(ctx context.Context) (*bus.Serving, error) {
 			bus.Handle("close", s.close),
 			bus.Handle("drain", s.drain),
 			bus.Handle("undrain", s.undrain),
+			bus.Handle("relay", s.relay),
+			bus.Handle("roster", s.roster),
 		},
 	}
 	for {
@@ -85,7 +87,7 @@ func (s *Server) session(ctx context.Context, do func(time.Time, uint64, []custo
 	if err != nil {
 		return edgeagent.SessionReply{}, err
 	}
-	rep := *r.Session
+	rep := s.complete(ctx, *r.Session)
 	if s.closed != nil {
 		rep.Relay = s.closed.servers(time.Now(), rep.Record.Session, rep.Record.Addrs)
 	}

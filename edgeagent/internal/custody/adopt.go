@@ -112,5 +112,5 @@ func (c *Core) adopted(now time.Time, ev sfu.Event, out []Out) []Out {
 		out = c.send(pending{kind: kindClose, asked: now, session: id}, sfu.Command{Close: &sfu.Close{Session: id}}, out)
 	}
 	c.strays = nil
-	return out
+	return c.resumeRelays(now, out)
 }

@@ -35,6 +35,7 @@ type Config struct {
 	Limits        sfu.Limits
 	NoSilenceGate bool
 	Advertise     []netip.Addr
+	Relay         RelayDoor
 	ProbeKey      sfu.ProbeKey // of all engines but one that is found with its own
 	// TCP is the port of ICE-TCP; 0: none.
 	TCP uint16
@@ -52,6 +53,8 @@ type Out struct {
 	Check   *Check
 	// Quarantined is a call that ends here and may not come back for a while.
 	Quarantined *Quarantine
+	// Route is how the links are to carry a call from now on.
+	Route *Route
 	// Bad says that the engine must be replaced.
 	Bad error
 	// Door is news of where a session can be reached.
@@ -74,6 +77,7 @@ type Reply struct {
 	Session    *edgeagent.SessionReply
 	Negotiated *edgeagent.NegotiateReply
 	Drain      *edgeagent.DrainReply
+	Roster     *edgeagent.RosterReply
 	Err        error
 }
 
@@ -100,6 +104,11 @@ type Core struct {
 	calls    map[sfu.CallID]*call
 	deaf     map[sfu.SessionID]*session // of sessions: those that hear nothing
 	mends    map[seat]*mend             // of the last minutes
+
+	// relays are the calls that span nodes, members here or not; numbers are those
+	// of other nodes.
+	relays  map[sfu.CallID]*relay
+	numbers map[edgeagent.NodeID]uint16
 
 	suspects  suspects
 	used      *used
@@ -168,7 +177,8 @@ type pending struct {
 	asked   time.Time
 	id      uint64 // of the request; 0: nobody waits, or not any more
 	session sfu.SessionID
-	open    *session // kind open: becomes one when the engine agrees
+	open    *session   // kind open: becomes one when the engine agrees
+	relay   sfu.CallID // kind relay
 }
 
 type kind int
@@ -182,6 +192,7 @@ const (
 	kindClose
 	kindRestore
 	kindConfirm
+	kindRelay
 )
 
 // New is an agent without an engine.
@@ -196,6 +207,8 @@ func New(cfg Config) *Core {
 		calls:     make(map[sfu.CallID]*call),
 		deaf:      make(map[sfu.SessionID]*session),
 		mends:     make(map[seat]*mend),
+		relays:    make(map[sfu.CallID]*relay),
+		numbers:   make(map[edgeagent.NodeID]uint16),
 		suspects:  make(suspects),
 		used:      newUsed(max(1024, usedPerSession*cfg.Limits.Sessions)),
 		advertise: cfg.Advertise,
@@ -301,7 +314,10 @@ func (c *Core) describe(s *session) *edgeagent.SessionReply {
 		rep.Roster = append(rep.Roster, *m.member())
 	}
 	for _, seated := range s.seats {
-		if m := c.users[seat{s.record.Call, seated.User}]; m != nil && m.record.SSRC == seated.SSRC {
+		m := c.users[seat{s.record.Call, seated.User}]
+		// Whoever completes the roster of a call that spans nodes knows the others.
+		elsewhere := m == nil && c.relays[s.record.Call] != nil
+		if elsewhere || m != nil && m.record.SSRC == seated.SSRC {
 			rep.Slots = append(rep.Slots, seated)
 		}
 	}
@@ -587,6 +603,7 @@ func (c *Core) Tick(now time.Time, out []Out) []Out {
 			out = c.remove(now, s, edgeagent.EngineLost, out)
 		}
 	}
+	out = c.expireRelays(now, out)
 	c.used.expire(now)
 	c.suspects.expire(now)
 	out = c.mendAll(now, out)
@@ -607,6 +624,7 @@ type Report struct {
 	Sessions  int
 	Epoch     uint64
 	Calls     []edgeagent.CallOnANode
+	Relays    []edgeagent.RelayOnANode `json:",omitempty"`
 	Advertise []netip.Addr
 	Ports     []uint16
 	ProbeKey  sfu.ProbeKey `json:",omitempty"` // nil before the first engine
@@ -617,6 +635,7 @@ func (c *Core) Report() Report {
 	r := Report{
 		Up: c.engine == engineUp, Draining: c.draining, Emptying: c.emptying, Until: c.until, Sessions: len(c.sessions), Epoch: c.epoch,
 		Advertise: c.advertise, Ports: c.ports,
+		Relays: c.relayReport(),
 	}
 	for id, k := range c.calls {
 		if len(k.members) > 0 {

@@ -17,6 +17,8 @@ func (c *Core) Event(now time.Time, ev sfu.Event, out []Out) []Out {
 	switch {
 	case ev.Held != nil:
 		c.held(now, ev.Held)
+	case ev.Relaying != nil:
+		out = c.relaying(now, ev.Relaying, out)
 	case ev.Connected != nil:
 		if s := c.sessions[ev.Connected.Session]; s != nil {
 			s.record.Connected = true
@@ -72,6 +74,8 @@ func (c *Core) answered(now time.Time, ev sfu.Event, out []Out) []Out {
 		return c.opened(now, p, ev, out)
 	case kindRestore:
 		return c.restored(now, p, ev, out)
+	case kindRelay:
+		return c.relayed(p, ev, out)
 	case kindNegotiate:
 		return c.negotiated(p, ev, out)
 	case kindClose:
@@ -107,7 +111,7 @@ func (c *Core) started(now time.Time, ev sfu.Event, out []Out) []Out {
 		snap.Open.Rights = s.record.Rights
 		out = c.send(pending{kind: kindRestore, asked: now, session: s.record.Session}, sfu.Command{Restore: &snap}, out)
 	}
-	return out
+	return c.resumeRelays(now, out)
 }
 
 func (c *Core) opened(now time.Time, p pending, ev sfu.Event, out []Out) []Out {
@@ -136,6 +140,7 @@ func (c *Core) opened(now time.Time, p pending, ev sfu.Event, out []Out) []Out {
 	out = append(out, s.door())
 	out = c.event(s.record.Call, edgeagent.CallEvent{Opened: &edgeagent.SessionStart{Session: s.record.Session, User: s.record.User}}, out)
 	out = c.event(s.record.Call, edgeagent.CallEvent{Joined: s.member()}, out)
+	out = c.resumeRelay(now, s.record.Call, out)
 	return append(out, Out{Reply: &Reply{ID: p.id, Session: c.describe(s)}})
 }
 

@@ -1,0 +1,405 @@
+package edgeagentserver
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"voicefleet/edgeagent"
+	"voicefleet/edgeagent/internal/custody"
+	"voicefleet/edgeagent/internal/linkwire"
+	"voicefleet/internal/telemetry"
+	"voicefleet/sfu"
+)
+
+// Links carry the calls that span nodes: one QUIC connection per pair of nodes,
+// with datagrams (RFC 9221), which belong to the agent so that an engine can die
+// and be replaced without anybody noticing on the other nodes.
+//
+//	engine ── loopback ──► fromEngine ──► ring ──► sender ── QUIC ──► another node
+//	engine ◄── loopback ── receiver ◄── QUIC ── another node
+//
+// What comes from the engine goes to links, what comes from a link to the engine,
+// and nothing from a link to a link: there are no loops to find.
+
+const (
+	// linkProtocol is the ALPN name of a link.
+	linkProtocol = "voicefleet-relay/1"
+	// DefaultLinkPacket is how long the packets of a link are, UDP payload: they and
+	// their headers fit every path of 1,428 bytes or more (1,448 by IPv6). Path MTU
+	// discovery is off: its estimate decides which datagrams are refused, and voice
+	// needs no longer ones.
+	DefaultLinkPacket = 1400
+	// MinLinkPacket is the least that QUIC allows (RFC 9000 section 14).
+	MinLinkPacket = 1200
+	// aliveEvery is how often each side of a link says something at least; a link
+	// from which nothing came for deadAfter is given up and made anew, and one from
+	// which nothing came for lostAfter is told as lost. Of ten signs of life one must
+	// arrive: with 30 % loss a link is lost by chance once in a day.
+	aliveEvery = 40 * time.Millisecond
+	deadAfter  = 320 * time.Millisecond
+	lostAfter  = 440 * time.Millisecond
+	// firstPatience is how long a link may take that never was.
+	firstPatience = 3 * time.Second
+	// dialTime bounds one attempt at one address, dialPause is between rounds.
+	dialTime  = 1500 * time.Millisecond
+	dialPause = 50 * time.Millisecond
+	// handshakesPerSecond is how many come in before strangers must show that they
+	// are where they say (QUIC's Retry).
+	handshakesPerSecond = 50
+	// innerBuffer is asked for on the socket towards the engine.
+	innerBuffer = 2 << 20
+)
+
+// links owns all links of a node.
+type links struct {
+	// Immutable.
+	node    edgeagent.NodeID
+	trust   PeerTrust
+	packet  int
+	log     *telemetry.Flood
+	metrics *linkMetrics
+	inner   *net.UDPConn // towards the engine
+	secret  sfu.RelaySecret
+	outer   *quic.Transport
+	port    uint16
+	changed func() // a link is lost or found again
+
+	// calls is how each call is to be carried; the maps in it are not changed.
+	calls atomic.Pointer[map[sfu.CallID]*carried]
+
+	running context.Context
+	stop    context.CancelFunc
+	parts   sync.WaitGroup
+
+	mu sync.Mutex
+	// Guarded by mu.
+	peers map[edgeagent.NodeID]*link
+}
+
+// carried is a call as the links see it. Immutable.
+type carried struct {
+	epoch uint64
+	port  uint16 // of the engine, 0: it does not take the call yet
+	links []*link
+}
+
+// newLinks opens what links need; conn is lent until close.
+func newLinks(cfg *Config, changed func()) (*links, error) {
+	if cfg.LinkPacket == 0 {
+		cfg.LinkPacket = DefaultLinkPacket
+	}
+	if cfg.LinkPacket < MinLinkPacket || cfg.LinkPacket > sfu.MaxDatagram {
+		return nil, fmt.Errorf("agent: packets of %d bytes on links: want %d to %d", cfg.LinkPacket, MinLinkPacket, sfu.MaxDatagram)
+	}
+	l := &links{
+		node: cfg.Node, trust: cfg.Trust, packet: cfg.LinkPacket, log: telemetry.NewFlood(cfg.Log, 1), metrics: newLinkMetrics(cfg.Metrics),
+		changed: changed, peers: make(map[edgeagent.NodeID]*link), port: uint16(cfg.Link.LocalAddr().(*net.UDPAddr).Port),
+	}
+	if l.trust == nil {
+		var err error
+		if l.trust, err = newPinned(cfg.Node); err != nil {
+			return nil, err
+		}
+	}
+	rand.Read(l.secret[:]) // never fails: it ends the program instead
+	var err error
+	if l.inner, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
+		return nil, fmt.Errorf("open socket towards the media engine: %w", err)
+	}
+	_ = l.inner.SetReadBuffer(innerBuffer) // the system's limit is good enough
+	few := &perSecond{limit: handshakesPerSecond}
+	l.outer = &quic.Transport{Conn: cfg.Link, VerifySourceAddress: func(net.Addr) bool { return !few.allow(time.Now()) }}
+	none := map[sfu.CallID]*carried{}
+	l.calls.Store(&none)
+	l.running, l.stop = context.WithCancel(context.Background())
+	return l, nil
+}
+
+// door is the agent's side of the way to the engine.
+func (l *links) door() custody.RelayDoor {
+	return custody.RelayDoor{To: l.inner.LocalAddr().(*net.UDPAddr).AddrPort(), Secret: l.secret}
+}
+
+// addr is what the heartbeat tells of the links.
+func (l *links) addr() *edgeagent.LinkAddr {
+	return &edgeagent.LinkAddr{Port: l.port, Fingerprint: fingerprint(l.trust.Own().Certificate[0])}
+}
+
+// run carries packets until close.
+func (l *links) run() error {
+	in, err := l.outer.Listen(l.serverTLS(), l.quic())
+	if err != nil {
+		return fmt.Errorf("listen for other nodes: %w", err)
+	}
+	l.parts.Go(func() { l.accept(in) })
+	l.parts.Go(l.fromEngine)
+	return nil
+}
+
+// close ends all links, in the order of dying, and waits.
+func (l *links) close() {
+	l.stop()
+	_ = l.inner.Close()
+	_ = l.outer.Close()
+	l.parts.Wait()
+}
+
+func (l *links) quic() *quic.Config {
+	return &quic.Config{
+		EnableDatagrams: true, InitialPacketSize: uint16(l.packet), DisablePathMTUDiscovery: true,
+		HandshakeIdleTimeout: dialTime, MaxIdleTimeout: firstPatience, MaxIncomingStreams: -1, MaxIncomingUniStreams: -1,
+	}
+}
+
+func (l *links) tls() *tls.Config {
+	return &tls.Config{
+		Certificates: []tls.Certificate{l.trust.Own()}, NextProtos: []string{linkProtocol},
+		MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true,
+	}
+}
+
+// serverTLS believes the nodes that this one is to share calls with.
+func (l *links) serverTLS() *tls.Config {
+	c := l.tls()
+	c.ClientAuth = tls.RequireAnyClientCert
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		leaf, node, err := named(cs)
+		if err == nil {
+			if peer := l.peer(node); peer == nil {
+				err = fmt.Errorf("no call is shared with node %s", node)
+			} else {
+				err = l.trust.Check(*peer.who.Load(), leaf)
+			}
+		}
+		if err != nil {
+			l.metrics.refused.Inc()
+			l.log.Log(slog.LevelWarn, "refused", "refused a link", "err", err)
+		}
+		return err
+	}
+	return c
+}
+
+// clientTLS believes one node.
+func (l *links) clientTLS(who edgeagent.RelayPeer) *tls.Config {
+	c := l.tls()
+	c.InsecureSkipVerify = true // VerifyConnection does it, by who it is and not by its address
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		leaf, node, err := named(cs)
+		if err == nil && node != who.Node {
+			err = fmt.Errorf("node %s is there", node)
+		}
+		if err == nil {
+			err = l.trust.Check(who, leaf)
+		}
+		return err
+	}
+	return c
+}
+
+func (l *links) peer(node edgeagent.NodeID) *link {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.peers[node]
+}
+
+// accept takes the links that other nodes make: of two nodes the one with the
+// lesser name does.
+func (l *links) accept(in *quic.Listener) {
+	for {
+		conn, err := in.Accept(l.running)
+		if err != nil {
+			return // it is closed
+		}
+		_, node, err := named(conn.ConnectionState().TLS)
+		peer := l.peer(node)
+		if err != nil || peer == nil || node > l.node {
+			_ = conn.CloseWithError(0, "no call is shared")
+			continue
+		}
+		select {
+		case old := <-peer.came: // of an attempt that the peer gave up
+			_ = old.CloseWithError(0, "replaced")
+		default:
+		}
+		peer.came <- conn
+		if now := peer.conn.Load(); now != nil { // the peer has begun anew
+			_ = now.CloseWithError(0, "replaced")
+		}
+	}
+}
+
+// set carries a call otherwise from now on. It is called by one goroutine at a
+// time; number is what the engine knows a node by.
+func (l *links) set(r custody.Route, number func(edgeagent.NodeID) uint16) {
+	calls := make(map[sfu.CallID]*carried, len(*l.calls.Load())+1)
+	for id, c := range *l.calls.Load() {
+		if id != r.Call {
+			calls[id] = c
+		}
+	}
+	l.mu.Lock()
+	if len(r.Peers) > 0 {
+		c := &carried{epoch: r.Epoch, port: r.Port}
+		for _, who := range r.Peers {
+			c.links = append(c.links, l.linkLocked(who, number(who.Node)))
+		}
+		calls[r.Call] = c
+	}
+	used := make(map[*link]bool)
+	for _, c := range calls {
+		for _, k := range c.links {
+			used[k] = true
+		}
+	}
+	for node, k := range l.peers {
+		if !used[k] {
+			delete(l.peers, node)
+			k.stop()
+		}
+	}
+	l.metrics.wanted.Set(float64(len(l.peers)))
+	l.mu.Unlock()
+	l.calls.Store(&calls)
+}
+
+// linkLocked is the link to a node, made if need be.
+func (l *links) linkLocked(who edgeagent.RelayPeer, number uint16) *link {
+	if k := l.peers[who.Node]; k != nil {
+		if was := k.who.Load(); was.Link != who.Link || !slices.Equal(was.Addrs, who.Addrs) {
+			k.who.Store(&who)
+			if conn := k.conn.Load(); conn != nil && was.Link.Fingerprint != who.Link.Fingerprint {
+				_ = conn.CloseWithError(0, "the node has started anew")
+			}
+		}
+		return k
+	}
+	k := newLink(l, who, number)
+	l.peers[who.Node] = k
+	l.parts.Go(k.run)
+	return k
+}
+
+// lost lists the nodes that cannot be reached, by name.
+func (l *links) lost() []edgeagent.NodeID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []edgeagent.NodeID
+	for node, k := range l.peers {
+		if k.lost.Load() {
+			list = append(list, node)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// fromEngine hands what the engine forwards to the links of its call.
+func (l *links) fromEngine() {
+	buf := make([]byte, sfu.MaxDatagram+1)
+	for {
+		n, _, err := l.inner.ReadFromUDPAddrPort(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue // an ICMP error about an engine that is being replaced
+		}
+		_, packet, ok := sfu.ReadRelayLocal(buf[:n], &l.secret)
+		if !ok {
+			l.metrics.drop(dropStranger)
+			continue
+		}
+		p, err := sfu.ReadRelayPacket(packet)
+		if err != nil {
+			l.metrics.drop(dropMalformed)
+			continue
+		}
+		c := (*l.calls.Load())[p.Call]
+		switch {
+		case c == nil:
+			l.metrics.drop(dropCall)
+			continue
+		case c.epoch != p.Epoch:
+			l.metrics.drop(dropEpoch)
+			continue
+		}
+		for _, k := range c.links {
+			if !k.open.Load() {
+				l.metrics.drop(dropDown)
+				continue
+			}
+			k.ring.Put(packet)
+		}
+	}
+}
+
+// toEngine brings a packet from a peer to the engine. buf is for the datagram.
+func (l *links) toEngine(from *link, p *sfu.RelayPacket, buf []byte) []byte {
+	c := (*l.calls.Load())[p.Call]
+	switch {
+	case c == nil:
+		l.metrics.drop(dropCall)
+	case c.epoch != p.Epoch:
+		l.metrics.drop(dropEpoch)
+	case !slices.Contains(c.links, from):
+		l.metrics.drop(dropPeer)
+	case c.port == 0:
+		l.metrics.drop(dropAbsent)
+	default:
+		buf = p.Append(sfu.AppendRelayLocal(buf[:0], from.number, &l.secret))
+		if _, err := l.inner.WriteToUDPAddrPort(buf, netip.AddrPortFrom(ownHost, c.port)); err != nil {
+			l.metrics.drop(dropEngine)
+			return buf
+		}
+		l.metrics.in.Inc()
+	}
+	return buf
+}
+
+// perSecond allows so many in each second.
+type perSecond struct {
+	limit int
+
+	mu sync.Mutex
+	// Guarded by mu.
+	second int64
+	n      int
+}
+
+func (p *perSecond) allow(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := now.Unix(); s != p.second {
+		p.second, p.n = s, 0
+	}
+	p.n++
+	return p.n <= p.limit
+}
+
+var ownHost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// room is how much of a datagram of QUIC is ours, asked of the connection itself:
+// what is too long is refused before anything is sent.
+func room(conn *quic.Conn) (int, error) {
+	err := conn.SendDatagram(make([]byte, 1<<16))
+	if long := (*quic.DatagramTooLargeError)(nil); errors.As(err, &long) {
+		if long.MaxDatagramPayloadSize < linkwire.MinRoom {
+			return 0, fmt.Errorf("datagrams of %d bytes, at least %d are needed", long.MaxDatagramPayloadSize, linkwire.MinRoom)
+		}
+		return int(long.MaxDatagramPayloadSize), nil
+	}
+	return 0, fmt.Errorf("no datagrams: %w", err)
+}

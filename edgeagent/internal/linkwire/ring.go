@@ -1,0 +1,82 @@
+package linkwire
+
+import (
+	"sync"
+
+	"voicefleet/sfu"
+)
+
+// RingPackets bounds what waits for a link: 256 packets are 0.15 s of a stage of
+// 33 speakers, and what has waited for longer is of no use to a listener. They take
+// 400 kB.
+const RingPackets = 256
+
+// Ring is the queue in front of a link. When it is full, the oldest packet makes
+// room: voice is worth less the longer it waits.
+type Ring struct {
+	wake chan struct{} // holds a token when something waits
+
+	mu sync.Mutex
+	// Guarded by mu.
+	slots   [RingPackets][sfu.MaxRelayPacket]byte
+	lengths [RingPackets]int
+	head, n int
+	dropped uint64
+}
+
+// NewRing is empty.
+func NewRing() *Ring { return &Ring{wake: make(chan struct{}, 1)} }
+
+// Put copies a packet in. It never waits. What is longer than a packet may be is
+// not taken.
+func (r *Ring) Put(packet []byte) {
+	if len(packet) > sfu.MaxRelayPacket {
+		return
+	}
+	r.mu.Lock()
+	if r.n == RingPackets {
+		r.head = (r.head + 1) % RingPackets
+		r.n--
+		r.dropped++
+	}
+	at := (r.head + r.n) % RingPackets
+	r.lengths[at] = copy(r.slots[at][:], packet)
+	r.n++
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Wake gets a token when something waits.
+func (r *Ring) Wake() <-chan struct{} { return r.wake }
+
+// Take copies the oldest packet into dst[:0]. It is false when nothing waits.
+func (r *Ring) Take(dst []byte) ([]byte, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.n == 0 {
+		return dst[:0], false
+	}
+	dst = append(dst[:0], r.slots[r.head][:r.lengths[r.head]]...)
+	r.head = (r.head + 1) % RingPackets
+	r.n--
+	return dst, true
+}
+
+// Clear drops all that waits and returns how much that was.
+func (r *Ring) Clear() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.n
+	r.n = 0
+	return n
+}
+
+// Dropped is how many packets made room for others.
+func (r *Ring) Dropped() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.dropped
+}
