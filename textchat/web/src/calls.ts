@@ -35,6 +35,7 @@ const leaveTimeout = 1_500; // for the text gateway to say why the voice gateway
 const spareKept = 60_000; // its ports would not fit the network for much longer
 const micKept = 60_000; // after a call the microphone stays warm this long
 
+const hushed = 100; // at least, and up to three times as long, before the first time
 const anewEvery = 2_000; // to be told of another server, before one is asked for; oftener the gateway does not answer
 const anewTries = 4; // then the channel is left and entered again
 const openPatience = 6_000; // for a voice session to open; a join takes less than one
@@ -99,7 +100,7 @@ export const retryMic = openMic;
 export function warm() {
   if (!callChannel.value && online.value) void measure(); // if it is long ago
   if (spare || callChannel.value || !online.value) return;
-  const pc = prepare(mic.sent);
+  const pc = prepare(mic.sent, relayed);
   spare = { pc, until: window.setTimeout(cold, spareKept) };
   pc.catch(cold);
 }
@@ -113,7 +114,7 @@ for (const e of ['online', 'offline']) addEventListener(e, cold);
 /** The spare, or a new one. */
 function takeOffer(): Promise<RTCPeerConnection> {
   const pc = spare?.pc;
-  if (!pc) return prepare(mic.sent);
+  if (!pc) return prepare(mic.sent, relayed);
   clearTimeout(spare!.until);
   spare = undefined;
   const t = mic.sent;
@@ -212,7 +213,7 @@ export function onVoiceServer(server: VoiceServer) {
   clearTimeout(again);
   clearTimeout(silence);
   asked = false;
-  const pc = offer ?? prepare(mic.sent); // moved: nobody asked
+  const pc = offer ?? prepare(mic.sent, relayed); // moved: nobody asked
   offer = undefined;
   drop(next);
   const ears = new Loudspeaker(volumeOf);
@@ -236,6 +237,13 @@ export function onVoiceServer(server: VoiceServer) {
       for (const u of speaking.value) if (u !== me.value?.id && !users.includes(u)) setSpeaking(u, false);
     },
     gone: (user) => { if (mine() && !old) { ssrcs.delete(user); setSpeaking(user, false); } },
+    stuck: () => {
+      if (relayed || next?.call !== call) return;
+      relayed = true; // from here on, in this network
+      cold();
+      clearTimeout(again);
+      again = window.setTimeout(() => { if (next?.call === call) anew(); }, Math.max(0, anewEvery + 50 - (performance.now() - mineNow.told)));
+    },
     silent: () => { if (live?.call === call) hush(); },
     over: (then) => { if (mine()) broken(call, then); else if (old?.call === call) dropOld(); },
   });
@@ -286,14 +294,18 @@ function cross(before: Connection, now: Connection) {
   }, crossEvery);
 }
 
-/** Nothing comes from the node. Somebody may find us another; if not, we ask for one. */
-function hush() {
+/**
+ * Nothing comes from the node. Its death is known to others by now, and another is on
+ * its way; if none comes at once, our own network may have closed, and another seat
+ * is found by another way.
+ */
+function hush(wait = hushed * (1 + Math.random() * 2)) {
   clearTimeout(silence);
   silence = window.setTimeout(() => {
     if (!live || live.call.quiet < reportFrom) return;
     if (!next) anew();
-    hush();
-  }, anewEvery * (1 + Math.random() / 4));
+    hush(anewEvery * (1 + Math.random() / 4));
+  }, wait);
 }
 
 /** Asks for another seat in the channel we are in. */
@@ -313,6 +325,8 @@ addEventListener('online', () => {
   renewing = true;
 });
 let renewing = false;
+let relayed = false; // this network lets through neither UDP nor plain TCP
+addEventListener('online', () => { relayed = false; });
 
 function broken(call: Call, then: 'again' | 'told') {
   if (next?.call === call) { drop(next); next = undefined; } else {

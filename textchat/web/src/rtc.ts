@@ -2,7 +2,7 @@
 // The offer is sent once, without candidates; the server is ICE-lite and answers
 // every slot with a stream of its own, so nothing is negotiated again when people
 // come and go.
-import { withNack } from './sdp';
+import { midsOf, withNack } from './sdp';
 
 export const SLOTS = 16;
 
@@ -11,8 +11,18 @@ function opusOnly(t: RTCRtpTransceiver) {
   if (codecs?.length && t.setCodecPreferences) t.setCodecPreferences(codecs);
 }
 
-/** Makes the connection and its offer. A microphone that comes later goes into the same sender. */
-export async function prepare(mic: MediaStreamTrack | undefined): Promise<RTCPeerConnection> {
+/**
+ * Whether this browser knows no TCP candidates (RFC 6544). Where it does, they are
+ * tried beside UDP and a relay is needed by almost nobody.
+ */
+const noTCP = typeof navigator !== 'undefined' && /firefox/i.test(navigator.userAgent);
+
+/**
+ * Makes the connection and its offer. A microphone that comes later goes into the same
+ * sender. The offer is applied at once, ahead of time, unless relays are to be tried
+ * from the beginning: only the node knows them (settle).
+ */
+export async function prepare(mic: MediaStreamTrack | undefined, relayed = false): Promise<RTCPeerConnection> {
   const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
   opusOnly(pc.addTransceiver(mic ?? 'audio', { direction: 'sendonly' }));
   for (let i = 0; i < SLOTS; i++) {
@@ -21,18 +31,36 @@ export async function prepare(mic: MediaStreamTrack | undefined): Promise<RTCPee
     // As little delay as the network allows: the browser raises it where it must.
     if ('jitterBufferTarget' in slot.receiver) (slot.receiver as { jitterBufferTarget: number | null }).jitterBufferTarget = 0;
   }
-  const offer = await pc.createOffer();
+  offers.set(pc, await pc.createOffer());
+  if (!relayed && !noTCP) await settle(pc, undefined);
+  return pc;
+}
+
+const offers = new WeakMap<RTCPeerConnection, RTCSessionDescriptionInit>();
+
+/** The offer that a prepared connection makes. */
+export const offerOf = (pc: RTCPeerConnection) => withNack(offers.get(pc)?.sdp ?? '');
+
+/** Applies the offer. Candidates are gathered from then on, with relays those of them, too. */
+export async function settle(pc: RTCPeerConnection, relays: RTCIceServer[] | undefined) {
+  const offer = offers.get(pc);
+  if (!offer || pc.localDescription) return;
+  try {
+    if (relays?.length) pc.setConfiguration({ ...pc.getConfiguration(), iceServers: relays });
+  } catch { /* a URL this browser does not know: there are other ways */ }
   try {
     await pc.setLocalDescription({ type: 'offer', sdp: withNack(offer.sdp!) });
   } catch {
     await pc.setLocalDescription(offer); // a browser that keeps its offer as it made it
   }
-  return pc;
 }
 
 /** What the slots are called and play. */
-export const slots = (pc: RTCPeerConnection) =>
-  pc.getTransceivers().filter((t) => t.direction === 'recvonly' && t.mid !== null).map((t) => ({ mid: t.mid!, track: t.receiver.track }));
+export function slots(pc: RTCPeerConnection) {
+  const mids = midsOf(offers.get(pc)?.sdp ?? ''); // in the order of the transceivers
+  return pc.getTransceivers().map((t, i) => ({ t, mid: t.mid ?? mids[i] })).filter(({ t, mid }) => t.direction === 'recvonly' && mid !== undefined)
+    .map(({ t, mid }) => ({ mid: mid!, track: t.receiver.track }));
+}
 
 export const send = (pc: RTCPeerConnection, mic: MediaStreamTrack) => pc.getSenders()[0]?.replaceTrack(mic);
 

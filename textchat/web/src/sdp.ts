@@ -10,3 +10,6 @@ export function withNack(sdp: string): string {
     })
     .join('');
 }
+
+/** The names of the sections, in their order. */
+export const midsOf = (sdp: string) => [...sdp.matchAll(/^a=mid:(.*?)\r?$/gm)].map((m) => m[1]!);

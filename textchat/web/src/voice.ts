@@ -5,6 +5,7 @@ import { Backoff } from './backoff';
 import { after, type Closing } from './closing';
 import { voiceUrls } from './endpoints';
 import { Pulse, counted } from './pulse';
+import { offerOf, settle } from './rtc';
 import type { VoiceServer } from './types';
 
 export interface Seat { slot: number; mid: string; user_id: string; ssrc: number }
@@ -19,6 +20,8 @@ export interface CallEvents {
   /** All who are there, the listener apart. */
   roster(users: string[]): void;
   gone(user: string): void;
+  /** No path is found, and relays of the node have not been tried. */
+  stuck(): void;
   /** Nothing comes from the node any more. The server was told. */
   silent(): void;
   /** It is over, and not by close(): 'again' wants a new grant, 'told' waits for what the text gateway says. */
@@ -31,6 +34,7 @@ const openTimeout = 4_000; // one endpoint is given this long before the next
 const mediaTimeout = 10_000; // from the grant to the first connected path; the server gives up a handshake then, too
 const silenceTimeout = 4_000; // a path that lost its consent checks rarely comes back later
 const pulseEvery = 250;
+const stuckAfter = 1_500; // a path that is there is found in a tenth of that
 
 export class Call {
   node = '';
@@ -40,6 +44,9 @@ export class Call {
   private seqAck = -1;
   private identified = false;
   private answered = false;
+  private relays = false; // the node has some
+  private stuck = 0;
+  private settled?: Promise<void>; // the offer is applied
   private over = false;
   private beat = 0;
   private acked = true;
@@ -75,7 +82,7 @@ export class Call {
     this.over = true;
     this.healthy = false;
     removeEventListener('online', this.hurry);
-    for (const t of [this.retry, this.watchdog, this.opening]) clearTimeout(t);
+    for (const t of [this.retry, this.watchdog, this.opening, this.stuck]) clearTimeout(t);
     clearInterval(this.beat);
     clearInterval(this.timer);
     this.ws?.close(1000);
@@ -129,7 +136,13 @@ export class Call {
     if (this.answered) return;
     this.answered = true;
     try {
-      await (await this.pc).setRemoteDescription({ type: 'answer', sdp });
+      await this.settled;
+      const pc = await this.pc;
+      await pc.setRemoteDescription({ type: 'answer', sdp });
+      if (this.over || !this.relays || pc.getConfiguration().iceServers?.length) return;
+      this.stuck = window.setTimeout(() => {
+        if (pc.iceConnectionState === 'new' || pc.iceConnectionState === 'checking') this.on.stuck();
+      }, stuckAfter);
     } catch (e) {
       this.end('again', `the answer was not understood: ${e}`);
     }
@@ -217,13 +230,17 @@ export class Call {
     else this.send(0, { ...base, user_id: this.who.user });
   }
 
-  private async ready(d: { node?: string }) {
+  private async ready(d: { node?: string; ice_servers?: RTCIceServer[] }) {
     this.identified = true;
     this.backoff.reset();
     this.node = d.node ?? '';
     if (this.answered) return;
     const pc = await this.pc.catch(() => undefined);
-    if (pc?.localDescription && !this.over) this.send(1, { protocol: 'webrtc', data: { type: 'offer', sdp: pc.localDescription.sdp } });
+    if (!pc || this.over) return;
+    this.send(1, { protocol: 'webrtc', data: { type: 'offer', sdp: offerOf(pc) } });
+    this.relays = !!d.ice_servers?.length;
+    this.settled ??= settle(pc, d.ice_servers); // while the server answers
+    this.settled.catch((e) => this.end('again', `the offer was not taken: ${e}`));
   }
 
   private lost(code: number) {

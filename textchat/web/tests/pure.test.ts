@@ -7,7 +7,7 @@ import { find, groups, wordsFor } from '../src/emoji';
 import { voiceUrls } from '../src/endpoints';
 import { Pulse, counted } from '../src/pulse';
 import { answerOf, chosen } from '../src/regions';
-import { withNack } from '../src/sdp';
+import { midsOf, withNack } from '../src/sdp';
 import { colour, hue, initials, inviteCode, isSilent, keyName, movedNotice, size } from '../src/text';
 
 test('voice gateways: an entry without a host is the page’s own host and scheme', () => {
@@ -130,4 +130,9 @@ test('every emoji is one, stands once and is found by its words', () => {
   for (const e of all) assert.ok(/^[\p{Emoji_Presentation}\p{Extended_Pictographic}]/u.test(e.emoji) && /^[a-z]/.test(e.words), `${e.emoji} ${e.words}`);
   assert.deepEqual(find('thumbs up').map((e) => e.emoji), ['👍']);
   assert.deepEqual([find('zebra').length, wordsFor('🚀'), wordsFor('x')], [0, 'rocket launch', '']);
+});
+
+test('the names of the sections come in their order', () => {
+  assert.deepEqual(midsOf('v=0\r\na=group:BUNDLE 0 a b\r\nm=audio 9\r\na=mid:0\r\nm=audio 9\r\na=mid:a\r\nm=audio 9\na=mid:b\n'), ['0', 'a', 'b']);
+  assert.deepEqual(midsOf(''), []);
 });
