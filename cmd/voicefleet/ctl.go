@@ -100,7 +100,13 @@ func ctlCommand() *cobra.Command {
 			Example: "  voicefleet ctl reset-password ada",
 			Args:    cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, a []string) error { return c.resetPassword(cmd.Context(), a[0]) },
 		},
+		&cobra.Command{
+			Use: "backup", Short: "Make a copy of all that is kept, while the program runs, and print its folder",
+			Example: "  voicefleet ctl backup\n  rsync -a \"$(voicefleet ctl backup)\" backup.example.org:voicefleet/",
+			Args:    cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return c.backupHouse(cmd.Context()) },
+		},
 		c.journalCommand(),
+		c.userCommand(),
 		c.topCommand(),
 		c.drainCommand(),
 		c.orderCommand("cordon", "Have a media node take no new calls and keep those it has", wordsCordon),

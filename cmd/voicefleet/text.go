@@ -46,12 +46,13 @@ func newChat(conn *bus.Conn, dir string, store textchat.Store, from *known, toke
 // controlMux is the control side of up and text: the fleet for the operator, the
 // authority, what the program shows, and textchat for all the rest. voice is nil
 // where the voice gateway runs elsewhere.
-func controlMux(conn *bus.Conn, s *shown, v *vouching, voice, chat http.Handler, token string) http.Handler {
+func controlMux(conn *bus.Conn, s *shown, h *house, voice http.Handler, chat *chatserver.Server) http.Handler {
 	mux := http.NewServeMux()
-	s.mount(mux, token)
-	mountFleet(mux, allocatorserver.NewClient(conn), allocatorserver.NewClient(conn), token)
-	mux.HandleFunc("GET /ca.pem", v.servePEM)
-	mux.Handle("/", chat)
+	s.mount(mux, h.token)
+	mountFleet(mux, allocatorserver.NewClient(conn), allocatorserver.NewClient(conn), h.token)
+	mux.HandleFunc("POST /api/admin/backup", serveBackup(h.folder.path, chat, h.token))
+	mux.HandleFunc("GET /ca.pem", h.vouch.servePEM)
+	mux.Handle("/", chat.Handler())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if voice != nil && isVoice(r) {
 			voice.ServeHTTP(w, r)
@@ -149,7 +150,7 @@ func textCommand() *cobra.Command {
 			}
 			shown.ready("bus", conn.Ready)
 			doorMetrics := shown.registry()
-			door, err := openDoor(h.listener, h.vouch, controlMux(conn, shown, h.vouch, nil, chat.Handler(), h.token), doorMetrics, log)
+			door, err := openDoor(h.listener, h.vouch, controlMux(conn, shown, h, nil, chat), doorMetrics, log)
 			if err != nil {
 				return err
 			}

@@ -167,7 +167,7 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 	shown.ready("bus", conn.Ready)
 	shown.ready("keys", synced(keys))
 	doorMetrics := shown.registry()
-	door, err := openDoor(h.listener, h.vouch, controlMux(conn, shown, h.vouch, voice, chat.Handler(), h.token), doorMetrics, log)
+	door, err := openDoor(h.listener, h.vouch, controlMux(conn, shown, h, voice, chat), doorMetrics, log)
 	if err != nil {
 		return err
 	}

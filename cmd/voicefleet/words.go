@@ -148,6 +148,31 @@ func wordsNotRunning(data string) string {
 	return fmt.Sprintf("No voicefleet is running on the data folder %s.\nStart it, name its folder with --data, or give --url and --token.", data)
 }
 
+const wordsRestore = `Checks a backup that "voicefleet ctl backup" made, moves what is in the data folder to
+backups/before-restore-TIME in it, and copies the backup there. The backup itself stays as it is.
+The program must not run on the folder meanwhile. Until the copy is whole nothing is moved.`
+
+func wordsRestored(data, before string) string {
+	text := data + " is as it was when the backup was made. Start: voicefleet up --data " + data
+	if before != "" {
+		text += "\nWhat was there before is in " + before
+	}
+	return text
+}
+
+const wordsUser = `Export writes the account, its memberships and every message it wrote, private ones included, with
+the addresses of its files: a line of JSON each; the last one says "done". It looks through all
+messages there are, which takes a while in a large house.
+
+Erase deletes those messages and files, takes the person out of all guilds, ends their sessions and
+leaves an account without name and password in their place. It can be repeated. Who owns a guild
+hands it over first. What stays: reactions and the audit log under a number that names nobody, and
+the name in a ban, if there is one.`
+
+func wordsEraseSure(user string) string {
+	return fmt.Sprintf("erasing %s cannot be undone: export first if they want a copy, then say --yes", user)
+}
+
 // wordsJournal is a line of the journal.
 func wordsJournal(e allocator.JournalEntry) string {
 	line := e.At.Local().Format(time.DateTime) + "  " + string(e.Deed)

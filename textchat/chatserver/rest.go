@@ -181,6 +181,8 @@ func (s *Server) newAPI() http.Handler {
 		{"POST /admin/reset-password", operator, read, (*call).adminReset},
 		{"POST /admin/bots", operator, perSecond(100), (*call).adminBot},
 		{"GET /admin/users", operator, read, (*call).adminUsers},
+		{"GET /admin/users/{user}/export", operator, perMinute(30), (*call).adminExport},
+		{"DELETE /admin/users/{user}", operator, perMinute(30), (*call).adminErase},
 		{"GET /admin/guilds", operator, read, (*call).adminGuilds},
 		{"GET /admin/guilds/{guild}/invites", operator, read, (*call).adminInvites},
 	}
@@ -254,7 +256,10 @@ func (s *Server) serveRoute(rt route) http.Handler {
 	bucket := bucketName(rt.pattern)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		timeout := requestTimeout
-		if isMultipart(r) {
+		switch {
+		case rt.access == operator:
+			timeout = operatorTimeout
+		case isMultipart(r):
 			timeout = uploadTimeout
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
@@ -277,11 +282,14 @@ func (s *Server) serveRoute(rt route) http.Handler {
 			return
 		}
 		s.metrics.requests.WithLabelValues(rt.pattern, strconv.Itoa(status)).Inc()
-		if body == nil {
+		switch body := body.(type) {
+		case nil:
 			w.WriteHeader(status)
-			return
+		case stream:
+			body.send(w)
+		default:
+			writeJSON(w, status, body)
 		}
-		writeJSON(w, status, body)
 	})
 }
 

@@ -112,7 +112,7 @@ func New(cfg Config) (*Server, error) {
 		s.store, s.ownStore = st, true
 	}
 	if s.files = cfg.Files; s.files == nil {
-		f, err := filestore.Open(filepath.Join(cfg.DataDir, "attachments"))
+		f, err := filestore.Open(filepath.Join(cfg.DataDir, folderFiles))
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("chatserver: %w", err), s.closeStore())
 		}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -53,11 +52,8 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	dsn := func(extra string) string {
-		u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: filepath.Join(dir, "textchat.db")}).EscapedPath()}
-		return u.String() + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(0)" + extra
-	}
-	write, err := sql.Open("sqlite", dsn(""))
+	file := filepath.Join(dir, File)
+	write, err := openFile(file, "")
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -66,7 +62,7 @@ func Open(dir string) (*Store, error) {
 		write.Close()
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	read, err := sql.Open("sqlite", dsn("&_pragma=query_only(1)"))
+	read, err := openFile(file, "&_pragma=query_only(1)")
 	if err != nil {
 		write.Close()
 		return nil, fmt.Errorf("open store: %w", err)
