@@ -66,7 +66,7 @@ func fleetRunCommand(use, short, long, examples string, plan fleet.Plan) *cobra.
 	f.IntVar(&config.Members, "members", 5, "members of each; two of them talk at any time")
 	f.IntVar(&config.Edges, "edges", 3, "media nodes")
 	f.IntVar(&config.Centrals, "centrals", 2, "voice gateways, each with an allocator")
-	f.IntVar(&config.Buses, "buses", 1, "servers of the bus")
+	f.IntVar(&config.Buses, "buses", 3, "servers of the bus: 1, or a cluster of 3 or more")
 	f.IntVar(&config.Rounds, "rounds", 0, "rounds of each fault (default: as its goal wants)")
 	f.StringSliceVar(&config.Only, "only", nil, "faults to do, of "+strings.Join(fleet.Faults(), ", ")+" (default: all)")
 	f.BoolVar(&quick, "short", false, "each fault once or three times (4 minutes)")

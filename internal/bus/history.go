@@ -48,12 +48,23 @@ func OpenHistory[T any](ctx context.Context, c *Conn, name string) (*History[T],
 		return nil, fmt.Errorf("open history %q: no such history", name)
 	}
 	h := &History[T]{c: c, name: name, spec: spec}
-	ctx, cancel := withDeadline(ctx)
-	defer cancel()
-	if _, err := h.ensure(ctx); err != nil {
-		return nil, err
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, openTimeout)
+		defer cancel()
 	}
-	return h, nil
+	for { // as with a bucket: a cluster that starts does not answer at first
+		try, cancel := context.WithTimeout(ctx, openTry)
+		_, err := h.ensure(try)
+		unanswered := try.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			return h, nil
+		case ctx.Err() != nil || !unanswered:
+			return nil, err
+		}
+	}
 }
 
 func (h *History[T]) ensure(ctx context.Context) (jetstream.Stream, error) {

@@ -72,6 +72,7 @@ type Fleet struct {
 // fleetPorts are those of hosts that have nobody else.
 const (
 	portBus     = 4222
+	portCluster = 6222
 	portCentral = 8444
 	portText    = 8443
 	portSide    = 9443
@@ -124,17 +125,9 @@ func startAll(ctx context.Context, units []*Unit) error {
 
 // plan lays down who lives where with which flags.
 func (f *Fleet) plan() error {
-	for i := range f.config.Buses {
-		u, port, err := f.unit(fmt.Sprintf("bus%d", i+1), "bus is up", portBus)
-		if err != nil {
-			return err
-		}
-		at := net.JoinHostPort(u.Place.Addr.String(), strconv.Itoa(port))
-		u.args = []string{"bus", "--listen", at}
-		f.Buses = append(f.Buses, u)
-		f.busURL += ",nats://" + at
+	if err := f.planBuses(); err != nil {
+		return err
 	}
-	f.busURL = strings.TrimPrefix(f.busURL, ",")
 	for i := range f.config.Centrals {
 		u, port, err := f.unit(fmt.Sprintf("central%d", i+1), "central is up", portCentral)
 		if err != nil {
@@ -158,6 +151,37 @@ func (f *Fleet) plan() error {
 		if err := f.planEdge(i); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// planBuses makes one bus, or a cluster whose servers know of each other.
+func (f *Fleet) planBuses() error {
+	var routes []string
+	for i := range f.config.Buses {
+		u, port, err := f.unit(fmt.Sprintf("bus%d", i+1), "bus is up", portBus)
+		if err != nil {
+			return err
+		}
+		cluster := portCluster
+		if u.Place.Enter == nil {
+			if cluster, err = freeport.TCP(); err != nil {
+				return err
+			}
+		}
+		at := net.JoinHostPort(u.Place.Addr.String(), strconv.Itoa(port))
+		routes = append(routes, net.JoinHostPort(u.Place.Addr.String(), strconv.Itoa(cluster)))
+		u.args = []string{"bus", "--listen", at}
+		f.Buses = append(f.Buses, u)
+		f.busURL += ",nats://" + at
+	}
+	f.busURL = strings.TrimPrefix(f.busURL, ",")
+	if len(f.Buses) == 1 {
+		return nil
+	}
+	for i, u := range f.Buses {
+		others := slices.Concat(routes[:i], routes[i+1:])
+		u.args = append(u.args, "--name", u.Name, "--store", filepath.Join(f.data, u.Name), "--cluster-listen", routes[i], "--routes", strings.Join(others, ","))
 	}
 	return nil
 }
@@ -243,6 +267,11 @@ func (f *Fleet) Await(ctx context.Context, node string, state edgeagent.State) e
 		nodes, err := f.Nodes(ctx)
 		if err == nil && slices.ContainsFunc(nodes, func(n allocator.NodeView) bool { return string(n.Node) == node && n.State == state }) {
 			return nil
+		}
+		for _, u := range f.Units() {
+			if !u.Alive() {
+				return fmt.Errorf("await node %s: %s has ended\n%s", node, u.Name, u.Log())
+			}
 		}
 		select {
 		case <-look.C:
