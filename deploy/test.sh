@@ -58,6 +58,13 @@ step() {
 
 rooms='./sfu/... ./edgeagent/... ./signaling/... ./allocator/... ./textchat/... ./internal/...'
 
+# Real processes in network namespaces; without root only what needs none.
+fleet() {
+	where=
+	[ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v nft >/dev/null || where=--loopback
+	make --no-print-directory fleet-test ARGS="--short --seed 1 $where"
+}
+
 build() { CGO_ENABLED=0 go build ./... && go vet -tags "$tags" ./...; }
 
 begun_all=$(date +%s)
@@ -71,6 +78,7 @@ rm -f "$logs"/*.log
 	# One package after the other: these measure times, on both cores.
 	# -count=1: these run programs built from sources that the test cache does not see.
 	step whole go test -count=1 -v -p 1 -timeout 4m -tags "$tags" ./bench/... ./cmd/...
+	step fleet fleet
 	step web make --no-print-directory web-check
 	step smoke make --no-print-directory bench-smoke
 }

@@ -69,7 +69,7 @@ func fleetRunCommand(use, short, long, examples string, plan fleet.Plan) *cobra.
 	f.IntVar(&config.Buses, "buses", 3, "servers of the bus: 1, or a cluster of 3 or more")
 	f.IntVar(&config.Rounds, "rounds", 0, "rounds of each fault (default: as its goal wants)")
 	f.StringSliceVar(&config.Only, "only", nil, "faults to do, of "+strings.Join(fleet.Faults(), ", ")+" (default: all)")
-	f.BoolVar(&quick, "short", false, "each fault once or three times (4 minutes)")
+	f.BoolVar(&quick, "short", false, "one or two rounds of a fault of each family (4 minutes)")
 	f.BoolVar(&config.Loopback, "loopback", false, "all on this host's loopback addresses, without root and without faults of the network")
 	f.BoolVar(&logs, "log", false, "show what the fleet's programs log")
 	return cmd
