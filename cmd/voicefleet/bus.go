@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -16,31 +18,103 @@ import (
 	"github.com/spf13/cobra"
 
 	"voicefleet/internal/bus"
+	"voicefleet/internal/enrol"
 )
 
 // busEnv may hold the address of the bus, so that its token need not stand in
 // the list of processes.
 const busEnv = "VOICEFLEET_BUS"
 
-// busAt is where a role finds the bus, and how long it waits for it.
+// busAt is where a role finds the bus, how it gets in, and how long it waits for it.
 type busAt struct {
-	url  string
-	wait time.Duration
+	url      string
+	wait     time.Duration
+	replicas int
+	joinURL  string
+	folder   string // of the identity
+	// fleet is the folder of the authority, for roles that may hold it.
+	fleet string
+
+	// Set by enter.
+	identity  *enrol.Identity
+	authority *enrol.Authority
+	creds     *bus.Credentials
 }
 
 func (b *busAt) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&b.url, "bus", os.Getenv(busEnv), "NATS servers, nats://[TOKEN@]HOST:PORT, separated by commas (or $"+busEnv+")")
+	cmd.Flags().StringVar(&b.url, "bus", os.Getenv(busEnv), "NATS servers, nats://[TOKEN@]HOST:PORT, separated by commas (or $"+busEnv+"); an enrolled machine knows them")
 	cmd.Flags().DurationVar(&b.wait, "bus-wait", 30*time.Second, "how long to wait for the bus at the start; later it is waited for as long as it takes")
+	cmd.Flags().IntVar(&b.replicas, "bus-replicas", 0, "servers that hold each piece of the bus's state (default: 3 with three servers in --bus, else 1)")
+	cmd.Flags().StringVar(&b.joinURL, "join", "", "enrol this machine, once: what voicefleet ctl node add shows")
+	cmd.Flags().StringVar(&b.folder, "identity", "./identity", "folder of what this machine has of the fleet it was enrolled in")
 }
 
-// join connects a role to the bus.
+// authorityFlag is for roles that may hold the fleet's authority.
+func (b *busAt) authorityFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&b.fleet, "authority", "", "folder of the fleet's authority, as voicefleet fleet init made it: enrols machines here")
+}
+
+// enter finds out how this machine gets in: by the authority it holds, by its
+// identity, which it may have to get first, or, with neither, because the network
+// is trusted.
+func (b *busAt) enter(ctx context.Context, role, name string) (err error) {
+	if b.fleet != "" {
+		if !enrol.Exists(b.fleet) {
+			return fmt.Errorf("--authority %s: there is none; make it with: voicefleet fleet init", b.fleet)
+		}
+		if b.authority, err = enrol.Open(b.fleet); err != nil {
+			return err
+		}
+		urls, err := b.authority.Bus()
+		if err != nil {
+			return err
+		}
+		if b.url == "" {
+			b.url = strings.Join(urls, ",")
+		}
+		b.creds, err = b.authority.Credentials(enrol.Member{Role: role, Name: name})
+		return err
+	}
+	if b.identity, err = identityOf(ctx, b.folder, b.joinURL, role); err != nil || b.identity == nil {
+		return err
+	}
+	if b.url == "" {
+		b.url = b.identity.BusURL()
+	}
+	b.creds = b.identity.Credentials()
+	return nil
+}
+
+// join connects a role to the bus; enter comes first.
 func (b *busAt) join(ctx context.Context, name string, metrics prometheus.Registerer, log *slog.Logger) (*bus.Conn, error) {
 	if b.url == "" {
-		return nil, errors.New("needs --bus nats://HOST:PORT; try one with: voicefleet bus")
+		return nil, errors.New("needs --bus nats://HOST:PORT, or --join; try one with: voicefleet bus")
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.wait)
 	defer cancel()
-	return bus.Connect(ctx, bus.Config{URL: b.url, Name: name, Metrics: metrics, Log: log})
+	return bus.Connect(ctx, bus.Config{URL: b.url, Name: name, Replicas: b.replicas, Credentials: b.creds, Metrics: metrics, Log: log})
+}
+
+// members starts enrolment where this program holds the authority; else nil.
+func (b *busAt) members(ctx context.Context, conn *bus.Conn, v *vouching, port int, addrs func() []netip.Addr, log *slog.Logger) (*members, error) {
+	if b.authority == nil {
+		return nil, nil
+	}
+	urls, err := b.authority.Bus()
+	if err != nil {
+		return nil, err
+	}
+	return openMembers(ctx, b.authority, conn, bus.Config{URL: b.url}, urls, v, port, addrs, log)
+}
+
+// parts are what an enrolled program runs beside its role.
+func (b *busAt) parts(log *slog.Logger) []part {
+	if b.identity == nil {
+		return nil
+	}
+	return []part{{"certificate", func(ctx context.Context) error {
+		return b.identity.Renew(ctx, func(err error) { log.Warn("certificate is not renewed", "err", err) })
+	}}}
 }
 
 // splitListen reads HOST:PORT of a flag.

@@ -144,6 +144,9 @@ func centralCommand() *cobra.Command {
 				endpoint = endpointOf(watch.Addrs(), port)
 			}
 			shown := newShown()
+			if err := at.enter(ctx, bus.RoleCentral, "authority"); err != nil {
+				return err
+			}
 			conn, err := at.join(ctx, bus.ClientName(bus.RoleCentral, endpoint), shown.registry(), log)
 			if err != nil {
 				return err
@@ -164,22 +167,31 @@ func centralCommand() *cobra.Command {
 			shown.mount(mux, token)
 			mux.HandleFunc("GET /ca.pem", vouch.servePEM)
 			mux.Handle("/{$}", voice)
+			members, err := at.members(ctx, conn, vouch, port, watch.Addrs, log)
+			if err != nil {
+				return err
+			}
+			members.mount(mux, token)
+			if err := folder.announce(fmt.Sprintf("http://127.0.0.1:%d", port)); err != nil {
+				return err
+			}
 			door, err := openDoor(l, vouch, mux, doorMetrics, log)
 			if err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), wordsCentralUp(endpoint))
-			return live(ctx, log,
+			return live(ctx, log, append(at.parts(log),
 				part{"addresses", watch.Run},
 				part{"keys", func(ctx context.Context) error { return keys.Run(ctx, conn) }},
 				part{"allocator", place.Run},
 				part{"signaling", voice.Run},
 				part{"control port", door.run},
-			)
+			)...)
 		},
 	}
 	c.flags(cmd)
 	at.flags(cmd)
+	at.authorityFlag(cmd)
 	f := cmd.Flags()
 	f.IntVar(&port, "port", 8444, "TCP port of the voice gateway, http and https")
 	f.StringVar(&endpoint, "advertise-endpoint", "", "HOST:PORT that clients are sent to; :PORT for the host that their page came from (default: the first address of this host)")

@@ -70,6 +70,7 @@ func ctlCommand() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, a []string) error { return c.createBot(cmd.Context(), a[0], guild) },
 	}))
 	cmd.AddCommand(
+		c.nodeCommand(),
 		&cobra.Command{
 			Use: "status", Short: "Tell what is running and how full it is", Example: "  voicefleet ctl status",
 			Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return c.status(cmd.Context()) },

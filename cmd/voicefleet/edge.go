@@ -186,12 +186,20 @@ func edgeCommand() *cobra.Command {
 const tokenEnv = "VOICEFLEET_ADMIN_TOKEN"
 
 func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, drain time.Duration, log *slog.Logger) error {
+	ctx, stop := untilSignal(cmd.Context(), func() { fmt.Fprintln(cmd.ErrOrStderr(), wordsEnding) })
+	defer stop()
+	if err := at.enter(ctx, bus.RoleEdge, m.node); err != nil {
+		return err
+	}
+	if id := at.identity; id != nil {
+		if m.node = id.Name; id.Region != "" && !cmd.Flags().Changed("region") {
+			m.region = id.Region
+		}
+	}
 	first, err := m.check()
 	if err != nil {
 		return err
 	}
-	ctx, stop := untilSignal(cmd.Context(), func() { fmt.Fprintln(cmd.ErrOrStderr(), wordsEnding) })
-	defer stop()
 	watch, err := addrs.Watch(first, nil)
 	if err != nil {
 		return err
@@ -224,7 +232,7 @@ func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, drai
 		return err
 	}
 	shown.ready("bus", conn.Ready)
-	parts := []part{{"addresses", watch.Run}}
+	parts := append([]part{{"addresses", watch.Run}}, at.parts(log)...)
 	if listen != "" {
 		side, err := sideDoor(listen, "--http", shown, token)
 		if err != nil {

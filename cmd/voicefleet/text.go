@@ -45,12 +45,13 @@ func newChat(conn *bus.Conn, dir string, store textchat.Store, from *known, toke
 
 // controlMux is the control side of up and text: the fleet for the operator, the
 // authority, what the program shows, and textchat for all the rest. voice is nil
-// where the voice gateway runs elsewhere.
-func controlMux(conn *bus.Conn, s *shown, h *house, voice http.Handler, chat *chatserver.Server) http.Handler {
+// where the voice gateway runs elsewhere, who where the fleet's authority does.
+func controlMux(conn *bus.Conn, s *shown, h *house, voice http.Handler, chat *chatserver.Server, who *members) http.Handler {
 	mux := http.NewServeMux()
 	s.mount(mux, h.token)
 	mountFleet(mux, allocatorserver.NewClient(conn), allocatorserver.NewClient(conn), h.token)
 	mux.HandleFunc("POST /api/admin/backup", serveBackup(h.folder.path, chat, h.token))
+	who.mount(mux, h.token)
 	mux.HandleFunc("GET /ca.pem", h.vouch.servePEM)
 	mux.Handle("/", chat.Handler())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -134,6 +135,9 @@ func textCommand() *cobra.Command {
 			}
 			defer h.close()
 			shown := newShown()
+			if err := at.enter(ctx, bus.RoleText, "authority"); err != nil {
+				return err
+			}
 			conn, err := at.join(ctx, bus.ClientName(bus.RoleText, strconv.Itoa(int(worker))), shown.registry(), log)
 			if err != nil {
 				return err
@@ -150,11 +154,15 @@ func textCommand() *cobra.Command {
 			}
 			shown.ready("bus", conn.Ready)
 			doorMetrics := shown.registry()
-			door, err := openDoor(h.listener, h.vouch, controlMux(conn, shown, h, nil, chat), doorMetrics, log)
+			who, err := at.members(ctx, conn, h.vouch, port, h.watch.Addrs, log)
 			if err != nil {
 				return err
 			}
-			return live(ctx, log,
+			door, err := openDoor(h.listener, h.vouch, controlMux(conn, shown, h, nil, chat, who), doorMetrics, log)
+			if err != nil {
+				return err
+			}
+			return live(ctx, log, append(at.parts(log),
 				part{"addresses", h.watch.Run},
 				part{"textchat", chat.Run},
 				part{"control port", door.run},
@@ -165,11 +173,12 @@ func textCommand() *cobra.Command {
 					<-ctx.Done()
 					return nil
 				}},
-			)
+			)...)
 		},
 	}
 	c.flags(cmd)
 	at.flags(cmd)
+	at.authorityFlag(cmd)
 	clients.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&store, "store", "sqlite:./data", "where guilds and messages are kept: sqlite:FOLDER, or cql://HOST,HOST/KEYSPACE")

@@ -33,6 +33,7 @@ type upFlags struct {
 	port      int
 	domain    string
 	busListen string
+	enrol     bool
 	store     string
 	clients   whereabouts
 }
@@ -69,6 +70,7 @@ func upCommand() *cobra.Command {
 	fl.StringVar(&f.name, "name", "Voicefleet", "name of the first guild")
 	fl.StringVar(&f.domain, "acme-domain", "", "public name of this host: its certificate comes from Let's Encrypt")
 	fl.StringVar(&f.busListen, "bus-listen", "", "ADDR:PORT on which more media nodes may join")
+	fl.BoolVar(&f.enrol, "enrol", false, "with --bus-listen: let in only machines that were added by voicefleet ctl node add, by TLS")
 	return cmd
 }
 
@@ -117,30 +119,22 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 	}
 	shown := newShown()
 
-	busToken, joinURL := "", ""
-	if f.busListen != "" {
-		if busToken, err = h.folder.token(fileBus); err != nil {
-			return err
-		}
-		host, port, err := splitListen("--bus-listen", f.busListen)
-		if err != nil {
-			return err
-		}
-		if host == "0.0.0.0" || host == "::" {
-			host = h.watch.Addrs()[0].String()
-		}
-		joinURL = busURL(host, port, busToken)
-	}
-	server, err := startBus(bus.EmbeddedConfig{StoreDir: filepath.Join(h.folder.path, "bus"), Token: busToken, Log: log}, f.busListen, "--bus-listen")
+	server, access, joinURL, fleet, err := f.startBus(h, log)
 	if err != nil {
 		return err
 	}
 	defer server.Shutdown()
-	conn, err := bus.Connect(ctx, bus.Config{Embedded: server, Name: "up", Metrics: shown.registry(), Log: log})
+	conn, err := bus.Connect(ctx, bus.Config{Embedded: server, Name: "up", Credentials: access, Metrics: shown.registry(), Log: log})
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	var who *members
+	if fleet != nil {
+		if who, err = openMembers(ctx, fleet.authority, conn, bus.Config{Embedded: server}, fleet.urls, h.vouch, f.port, h.watch.Addrs, log); err != nil {
+			return err
+		}
+	}
 
 	agent, err := f.media.start(conn, media, closed, h.watch, shown.registry(), log)
 	if err != nil {
@@ -167,7 +161,7 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 	shown.ready("bus", conn.Ready)
 	shown.ready("keys", synced(keys))
 	doorMetrics := shown.registry()
-	door, err := openDoor(h.listener, h.vouch, controlMux(conn, shown, h, voice, chat), doorMetrics, log)
+	door, err := openDoor(h.listener, h.vouch, controlMux(conn, shown, h, voice, chat, who), doorMetrics, log)
 	if err != nil {
 		return err
 	}
@@ -188,6 +182,37 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 			return nil
 		}},
 	)
+}
+
+// startBus starts the embedded server, for this process alone, for a network that is
+// trusted, or for machines that were enrolled. join is what a node elsewhere gives
+// as --bus.
+func (f *upFlags) startBus(h *house, log *slog.Logger) (server *bus.Embedded, access *bus.Credentials, join string, fleet *fleetBus, err error) {
+	if f.enrol {
+		if f.busListen == "" {
+			return nil, nil, "", nil, errors.New("--enrol goes with --bus-listen")
+		}
+		if fleet, err = startFleetBus(h.folder.path, f.busListen, h.watch.Addrs(), log); err != nil {
+			return nil, nil, "", nil, err
+		}
+		return fleet.server, fleet.central, byEnrolment, fleet, nil
+	}
+	token := ""
+	if f.busListen != "" {
+		if token, err = h.folder.token(fileBus); err != nil {
+			return nil, nil, "", nil, err
+		}
+		host, port, err := splitListen("--bus-listen", f.busListen)
+		if err != nil {
+			return nil, nil, "", nil, err
+		}
+		if host == "0.0.0.0" || host == "::" {
+			host = h.watch.Addrs()[0].String()
+		}
+		join = busURL(host, port, token)
+	}
+	server, err = startBus(bus.EmbeddedConfig{StoreDir: filepath.Join(h.folder.path, "bus"), Token: token, Log: log}, f.busListen, "--bus-listen")
+	return server, nil, join, nil, err
 }
 
 const (

@@ -12,6 +12,7 @@ import (
 
 	"voicefleet/allocator"
 	"voicefleet/edgeagent"
+	"voicefleet/internal/enrol"
 )
 
 // What the program says to people. Lines are at most 100 columns.
@@ -76,6 +77,32 @@ its members can. For a fleet whose machines are enrolled one by one see voicefle
   # One of three; the others have their own --name and addresses:
   voicefleet bus --name bus1 --listen 10.0.0.1:4222 --store /var/lib/voicefleet-bus --token SECRET \
     --cluster-listen 10.0.0.1:6222 --routes 10.0.0.1:6222,10.0.0.2:6222,10.0.0.3:6222`
+
+	wordsFleet = `Makes, on the operator's own machine and without a network, what a fleet begins with: the authority,
+which vouches for every machine, the configuration of its NATS servers, and the identity of the
+first programs. All others join by themselves: voicefleet ctl node add.
+
+Whoever has the authority's folder can let anybody in. Keep a copy of it where nobody looks.`
+
+	wordsFleetExamples = `  voicefleet fleet init ./fleet --bus 10.0.0.1:4222
+  voicefleet fleet bus ./fleet bus1 --listen 10.0.0.1:4222
+  voicefleet central --authority ./fleet`
+
+	wordsFleetBus = `Writes nats-server.conf, a certificate with its key, and the authority's certificate into a folder.
+Carry it to the machine (server.key is a secret) and start there one of
+
+  nats-server -c /etc/voicefleet/bus/nats-server.conf
+  voicefleet bus --config /etc/voicefleet/bus/nats-server.conf`
+
+	wordsNode = `Says who belongs to the fleet. It wants a program that holds the fleet's authority: "voicefleet up
+--bus-listen ADDR:4222 --enrol", or "voicefleet central" or "text" with --authority.
+
+A machine that was added makes its own keys and proves itself once by the token of the command; then
+it may publish on the bus only as itself. Revoked, its connection is closed and refused at once.`
+
+	wordsNodeExamples = `  voicefleet ctl node add fra1 --region eu-west
+  voicefleet ctl node list
+  voicefleet ctl node revoke fra1`
 
 	wordsCtl = `Asks or changes a running "voicefleet up" or "voicefleet text". It finds its address and its admin
 token in the data folder; for one elsewhere give --url and --token.`
@@ -256,6 +283,9 @@ func wordsNoNode(err error) string {
 	return err.Error() + ". Is it up? voicefleet ctl nodes lists those that are."
 }
 
+// byEnrolment stands for the address of a bus that lets in only who was added.
+const byEnrolment = "enrol"
+
 // banner is what `up` says once it is up.
 type banner struct {
 	Name   string
@@ -269,7 +299,7 @@ type banner struct {
 	Data   string
 	CA     bool   // the certificate is self-made
 	Finger string // of the authority
-	Bus    string // where nodes may join, or empty
+	Bus    string // where nodes may join, byEnrolment, or empty
 	Bold   func(string) string
 }
 
@@ -314,7 +344,8 @@ var bannerText = template.Must(template.New("banner").Parse(`
 {{end}}
   Data      {{.DataShort}}
             Accounts, messages, keys. Keep a copy of it.
-  Nodes     {{if .Bus}}voicefleet edge --bus {{.Bus}}   on another machine adds a media node.
+  Nodes     {{if eq .Bus "enrol"}}voicefleet ctl --data {{.DataShort}} node add NAME   shows what to run on another machine.
+{{- else if .Bus}}voicefleet edge --bus {{.Bus}}   on another machine adds a media node.
 {{- else}}To add media nodes start this with --bus-listen ADDR:4222, then on another machine:
             voicefleet edge --bus nats://ADDR:4222
 {{- end}}
@@ -323,3 +354,27 @@ var bannerText = template.Must(template.New("banner").Parse(`
 `))
 
 func wordsFleetBusUp(url string) string { return "bus is up for enrolled members: " + url }
+
+func wordsInvited(i invited) string {
+	return fmt.Sprintf("Run this on the new machine before %s; it works once:\n\n  voicefleet %s --join '%s'\n\nWhat it gets it keeps in ./identity (--identity FOLDER).",
+		i.Expires.Local().Format(time.DateTime), i.Role, i.Join)
+}
+
+func wordsRevoked(e enrol.Entry) string {
+	return fmt.Sprintf("%v is shut out. The name is free again: voicefleet ctl node add %s", e.Member, e.Name)
+}
+
+func wordsAuthority(dir string, known bool) string {
+	if known {
+		return "The authority in " + dir + " stays; the addresses of the bus are written down."
+	}
+	return "The fleet's authority is in " + dir + ". Whoever has it can let anybody in: keep a copy where nobody looks."
+}
+
+func wordsBundle(out string, s enrol.ServerSpec) string {
+	return fmt.Sprintf("%s holds what bus server %s needs. Carry it to %s on its machine, then:\n\n  voicefleet bus --config %s", out, s.Name, s.At, filepath.Join(s.At, "nats-server.conf"))
+}
+
+func wordsCredentials(out string, m enrol.Member) string {
+	return fmt.Sprintf("%s holds the identity of %v, a secret. Carry it to its machine, then:\n\n  voicefleet %s --identity FOLDER", out, m, m.Role)
+}

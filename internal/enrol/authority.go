@@ -46,6 +46,7 @@ const (
 	fileOperator = "operator.jwt"
 	fileSystem   = "system.jwt"
 	fileAccount  = "account.jwt" // with what was revoked
+	fileBus      = "bus.urls"    // of the servers, one a line
 )
 
 // Authority vouches for the members of one fleet. Safe for concurrent use.
@@ -202,6 +203,29 @@ func (a *Authority) read() error {
 	return nil
 }
 
+// SetBus writes down where members find the bus.
+func (a *Authority) SetBus(urls []string) error {
+	if err := write(a.dir, fileBus, []byte(strings.Join(urls, "\n")+"\n")); err != nil {
+		return fmt.Errorf("fleet authority %s: %w", a.dir, err)
+	}
+	return nil
+}
+
+// Bus is what SetBus wrote down.
+func (a *Authority) Bus() ([]string, error) {
+	body, err := os.ReadFile(filepath.Join(a.dir, fileBus))
+	if err != nil {
+		return nil, fmt.Errorf("fleet authority %s: %w", a.dir, err)
+	}
+	return strings.Fields(string(body)), nil
+}
+
+// Exists says whether a folder holds an authority.
+func Exists(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, fileCA))
+	return err == nil
+}
+
 // PEM is the authority's certificate.
 func (a *Authority) PEM() []byte { return a.pem }
 
@@ -329,11 +353,18 @@ type ServerSpec struct {
 
 // ServerBundle writes what a NATS server of the fleet needs into the folder out: its
 // certificate and key, the authority's certificate, and nats-server.conf, for
-// nats-server -c or voicefleet bus --config.
-func (a *Authority) ServerBundle(out string, s ServerSpec) error {
+// nats-server -c or voicefleet bus --config; it returns the text of that.
+func (a *Authority) ServerBundle(out string, s ServerSpec) (config string, err error) {
+	if config, err = a.serverBundle(out, s); err != nil {
+		return "", fmt.Errorf("bundle of bus server %s: %w", s.Name, err)
+	}
+	return config, nil
+}
+
+func (a *Authority) serverBundle(out string, s ServerSpec) (config string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return fmt.Errorf("bundle of bus server %s: %w", s.Name, err)
+		return "", err
 	}
 	t := &x509.Certificate{Subject: pkix.Name{CommonName: "bus " + s.Name}, NotAfter: a.now().Add(serverLife)}
 	for _, h := range s.Hosts {
@@ -345,19 +376,17 @@ func (a *Authority) ServerBundle(out string, s ServerSpec) error {
 	}
 	cert, err := a.issue(t, key.Public())
 	if err != nil {
-		return fmt.Errorf("bundle of bus server %s: %w", s.Name, err)
+		return "", err
 	}
 	keyPEM, err := encodeKey(key)
-	if err == nil {
-		err = os.MkdirAll(out, 0o700)
-	}
-	if err == nil {
-		err = errors.Join(write(out, "server.crt", encodeCert(cert.Raw)), write(out, "server.key", keyPEM), write(out, "fleet-ca.crt", a.pem), write(out, "nats-server.conf", []byte(a.serverConfig(s))))
-	}
 	if err != nil {
-		return fmt.Errorf("bundle of bus server %s: %w", s.Name, err)
+		return "", err
 	}
-	return nil
+	if err := os.MkdirAll(out, 0o700); err != nil {
+		return "", err
+	}
+	config = a.serverConfig(s)
+	return config, errors.Join(write(out, "server.crt", encodeCert(cert.Raw)), write(out, "server.key", keyPEM), write(out, "fleet-ca.crt", a.pem), write(out, "nats-server.conf", []byte(config)))
 }
 
 // serverConfig is the file of a server, in nats-server's syntax. JWTs and public

@@ -75,14 +75,11 @@ func newFleet(t *testing.T, servers int) *fleet {
 	cfg := bus.Config{}
 	if servers == 1 {
 		addr, dir := freePort(t), t.TempDir()
-		if err := a.ServerBundle(dir, ServerSpec{Name: "one", Listen: addr, Hosts: []string{"127.0.0.1"}, Store: t.TempDir(), At: dir}); err != nil {
-			t.Fatal(err)
-		}
-		text, err := os.ReadFile(filepath.Join(dir, "nats-server.conf"))
+		text, err := a.ServerBundle(dir, ServerSpec{Name: "one", Listen: addr, Hosts: []string{"127.0.0.1"}, Store: t.TempDir(), At: dir})
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg.Embedded, err = bus.StartEmbedded(bus.EmbeddedConfig{ServerConfig: string(text)})
+		cfg.Embedded, err = bus.StartEmbedded(bus.EmbeddedConfig{ServerConfig: text})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +117,7 @@ func startServers(t *testing.T, a *Authority, n int) (urls []string) {
 	var up sync.WaitGroup
 	for i := range n {
 		dir := t.TempDir()
-		if err := a.ServerBundle(dir, ServerSpec{Name: fmt.Sprint("bus", i), Listen: listen[i], ClusterListen: routes[i], Routes: routes, Hosts: []string{"127.0.0.1"}, Store: t.TempDir(), At: dir}); err != nil {
+		if _, err := a.ServerBundle(dir, ServerSpec{Name: fmt.Sprint("bus", i), Listen: listen[i], ClusterListen: routes[i], Routes: routes, Hosts: []string{"127.0.0.1"}, Store: t.TempDir(), At: dir}); err != nil {
 			t.Fatal(err)
 		}
 		cmd := exec.Command(os.Args[0])

@@ -102,6 +102,10 @@ type Config struct {
 	Servers bus.Config
 	// URLs of the NATS servers, as members elsewhere reach them.
 	URLs []string
+	// Farewell says good-bye in the place of an edge that was revoked, before its
+	// lease ends: it cannot do so itself any more, and while its media ports still
+	// answer nobody would take it for dead. Nil: nobody does.
+	Farewell func(ctx context.Context, name string) error
 }
 
 // Enroller invites, enrols and revokes. Several may run with copies of one
@@ -341,6 +345,11 @@ func (e *Enroller) Revoke(ctx context.Context, m Member, by string) (Entry, erro
 		return next, fmt.Errorf("revoke %v: it is revoked, but the bus servers do not know; revoke it again: %w", m, err)
 	}
 	if m.Role == bus.RoleEdge {
+		if e.cfg.Farewell != nil {
+			if err := e.cfg.Farewell(ctx, m.Name); err != nil {
+				return next, fmt.Errorf("revoke %v: its calls are not moved yet: %w", m, err)
+			}
+		}
 		nodes, err := bus.OpenBucket[struct{}](ctx, e.cfg.Bus, bus.NodesBucket)
 		if err == nil {
 			err = nodes.Delete(ctx, m.Name, 0)
