@@ -216,7 +216,7 @@ func (c *conn) voiceUpdate(in gatewaysession.VoiceUpdate) {
 		return
 	}
 	update := guild.VoiceUpdate{User: s.user, Session: s.id, Channel: in.Channel, SelfMute: in.SelfMute, SelfDeaf: in.SelfDeaf,
-		RTT: in.RTT, Region: in.Region, Anew: in.Anew}
+		RTT: in.RTT, Region: in.Region, Anew: in.Anew, Wait: in.Wait}
 	if c.srv.cfg.Locate != nil && in.Channel != 0 {
 		update.Location = c.srv.cfg.Locate(c.client)
 	}

@@ -161,9 +161,10 @@ func (l *lanes) place(ctx context.Context, o *owner, e guild.Effect) {
 		return
 	}
 	code, message := string(allocator.CodeUnavailable), "Voice does not answer right now. Try again."
+	var full *allocator.Full
 	if refusal := (*allocator.Error)(nil); errors.As(err, &refusal) {
-		code, message = string(refusal.Code), refusal.Message
+		code, message, full = string(refusal.Code), refusal.Message, refusal.Full
 	}
 	l.srv.metrics.effects.WithLabelValues("place", "failed").Inc()
-	o.post(guild.PlaceFailed{User: e.User, Attempt: e.Place.Attempt, Code: code, Message: message})
+	o.post(guild.PlaceFailed{User: e.User, Attempt: e.Place.Attempt, Code: code, Message: message, Full: full})
 }

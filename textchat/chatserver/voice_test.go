@@ -39,7 +39,7 @@ func TestVoiceRefusals(t *testing.T) {
 	w.voice.refuse = allocator.Refuse(allocator.CodeFull, "no room")
 	w.voice.mu.Unlock()
 	a.joinVoice(w.guildID(), lobby, false)
-	if e := a.event("VOICE_ERROR"); e["code"] != "full" || e["message"] != "no room" {
+	if e := a.event("VOICE_ERROR"); e["code"] != "full" || e["message"] != "no room. If you wait, you are number 1 in line." {
 		t.Fatalf("full: %v", e)
 	}
 	// A guild that is not one's own is not looked at.
@@ -311,4 +311,51 @@ func TestGuildPanic(t *testing.T) {
 	}
 	a.joinVoice(w.guildID(), lobby, false)
 	a.event("VOICE_STATE_UPDATE")
+}
+
+// TestWaitsInLine: who finds no seat waits in line, hears of its place, and gets in
+// when there is room, before who came later.
+func TestWaitsInLine(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann, bob := w.guest("Ann"), w.guest("Bob")
+	a, b := w.enter(ann), w.enter(bob)
+	lobby := w.channelID(ann, "Lobby")
+	full := allocator.Refuse(allocator.CodeFull, "full here")
+	full.Full = &allocator.Full{SeatEvery: 30, Elsewhere: &allocator.Elsewhere{Node: "far-1", Region: "far", RTT: 180, RTTFrom: "client"}}
+	refuse := func(err error) {
+		w.voice.mu.Lock()
+		defer w.voice.mu.Unlock()
+		w.voice.refuse = err
+	}
+	refuse(full)
+	join := map[string]any{"guild_id": w.guildID(), "channel_id": lobby}
+	a.send(4, join)
+	e := a.event("VOICE_ERROR")
+	more, _ := e["full"].(map[string]any)
+	room, _ := more["elsewhere"].(map[string]any)
+	if e["code"] != "full" || more["place"] != 1.0 || more["wait"] != 30.0 || room["rtt_ms"] != 180.0 || room["node"] != "far-1" {
+		t.Fatalf("offered %v", e)
+	}
+	join["wait"] = true
+	a.send(4, join)
+	if e := a.event("VOICE_ERROR"); e["code"] != "queued" {
+		t.Fatalf("first in line: %v", e)
+	}
+	b.send(4, join)
+	if e := b.event("VOICE_ERROR"); e["code"] != "queued" || e["full"].(map[string]any)["place"] != 2.0 {
+		t.Fatalf("second in line: %v", e)
+	}
+	refuse(nil)
+	a.event("VOICE_STATE_UPDATE")
+	if s := a.event("VOICE_SERVER_UPDATE"); s["token"] == "" {
+		t.Fatalf("the first gets %v", s)
+	}
+	b.event("VOICE_STATE_UPDATE") // of the first
+	if e := b.event("VOICE_ERROR"); e["code"] != "queued" || e["full"].(map[string]any)["place"] != 1.0 {
+		t.Fatalf("moved up: %v", e)
+	}
+	b.event("VOICE_STATE_UPDATE")
+	if s := b.event("VOICE_SERVER_UPDATE"); s["token"] == "" {
+		t.Fatalf("the second gets %v", s)
+	}
 }

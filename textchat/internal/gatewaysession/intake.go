@@ -106,6 +106,8 @@ type VoiceUpdate struct {
 	// RTT, ours: what the client measured to nodes or regions, in milliseconds.
 	RTT    map[string]float64
 	Region string
+	// Wait, ours: the client waits in line if there is no room.
+	Wait bool
 	// Anew, ours: nothing comes from the voice server any more.
 	Anew bool
 }
@@ -362,6 +364,7 @@ func readVoice(raw json.RawMessage) (*VoiceUpdate, error) {
 		SelfDeaf bool               `json:"self_deaf"`
 		RTT      map[string]float64 `json:"rtt"`
 		Region   string             `json:"preferred_region"`
+		Wait     bool               `json:"wait"`
 		Anew     bool               `json:"anew"`
 	}
 	if err := json.Unmarshal(raw, &d); err != nil {
@@ -378,7 +381,7 @@ func readVoice(raw json.RawMessage) (*VoiceUpdate, error) {
 	if len(d.Region) > 64 {
 		d.Region = ""
 	}
-	return &VoiceUpdate{Guild: d.Guild, Channel: d.Channel, SelfMute: d.SelfMute, SelfDeaf: d.SelfDeaf, RTT: d.RTT, Region: d.Region, Anew: d.Anew}, nil
+	return &VoiceUpdate{Guild: d.Guild, Channel: d.Channel, SelfMute: d.SelfMute, SelfDeaf: d.SelfDeaf, RTT: d.RTT, Region: d.Region, Anew: d.Anew, Wait: d.Wait}, nil
 }
 
 // oneOrMany reads an id or a list of ids.

@@ -25,6 +25,7 @@ type Guild struct {
 
 	voice   map[textchat.ID]*voice   // by user
 	pending map[textchat.ID]*pending // by user
+	queues  map[textchat.ID]*queue   // by channel, where somebody waits
 	attempt uint64
 	// archives is not after the first thread that is archived by itself; zero: none.
 	archives time.Time
@@ -73,6 +74,7 @@ func New(r textchat.GuildRecord, openTimeout time.Duration) *Guild {
 		timedOut:    make(map[textchat.ID]time.Time),
 		voice:       make(map[textchat.ID]*voice),
 		pending:     make(map[textchat.ID]*pending),
+		queues:      make(map[textchat.ID]*queue),
 	}
 	for i := range r.Roles {
 		g.roles[r.Roles[i].ID] = &r.Roles[i]

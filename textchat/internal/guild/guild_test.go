@@ -171,7 +171,7 @@ func parse(t *testing.T, words []string) Input {
 	case "leave":
 		return Leave{User: id("user"), Actor: id("by")}
 	case "voice":
-		return VoiceUpdate{User: id("user"), Session: arg["session"], Channel: id("channel"), SelfMute: yes("mute"), SelfDeaf: yes("deaf"), Anew: yes("anew"), Region: arg["region"]}
+		return VoiceUpdate{User: id("user"), Session: arg["session"], Channel: id("channel"), SelfMute: yes("mute"), SelfDeaf: yes("deaf"), Anew: yes("anew"), Region: arg["region"], Wait: yes("wait")}
 	case "placed":
 		a := allocator.Assignment{Session: sfu.SessionID(arg["call"]), Token: "T", Endpoints: []string{":1"}, Node: edgeagent.NodeID(arg["node"])}
 		if arg["epoch"] != "" {
@@ -184,7 +184,15 @@ func parse(t *testing.T, words []string) Input {
 	case "mend":
 		return Mend{Channel: id("channel"), User: id("user"), Session: sfu.SessionID(arg["call"])}
 	case "failed":
-		return PlaceFailed{User: id("user"), Attempt: num("attempt"), Code: arg["code"], Message: "no"}
+		f := PlaceFailed{User: id("user"), Attempt: num("attempt"), Code: arg["code"], Message: "no"}
+		if arg["every"] != "" {
+			f.Full = &allocator.Full{SeatEvery: float64(num("every"))}
+		}
+		if arg["room"] != "" {
+			f.Message = "full here, room 180 ms away"
+			f.Full = &allocator.Full{Elsewhere: &allocator.Elsewhere{Node: edgeagent.NodeID(arg["room"]), Region: "far", RTT: 180}}
+		}
+		return f
 	case "opened":
 		return CallOpened{User: id("user"), Channel: id("channel"), Session: sfu.SessionID(arg["call"])}
 	case "left":
@@ -350,6 +358,9 @@ func data(d any) string {
 		}
 		return fmt.Sprintf("{%s %v}", v.Token, v.Endpoints)
 	case VoiceError:
+		if v.Full != nil {
+			return fmt.Sprintf("{%s %s} %q", nameOf(v.Channel), v.Code, v.Message)
+		}
 		return fmt.Sprintf("{%s %s}", nameOf(v.Channel), v.Code)
 	}
 	return ""

@@ -23,7 +23,7 @@ func (in CallOpened) handle(g *Guild, _ time.Time, out *Out)    { g.handleCallOp
 func (in CallLeft) handle(g *Guild, now time.Time, out *Out)    { g.handleCallLeft(now, in, out) }
 func (in Moved) handle(g *Guild, now time.Time, out *Out)       { g.handleMoved(now, in, out) }
 func (in Mend) handle(g *Guild, now time.Time, out *Out)        { g.handleMend(now, in, out) }
-func (in SessionGone) handle(g *Guild, _ time.Time, out *Out)   { g.handleSessionGone(in, out) }
+func (in SessionGone) handle(g *Guild, now time.Time, out *Out) { g.handleSessionGone(now, in, out) }
 func (Tick) handle(g *Guild, now time.Time, out *Out)           { g.handleTick(now, out) }
 
 // Join makes a user a member; Nick may be nil. A member already is answered as

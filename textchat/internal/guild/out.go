@@ -168,6 +168,17 @@ type (
 		Channel textchat.ID `json:"channel_id"`
 		Code    string      `json:"code"`
 		Message string      `json:"message"`
+		Full    *VoiceFull  `json:"full,omitempty"`
+	}
+	// VoiceFull says what to hope for where there is no room.
+	VoiceFull struct {
+		// Place is the joiner's in the line for the channel, or the one it would have; 0:
+		// the line is at its bound. Wait is about how long that takes, in seconds; 0:
+		// nobody knows.
+		Place int `json:"place,omitempty"`
+		Wait  int `json:"wait,omitempty"`
+		// Elsewhere is the nearest node with room for another call.
+		Elsewhere *allocator.Elsewhere `json:"elsewhere,omitempty"`
 	}
 )
 
@@ -176,6 +187,7 @@ const (
 	VoiceUnknownChannel = "unknown_channel"
 	VoiceMissingPerms   = "missing_permissions"
 	VoiceChannelFull    = "channel_full"
+	VoiceQueued         = "queued" // not an error: the joiner stands in line
 )
 
 func callID(channel textchat.ID) sfu.CallID { return sfu.CallID{ID: channel} }

@@ -51,6 +51,7 @@ type pending struct {
 	region             string
 	where              *edgeagent.Location
 
+	line   line   // what it has to do with the queue of the channel
 	moving moving // why a user who is in the call is seated anew
 	moved  Moved  // what came while the placement was under way
 	stale  int    // answers that were older than that
@@ -65,6 +66,8 @@ type VoiceUpdate struct {
 	RTT                map[string]float64 // measured by the client, may be nil
 	Region             string
 	Location           *edgeagent.Location // of its address; nil: not known
+	// Wait says that the client waits in line if there is no room.
+	Wait bool
 	// Anew says that nothing comes from the voice server any more: the client
 	// wants another seat in the channel it is in.
 	Anew bool
@@ -81,6 +84,7 @@ type PlaceFailed struct {
 	Attempt uint64
 	Code    string
 	Message string
+	Full    *allocator.Full // of CodeFull, where more is known
 }
 
 // CallOpened and CallLeft are facts from the voice side.
@@ -114,6 +118,11 @@ func (g *Guild) Deadline() time.Time {
 	sooner := func(at time.Time) {
 		if first.IsZero() || at.Before(first) {
 			first = at
+		}
+	}
+	for _, q := range g.queues {
+		if !q.asking {
+			sooner(q.next)
 		}
 	}
 	for user, v := range g.voice {
@@ -190,12 +199,21 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 	}
 	v, p := g.voice[in.User], g.pending[in.User]
 	if in.Channel == 0 {
+		if channel, i, ok := g.waits(in.User); ok && g.queues[channel].list[i].session == in.Session {
+			g.unline(now, out, in.User)
+		}
 		// A second session of the user does not end the call of the first.
 		if p != nil && p.session == in.Session {
 			g.cancel(out, in.User)
 		}
 		if v != nil && v.session == in.Session {
 			g.leave(out, in.User, "left")
+		}
+		return
+	}
+	if g.ordered(now, in, out) {
+		if p != nil && p.line == lineHead && p.session == in.Session {
+			p.selfMute, p.selfDeaf = in.SelfMute, in.SelfDeaf
 		}
 		return
 	}
@@ -221,20 +239,26 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 			return
 		}
 	}
-	c := g.channels[in.Channel]
-	perms := g.Permissions(in.User, in.Channel)
-	switch {
-	case c == nil || !c.Type.Voice() || !perms.Has(textchat.ViewChannel):
-		g.voiceError(out, in, VoiceUnknownChannel, "There is no such voice channel.")
-		return
-	case !perms.Has(textchat.Connect):
-		g.voiceError(out, in, VoiceMissingPerms, "You may not connect to this channel.")
-		return
-	case g.isFull(c, in.User) && !perms.Has(textchat.MoveMembers):
-		g.voiceError(out, in, VoiceChannelFull, "This channel is full.")
+	if code, message := g.barred(in.User, in.Channel); code != "" {
+		g.voiceError(out, in, code, message)
 		return
 	}
 	g.place(out, in)
+}
+
+// barred is why a user may not enter a voice channel, or "".
+func (g *Guild) barred(user, channel textchat.ID) (code, message string) {
+	c := g.channels[channel]
+	perms := g.Permissions(user, channel)
+	switch {
+	case c == nil || g.members[user] == nil || !c.Type.Voice() || !perms.Has(textchat.ViewChannel):
+		return VoiceUnknownChannel, "There is no such voice channel."
+	case !perms.Has(textchat.Connect):
+		return VoiceMissingPerms, "You may not connect to this channel."
+	case g.isFull(c, user) && !perms.Has(textchat.MoveMembers):
+		return VoiceChannelFull, "This channel is full."
+	}
+	return "", ""
 }
 
 // isFull counts who is in a channel or on the way there, but for user.
@@ -261,8 +285,12 @@ func (g *Guild) place(out *Out, in VoiceUpdate) {
 	if p := g.pending[in.User]; p != nil && p.channel != in.Channel {
 		g.cancel(out, in.User)
 	}
+	want := lineNone
+	if in.Wait {
+		want = lineWait
+	}
 	g.order(out, in.User, &pending{channel: in.Channel, session: in.Session, selfMute: in.SelfMute, selfDeaf: in.SelfDeaf,
-		rtt: in.RTT, region: in.Region, where: in.Location})
+		rtt: in.RTT, region: in.Region, where: in.Location, line: want})
 }
 
 // order asks for the seat of p under a new attempt number.
@@ -279,6 +307,7 @@ func (g *Guild) order(out *Out, user textchat.ID, p *pending) {
 	out.Effects = append(out.Effects, Effect{User: user, Place: &PlaceOrder{Attempt: p.attempt, Move: p.moving.on(), Request: allocator.PlaceRequest{
 		Guild: g.self.ID.String(), Call: callID(p.channel), User: userID(user), Session: p.session, Rights: p.rights,
 		Echo: g.channels[p.channel].Echo, RTT: p.rtt, Region: p.region, Location: p.where, Expected: expected, Avoid: p.moving.avoid,
+		Inside: g.voice[user] != nil && g.voice[user].channel == p.channel,
 	}}})
 }
 
@@ -290,6 +319,11 @@ func (g *Guild) cancel(out *Out, user textchat.ID) {
 		return
 	}
 	drop(g, g.pending, user)
+	if q := g.queues[p.channel]; q != nil && p.line == lineHead {
+		next := g.lineOf(p.channel)
+		next.asking = false
+		g.setLine(p.channel, next)
+	}
 	if v := g.voice[user]; v == nil || v.channel != p.channel {
 		g.remove(out, user, p.channel, "cancelled")
 	}
@@ -338,6 +372,10 @@ func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
 	}
 	out.event(Event{Name: textchat.EventVoiceServerUpdate, Session: p.session,
 		Data: VoiceServer{Token: in.Assignment.Token, Guild: g.self.ID, Endpoints: in.Assignment.Endpoints, Move: p.moving.told(in.Assignment.Node)}})
+	if p.line == lineHead {
+		g.unline(now, out, in.User)
+		g.admit(now, out) // where there was room for one, there may be for the next
+	}
 }
 
 func (g *Guild) handlePlaceFailed(now time.Time, in PlaceFailed, out *Out) {
@@ -347,6 +385,9 @@ func (g *Guild) handlePlaceFailed(now time.Time, in PlaceFailed, out *Out) {
 	}
 	drop(g, g.pending, in.User)
 	if p.moving.on() && g.later(now, in, p, out) {
+		return
+	}
+	if g.refused(now, in, p, out) {
 		return
 	}
 	g.voiceError(out, VoiceUpdate{Session: p.session, Channel: p.channel}, in.Code, in.Message)
@@ -387,7 +428,10 @@ func (g *Guild) handleCallLeft(now time.Time, in CallLeft, out *Out) {
 	g.tell(out, in.User, v.channel, v.session)
 }
 
-func (g *Guild) handleSessionGone(in SessionGone, out *Out) {
+func (g *Guild) handleSessionGone(now time.Time, in SessionGone, out *Out) {
+	if channel, i, ok := g.waits(in.User); ok && g.queues[channel].list[i].session == in.Session {
+		g.unline(now, out, in.User)
+	}
 	if p := g.pending[in.User]; p != nil && p.session == in.Session {
 		g.cancel(out, in.User)
 	}
@@ -397,6 +441,7 @@ func (g *Guild) handleSessionGone(in SessionGone, out *Out) {
 }
 
 func (g *Guild) handleTick(now time.Time, out *Out) {
+	g.admit(now, out)
 	g.endTimeouts(now, out)
 	g.archiveOld(now, out)
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {

@@ -16,10 +16,12 @@ import { isSilent, movedNotice } from './text';
 import type { VoiceError, VoiceMove, VoiceServer, VoiceState } from './types';
 import { Call } from './voice';
 
-export type CallState = 'none' | 'connecting' | 'placing' | 'waiting' | 'connected' | 'resuming';
+export type CallState = 'none' | 'connecting' | 'placing' | 'waiting' | 'line' | 'connected' | 'resuming';
 
 export const callChannel = signal(''); // what is wanted; '' is no call
 export const callState = signal<CallState>('none');
+/** All seats are taken: what the server says about that, and whether we stand in line or only could. */
+export const line = signal<{ message: string; waits: boolean } | null>(null);
 export const callSince = signal(0);
 export const speaking = signal<ReadonlySet<string>>(new Set());
 export const node = signal('');
@@ -32,6 +34,7 @@ export const micProblem = signal('');
 
 const askTimeout = 6_000; // an op 4 without any answer is repeated
 const leaveTimeout = 1_500; // for the text gateway to say why the voice gateway sent us away
+const lineAgain = 30_000; // how often a place in line is asked for anew
 const spareKept = 60_000; // its ports would not fit the network for much longer
 const micKept = 60_000; // after a call the microphone stays warm this long
 
@@ -55,6 +58,7 @@ let offer: Promise<RTCPeerConnection> | undefined; // made ready while the answe
 let spare: { pc: Promise<RTCPeerConnection>; until: number } | undefined; // made ready before that
 let asked = false;
 let turn = 0; // of asking
+let queueing = false; // we wait in line where there is no seat
 let again = 0; // timer: ask anew
 let cool = 0; // timer: give the microphone back
 let backoff = new Backoff(200, 5000);
@@ -72,7 +76,15 @@ export function join(channel: string) {
   openMic();
   if (!callChannel.value) callSince.value = 0;
   backoff.reset();
+  queueing = false;
+  line.value = null;
   ask(channel);
+}
+
+/** Waits for a seat, in the order of those who do. */
+export function waitInLine() {
+  queueing = true;
+  if (callChannel.value) ask(callChannel.value);
 }
 
 function openMic() {
@@ -133,10 +145,10 @@ function ask(channel: string) {
   const before = houseOf(callChannel.value);
   if (before && house && before !== house) gateway?.send(4, state(null));
   callChannel.value = channel;
-  if (!live) callState.value = callState.value === 'waiting' || callState.value === 'placing' ? callState.value : 'connecting';
+  if (!live) callState.value = callState.value === 'waiting' || callState.value === 'placing' || callState.value === 'line' ? callState.value : 'connecting';
   asked = true;
   const mine = ++turn;
-  const place = () => { if (mine === turn && asked) gateway?.send(4, { ...state(channel), rtt: distances() }); };
+  const place = () => { if (mine === turn && asked) gateway?.send(4, { ...state(channel), rtt: distances(), ...(queueing && { wait: true }) }); };
   const wait = moment();
   if (wait) void wait.then(place); else place();
   offer = takeOffer();
@@ -161,6 +173,8 @@ function over() {
   drop(live);
   live = undefined;
   asked = false;
+  queueing = false;
+  line.value = null;
   anews = 0;
   callChannel.value = '';
   callState.value = 'none';
@@ -274,6 +288,8 @@ function connected(call: Call) {
   backoff.reset();
   anews = 0;
   node.value = call.node;
+  queueing = false;
+  line.value = null;
   callState.value = 'connected';
 }
 
@@ -397,6 +413,15 @@ export function onVoiceError(e: VoiceError) {
   clearTimeout(again);
   offer?.then((pc) => pc.close(), () => {});
   offer = undefined;
+  if (e.code === 'queued' || (e.code === 'full' && e.full?.place)) {
+    // Told once more from time to time: whoever keeps the line may have been replaced.
+    queueing = e.code === 'queued';
+    line.value = { message: e.message, waits: queueing };
+    if (!live) callState.value = 'line';
+    asked = queueing;
+    if (queueing) again = window.setTimeout(() => ask(e.channel_id), lineAgain);
+    return;
+  }
   asked = false;
   // Nobody can take the call just now: that passes.
   if (e.code === 'unavailable' || e.code === 'no_nodes' || e.code === 'full') {

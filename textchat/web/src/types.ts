@@ -35,7 +35,7 @@ export interface Invite {
 /** Why a call has another node now. `planned`: the old one still serves. */
 export interface VoiceMove { from: string; to: string; cause: string; planned?: boolean }
 export interface VoiceServer { token: string; guild_id: string; endpoint: string | null; endpoints?: string[]; move?: VoiceMove }
-export interface VoiceError { guild_id: string; channel_id: string; code: string; message: string }
+export interface VoiceError { guild_id: string; channel_id: string; code: string; message: string; full?: { place?: number; wait?: number; elsewhere?: { node: string; region: string; rtt_ms: number } } }
 
 export const TEXT = 0, VOICE = 2, CATEGORY = 4, NEWS = 5;
 

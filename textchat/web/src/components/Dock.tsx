@@ -1,4 +1,4 @@
-import { callState, deafened, leave, micProblem, muted, mutedHint, open, retryMic, setDeafened, setMuted, talking } from '../calls';
+import { callState, deafened, leave, line, micProblem, muted, mutedHint, open, retryMic, setDeafened, setMuted, talking, waitInLine } from '../calls';
 import { settings } from '../settings';
 import { house, me } from '../store';
 import { keyName } from '../text';
@@ -13,6 +13,7 @@ export function Dock() {
   return (
     <div class={`dock ${callState.value}`}>
       <div role="alert" class="notices">
+        {line.value && <p class="hint">{line.value.message[0]?.toUpperCase() + line.value.message.slice(1)} {!line.value.waits && <button class="quiet" onClick={waitInLine}>Wait in line</button>}</p>}
         {silenced && <p class="hint">{silenced}</p>}
         {mutedHint.value && !silenced && <p class="hint">You are muted. Nobody hears you.</p>}
         {micProblem.value && <p class="hint">{micProblem.value} <button class="quiet" onClick={retryMic}>Try again</button></p>}

@@ -1,0 +1,263 @@
+package guild
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
+	"voicefleet/textchat"
+)
+
+const (
+	// queueLen bounds those who wait for a seat in one channel.
+	queueLen = 64
+	// queuePause is when the first in line is tried again after there was no room, and
+	// queueRetry after the voice side did not answer.
+	queuePause = time.Second
+	queueRetry = 2 * time.Second
+	// maxQueueWait bounds the wait that is told, in seconds.
+	maxQueueWait = 3600
+)
+
+// queue are those who wait for a seat in a channel, as the fleet is full. They
+// get in in their order; who asks meanwhile does not overtake them. It is replaced,
+// never changed in place.
+type queue struct {
+	list []waiter
+	// asking says that the first in line is being placed; else next is when to try.
+	asking bool
+	next   time.Time
+	every  float64 // seconds between two seats that get free; 0: unknown
+}
+
+// waiter is a user in line.
+type waiter struct {
+	user               textchat.ID
+	session            string
+	selfMute, selfDeaf bool
+	rtt                map[string]float64
+	region             string
+	where              *edgeagent.Location
+}
+
+func waiterOf(in VoiceUpdate) waiter {
+	return waiter{in.User, in.Session, in.SelfMute, in.SelfDeaf, in.RTT, in.Region, in.Location}
+}
+
+// wait is about how long the n-th in line waits, in whole seconds; 0: nobody knows.
+func (q *queue) wait(n int) int {
+	return int(math.Ceil(min(maxQueueWait, q.every*float64(n))))
+}
+
+// lineOf is the queue of a channel to be changed.
+func (g *Guild) lineOf(channel textchat.ID) *queue {
+	c := queue{}
+	if q := g.queues[channel]; q != nil {
+		c = *q
+		c.list = slices.Clone(q.list)
+	}
+	return &c
+}
+
+func (g *Guild) setLine(channel textchat.ID, q *queue) {
+	if len(q.list) == 0 {
+		drop(g, g.queues, channel)
+		return
+	}
+	put(g, g.queues, channel, q)
+}
+
+// waits finds the channel that a user stands in line for, and the place from 0.
+func (g *Guild) waits(user textchat.ID) (channel textchat.ID, place int, ok bool) {
+	for channel, q := range g.queues {
+		if i := slices.IndexFunc(q.list, func(w waiter) bool { return w.user == user }); i >= 0 {
+			return channel, i, true
+		}
+	}
+	return 0, 0, false
+}
+
+// ordered looks after those in line when a user says where it wants to be. It is
+// true when the user stays, or comes, in line, or is told that there is one.
+func (g *Guild) ordered(now time.Time, in VoiceUpdate, out *Out) bool {
+	channel, place, waits := g.waits(in.User)
+	if waits && channel == in.Channel {
+		q := g.lineOf(channel)
+		rtt, region := q.list[place].rtt, q.list[place].region
+		w := waiterOf(in)
+		if len(in.RTT) == 0 {
+			w.rtt = rtt
+		}
+		if in.Region == "" {
+			w.region = region
+		}
+		q.list[place] = w
+		g.setLine(channel, q)
+		g.tellPlace(out, channel, place)
+		return true
+	}
+	if waits {
+		g.unline(now, out, in.User)
+	}
+	q := g.queues[in.Channel]
+	if q == nil || g.inside(in.User, in.Channel) {
+		return false
+	}
+	if in.Wait {
+		g.enqueue(now, out, in, q.every)
+	} else {
+		g.offer(out, in, "full here: others wait for a seat", nil, q.every)
+	}
+	return true
+}
+
+// inside says whether a user is in the call of a channel, or on the way there.
+func (g *Guild) inside(user, channel textchat.ID) bool {
+	if v := g.voice[user]; v != nil && v.channel == channel {
+		return true
+	}
+	p := g.pending[user]
+	return p != nil && p.channel == channel
+}
+
+// enqueue puts a user at the end of the line.
+func (g *Guild) enqueue(now time.Time, out *Out, in VoiceUpdate, every float64) {
+	q := g.lineOf(in.Channel)
+	if len(q.list) == queueLen {
+		g.voiceError(out, in, string(allocator.CodeFull), fmt.Sprintf("full here: %d people wait for a seat already", queueLen))
+		return
+	}
+	if len(q.list) == 0 {
+		q.next = now.Add(queuePause)
+	}
+	q.every = every
+	q.list = append(q.list, waiterOf(in))
+	g.setLine(in.Channel, q)
+	g.tellPlace(out, in.Channel, len(q.list)-1)
+}
+
+// unline takes a user out of the line it is in, and tells those behind.
+func (g *Guild) unline(now time.Time, out *Out, user textchat.ID) {
+	channel, place, ok := g.waits(user)
+	if !ok {
+		return
+	}
+	q := g.lineOf(channel)
+	q.list = slices.Delete(q.list, place, place+1)
+	if place == 0 {
+		q.asking, q.next = false, now
+	}
+	g.setLine(channel, q)
+	for i := place; i < len(q.list); i++ {
+		g.tellPlace(out, channel, i)
+	}
+}
+
+// tellPlace tells one in line its place.
+func (g *Guild) tellPlace(out *Out, channel textchat.ID, i int) {
+	q := g.queues[channel]
+	w, full := q.list[i], &VoiceFull{Place: i + 1, Wait: q.wait(i + 1)}
+	out.event(Event{Name: textchat.EventVoiceError, Session: w.session, Data: VoiceError{
+		Guild: g.self.ID, Channel: channel, Code: VoiceQueued, Message: "You are " + full.words() + ".", Full: full,
+	}})
+}
+
+// offer tells a joiner that there is no room, and which place in line it would
+// have.
+func (g *Guild) offer(out *Out, in VoiceUpdate, message string, elsewhere *allocator.Elsewhere, every float64) {
+	line := queue{every: every}
+	if q := g.queues[in.Channel]; q != nil {
+		line = *q
+	}
+	full := &VoiceFull{Elsewhere: elsewhere}
+	if n := len(line.list) + 1; n <= queueLen {
+		full.Place, full.Wait = n, line.wait(n)
+		message += ". If you wait, you are " + full.words()
+	}
+	out.event(Event{Name: textchat.EventVoiceError, Session: in.Session, Data: VoiceError{
+		Guild: g.self.ID, Channel: in.Channel, Code: string(allocator.CodeFull), Message: message + ".", Full: full,
+	}})
+}
+
+// words are "number 3 in line, for about 40 s".
+func (f *VoiceFull) words() string {
+	s := fmt.Sprintf("number %d in line", f.Place)
+	switch {
+	case f.Wait >= 120:
+		s += fmt.Sprintf(", for about %d minutes", (f.Wait+30)/60)
+	case f.Wait > 0:
+		s += fmt.Sprintf(", for about %d s", f.Wait)
+	}
+	return s
+}
+
+// admit tries to seat the first in line of each channel where it is time.
+func (g *Guild) admit(now time.Time, out *Out) {
+	for _, channel := range slices.Sorted(maps.Keys(g.queues)) {
+		for q := g.queues[channel]; q != nil && !q.asking && !now.Before(q.next); q = g.queues[channel] {
+			w := q.list[0]
+			in := VoiceUpdate{User: w.user, Session: w.session, Channel: channel}
+			if code, message := g.barred(w.user, channel); code != "" {
+				g.unline(now, out, w.user)
+				g.voiceError(out, in, code, message)
+				continue
+			}
+			next := g.lineOf(channel)
+			next.asking = true
+			g.setLine(channel, next)
+			g.cancel(out, w.user) // on the way elsewhere by another session
+			g.order(out, w.user, &pending{channel: channel, session: w.session, selfMute: w.selfMute, selfDeaf: w.selfDeaf,
+				rtt: w.rtt, region: w.region, where: w.where, line: lineHead})
+		}
+	}
+}
+
+// line is what a user on the way has to do with the queue of the channel.
+type line int
+
+const (
+	lineNone line = iota
+	lineWait      // it waits if there is no room
+	lineHead      // it is the first in line
+)
+
+// refused looks after the queue when a user was not placed. It says whether the
+// user has been told, or need not be.
+func (g *Guild) refused(now time.Time, in PlaceFailed, p *pending, out *Out) bool {
+	full := in.Code == string(allocator.CodeFull)
+	var every float64
+	var elsewhere *allocator.Elsewhere
+	if in.Full != nil {
+		every, elsewhere = in.Full.SeatEvery, in.Full.Elsewhere
+	}
+	update := VoiceUpdate{User: in.User, Session: p.session, Channel: p.channel, SelfMute: p.selfMute, SelfDeaf: p.selfDeaf,
+		RTT: p.rtt, Region: p.region, Location: p.where}
+	switch {
+	case p.line == lineHead:
+		if !full && in.Code != string(allocator.CodeUnavailable) && in.Code != string(allocator.CodeNoNodes) {
+			g.unline(now, out, in.User)
+			return false
+		}
+		q := g.lineOf(p.channel)
+		if len(q.list) == 0 {
+			return true // the channel and its line are gone
+		}
+		q.asking, q.next = false, now.Add(queueRetry)
+		if full {
+			q.next, q.every = now.Add(queuePause), every
+		}
+		g.setLine(p.channel, q)
+		return true
+	case !full || g.voice[in.User] != nil && g.voice[in.User].channel == p.channel:
+		return false
+	case p.line == lineWait:
+		g.enqueue(now, out, update, every)
+		return true
+	}
+	g.offer(out, update, in.Message, elsewhere, every)
+	return true
+}
