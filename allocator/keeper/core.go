@@ -27,8 +27,10 @@ const (
 	tellAgain = time.Second
 	tellTries = 3
 	// settleWait is how long after a planned move the members who are still on the
-	// old node are left there.
-	settleWait = 5 * time.Second
+	// old node are left there; when all have a session on the new one it is
+	// connectWait: they leave by themselves as soon as they hear everybody there.
+	settleWait  = 5 * time.Second
+	connectWait = 2 * time.Second
 	// transitKept is how long a move is looked after.
 	transitKept = 20 * time.Second
 	// retryAfter is the pause before a call is tried again that could not be moved.
@@ -88,12 +90,24 @@ type exit struct {
 	stuck   string  // why the last call that stays does
 }
 
+// loss is what is known of a node that was lost, or has said good-bye.
+type loss struct {
+	at      time.Time
+	serves  bool // its media engine still does
+	goodbye bool
+}
+
+// lossKept is how long it is remembered after its calls have gone, so that the node
+// takes up its share by and by when it comes back.
+const lossKept = 10 * time.Minute
+
 // transit is a move that is looked after.
 type transit struct {
 	seen    time.Time
 	told    time.Time
 	tries   int
-	arrived bool
+	arrived bool      // the new node shows somebody
+	whole   time.Time // since when it shows all; zero: it does not
 }
 
 // Core is the mind of one allocator. Not safe for concurrent use.
@@ -114,7 +128,7 @@ type Core struct {
 
 	// Moves.
 	exits    map[edgeagent.NodeID]*exit
-	lost     map[edgeagent.NodeID]bool // true: its media engine still serves
+	lost     map[edgeagent.NodeID]loss
 	arrivals map[edgeagent.NodeID]float64
 	writing  map[sfu.CallID]bool
 	retry    map[sfu.CallID]time.Time
@@ -133,7 +147,7 @@ func New(number uint64) *Core {
 		revisions: map[sfu.CallID]uint64{},
 		hosted:    map[edgeagent.NodeID]map[sfu.CallID]struct{}{},
 		exits:     map[edgeagent.NodeID]*exit{},
-		lost:      map[edgeagent.NodeID]bool{},
+		lost:      map[edgeagent.NodeID]loss{},
 		arrivals:  map[edgeagent.NodeID]float64{},
 		writing:   map[sfu.CallID]bool{},
 		retry:     map[sfu.CallID]time.Time{},
@@ -154,9 +168,12 @@ func (c *Core) SeeNode(now time.Time, hb edgeagent.Heartbeat, written time.Time,
 	if hb.State == edgeagent.Gone {
 		return c.leave(now, hb, out)
 	}
-	if _, lost := c.lost[hb.Node]; lost && !c.watch.known(hb.Node) {
+	if l, lost := c.lost[hb.Node]; lost && !c.watch.known(hb.Node) {
 		delete(c.lost, hb.Node) // so long ago that it begins anew
 		c.place.Unbar(now, hb.Node, true)
+		if !l.goodbye {
+			out = c.note(now, allocator.DeedBack, hb.Node, "it beats again, after its lease had ended", out)
+		}
 	}
 	c.place.Observe(now, hb)
 	delete(c.awaited, hb.Node)
@@ -172,7 +189,7 @@ func (c *Core) leave(now time.Time, hb edgeagent.Heartbeat, out []Out) []Out {
 	c.watch.Beat(now, hb, now, nil)
 	c.health.Forget(hb.Node)
 	if _, known := c.lost[hb.Node]; !known && len(c.hosted[hb.Node]) > 0 {
-		c.lost[hb.Node] = false
+		c.lost[hb.Node] = loss{at: now, goodbye: true}
 		c.exits[hb.Node] = &exit{cause: allocator.CauseDrain}
 	}
 	delete(c.awaited, hb.Node)
@@ -306,7 +323,7 @@ func (c *Core) act(now time.Time, out []Out) []Out {
 		case allocator.DeedSuspect:
 			c.place.Bar(v.Node, "suspect")
 		case allocator.DeedLost:
-			c.lost[v.Node] = v.Serves
+			c.lost[v.Node] = loss{at: now, serves: v.Serves}
 			c.place.Bar(v.Node, "lost")
 			c.place.Lose(now, v.Node)
 			c.health.Forget(v.Node)
@@ -499,8 +516,8 @@ func (c *Core) Tick(now time.Time, out []Out) []Out {
 		c.swept = now
 		out = c.restore(now, out)
 		maps.DeleteFunc(c.retry, func(_ sfu.CallID, at time.Time) bool { return now.After(at) })
-		for n := range c.lost {
-			if !c.watch.known(n) && len(c.hosted[n]) == 0 {
+		for n, l := range c.lost {
+			if !c.watch.known(n) && len(c.hosted[n]) == 0 && now.Sub(l.at) > lossKept {
 				delete(c.lost, n)
 				c.place.Unbar(now, n, false) // there is nobody to choose; who comes begins anew
 			}
@@ -555,12 +572,15 @@ func (c *Core) tell(now time.Time, out []Out) []Out {
 func (c *Core) endStrays(now time.Time, hb edgeagent.Heartbeat, out []Out) []Out {
 	for _, on := range hb.Calls {
 		e, live := c.place.Call(on.Call)
+		if t := c.transits[on.Call]; live && t != nil && e.Node == hb.Node && e.Move != nil && t.whole.IsZero() && on.Sessions >= e.Move.Sessions {
+			t.whole = now
+		}
 		if !live || e.Node == hb.Node || on.Epoch >= e.Epoch || on.Sessions < 1 {
 			continue
 		}
 		t := c.transits[on.Call]
 		if t != nil && e.Move != nil && e.Move.Planned && e.Move.From == hb.Node &&
-			c.place.Shown(on.Call, e.Node) < e.Move.Sessions && now.Sub(t.seen) < settleWait {
+			now.Sub(t.seen) < settleWait && (t.whole.IsZero() || now.Sub(t.whole) < connectWait) {
 			continue
 		}
 		out = append(out, Out{End: &placement.Stray{Node: hb.Node, Call: on.Call}})

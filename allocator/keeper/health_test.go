@@ -408,3 +408,40 @@ func TestFailoverIsPaced(t *testing.T) {
 		t.Errorf("people: %v", load)
 	}
 }
+
+// TestALostNodeTakesCallsAgain: a node that comes back, soon or long after its lease
+// has ended, with nothing of its own, is chosen again, by and by.
+func TestALostNodeTakesCallsAgain(t *testing.T) {
+	for _, away := range []int{3, 8, 90, 1200} {
+		k := newClinic(t, "a", "b")
+		k.pass(5, func() {})
+		a := k.nodes["a"]
+		k.perform(slices.DeleteFunc(k.c.Closed(k.now, "a", k.now, nil), func(o Out) bool { return o.Ask != nil }))
+		k.perform(k.c.Answered(k.now, "a", false, nil))
+		delete(k.nodes, "a")
+		for s := range away {
+			k.pass(1, func() {})
+			if s == 5 {
+				k.perform(k.c.NodeGone(k.now, "a", nil))
+			}
+		}
+		k.nodes["a"] = a
+		why := func() string {
+			ex, _ := k.c.Place().Decide(k.now, allocator.PlaceRequest{Call: sfu.CallID{ID: 9}}, rand.New(rand.NewPCG(1, 1)))
+			for _, n := range ex.Candidates {
+				if n.Node == "a" {
+					return n.WhyNot
+				}
+			}
+			return "it is not there"
+		}
+		k.pass(3, func() {})
+		if got := why(); got != "" {
+			t.Errorf("back after %d s it is not chosen: %s", away, got)
+		}
+		back := slices.ContainsFunc(k.notes, func(e allocator.JournalEntry) bool { return e.Deed == allocator.DeedBack && e.Node == "a" })
+		if !back && away < 600 {
+			t.Errorf("back after %d s, and nobody notes it: %v", away, k.notes)
+		}
+	}
+}

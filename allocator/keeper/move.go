@@ -56,8 +56,8 @@ func (c *Core) plan(now time.Time) {
 
 // leaving is why the calls of a node leave it, if they do.
 func (c *Core) leaving(node edgeagent.NodeID) (cause allocator.Cause, planned bool) {
-	if serves, lost := c.lost[node]; lost {
-		return allocator.CauseNodeLost, serves
+	if l, lost := c.lost[node]; lost {
+		return allocator.CauseNodeLost, l.serves
 	}
 	if hb, there := c.watch.Heartbeat(node); there && hb.Emptying && c.watch.Up(node) {
 		return allocator.CauseDrain, true

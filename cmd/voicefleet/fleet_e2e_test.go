@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	bits "encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"voicefleet/sfu"
 	"voicefleet/signaling/voiceclient"
 	"voicefleet/textchat"
 )
@@ -77,6 +80,22 @@ type listener struct {
 	longest time.Duration  // silence between two packets
 	next    map[int]uint16 // sequence number due in a slot
 	missed  int            // numbers that did not come
+	// frames are the numbers that talkers gave theirs, as far as they came.
+	frames map[sfu.UserID]map[uint32]bool
+}
+
+// gap is the longest run of a talker's frames that never came.
+func (l *listener) gap() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	longest := uint32(0)
+	for _, came := range l.frames {
+		numbers := slices.Sorted(maps.Keys(came))
+		for i := 1; i < len(numbers); i++ {
+			longest = max(longest, numbers[i]-numbers[i-1]-1)
+		}
+	}
+	return time.Duration(longest) * frameTime
 }
 
 func (l *listener) onAudio(p voiceclient.Packet) {
@@ -90,6 +109,12 @@ func (l *listener) onAudio(p voiceclient.Packet) {
 		l.missed += int(int16(p.Seq - due)) // less again if it comes late
 	}
 	l.next[p.Slot] = p.Seq + 1
+	if len(p.Opus) == len(opusFrame) {
+		if l.frames[p.User] == nil {
+			l.frames[p.User] = make(map[uint32]bool)
+		}
+		l.frames[p.User][bits.BigEndian.Uint32(p.Opus[1:])] = true
+	}
 	l.mu.Unlock()
 	select {
 	case l.heard <- struct{}{}:
@@ -129,7 +154,7 @@ func enter(t *testing.T, server string, trust *tls.Config, g guest, channel text
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
-	l := &listener{heard: make(chan struct{}, 1), next: make(map[int]uint16)}
+	l := &listener{heard: make(chan struct{}, 1), next: make(map[int]uint16), frames: make(map[sfu.UserID]map[uint32]bool)}
 	call, err := voiceclient.Join(ctx, voiceclient.Config{
 		Server: server, Token: g.Token, Guild: g.GuildID, Channel: channel,
 		Options: voiceclient.Options{TLS: trust, OnAudio: l.onAudio},
@@ -151,13 +176,16 @@ func talk(t *testing.T, l *listener) {
 	talker.Go(func() {
 		pace := time.NewTicker(frameTime)
 		defer pace.Stop()
-		for {
+		frame := slices.Clone(opusFrame)
+		for n := uint32(0); ; n++ {
+			// No two are alike, as of a voice: who hears it on two paths tells by it.
+			bits.BigEndian.PutUint32(frame[1:], n)
 			select {
 			case <-ctx.Done():
 				return
 			case <-pace.C:
 				// Without a voice session just now there is nobody to tell.
-				_ = l.WriteOpus(opusFrame, frameTime, 20)
+				_ = l.WriteOpus(frame, frameTime, 20)
 			}
 		}
 	})
