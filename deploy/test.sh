@@ -74,6 +74,7 @@ rm -f "$logs"/*.log
 	step build build
 	step race go test -v -race -tags "$tags" $rooms
 	step alloc go test -v -run 'Alloc' ./sfu/...
+	step fates go test -v -run '^TestNoCallHasTwoOwners$' ./allocator/keeper
 	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'
 	# One package after the other: these measure times, on both cores.
 	# -count=1: these run programs built from sources that the test cache does not see.
