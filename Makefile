@@ -21,7 +21,7 @@ up: build ## build the program and start it: page, accounts, calls, one media no
 
 build: ## build bin/voicefleet, a static binary
 	@sh deploy/setup.sh up
-	@$(ENV) && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/voicefleet ./cmd/voicefleet
+	@$(ENV) && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.built=$(VERSION)" -o bin/voicefleet ./cmd/voicefleet
 
 test: ## install what the tests need and run them all (under 13 minutes on 2 cores)
 	@sh deploy/setup.sh test

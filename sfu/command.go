@@ -20,6 +20,7 @@ type Command struct {
 	Close     *Close     `json:"close,omitempty"`
 	Restore   *Snapshot  `json:"restore,omitempty"`
 	Confirm   *Confirm   `json:"confirm,omitempty"`
+	Remember  *Remember  `json:"remember,omitempty"`
 	Relay     *Relay     `json:"relay,omitempty"`
 }
 
@@ -57,6 +58,8 @@ type Adopted struct {
 	ProbeKey ProbeKey `json:"probe_key,omitempty"` // the one in force
 	// Ended are the sessions that ended within MemoryOfEnds, oldest first.
 	Ended []PastEnd `json:"ended,omitempty"`
+	// Remembered is the data of the last Remember.
+	Remembered []byte `json:"remembered,omitempty"`
 }
 
 // PastEnd is an end that the agent before may have known of, or not.
@@ -182,6 +185,13 @@ type Relay struct {
 // Relayed answers Relay.
 type Relayed struct {
 	Port uint16 `json:"port"` // on loopback, where the call takes relay packets
+}
+
+// Remember replaces what the engine tells the next agent, in Adopted, of the
+// node's standing. The engine does not look into it; at most MaxKeep bytes. With
+// any, it waits for that agent for RememberedFor even without a session.
+type Remember struct {
+	Data []byte `json:"data,omitempty"`
 }
 
 // Confirm answers Fenced: the sessions there are, after the Closes before this,

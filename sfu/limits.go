@@ -60,6 +60,9 @@ const (
 	MaxRemoteSpeakers = 99
 	// MaxKeep bounds what the agent leaves with a session.
 	MaxKeep = 4 << 10
+	// RememberedFor is how long an engine without agent and session keeps what it
+	// is to remember: longer than it takes to start an agent anew.
+	RememberedFor = time.Minute
 	// MemoryOfEnds is how long the engine remembers which sessions have ended,
 	// for an agent that adopts it: longer than the grant of one may be shown
 	// again. EndsKept bounds how many it remembers.

@@ -99,6 +99,11 @@ func (c *Client) Undrain(ctx context.Context, o allocator.Order) (allocator.Prog
 	return ask[allocator.Progress](ctx, c, "undrain", o)
 }
 
+// Upgrade has a node go on with the program on its disk.
+func (c *Client) Upgrade(ctx context.Context, o allocator.Order) (edgeagent.UpgradeReply, error) {
+	return ask[edgeagent.UpgradeReply](ctx, c, "upgrade", o)
+}
+
 // Progress tells how a drain goes.
 func (c *Client) Progress(ctx context.Context, node edgeagent.NodeID) (allocator.Progress, error) {
 	return ask[allocator.Progress](ctx, c, "progress", allocator.ProgressRequest{Node: node})

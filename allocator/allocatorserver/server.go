@@ -246,6 +246,7 @@ func (s *Server) service() bus.Service {
 			bus.Handle("drain", s.drain),
 			bus.Handle("cordon", s.cordon),
 			bus.Handle("undrain", s.undrain),
+			bus.Handle("upgrade", s.upgrade),
 			bus.Handle("progress", s.progress),
 			bus.Handle("move", s.move),
 		},

@@ -112,6 +112,7 @@ func ctlCommand() *cobra.Command {
 		c.drainCommand(),
 		c.orderCommand("cordon", "Have a media node take no new calls and keep those it has", wordsCordon),
 		c.orderCommand("undrain", "Have a drained or cordoned media node take calls again", ""),
+		c.upgradeCommand(),
 		guildFlag(&cobra.Command{
 			Use: "invite", Short: "Show the invite links of a guild", Example: "  voicefleet ctl invite",
 			Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return c.invite(cmd.Context(), guild) },

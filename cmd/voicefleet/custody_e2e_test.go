@@ -5,7 +5,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -20,13 +23,17 @@ type roles struct {
 	trust   *tls.Config
 	control int // port of central
 	side    int // port of the edge's metrics
+	program string
 }
 
-func launchRoles(t *testing.T) *roles {
+func launchRoles(t *testing.T) *roles { return launchRolesWith(t, "") }
+
+// launchRolesWith has the edge be of another build.
+func launchRolesWith(t *testing.T, program string) *roles {
 	t.Helper()
 	ports := freePorts(t, 4)
 	dir := t.TempDir()
-	r := &roles{t: t, control: ports[1], side: ports[2]}
+	r := &roles{t: t, control: ports[1], side: ports[2], program: program}
 	address := launch(t, "bus", "--listen", fmt.Sprintf("127.0.0.1:%d", ports[0])).says(`bus is up: --bus (\S+)`)
 	central := launch(t, "central", "--bus", address, "--port", fmt.Sprint(r.control), "--data", filepath.Join(dir, "central"),
 		"--advertise-endpoint", fmt.Sprintf("127.0.0.1:%d", r.control))
@@ -48,7 +55,10 @@ func launchRoles(t *testing.T) *roles {
 
 func (r *roles) launchEdge() {
 	r.t.Helper()
-	r.edge = launch(r.t, r.args...)
+	if r.program == "" {
+		r.program = binary()
+	}
+	r.edge = launchProgram(r.t, r.program, r.args...)
 	r.edge.says(`edge edge1 is up`)
 }
 
@@ -183,5 +193,91 @@ func TestFrozenNodeGoesOn(t *testing.T) {
 		if s := l.Stats(); s.Moves != 0 || s.Voice.Resumes != 0 {
 			t.Errorf("%s was moved: %+v", name, s)
 		}
+	}
+}
+
+// build makes the program with a version of its own.
+func build(t *testing.T, path, version string) {
+	t.Helper()
+	cmd := exec.Command("go", "build", "-ldflags", "-X main.built="+version, "-o", path, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+}
+
+// TestUpgrade replaces the program of a node under a call, several times. Engine
+// and agent go on as the new version; nobody is moved or resumes, and a node that
+// was drained stays so. What does not start is refused, and the node goes on.
+func TestUpgrade(t *testing.T) {
+	dir := t.TempDir()
+	program, next := filepath.Join(dir, "voicefleet"), filepath.Join(dir, "next")
+	build(t, program, "v1")
+	r := launchRolesWith(t, program)
+	ada := r.text.join(http.DefaultClient, r.text.http, "Ada")
+	bob := r.text.join(http.DefaultClient, r.text.http, "Bob")
+	channel := r.text.voiceChannel(http.DefaultClient, r.text.http, ada)
+	a := enter(t, r.text.https(""), r.trust, ada, channel)
+	b := enter(t, r.text.https(""), r.trust, bob, channel)
+	talk(t, a)
+	talk(t, b)
+	more := func(what string) {
+		t.Helper()
+		for _, l := range []*listener{a, b} {
+			l.mu.Lock()
+			already := l.packets
+			l.mu.Unlock()
+			l.until(t, what, func(now int) bool { return now >= already+50 })
+		}
+	}
+	more("before")
+	refused := func(why string) {
+		t.Helper()
+		out, err := exec.Command(binary(), "ctl", "--data", r.text.data, "upgrade", "edge1").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), why) {
+			t.Errorf("upgrade to what does not start (%v): %s", err, out)
+		}
+		more("after a refused upgrade")
+	}
+	replace := func(script string) {
+		t.Helper()
+		if err := os.WriteFile(next, []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(next, program); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace("this is no program")
+	refused("the program on disk is of no use")
+	replace("#!/bin/sh\nexit 3\n")
+	refused("the program on disk is of no use")
+	engine := child(t, r.edge.cmd.Process.Pid, 0)
+	replace("#!/bin/sh\n[ \"$1\" = version ] && echo v9 && exit\nexit 3\n")
+	refused("runs no media engine")
+	engine = child(t, r.edge.cmd.Process.Pid, engine)
+
+	ctlSays(t, r.text.data, "cordon", "edge1", "--reason", "new program")
+	for _, version := range []string{"v2", "v3"} {
+		build(t, next, version)
+		if err := os.Rename(next, program); err != nil {
+			t.Fatal(err)
+		}
+		out := ctlSays(t, r.text.data, "upgrade", "edge1", "--reason", version)
+		t.Logf("%s", out)
+		if !strings.Contains(out, "engine is version "+version) || !strings.Contains(out, "agent is version "+version) || !strings.Contains(out, "2 sessions go on") {
+			t.Errorf("upgrade says %s", out)
+		}
+		more("after an upgrade to " + version)
+		engine = child(t, r.edge.cmd.Process.Pid, engine)
+		if nodes := ctlSays(t, r.text.data, "nodes"); !strings.Contains(nodes, "draining") {
+			t.Errorf("the node forgot that it is drained: %s", nodes)
+		}
+	}
+	for name, l := range map[string]*listener{"Ada": a, "Bob": b} {
+		if s := l.Stats(); s.Moves != 0 || s.Voice.Resumes != 0 {
+			t.Errorf("%s was moved: %+v", name, s)
+		}
+		t.Logf("%s: silence of at most %v", name, l.silence())
 	}
 }

@@ -126,6 +126,10 @@ func (m *media) start(conn *bus.Conn, e *engines, closed *edgeagentserver.Closed
 	if at, err := edgeagent.ParseLocation(m.location); err == nil { // checked before
 		location = &at
 	}
+	var program func(context.Context) (edgeagentserver.Program, error)
+	if e.child { // otherwise engine and agent are parts of a program with more to it
+		program = e.program
+	}
 	return edgeagentserver.New(edgeagentserver.Config{
 		Location:      location,
 		Label:         m.label,
@@ -142,6 +146,7 @@ func (m *media) start(conn *bus.Conn, e *engines, closed *edgeagentserver.Closed
 		CapacityPPS:   m.capacity,
 		Peers:         allocatorserver.NewClient(conn).Peers,
 		Engine:        e.start,
+		Program:       program,
 		Closed:        closed,
 		Link:          m.links,
 		LinkPacket:    m.linkMTU,

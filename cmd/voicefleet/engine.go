@@ -95,6 +95,7 @@ type engines struct {
 	// Guarded by mu.
 	last  *engine
 	found *engine // at work already, until start returns it
+	next  string  // program of an upgrade; empty: our own
 }
 
 // newEngines takes the sockets over.
@@ -273,11 +274,11 @@ func (e *engines) host(theirs *os.File) (*engine, error) {
 
 // spawn runs an engine in a child process, which waits for what it is given.
 func (e *engines) spawn(theirs *os.File) (*engine, error) {
-	self, err := os.Executable()
+	program, err := e.image()
 	if err != nil {
 		return nil, fmt.Errorf("start media engine: %w", err)
 	}
-	cmd := exec.Command(self, "sfu")
+	cmd := exec.Command(program, "sfu")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs}
 	// A group of its own: Ctrl-C is for the agent, which ends it in order.

@@ -23,6 +23,7 @@ type fleetAsk interface {
 	Calls(ctx context.Context) ([]allocator.CallEntry, error)
 	Explain(ctx context.Context, call sfu.CallID) (allocator.ExplainReply, error)
 	Journal(ctx context.Context, req allocator.JournalRequest) (allocator.JournalReply, error)
+	Upgrade(ctx context.Context, o allocator.Order) (edgeagent.UpgradeReply, error)
 }
 
 // fleetOrder is what they have the allocator do; its client is one.
@@ -91,6 +92,7 @@ func mountFleet(mux *http.ServeMux, ask fleetAsk, orders fleetOrder, token strin
 	route("GET", "nodes/{node}/progress", func(ctx context.Context, r *http.Request) (any, error) {
 		return orders.Progress(ctx, edgeagent.NodeID(r.PathValue("node")))
 	})
+	route("POST", "nodes/{node}/upgrade", func(ctx context.Context, r *http.Request) (any, error) { return order(ctx, r, ask.Upgrade) })
 }
 
 // journalQuery reads ?limit=, before=, node= and call=.
@@ -119,7 +121,7 @@ func journalQuery(r *http.Request) (req allocator.JournalRequest, err error) {
 }
 
 // order passes an order on to the allocator, and adds where it came from.
-func order(ctx context.Context, r *http.Request, give func(context.Context, allocator.Order) (allocator.Progress, error)) (any, error) {
+func order[T any](ctx context.Context, r *http.Request, give func(context.Context, allocator.Order) (T, error)) (any, error) {
 	var o allocator.Order
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxDrainBody+1))
 	if err == nil && len(body) > maxDrainBody {

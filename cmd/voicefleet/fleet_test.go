@@ -22,6 +22,7 @@ type oracle struct {
 	asked sfu.CallID
 
 	journal allocator.JournalRequest
+	order   allocator.Order
 }
 
 func (o *oracle) Nodes(context.Context) ([]allocator.NodeView, error) {
@@ -33,6 +34,11 @@ func (o *oracle) Calls(context.Context) ([]allocator.CallEntry, error) { return 
 func (o *oracle) Journal(_ context.Context, req allocator.JournalRequest) (allocator.JournalReply, error) {
 	o.journal = req
 	return allocator.JournalReply{Entries: []allocator.NumberedEntry{{Seq: 1, JournalEntry: allocator.JournalEntry{Deed: allocator.DeedLost, Node: "fra1"}}}}, o.err
+}
+
+func (o *oracle) Upgrade(_ context.Context, order allocator.Order) (edgeagent.UpgradeReply, error) {
+	o.order = order
+	return edgeagent.UpgradeReply{From: "1", To: "2", Sessions: 3}, o.err
 }
 
 func (o *oracle) Explain(_ context.Context, call sfu.CallID) (allocator.ExplainReply, error) {
@@ -122,6 +128,37 @@ func TestDrainRoutes(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &form); err != nil || !strings.Contains(form.Message, c.says) || w.Code != c.code {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
 		}
+	}
+}
+
+func TestUpgradeRoute(t *testing.T) {
+	o := &oracle{}
+	mux := http.NewServeMux()
+	mountFleet(mux, o, &foreman{}, "secret")
+	post := func(body, token string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("POST", fleetPath+"nodes/fra1/upgrade", strings.NewReader(body))
+		r.RemoteAddr = "198.51.100.7:40000"
+		r.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		return w
+	}
+	if got := post("", "guess").Code; got != http.StatusUnauthorized || o.order.Node != "" {
+		t.Errorf("without the token: %d, asked %v", got, o.order)
+	}
+	w := post(`{"by":"ada@desk","reason":"1.4"}`, "secret")
+	if want := `{"from":"1","to":"2","sessions":3,"engine":0}`; w.Code != 200 || strings.TrimSpace(w.Body.String()) != want {
+		t.Errorf("%d %s, want %s", w.Code, w.Body, want)
+	}
+	if want := (allocator.Order{Node: "fra1", By: "ada@desk from 198.51.100.7", Reason: "1.4"}); o.order != want {
+		t.Errorf("ordered %+v", o.order)
+	}
+	o.err = allocator.Refuse(allocator.CodeBadRequest, "the program on disk is of no use")
+	if w := post("", "secret"); w.Code != 400 || !strings.Contains(w.Body.String(), "of no use") {
+		t.Errorf("refused: %d %s", w.Code, w.Body)
+	}
+	if w := post("please", "secret"); w.Code != 400 {
+		t.Errorf("no JSON: %d %s", w.Code, w.Body)
 	}
 }
 

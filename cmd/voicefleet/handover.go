@@ -215,9 +215,11 @@ func findEngine(port int) (*engine, custody, error) {
 	e.term, e.kill = signal(syscall.SIGTERM), signal(syscall.SIGKILL)
 	go func() {
 		defer close(e.ended)
-		// Not our child: a pidfd is readable once its process has ended.
+		// A pidfd is readable once its process has ended.
 		for {
 			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(life), Events: unix.POLLIN}}, -1); n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+				// After an upgrade it is our child, and ours to bury.
+				_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 				return
 			}
 		}

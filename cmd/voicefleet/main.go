@@ -14,10 +14,18 @@ import (
 	"voicefleet/internal/telemetry"
 )
 
-// version is set by the Makefile; without it the module's is told.
-var version = moduleVersion()
+// built is set by the Makefile. The linker sets only what has no value of its own,
+// so version is made of it.
+var (
+	built   string
+	version = moduleVersion()
+)
 
+// moduleVersion is what the Makefile says, or else the module.
 func moduleVersion() string {
+	if built != "" {
+		return built
+	}
 	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" && b.Main.Version != "(devel)" {
 		return b.Main.Version
 	}

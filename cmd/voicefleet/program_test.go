@@ -63,7 +63,13 @@ type process struct {
 // children may be left.
 func launch(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(binary(), args...), done: make(chan struct{}), lines: make(chan struct{}, 1)}
+	return launchProgram(t, binary(), args...)
+}
+
+// launchProgram is launch of another build.
+func launchProgram(t *testing.T, program string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(program, args...), done: make(chan struct{}), lines: make(chan struct{}, 1)}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C for the test is not for it
 	r, w, err := os.Pipe()
 	if err != nil {

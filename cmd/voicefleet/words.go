@@ -278,6 +278,24 @@ func wordsMoved(m allocator.CallMove) string {
 	return fmt.Sprintf("it was moved from %s at %s with %d people, %s, because of: %s", m.From, m.At.Local().Format(time.TimeOnly), m.Sessions, how, m.Cause)
 }
 
+// wordsUpgrade is the long help of ctl upgrade.
+const wordsUpgrade = `Has a media node go on with the program that is on its disk now. Replace the file first (move the new
+one into its place; do not write into the old one).
+
+The node looks whether the new program starts at all, replaces its media engine on the same sockets
+and keys, and then its agent. Calls hear a pause of a fraction of a second; nobody has to do
+anything, nobody is moved. A program that does not start is refused, and the node stays as it is.
+Whoever reaches the node by TURN or TCP connects again.`
+
+// wordsEngineUpgraded and wordsAgentUpgraded tell how an upgrade goes.
+func wordsEngineUpgraded(node edgeagent.NodeID, rep edgeagent.UpgradeReply) string {
+	return fmt.Sprintf("%s: the media engine is version %s now (was %s): %d sessions go on, after %v.", node, rep.To, rep.From, rep.Sessions, rep.Engine.Round(time.Millisecond))
+}
+
+func wordsAgentUpgraded(node edgeagent.NodeID, done upgraded) string {
+	return fmt.Sprintf("%s: its agent is version %s, too, after another %v.", node, done.To, done.Agent.Round(10*time.Millisecond))
+}
+
 // wordsNoNode is said when a node does not answer.
 func wordsNoNode(err error) string {
 	return err.Error() + ". Is it up? voicefleet ctl nodes lists those that are."

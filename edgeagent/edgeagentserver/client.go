@@ -69,6 +69,12 @@ func (c *Client) Roster(ctx context.Context, node edgeagent.NodeID, req edgeagen
 	return ask[edgeagent.RosterReply](ctx, c, node, "roster", req)
 }
 
+// Upgrade has a node go on with the program on its disk. When it returns, the
+// engine has been replaced.
+func (c *Client) Upgrade(ctx context.Context, node edgeagent.NodeID, req edgeagent.UpgradeRequest) (edgeagent.UpgradeReply, error) {
+	return ask[edgeagent.UpgradeReply](ctx, c, node, "upgrade", req)
+}
+
 func ask[Rep, Req any](ctx context.Context, c *Client, node edgeagent.NodeID, verb string, req Req) (Rep, error) {
 	if !node.Valid() {
 		var none Rep

@@ -69,10 +69,17 @@ func (s *Server) supervise(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, errUpgrade) {
+			continue // at once: that is no crash
+		}
 		s.metrics.engineEnds.Inc()
 		s.cfg.Log.Error("media engine is gone", "lived", time.Since(began).Round(time.Millisecond), "err", err)
 		if time.Since(began) > steady {
 			crashes = 0
+		}
+		if s.upgrading.Load() { // a program is tried; upgrade looks how that goes
+			pause(ctx, firstWait)
+			continue
 		}
 		if ends = append(ends, time.Now()); len(ends) >= loopEnds {
 			ends = ends[len(ends)-loopEnds:]

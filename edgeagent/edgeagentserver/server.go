@@ -71,6 +71,10 @@ type Config struct {
 	// Each path between nodes must take them; shorter ones cost more of each.
 	LinkPacket int
 
+	// Program finds and checks the program on disk for the verb upgrade. Nil: this
+	// node cannot be upgraded by itself.
+	Program func(ctx context.Context) (Program, error)
+
 	Metrics prometheus.Registerer
 	Log     *slog.Logger
 }
@@ -126,15 +130,20 @@ type Server struct {
 	requests chan request
 	events   chan engineEvent
 	checks   chan custody.Check // holds one: the core asks for one at a time
-	done     chan struct{}      // closed when run has ended
-	beat     chan struct{}      // holds one: a heartbeat is due now
-	closed   *closed            // nil without
-	nextID   atomic.Uint64
+	// successor holds the program that is to replace this process: one upgrade is
+	// under way at a time, as long as upgrading is set.
+	successor chan Program
+	upgrading atomic.Bool
+	done      chan struct{} // closed when run has ended
+	beat      chan struct{} // holds one: a heartbeat is due now
+	closed    *closed       // nil without
+	nextID    atomic.Uint64
 
 	// Owned by run.
 	core    *custody.Core
 	meter   load.Meter
 	current *engine
+	starts  int // engines so far
 	waiting map[uint64]chan<- custody.Reply
 	out     []custody.Out
 	last    sfu.LoadReading
@@ -168,18 +177,19 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg:      cfg,
-		log:      telemetry.NewFlood(cfg.Log, 1),
-		panics:   telemetry.NewPanics(cfg.Metrics, cfg.Log),
-		metrics:  newMetrics(cfg.Metrics),
-		keys:     bus.NewKeys(),
-		started:  time.Now(),
-		requests: make(chan request, inboxLen),
-		events:   make(chan engineEvent, inboxLen),
-		checks:   make(chan custody.Check, 1),
-		done:     make(chan struct{}),
-		beat:     make(chan struct{}, 1),
-		waiting:  make(map[uint64]chan<- custody.Reply),
+		cfg:       cfg,
+		log:       telemetry.NewFlood(cfg.Log, 1),
+		panics:    telemetry.NewPanics(cfg.Metrics, cfg.Log),
+		metrics:   newMetrics(cfg.Metrics),
+		keys:      bus.NewKeys(),
+		started:   time.Now(),
+		requests:  make(chan request, inboxLen),
+		events:    make(chan engineEvent, inboxLen),
+		checks:    make(chan custody.Check, 1),
+		successor: make(chan Program, 1),
+		done:      make(chan struct{}),
+		beat:      make(chan struct{}, 1),
+		waiting:   make(map[uint64]chan<- custody.Reply),
 	}
 	if cfg.Closed != nil {
 		var err error
@@ -221,6 +231,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	background.Go(func() { s.followKeys(running) })
 	background.Go(func() { s.confirm(running) })
+	background.Go(func() { s.succeed(running) })
 	background.Go(func() { s.measure() })
 	if s.cfg.Peers != nil {
 		background.Go(func() { s.measurePeers(running) })
@@ -371,6 +382,7 @@ func (s *Server) engineEvent(now time.Time, ev engineEvent) {
 		s.drainItself()
 	case ev.up:
 		s.current = ev.engine
+		s.starts++
 		if found, ok := ev.engine.stream.(Found); ok && found.Found() {
 			s.out = s.core.EngineFound(now, s.out)
 		} else {

@@ -34,6 +34,7 @@ func (s *Server) serve(ctx context.Context) (*bus.Serving, error) {
 			bus.Handle("close", s.close),
 			bus.Handle("drain", s.drain),
 			bus.Handle("undrain", s.undrain),
+			bus.Handle("upgrade", s.upgrade),
 			bus.Handle("relay", s.relay),
 			bus.Handle("roster", s.roster),
 		},

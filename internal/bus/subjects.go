@@ -49,8 +49,9 @@ const (
 
 // NodeSubject is where a node takes requests: verb is open (OpenRequest →
 // SessionReply), resume, negotiate, update, close, drain (DrainRequest →
-// DrainReply), undrain, relay (RelayRequest), roster. Nodes ask one another for the
-// roster, and for nothing else.
+// DrainReply), undrain, upgrade (UpgradeRequest → UpgradeReply), relay
+// (RelayRequest), roster. Nodes ask one another for the roster, and for nothing
+// else.
 func NodeSubject(node, verb string) string { return "v1.node." + node + "." + verb }
 
 // GeneratorSubject is where a generator of load takes requests of its

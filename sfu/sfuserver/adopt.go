@@ -36,7 +36,7 @@ func (s *Server) awaitAgent(ctx context.Context, why error) (io.ReadWriteCloser,
 		defer close(looked)
 		look := time.NewTicker(emptyLook)
 		defer look.Stop()
-		for s.routes.count() > 0 {
+		for s.routes.count() > 0 || len(s.remembered) > 0 && time.Since(s.orphaned) < sfu.RememberedFor {
 			select {
 			case <-waiting.Done():
 				return
@@ -93,14 +93,14 @@ func (s *Server) handleAdopt(seq uint64, c *sfu.Adopt) *sfu.Error {
 		s.setProbeKey(c.ProbeKey)
 	}
 	key := s.probeKey
-	since := s.orphaned.Add(-lastWords)
+	since, remembered := s.orphaned.Add(-lastWords), s.remembered
 	var left atomic.Int32
 	left.Store(int32(len(s.workers)))
 	for _, w := range s.workers {
 		w.mail.post(func(now time.Duration) {
 			defer func() {
 				if left.Add(-1) == 0 {
-					s.events.answer(seq, nil, sfu.Event{Adopted: &sfu.Adopted{Started: *s.started(), ProbeKey: key, Ended: s.routes.pastEnds(since)}})
+					s.events.answer(seq, nil, sfu.Event{Adopted: &sfu.Adopted{Started: *s.started(), ProbeKey: key, Ended: s.routes.pastEnds(since), Remembered: remembered}})
 				}
 			}()
 			for _, r := range w.calls {

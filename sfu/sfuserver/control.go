@@ -48,7 +48,7 @@ func (s *Server) command(c sfu.Command, start func(func(context.Context) error))
 	}()
 	set := 0
 	for _, is := range []bool{c.Start != nil, c.Adopt != nil, c.Advertise != nil, c.Open != nil, c.Negotiate != nil,
-		c.Update != nil, c.Close != nil, c.Restore != nil, c.Confirm != nil, c.Relay != nil} {
+		c.Update != nil, c.Close != nil, c.Restore != nil, c.Confirm != nil, c.Remember != nil, c.Relay != nil} {
 		if is {
 			set++
 		}
@@ -78,6 +78,13 @@ func (s *Server) command(c sfu.Command, start func(func(context.Context) error))
 		err = s.handleClose(c.Seq, c.Close)
 	case c.Confirm != nil:
 		err = s.handleConfirm(c.Seq, c.Confirm)
+	case c.Remember != nil:
+		if len(c.Remember.Data) > sfu.MaxKeep {
+			err = sfu.Refuse(sfu.CodeBadCommand, "%d bytes to remember, at most %d", len(c.Remember.Data), sfu.MaxKeep)
+			break
+		}
+		s.remembered = c.Remember.Data
+		s.events.answer(c.Seq, nil, sfu.Event{})
 	case c.Restore != nil:
 		err = s.handleRestore(c.Seq, c.Restore)
 	case c.Relay != nil:

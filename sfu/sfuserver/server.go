@@ -77,10 +77,11 @@ type Server struct {
 	alone  atomic.Bool   // no agent is here
 
 	// Owned by control.
-	advertise []netip.Addr
-	tcp       uint16 // of ICE-TCP
-	probeKey  sfu.ProbeKey
-	orphaned  time.Time // when the last agent went
+	advertise  []netip.Addr
+	tcp        uint16 // of ICE-TCP
+	probeKey   sfu.ProbeKey
+	orphaned   time.Time // when the last agent went
+	remembered []byte    // for the next agent
 }
 
 // New prepares the sockets.
@@ -122,7 +123,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	})
 	err := s.attend(ctx, s.cfg.Stream, start)
-	for ctx.Err() == nil && s.cfg.NextAgent != nil && s.routes.count() > 0 {
+	for ctx.Err() == nil && s.cfg.NextAgent != nil && (s.routes.count() > 0 || len(s.remembered) > 0) {
 		var stream io.ReadWriteCloser
 		if stream, err = s.awaitAgent(ctx, err); err != nil {
 			break

@@ -93,6 +93,7 @@ func (c *Core) adopted(now time.Time, ev sfu.Event, out []Out) []Out {
 		return append(out, Out{Bad: fmt.Errorf("adopt media engine: it does not say that it is")})
 	}
 	c.engine, c.ports = engineUp, ev.Adopted.Ports
+	c.recall(ev.Adopted.Remembered)
 	if ev.Adopted.ProbeKey.Valid() {
 		c.probeKey = ev.Adopted.ProbeKey
 	}

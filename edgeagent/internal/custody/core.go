@@ -193,6 +193,7 @@ const (
 	kindRestore
 	kindConfirm
 	kindRelay
+	kindRemember
 )
 
 // New is an agent without an engine.
@@ -566,6 +567,9 @@ func (c *Core) Drain(id uint64, on bool, req edgeagent.DrainRequest, out []Out) 
 	if empty {
 		c.until = req.Until
 	}
+	if rep.Changed {
+		out = c.remember(out)
+	}
 	return append(out, Out{Reply: &Reply{ID: id, Drain: rep}})
 }
 
@@ -622,6 +626,7 @@ type Report struct {
 	Emptying  bool      `json:",omitempty"`
 	Until     time.Time `json:",omitzero"`
 	Sessions  int
+	Lost      int `json:",omitempty"` // of the sessions: those that no engine has at the moment
 	Epoch     uint64
 	Calls     []edgeagent.CallOnANode
 	Relays    []edgeagent.RelayOnANode `json:",omitempty"`
@@ -636,6 +641,11 @@ func (c *Core) Report() Report {
 		Up: c.engine == engineUp, Draining: c.draining, Emptying: c.emptying, Until: c.until, Sessions: len(c.sessions), Epoch: c.epoch,
 		Advertise: c.advertise, Ports: c.ports,
 		Relays: c.relayReport(),
+	}
+	for _, one := range c.sessions {
+		if one.lost {
+			r.Lost++
+		}
 	}
 	for id, k := range c.calls {
 		if len(k.members) > 0 {

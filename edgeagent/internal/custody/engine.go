@@ -111,6 +111,9 @@ func (c *Core) started(now time.Time, ev sfu.Event, out []Out) []Out {
 		snap.Open.Rights = s.record.Rights
 		out = c.send(pending{kind: kindRestore, asked: now, session: s.record.Session}, sfu.Command{Restore: &snap}, out)
 	}
+	if c.draining {
+		out = c.remember(out)
+	}
 	return c.resumeRelays(now, out)
 }
 
