@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"voicefleet/allocator"
@@ -69,7 +70,7 @@ func (s *Server) order(ctx context.Context, o allocator.Order, verb string, req 
 	}
 	why := o.Reason
 	if deed == allocator.DeedDrain {
-		why = fmt.Sprintf("%s; by %s", why, o.Deadline.UTC().Format(time.TimeOnly))
+		why = strings.TrimPrefix(fmt.Sprintf("%s; until %s UTC at the latest", why, o.Deadline.UTC().Format(time.TimeOnly)), "; ")
 	}
 	s.journal.note(allocator.JournalEntry{At: time.Now(), By: o.By, Deed: deed, Node: o.Node, Why: why})
 	// The heartbeat that tells it is on its way.

@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,12 +19,12 @@ func TestConsole(t *testing.T) {
 	guest := visit(t, ada, h.page("/invite/"+h.invite), "")
 	must(t, guest.Wait("button", "Leave call", 10*time.Second))
 
-	out, err := exec.Command(voicefleet, "ctl", "calls", "--data", h.data, "--json").Output()
-	must(t, err)
 	var calls []struct{ Call string }
-	must(t, json.Unmarshal(out, &calls))
-	if len(calls) != 1 {
-		t.Fatalf("calls: %s", out)
+	for deadline := time.Now().Add(10 * time.Second); len(calls) != 1; { // the page shows the call before it is placed
+		must(t, json.Unmarshal([]byte(h.ctl("calls", "--json")), &calls))
+		if time.Now().After(deadline) {
+			t.Fatalf("calls: %v", calls)
+		}
 	}
 	call := calls[0].Call
 

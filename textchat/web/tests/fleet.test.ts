@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { age, count, found, line, ms, ordered, percent, standing, told, totals, trend } from '../src/fleet/figures';
+import { age, count, found, line, ms, ordered, percent, planned, standing, told, totals, trend } from '../src/fleet/figures';
 import type { Call, Node } from '../src/fleet/types';
 
 const node = (name: string, more: Partial<Node> = {}): Node => ({
@@ -25,7 +25,8 @@ test('a node is what is worst about it', () => {
   assert.equal(word({ state: 'draining' }), 'draining');
   assert.equal(word({ state: 'draining', call_count: 0 }), 'drained');
   assert.equal(word({ state: 'draining', suspect: true }), 'silent');
-  assert.equal(word({ degraded: true, fullness: 1 }), 'losing packets');
+  assert.equal(word({ degraded: 'degraded', fullness: 1 }), 'losing packets');
+  assert.equal(word({ degraded: 'overload' }), 'too hot');
   const list = [node('b'), node('a'), node('d', { state: 'draining', call_count: 0 }), node('c', { suspect: true }), node('e', { region: 'ap' })];
   assert.deepEqual(ordered(list).map((n) => n.node), ['c', 'e', 'a', 'b', 'd']);
   assert.deepEqual(totals(list, []), { nodes: 5, ready: 4, sessions: 50, seats: 400, calls: 0, pps: 500 });
@@ -53,4 +54,12 @@ test('the journal speaks', () => {
   assert.equal(told({ at, by: 'allocator', deed: 'move', node: 'fra-1', call: '11', to: 'fra-2' }), 'call 11 moved from fra-1 to fra-2');
   assert.equal(told({ at, by: 'allocator', deed: 'lost', node: 'fra-1' }), 'fra-1 is lost');
   assert.equal(told({ at, by: 'x', deed: 'something new', node: 'n' }), 'n something new');
+});
+
+test('a plan is told in a sentence', () => {
+  const move = (call: string, to?: string) => ({ call, sessions: 2, to, why: '' });
+  assert.equal(planned([]), 'It has no calls.');
+  assert.equal(planned([move('1', 'b'), move('2', 'a'), move('3', 'b')]), 'It would move 2 calls to b, 1 call to a. Nobody hears a gap.');
+  assert.equal(planned([move('1')]), 'There is no room elsewhere for 1 call now.');
+  assert.match(planned(['a', 'b', 'c', 'd', 'e', 'f', 'g'].map((n, i) => move(String(i), n))), /1 call to e, the rest to 2 more\./);
 });

@@ -4,9 +4,9 @@ import { useEffect, useState } from 'preact/hooks';
 import { Ask } from '../components/Ask';
 import { Mark } from '../components/icons';
 import { question } from '../components/views';
-import { age, count, found, line, ms, ordered, percent, standing, told, totals, urgent } from './figures';
+import { age, count, found, line, ms, ordered, percent, planned, standing, told, totals, urgent } from './figures';
 import { before, calls, enter, explain, heard, journal, leave, nodes, order, TREND, token, trends, trouble, watch } from './state';
-import type { Candidate, Explained, Node } from './types';
+import type { Candidate, Explained, Node, Progress } from './types';
 import './fleet.css';
 
 /** Calls listed at once. */
@@ -102,21 +102,27 @@ function NodeCard({ n }: { n: Node }) {
       {n.state === 'draining' && <p class="progress"><progress max={1} value={done} aria-label={`Emptying ${n.node}`} /><span class="small">{n.load.sessions ? `${n.load.sessions} of ${had} people left` : 'empty'}</span></p>}
       <p class="actions">
         {n.state === 'draining' || n.cordoned
-          ? <button class="quiet" aria-label={`Undrain ${n.node}`} onClick={() => act(n, 'undrain')}>Take calls again</button>
-          : n.state === 'ready' && <><button class="quiet" aria-label={`Cordon ${n.node}`} onClick={() => act(n, 'cordon')}>Cordon</button><button class="quiet" aria-label={`Drain ${n.node}`} onClick={() => act(n, 'drain')}>Drain</button></>}
+          ? <button class="quiet" aria-label={`Undrain ${n.node}`} onClick={() => void act(n, 'undrain')}>Take calls again</button>
+          : n.state === 'ready' && <><button class="quiet" aria-label={`Cordon ${n.node}`} onClick={() => void act(n, 'cordon')}>Cordon</button><button class="quiet" aria-label={`Drain ${n.node}`} onClick={() => void act(n, 'drain')}>Drain</button></>}
       </p>
     </li>
   );
 }
 
-function act(n: Node, verb: 'drain' | 'undrain' | 'cordon') {
-  const people = n.load.sessions === 1 ? '1 person' : `${n.load.sessions} people`;
+const questions = {
+  drain: { text: 'It takes no new calls, and those it has move to other nodes.', yes: 'Drain' },
+  cordon: { text: 'It takes no new calls. Those it has stay until they end.', yes: 'Cordon' },
+  undrain: { text: 'Its share grows from a tenth to the whole within a minute.', yes: 'Take calls' },
+};
+
+async function act(n: Node, verb: keyof typeof questions) {
+  const q = questions[verb];
+  // What it would do is asked first; without an answer the question stands without it.
+  const plan = verb === 'drain' ? await order<Progress>(n.node, 'drain', { dry_run: true }).then((p) => planned(p.plan ?? []), () => '') : '';
   question.value = {
-    drain: { title: `Drain ${n.node}?`, text: `It takes no new calls, and its ${n.call_count} calls with ${people} move to other nodes. Nobody hears a gap.`, yes: 'Drain' },
-    cordon: { title: `Cordon ${n.node}?`, text: `It takes no new calls. The ${n.call_count} it has stay until they end.`, yes: 'Cordon' },
-    undrain: { title: `Let ${n.node} take calls again?`, text: 'Its share grows from a tenth to the whole within a minute.', yes: 'Take calls' },
-  }[verb] as { title: string; text: string; yes: string } & { act(): Promise<unknown> };
-  question.value!.act = () => order(n.node, verb);
+    title: verb === 'undrain' ? `Let ${n.node} take calls again?` : `${q.yes} ${n.node}?`, text: [q.text, plan].filter(Boolean).join(' '), yes: q.yes,
+    act: () => order(n.node, verb),
+  };
 }
 
 const words = signal('');
@@ -189,7 +195,7 @@ function Journal() {
     <section aria-labelledby="journal-title" class="journal">
       <h2 id="journal-title">Journal</h2>
       {heard.value > 0 && !journal.value.length && <p class="soft">Nothing has happened yet.</p>}
-      <ol role="log" aria-label="What happened, the newest first" tabIndex={0}>
+      <div class="events" role="log" aria-label="What happened, the newest first" tabIndex={0}><ol>
         {journal.value.map((e) => (
           <li key={`${e.at}|${e.deed}|${e.node}|${e.call}`} class={urgent(e) ? 'urgent' : ''}>
             <time dateTime={e.at}>{new Date(e.at).toLocaleTimeString()}</time>
@@ -197,7 +203,7 @@ function Journal() {
             <small>{e.by}</small>
           </li>
         ))}
-      </ol>
+      </ol></div>
     </section>
   );
 }

@@ -1,5 +1,5 @@
 // Figures for people, and what they are drawn from. Nothing here looks at the page.
-import type { Call, Entry, Node } from './types';
+import type { Call, Entry, Node, PlannedMove } from './types';
 
 /** 1,234 → "1,234"; 12,345 → "12.3 k"; 4,560,000 → "4.56 M". */
 export function count(n: number): string {
@@ -25,7 +25,7 @@ export type Mood = 'good' | 'busy' | 'fair' | 'poor' | 'off';
 /** What a node's state is, in a word and a mood. */
 export function standing(n: Node): { word: string; mood: Mood } {
   if (n.suspect) return { word: 'silent', mood: 'poor' };
-  if (n.degraded) return { word: 'losing packets', mood: 'poor' };
+  if (n.degraded) return { word: n.degraded === 'degraded' ? 'losing packets' : 'too hot', mood: 'poor' };
   switch (n.state) {
     case 'ready':
       if (n.cordoned) return { word: 'cordoned', mood: 'fair' };
@@ -93,3 +93,20 @@ export function told(e: Entry): string {
 }
 
 export function urgent(e: Entry): boolean { return e.deed === 'lost' || e.deed === 'degraded' || e.deed === 'refused'; }
+
+/** What a drain would do, in a sentence or two. */
+export function planned(plan: readonly PlannedMove[]): string {
+  const to = new Map<string, number>();
+  for (const m of plan) to.set(m.to ?? '', (to.get(m.to ?? '') ?? 0) + 1);
+  const nowhere = to.get('') ?? 0;
+  to.delete('');
+  const calls = (n: number) => (n === 1 ? '1 call' : `${count(n)} calls`);
+  const parts = [...to].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).map(([node, n]) => `${calls(n)} to ${node}`);
+  const most = 5;
+  if (parts.length > most) parts.splice(most, parts.length, `the rest to ${parts.length - most} more`);
+  return [
+    !plan.length && 'It has no calls.',
+    parts.length > 0 && `It would move ${parts.join(', ')}. Nobody hears a gap.`,
+    nowhere > 0 && `There is no room elsewhere for ${calls(nowhere)} now.`,
+  ].filter(Boolean).join(' ');
+}

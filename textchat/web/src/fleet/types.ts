@@ -6,7 +6,9 @@ export interface Node {
   node: string; state: string; region: string; zone?: string; version: string; label?: string; started: string; at: string;
   capacity: { pps: number; bps: number; sessions: number };
   load: Load; call_count: number; reserved: Load; fullness: number;
-  cordoned?: boolean; suspect?: boolean; degraded?: boolean; trust?: string;
+  cordoned?: boolean; suspect?: boolean;
+  /** Why its calls are moved away, of a node that is bad or too hot. */
+  degraded?: string;
 }
 
 export interface Call { call: string; node: string; epoch: number; created: string; touched: string; spans?: string[] }
@@ -19,3 +21,8 @@ export interface Explanation { call: string; at: string; chosen?: string; reason
 export interface Explained { entry?: Call & { why?: Explanation }; decisions?: Explanation[]; now: Explanation }
 
 export interface Entry { at: string; by: string; deed: string; node?: string; call?: string; to?: string; why?: string }
+
+/** Where a call would go. */
+export interface PlannedMove { call: string; sessions: number; to?: string; why: string }
+/** How a node stands, or what a drain of it would do. */
+export interface Progress { node: string; state: string; emptying?: boolean; calls: number; sessions: number; moving?: number; stuck?: string; plan?: PlannedMove[] }
