@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-demo bench bench-smoke bench-forward bench-call bench-memory bench-join sim fresh-test clean
+.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-demo closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -58,6 +58,9 @@ bench-memory: ## memory of 1,000 connected sessions
 bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of the page in Chromium
 	@$(BENCH) join $(ARGS)
 	@$(ENV) && VOICEFLEET_JOINS=200 go test -count=1 -v -run '^TestJoinFromThePage$$' ./cmd/e2e
+
+closed-test: ## how soon the Go client and Chromium talk without UDP, and the gap when it closes in a call (needs root and nft; 5 minutes)
+	@$(ENV) && VOICEFLEET_CLOSED=12 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only)$$' ./cmd/e2e
 
 FLEET := $(ENV) && mkdir -p out bin && CGO_ENABLED=0 go build -o bin/voicefleet ./cmd/voicefleet && CGO_ENABLED=0 go build -o bin/voicebench ./cmd/voicebench && exec bin/voicebench fleet
 

@@ -67,6 +67,17 @@ func newBot(t *testing.T, h *house, base, ca string) *bot {
 // joinLobby enters the Lobby as a guest by the Go client.
 func joinLobby(t *testing.T, h *house, base, ca, nickname string, hear func(voiceclient.Packet)) *voiceclient.Call {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	call, err := voiceclient.Join(ctx, guest(t, h, base, ca, nickname, hear))
+	must(t, err)
+	t.Cleanup(func() { _ = call.Close() })
+	return call
+}
+
+// guest is somebody who may join the Lobby by the Go client.
+func guest(t *testing.T, h *house, base, ca, nickname string, hear func(voiceclient.Packet)) voiceclient.Config {
+	t.Helper()
 	web := &http.Client{Timeout: 10 * time.Second}
 	opts := voiceclient.Options{OnAudio: hear}
 	if ca != "" {
@@ -84,14 +95,9 @@ func joinLobby(t *testing.T, h *house, base, ca, nickname string, hear func(voic
 		Guild snowflake.ID `json:"guild_id"`
 	}
 	must(t, json.NewDecoder(res.Body).Decode(&guest))
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	call, err := voiceclient.Join(ctx, voiceclient.Config{
+	return voiceclient.Config{
 		Server: base, Token: guest.Token, Guild: guest.Guild, Channel: lobby(t, web, base, guest.Token, guest.Guild), Options: opts,
-	})
-	must(t, err)
-	t.Cleanup(func() { _ = call.Close() })
-	return call
+	}
 }
 
 // lobby finds the voice channel of that name.

@@ -20,6 +20,9 @@ import (
 var voicefleet string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(partnerEnv) != "" {
+		os.Exit(m.Run()) // a client in another network, of a test that has the program
+	}
 	dir, err := os.MkdirTemp("", "voicefleet-e2e-")
 	if err != nil {
 		panic(err)

@@ -1,0 +1,385 @@
+package e2e
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"voicefleet/cmd/internal/chromium"
+	"voicefleet/cmd/internal/ears"
+	"voicefleet/signaling/voiceclient"
+)
+
+// partnerEnv has the test binary be a client in another network: it is the base URL
+// and the invite of a house, with a space between.
+const partnerEnv = "VOICEFLEET_PARTNER"
+
+// hum is 20 ms of a tone of 1,000 Hz as Opus.
+const hum = "f8a8b6c96a118b8e1f2660180298d4faf5edcfa72fe375d12e45a1bf1cd0de54675796650580e32e7f2ddaf79bf2af6905d08c7492d87a73e255c3d8d1"
+
+// TestClosedPartner is not a test but somebody who hums in the Lobby, next to the
+// server, until its standard input ends.
+func TestClosedPartner(t *testing.T) {
+	base, invite, ok := strings.Cut(os.Getenv(partnerEnv), " ")
+	if !ok {
+		return
+	}
+	call := joinLobby(t, &house{invite: invite}, base, "", "Humming", nil)
+	frame, err := hex.DecodeString(hum)
+	must(t, err)
+	fmt.Println("partner hums")
+	gone := make(chan struct{})
+	go func() { defer close(gone); _, _ = os.Stdin.Read(make([]byte, 1)) }()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-gone:
+			return
+		case <-tick.C:
+			_ = call.WriteOpus(frame, 20*time.Millisecond, 20)
+		}
+	}
+}
+
+// closedLAN is a server in a network namespace, with a partner who hums next to it.
+// Who is on this side reaches them over a cable on which packets can be dropped.
+type closedLAN struct {
+	*house
+	ns, base, ca string
+}
+
+func newClosedLAN(t *testing.T, v6 bool) *closedLAN {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	c := &closedLAN{ns: fmt.Sprintf("closednet-%d", os.Getpid())}
+	host, peer := fmt.Sprintf("cn%dh", os.Getpid()), fmt.Sprintf("cn%dn", os.Getpid())
+	here, server := "10.79.0.1/24", "10.79.0.2/24"
+	if v6 {
+		here, server = "fd79::1/64", "fd79::2/64"
+	}
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v: %s", args, err, out)
+		}
+	}
+	_ = exec.Command("ip", "netns", "del", c.ns).Run() // left by a run that was killed
+	run("netns", "add", c.ns)
+	t.Cleanup(func() {
+		_ = exec.Command("ip", "link", "del", host).Run()
+		_ = exec.Command("ip", "netns", "del", c.ns).Run()
+	})
+	run("link", "add", host, "type", "veth", "peer", "name", peer, "netns", c.ns)
+	run("link", "set", host, "addrgenmode", "none")
+	run("-n", c.ns, "link", "set", peer, "addrgenmode", "none")
+	add := func(where []string, addr, dev string) {
+		args := append(where, "addr", "add", addr, "dev", dev)
+		if v6 {
+			args = append(args, "nodad")
+		}
+		run(args...)
+	}
+	add(nil, here, host)
+	run("link", "set", host, "up")
+	run("-n", c.ns, "link", "set", peer, "name", "eth0")
+	add([]string{"-n", c.ns}, server, "eth0")
+	run("-n", c.ns, "link", "set", "eth0", "up")
+	run("-n", c.ns, "link", "set", "lo", "up")
+
+	c.house = startUp(t, c.ns)
+	address, _, _ := strings.Cut(server, "/")
+	if v6 {
+		address = "[" + address + "]"
+	}
+	c.base = fmt.Sprintf("https://%s:%d", address, c.port)
+	c.ca = filepath.Join(t.TempDir(), "ca.pem")
+	must(t, fetch(fmt.Sprintf("http://%s:%d/ca.pem", address, c.port), c.ca))
+	c.partner(t)
+	return c
+}
+
+// partner starts the one who hums.
+func (c *closedLAN) partner(t *testing.T) {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	cmd := exec.Command("ip", "netns", "exec", c.ns, self, "-test.run", "^TestClosedPartner$")
+	cmd.Env = append(os.Environ(), partnerEnv+"="+fmt.Sprintf("http://127.0.0.1:%d %s", c.port, c.invite))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	said := make([]byte, 4096)
+	n, err := out.Read(said)
+	if err != nil || !strings.Contains(string(said[:n]), "partner hums") {
+		t.Fatalf("partner says %q, %v", said[:n], err)
+	}
+	go func() { // until it ends
+		for {
+			if _, err := out.Read(said); err != nil {
+				return
+			}
+		}
+	}()
+}
+
+// shut drops what the rules say on the cable, both ways; none opens it again.
+func (c *closedLAN) shut(t *testing.T, rules ...string) {
+	t.Helper()
+	script := "table inet closednet\ndelete table inet closednet\n"
+	if len(rules) > 0 {
+		script += "table inet closednet {\n"
+		for hook, dev := range map[string]string{"input": "iifname", "output": "oifname"} {
+			script += fmt.Sprintf("chain %s { type filter hook %s priority 0; policy accept;\n", hook, hook)
+			for _, r := range rules {
+				script += dev + " eth0 " + r + "\n"
+			}
+			script += "}\n"
+		}
+		script += "}\n"
+	}
+	cmd := exec.Command("ip", "netns", "exec", c.ns, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v: %s\n%s", err, out, script)
+	}
+}
+
+// figures are what was measured, and what is wanted.
+type figures struct {
+	mu   sync.Mutex
+	list []string
+	bad  int
+}
+
+func (f *figures) add(name string, took []time.Duration, quantile float64, want time.Duration) {
+	slices.Sort(took)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(took) == 0 {
+		f.bad++
+		f.list = append(f.list, fmt.Sprintf("%-46s nothing was measured", name))
+		return
+	}
+	at := took[min(len(took)-1, int(float64(len(took))*quantile))]
+	verdict := "ok"
+	if at > want {
+		verdict = "MISSED"
+		f.bad++
+	}
+	f.list = append(f.list, fmt.Sprintf("%-46s median %6d ms, p%.0f %6d ms, of %d; at most %d ms: %s",
+		name, took[len(took)/2].Milliseconds(), quantile*100, at.Milliseconds(), len(took), want.Milliseconds(), verdict))
+}
+
+const (
+	wantTalk = 2 * time.Second
+	wantGap  = 3 * time.Second
+)
+
+// TestClosedNetworks measures how clients get in and stay in where UDP does not, or
+// not any more; VOICEFLEET_CLOSED sets how often. The figures are printed last.
+func TestClosedNetworks(t *testing.T) {
+	rounds := 2
+	if s := os.Getenv("VOICEFLEET_CLOSED"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			t.Fatalf("VOICEFLEET_CLOSED is %q, want a number of rounds", s)
+		}
+		rounds = n
+	}
+	var f figures
+	c := newClosedLAN(t, false)
+	noUDP := []string{"meta l4proto udp drop"}
+	// The page's port must be open; of all others one, by TCP.
+	onePort := []string{
+		fmt.Sprintf("tcp dport { %d, 3478 } accept", c.port), fmt.Sprintf("tcp sport { %d, 3478 } accept", c.port),
+		"meta l4proto { tcp, udp, icmp } drop",
+	}
+	for name, rules := range map[string][]string{"open": nil, "no UDP": noUDP, "one TCP port": onePort} {
+		t.Run("Go client, "+name, func(t *testing.T) {
+			c.shut(t, rules...)
+			f.add("Go client, "+name+": talks after", c.goJoins(t, rounds), 0.95, wantTalk)
+		})
+	}
+	t.Run("Go client, UDP closes in a call", func(t *testing.T) {
+		f.add("Go client, UDP closes in a call: gap", c.goGaps(t, rounds, noUDP), 0.99, wantGap)
+	})
+	c.shut(t)
+	if _, err := exec.LookPath("chromium"); err == nil {
+		p := visit(t, ada, c.base+"/invite/"+c.invite, c.ca)
+		c.pageJoins(t, p, 1) // the first one opens the microphone
+		for name, rules := range map[string][]string{"open": nil, "no UDP": noUDP, "one TCP port": onePort} {
+			t.Run("page, "+name, func(t *testing.T) {
+				c.shut(t, rules...)
+				f.add("page in Chromium, "+name+": talks after", c.pageJoins(t, p, rounds), 0.95, wantTalk)
+			})
+		}
+		t.Run("page, UDP closes in a call", func(t *testing.T) {
+			f.add("page in Chromium, UDP closes in a call: gap", c.pageGaps(t, p, rounds, noUDP), 0.99, wantGap)
+		})
+		c.shut(t)
+	}
+	for _, line := range f.list {
+		t.Log(line)
+	}
+	if f.bad > 0 {
+		t.Errorf("%d figures missed", f.bad)
+	}
+}
+
+// TestIPv6Only: a network without IPv4 is one like others.
+func TestIPv6Only(t *testing.T) {
+	c := newClosedLAN(t, true)
+	for _, rules := range [][]string{nil, {"meta l4proto udp drop"}} {
+		c.shut(t, rules...)
+		for _, took := range c.goJoins(t, 1) {
+			t.Logf("Go client talks after %v, without %v", took, rules)
+		}
+	}
+	c.shut(t)
+	if _, err := exec.LookPath("chromium"); err != nil {
+		return
+	}
+	p := visit(t, ada, c.base+"/invite/"+c.invite, c.ca)
+	c.pageJoins(t, p, 1)
+	for _, rules := range [][]string{nil, {"meta l4proto udp drop"}} {
+		c.shut(t, rules...)
+		t.Logf("page talks after %v, without %v", c.pageJoins(t, p, 1), rules)
+	}
+}
+
+// goJoins has a Go client join so often, and tells from when on it was in the call and
+// heard the partner.
+func (c *closedLAN) goJoins(t *testing.T, n int) (took []time.Duration) {
+	t.Helper()
+	for range n {
+		heard := make(chan struct{}, 1)
+		cfg := guest(t, c.house, c.base, c.ca, "Closed", func(voiceclient.Packet) {
+			select {
+			case heard <- struct{}{}:
+			default:
+			}
+		})
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		start := time.Now()
+		call, err := voiceclient.Join(ctx, cfg)
+		cancel()
+		if err != nil {
+			t.Errorf("join: %v", err)
+			continue
+		}
+		select {
+		case <-heard:
+			took = append(took, time.Since(start))
+		case <-time.After(10 * time.Second):
+			t.Error("nothing is heard")
+		}
+		t.Logf("by %s after %v", call.Stats().Voice.Way, time.Since(start))
+		_ = call.Close()
+	}
+	return took
+}
+
+// goGaps has it join, shuts the network, and tells for how long it heard nothing.
+func (c *closedLAN) goGaps(t *testing.T, n int, rules []string) (gaps []time.Duration) {
+	t.Helper()
+	for range n {
+		c.shut(t)
+		var mu sync.Mutex
+		var last time.Time
+		var longest time.Duration
+		cfg := guest(t, c.house, c.base, c.ca, "Closed", func(p voiceclient.Packet) {
+			mu.Lock()
+			defer mu.Unlock()
+			if !last.IsZero() {
+				longest = max(longest, p.Arrived.Sub(last))
+			}
+			last = p.Arrived
+		})
+		call, err := voiceclient.Join(context.Background(), cfg)
+		must(t, err)
+		hearing := func() bool { mu.Lock(); defer mu.Unlock(); return time.Since(last) < 200*time.Millisecond }
+		for end := time.Now().Add(10 * time.Second); !hearing(); {
+			if time.Now().After(end) {
+				t.Fatal("nothing is heard")
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		if way := call.Stats().Voice.Way; way != "udp" {
+			t.Errorf("open, media goes by %s", way)
+		}
+		mu.Lock()
+		longest = 0
+		mu.Unlock()
+		c.shut(t, rules...)
+		time.Sleep(wantGap + 2*time.Second) // is what is measured
+		mu.Lock()
+		gap := max(longest, time.Since(last))
+		mu.Unlock()
+		t.Logf("gap %v, then by %s; %d moves", gap, call.Stats().Voice.Way, call.Stats().Moves)
+		gaps = append(gaps, gap)
+		_ = call.Close()
+	}
+	return gaps
+}
+
+// pageJoins is goJoins of the page.
+func (c *closedLAN) pageJoins(t *testing.T, p *chromium.Page, n int) (took []time.Duration) {
+	t.Helper()
+	for range n {
+		all, err := ears.Joins(p)
+		must(t, err)
+		before := len(all)
+		must(t, p.Click("button", "Join voice channel Lobby", 5*time.Second))
+		for end := time.Now().Add(15 * time.Second); len(all) == before; {
+			if time.Now().After(end) {
+				t.Error("nothing is heard")
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+			all, err = ears.Joins(p)
+			must(t, err)
+		}
+		took = append(took, all[before:]...)
+		must(t, p.Click("button", "Leave call", 5*time.Second))
+	}
+	return took
+}
+
+// pageGaps is goGaps of the page.
+func (c *closedLAN) pageGaps(t *testing.T, p *chromium.Page, n int, rules []string) (gaps []time.Duration) {
+	t.Helper()
+	const tone = 2 // brian's first, which is near that of the partner
+	for range n {
+		c.shut(t)
+		listenFor(t, p, 500*time.Millisecond) // what was heard before has died away
+		must(t, p.Click("button", "Join voice channel Lobby", 5*time.Second))
+		awaitTone(t, p, "page", tone)
+		listenFor(t, p, time.Second)
+		c.shut(t, rules...)
+		gap := longestGap(listenFor(t, p, wantGap+2*time.Second), tone)
+		t.Logf("gap %v", gap)
+		gaps = append(gaps, gap)
+		must(t, p.Click("button", "Leave call", 5*time.Second))
+	}
+	return gaps
+}
