@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"voicefleet/allocator"
 )
 
 // TestDiscordJS runs the unmodified discord.js: it trusts the authority of the
@@ -184,6 +186,69 @@ func (l *discordjsLib) close() {
 		<-l.ended
 		_ = l.node.Wait()
 	})
+}
+
+// TestDiscordJSFollows: a stock bot in a call that moves is sent to another voice
+// server, and stays in its channel.
+func TestDiscordJSFollows(t *testing.T) {
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("node is not installed")
+	}
+	if _, err := os.Stat("testdata/discordjs/node_modules/discord.js"); err != nil {
+		t.Skip("discord.js is not installed: run npm ci in cmd/e2e/testdata/discordjs")
+	}
+	f := startFleet(t, "fra-1", "fra-2")
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	must(t, fetch(f.page("/ca.pem"), ca))
+	var bot struct{ Token string }
+	must(t, json.Unmarshal([]byte(f.ctl("bot", "create", "Parrot", "--json")), &bot))
+	node := exec.Command("node", "follow.mjs", fmt.Sprintf("https://localhost:%d/api", f.port), bot.Token, "Lobby")
+	node.Dir = "testdata/discordjs"
+	node.Env = append(os.Environ(), "NODE_EXTRA_CA_CERTS="+ca)
+	out, err := node.StdoutPipe()
+	must(t, err)
+	end, err := node.StdinPipe()
+	must(t, err)
+	var said strings.Builder
+	node.Stderr = &said
+	must(t, node.Start())
+	defer func() { _ = node.Process.Kill(); _ = node.Wait() }()
+	lines := bufio.NewScanner(out)
+	type line struct {
+		Asked, Endpoint, Token, State, Error string
+		Move                                 *struct{ From, To, Cause string }
+	}
+	next := func() (l line) {
+		t.Helper()
+		if !lines.Scan() {
+			t.Fatalf("discord.js ended early: %s", said.String())
+		}
+		if err := json.Unmarshal(lines.Bytes(), &l); err != nil || l.Error != "" {
+			t.Fatalf("discord.js says %s (%v)", lines.Text(), err)
+		}
+		return l
+	}
+	if l := next(); l.Asked != "Lobby" {
+		t.Fatalf("began with %+v", l)
+	}
+	if l := next(); l.State != "in" {
+		t.Fatalf("not let in: %+v", l)
+	}
+	first := next()
+	if first.Endpoint == "" || first.Token == "" || first.Move != nil {
+		t.Fatalf("sent to %+v", first)
+	}
+	call := f.call(t)
+	moved, err := f.calls.Move(t.Context(), allocator.MoveRequest{Call: call.Call, Cause: allocator.CauseRebalance, By: "e2e"})
+	must(t, err)
+	l := next()
+	if l.Token == "" || l.Token == first.Token || l.Endpoint == "" || l.Move == nil || l.Move.From != string(call.Node) || l.Move.To != string(moved.Node) || l.Move.Cause != "rebalance" {
+		t.Fatalf("after the move to %s: %+v", moved.Node, l)
+	}
+	must(t, end.Close())
+	if err := node.Wait(); err != nil {
+		t.Errorf("discord.js ended with %v: %s", err, said.String())
+	}
 }
 
 // ctl runs an operator's command against the house and gives what it prints.
