@@ -43,6 +43,7 @@ const anewEvery = 2_000; // to be told of another server, before one is asked fo
 const anewTries = 4; // then the channel is left and entered again
 const openPatience = 6_000; // for a voice session to open; a join takes less than one
 const crossEvery = 20;
+const checkEvery = 2_000; // each pause of a talk is a silence, too
 
 interface Connection { call: Call; ears: Loudspeaker; pc?: RTCPeerConnection; move?: VoiceMove; told: number }
 
@@ -258,6 +259,11 @@ export function onVoiceServer(server: VoiceServer) {
       clearTimeout(again);
       again = window.setTimeout(() => { if (next?.call === call) anew(); }, Math.max(0, anewEvery + 50 - (performance.now() - mineNow.told)));
     },
+    doubt: () => {
+      if (live?.call !== call || performance.now() - checked < checkEvery) return;
+      checked = performance.now();
+      gateway?.check(elsewhere);
+    },
     silent: () => { if (live?.call === call) hush(); },
     over: (then) => { if (mine()) broken(call, then); else if (old?.call === call) dropOld(); },
   });
@@ -334,15 +340,18 @@ function anew() {
   again = window.setTimeout(() => { asked = false; if (!live || live.call.quiet >= reportFrom) bringBack(); }, anewEvery * 1.25);
 }
 
-/** This host has another address. */
-addEventListener('online', () => {
-  if (!live) return; // the gateway probes by itself
+/** This host reaches nobody the way it did: it has another address. */
+function elsewhere() {
+  if (!live) return;
+  renewing = true; // onOnline goes on
+  relayed = false; // that was the other network's
   gateway?.renew();
-  renewing = true;
-});
+}
 let renewing = false;
 let relayed = false; // this network lets through neither UDP nor plain TCP
 addEventListener('online', () => { relayed = false; });
+let checked = -checkEvery; // when we last looked
+addEventListener('online', elsewhere);
 
 function broken(call: Call, then: 'again' | 'told') {
   if (next?.call === call) { drop(next); next = undefined; } else {
@@ -379,10 +388,10 @@ function bringBack() {
 export function onOnline(fresh: boolean) {
   const channel = callChannel.value;
   if (!channel) return;
-  const elsewhere = renewing;
+  const renewed = renewing;
   renewing = false;
   if (fresh) ask(channel);
-  else if (elsewhere) anew();
+  else if (renewed) anew();
   else if (!next && (!live || live.call.quiet >= reportFrom)) bringBack();
 }
 

@@ -16,6 +16,7 @@ const final = new Set([4004, 4010, 4011, 4012, 4013, 4014]);
 const intents = [0, 1, 6, 7, 8, 9, 10, 11, 15].reduce((all, bit) => all | (1 << bit), 0);
 const openTimeout = 8_000;
 const probeTimeout = 3_000;
+const checkTimeout = 300; // and what the last answer took, four times
 
 export class Gateway {
   private ws?: WebSocket;
@@ -23,6 +24,8 @@ export class Gateway {
   private seq: number | null = null;
   private beat = 0;
   private acked = true;
+  private asked = 0; // when a sign of life was asked for
+  private rtt = 0; // ms, of the last answer
   private retry = 0;
   private timer = 0; // opening or probing
   private backoff = new Backoff(250, 5000);
@@ -58,11 +61,24 @@ export class Gateway {
       this.connect();
       return;
     }
-    this.acked = false;
-    this.send(1, this.seq);
+    this.ask();
     clearTimeout(this.timer);
     this.timer = window.setTimeout(() => { if (!this.acked) this.abandon(); }, probeTimeout);
   };
+
+  /** Asks for a sign of life, and tells if none comes soon. */
+  check(dead: () => void) {
+    const ws = this.ws;
+    if (this.ended || ws?.readyState !== WebSocket.OPEN) return;
+    this.ask();
+    setTimeout(() => { if (this.ws === ws && !this.acked && !this.ended) dead(); }, checkTimeout + 4 * this.rtt);
+  }
+
+  private ask() {
+    this.acked = false;
+    this.asked = performance.now();
+    this.send(1, this.seq);
+  }
 
   /** This host has another address: what is open leads nowhere. */
   renew() {
@@ -109,7 +125,11 @@ export class Gateway {
         this.abandon();
         break;
       case 10: this.hello(m.d.heartbeat_interval); break;
-      case 11: this.acked = true; break;
+      case 11:
+        this.acked = true;
+        if (this.asked) this.rtt = Math.min(1000, performance.now() - this.asked);
+        this.asked = 0;
+        break;
     }
   }
 
@@ -119,9 +139,10 @@ export class Gateway {
     this.acked = true;
     this.beat = window.setInterval(() => {
       if (!this.acked) { this.abandon(); return; }
-      this.acked = false;
-      this.send(1, this.seq);
+      this.ask();
     }, interval * 0.9);
+    this.asked = 0;
+
     if (this.session) this.send(6, { token: this.token, session_id: this.session, seq: this.seq });
     else this.send(2, { token: this.token, intents, properties: { os: 'web', browser: 'voicefleet', device: 'page' }, presence: { status: 'online', since: null, activities: [], afk: false } });
   }

@@ -5,36 +5,45 @@
 export const reportFrom = 1_000; // a silence is reported at once
 export const lostAfter = 1_500; // and the path is lost
 export const idleLostAfter = 6_000; // two signs of life that did not come, and some more
+const doubtAfter = 250; // a dozen packets in a row
+const idleDoubtAfter = 2_500; // whoever sends gets a report every second or so
+const lately = 1_000; // who was to be heard within it may only be told to have ceased too late
 const reportEvery = 1_000;
 
-export interface Beat { report?: { received: number; silent: number }; lost: boolean }
+export interface Beat { report: boolean; doubt: boolean; lost: boolean }
 
 /** What is known of one path. Times are in ms. */
 export class Pulse {
   private bytes = -1;
   private last = 0; // when anything came
   private reported = 0;
-  private received = 0; // as reported
   private said = 0; // of the marks of a silence, how many were reported
+  private doubted = false;
+  private expected = -lately; // when somebody was, last
 
-  /** For how long nothing has come. */
+  /** For how long nothing has come that ought to. */
   quiet = 0;
 
-  /** Takes what was counted so far. `expected`: somebody is to be heard. */
-  beat(now: number, bytes: number, received: number, expected: boolean): Beat {
+  /**
+   * Takes what was counted so far. `expected`: somebody is to be heard. Says whether
+   * a report is due, whether this host should look if it still reaches anybody, and
+   * whether the path is lost; the latter two once in a silence.
+   */
+  beat(now: number, bytes: number, expected: boolean): Beat {
     if (bytes !== this.bytes) { this.bytes = bytes; this.last = now; }
-    const quiet = now - this.last;
-    const lost = expected ? lostAfter : idleLostAfter;
-    this.quiet = expected || quiet >= idleLostAfter ? quiet : 0;
-    const marks = this.quiet >= lost ? 2 : this.quiet >= reportFrom ? 1 : 0;
-    const out: Beat = { lost: marks === 2 && this.said < 2 };
-    const due = now - this.reported >= reportEvery && (received !== this.received || this.quiet >= reportFrom);
-    if (marks > this.said || due) {
-      this.reported = now;
-      this.received = received;
-      out.report = { received, silent: Math.round(this.quiet) };
-    }
+    const silent = now - this.last;
+    this.quiet = expected || silent >= idleLostAfter ? silent : 0;
+    const marks = this.quiet >= (expected ? lostAfter : idleLostAfter) ? 2 : this.quiet >= reportFrom ? 1 : 0;
+    if (expected) this.expected = now;
+    const doubts = silent >= (now - this.expected < lately ? doubtAfter : idleDoubtAfter);
+    const out = {
+      report: marks > this.said || (now - this.reported >= reportEvery && (expected || marks > 0)),
+      doubt: doubts && !this.doubted,
+      lost: marks === 2 && this.said < 2,
+    };
+    if (out.report) this.reported = now;
     this.said = marks;
+    this.doubted = doubts;
     return out;
   }
 }

@@ -22,6 +22,8 @@ export interface CallEvents {
   gone(user: string): void;
   /** No path is found, and relays of the node have not been tried. */
   stuck(): void;
+  /** Nothing has come for a moment: it may be this host that reaches nobody. */
+  doubt(): void;
   /** Nothing comes from the node any more. The server was told. */
   silent(): void;
   /** It is over, and not by close(): 'again' wants a new grant, 'told' waits for what the text gateway says. */
@@ -33,7 +35,7 @@ export interface CallIdentity { guild: string; user: string; session: string }
 const openTimeout = 4_000; // one endpoint is given this long before the next
 const mediaTimeout = 10_000; // from the grant to the first connected path; the server gives up a handshake then, too
 const silenceTimeout = 4_000; // a path that lost its consent checks rarely comes back later
-const pulseEvery = 250;
+const pulseEvery = 100;
 const stuckAfter = 1_500; // a path that is there is found in a tenth of that
 
 export class Call {
@@ -56,6 +58,7 @@ export class Call {
   private backoff = new Backoff(200, 5000);
   private timer = 0; // of the pulse
   private pulse = new Pulse();
+  private feeling = false;
   private talking = new Set<string>();
   /** Who else is there, as the server says. */
   readonly users = new Set<string>();
@@ -124,12 +127,19 @@ export class Call {
 
   /** Looks whether anything still comes. */
   private async feel(pc: RTCPeerConnection) {
-    const stats = await pc.getStats().catch(() => undefined);
-    if (!stats || this.over) return;
-    const c = counted((stats as unknown as Map<string, any>).values());
-    const b = this.pulse.beat(performance.now(), c.bytes, c.received, this.talking.size > 0 && this.ws?.readyState === WebSocket.OPEN);
-    if (b.report) this.send(101, b.report);
-    if (b.lost) this.on.silent();
+    if (this.feeling) return; // a busy browser takes longer than a beat
+    this.feeling = true;
+    try {
+      const read = async (s: Promise<RTCStatsReport>) => counted(((await s) as unknown as Map<string, any>).values());
+      const some = await read(pc.getSenders()[0].getStats()); // less than all of it
+      if (this.over) return;
+      const b = this.pulse.beat(performance.now(), some.bytes, this.talking.size > 0 && this.ws?.readyState === WebSocket.OPEN);
+      if (b.doubt) this.on.doubt();
+      if (b.lost) this.on.silent();
+      if (!b.report) return;
+      const silent = Math.round(this.pulse.quiet);
+      this.send(101, { received: (await read(pc.getStats())).received, silent });
+    } catch { /* it is closing */ } finally { this.feeling = false; }
   }
 
   private async describe(sdp: string) {

@@ -52,20 +52,20 @@ test('back-off doubles, stays within its bound and starts over', () => {
   assert.deepEqual([low.next(), low.next(2000)], [0, 2000], 'anything from zero on, but not before the server asked for');
 });
 
-test('the pulse of a path: silence is reported at once and lost once', () => {
+test('the pulse of a path: silence is doubted, reported and lost, once each', () => {
   const p = new Pulse();
   const beats = ([
-    // now, bytes, packets, expected
-    [0, 10, 0, false], [1000, 10, 0, false], [2500, 11, 0, false], // alone: a sign of life every 2.5 s
-    [3000, 500, 9, true], [3250, 900, 19, true], [4000, 1800, 49, true], // somebody speaks
-    [5000, 1800, 49, true], [5250, 1800, 49, true], [5500, 1800, 49, true], [5750, 1800, 49, true], [6500, 1800, 49, true], // cut off
-    [7000, 1900, 50, true], [7500, 1900, 50, false], // back, and a pause
-    [12900, 1900, 50, false], [13000, 1900, 50, false],
-  ] as const).map(([now, bytes, n, expected]) => {
-    const b = p.beat(now, bytes, n, expected);
-    return (b.report ? `${b.report.received}/${b.report.silent}` : '-') + (b.lost ? ' lost' : '');
+    // now, bytes, expected
+    [0, 10, false], [1000, 10, false], [2000, 11, false], // alone: a report of the server now and then
+    [3000, 500, true], [3250, 900, true], [4000, 1800, true], // somebody speaks
+    [4249, 1800, true], [4250, 1800, true], [5000, 1800, true], [5250, 1800, true], [5500, 1800, true], [5750, 1800, true], [6500, 1800, true], // cut off
+    [7000, 1900, true], [7500, 1900, false], // back, and a pause
+    [7600, 1900, false], [8100, 1900, false], [9500, 1900, false], [12900, 1900, false], [13000, 1900, false],
+  ] as const).map(([now, bytes, expected]) => {
+    const b = p.beat(now, bytes, expected);
+    return `${b.report ? Math.round(p.quiet) : '-'}${b.doubt ? ' doubt' : ''}${b.lost ? ' lost' : ''}`;
   });
-  assert.deepEqual(beats, ['-', '-', '-', '9/0', '-', '49/0', '49/1000', '-', '49/1500 lost', '-', '49/2500', '-', '50/0', '-', '50/6000 lost']);
+  assert.deepEqual(beats, ['-', '-', '-', '0', '-', '0', '-', '- doubt', '1000', '-', '1500 lost', '-', '2500', '-', '- doubt', '-', '-', '- doubt', '-', '6000 lost']);
 });
 
 test('what a connection got', () => {

@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"voicefleet/cmd/internal/ears"
+	"voicefleet/signaling/voiceclient"
+)
+
+// TestAddressChange: the host of two pages and a bot gets another address in the
+// middle of a call, as one that goes from one network to another. They go on by
+// themselves.
+func TestAddressChange(t *testing.T) {
+	l := newLAN(t)
+	h := startUp(t, l.name)
+	base := fmt.Sprintf("https://%s:%d", l.server, h.port)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	must(t, fetch(fmt.Sprintf("http://%s:%d/ca.pem", l.server, h.port), ca))
+	a, b := visit(t, ada, base+"/invite/"+h.invite, ca), visit(t, brian, base+"/invite/"+h.invite, ca)
+	must(t, a.Click("button", "Join voice channel Lobby", 5*time.Second))
+	must(t, b.Click("button", "Join voice channel Lobby", 5*time.Second))
+	var mu sync.Mutex
+	var last time.Time
+	var worst time.Duration
+	bot := joinLobby(t, h, base, ca, "Beepo", func(p voiceclient.Packet) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !last.IsZero() {
+			worst = max(worst, p.Arrived.Sub(last))
+		}
+		last = p.Arrived
+	})
+	hears(t, a, "Ada", brian)
+	hears(t, b, "Brian", ada)
+	mu.Lock()
+	worst = 0
+	mu.Unlock()
+
+	dev := l.name + "h"
+	ofBrian, ofAda := gaps(t, a, b, 10*time.Second, func() {
+		for _, args := range [][]string{{"addr", "del", "10.77.0.1/24", "dev", dev}, {"addr", "add", "10.77.0.9/24", "dev", dev}} {
+			if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+				t.Errorf("ip %v: %v: %s", args, err, out)
+			}
+		}
+	})
+	mu.Lock()
+	ofBoth, since := worst, time.Since(last)
+	mu.Unlock()
+	t.Logf("another address: Ada did not hear Brian for %v, Brian not Ada for %v, the bot nobody for %v (moved %d times)", ofBrian, ofAda, ofBoth, bot.Stats().Moves)
+	// Both ends of what a page hears have moved at once, and the voices have pauses
+	// of 200 ms. The rest of the bound is for a busy machine.
+	if g := max(ofBrian, ofAda); g > 3*time.Second {
+		t.Errorf("the pages did not hear each other for %v", g)
+	}
+	if ofBoth > 3*time.Second || since > time.Second {
+		t.Errorf("the bot heard nobody for %v, and last %v ago", ofBoth, since)
+	}
+	for _, p := range []ears.Page{a, b} {
+		if n, err := ears.Sockets(p, "v=8"); err != nil || n < 1 {
+			t.Errorf("%d voice sockets, %v", n, err)
+		}
+	}
+	hears(t, a, "Ada", brian)
+	hears(t, b, "Brian", ada)
+}
