@@ -87,6 +87,11 @@ type CallEntry struct {
 	Why Explanation `json:"why,omitzero"`
 }
 
+// Nodes are all nodes of a call, its home first.
+func (e CallEntry) Nodes() []edgeagent.NodeID {
+	return append([]edgeagent.NodeID{e.Node}, e.Spans...)
+}
+
 // CallMove is kept with a call that was moved: any allocator can tell it again.
 type CallMove struct {
 	From     edgeagent.NodeID `json:"from"`
@@ -124,11 +129,13 @@ const (
 
 // Explanation is a decision, spelled out.
 type Explanation struct {
-	Call       sfu.CallID       `json:"call"`
-	At         time.Time        `json:"at"`
-	Chosen     edgeagent.NodeID `json:"chosen,omitempty"`
-	Reason     string           `json:"reason"` // "call is live here", "lowest cost of two", ...
-	Candidates []Candidate      `json:"candidates"`
+	Call   sfu.CallID       `json:"call"`
+	At     time.Time        `json:"at"`
+	Chosen edgeagent.NodeID `json:"chosen,omitempty"`
+	// Span tells that Chosen is not the home of the call, but a further node of it.
+	Span       bool        `json:"span,omitempty"`
+	Reason     string      `json:"reason"` // "call is live here", "lowest cost of two", ...
+	Candidates []Candidate `json:"candidates"`
 }
 
 // Candidate is one node as a decision saw it.

@@ -62,6 +62,8 @@ func (s *Server) perform(ctx context.Context, out []keeper.Out) {
 			ends[o.End.Node] = append(ends[o.End.Node], *o.End)
 		case o.Note != nil:
 			s.noted(*o.Note)
+		case o.Relay != nil:
+			s.startTask(func() { s.relay(ctx, *o.Relay) })
 		}
 	}
 	for node, strays := range ends {

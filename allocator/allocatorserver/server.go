@@ -317,6 +317,9 @@ func (s *Server) seat(ctx context.Context, req allocator.PlaceRequest) (allocato
 				continue
 			}
 		}
+		if claim.Why.Span {
+			return s.guest(ctx, req, claim)
+		}
 		s.mu.Lock()
 		s.core.Seat(time.Now(), req.Call, req.Expected)
 		s.mu.Unlock()
@@ -417,8 +420,14 @@ func tell[Req any](ctx context.Context, s *Server, id sfu.CallID, user sfu.UserI
 	if !live {
 		return bus.Done{}, allocator.Refuse(allocator.CodeNoCall, "call %v is not live", id)
 	}
-	_, err := bus.Request[Req, bus.Done](ctx, s.cfg.Bus, bus.NodeSubject(string(entry.Node), verb), req)
+	var err error
 	var refused *bus.Error
+	for _, node := range entry.Nodes() { // the user is on one of them
+		_, err = bus.Request[Req, bus.Done](ctx, s.cfg.Bus, bus.NodeSubject(string(node), verb), req)
+		if !errors.As(err, &refused) || refused.Code != string(edgeagent.CodeNoSession) {
+			break
+		}
+	}
 	switch {
 	case err == nil:
 		return bus.Done{}, nil

@@ -61,6 +61,7 @@ type Out struct {
 	Tell  *allocator.Moved        // to everybody
 	End   *placement.Stray        // of sessions, with reason edgeagent.Moved
 	Note  *allocator.JournalEntry // in the journal
+	Relay *Relay                  // to a node
 }
 
 // Write is a compare-and-swap of the calls bucket.
@@ -133,6 +134,7 @@ type Core struct {
 	writing  map[sfu.CallID]bool
 	retry    map[sfu.CallID]time.Time
 	transits map[sfu.CallID]*transit
+	ordered  map[relayed]time.Time
 	ticked   time.Time
 	swept    time.Time
 
@@ -181,6 +183,8 @@ func (c *Core) SeeNode(now time.Time, hb edgeagent.Heartbeat, written time.Time,
 	out = c.act(now, out)
 	c.ailments = c.health.Beat(now, hb, c.ailments[:0])
 	out = c.treat(now, out)
+	out = c.links(now, hb, out)
+	out = c.share(now, hb, out)
 	return c.endStrays(now, hb, out)
 }
 
@@ -397,6 +401,16 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 		return cl, refused
 	}
 	switch node, epoch, carried := c.place.Carrier(req.Call); {
+	case live && ex.Span:
+		cl.Entry = old
+		if slices.Contains(old.Spans, ex.Chosen) {
+			if now.Sub(old.Touched) <= touchEvery {
+				return cl, nil
+			}
+			break
+		}
+		cl.Entry.Spans = append(slices.Clone(old.Spans), ex.Chosen)
+		cl.Entry.Why = c.entry(now, ex, req, old).Why
 	case live && ex.Chosen == old.Node:
 		cl.Entry = old
 		if now.Sub(old.Touched) <= touchEvery {
@@ -406,6 +420,7 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 		// It lost its entry, not its life.
 		cl.Entry = c.entry(now, ex, req, old)
 		cl.Entry.Epoch, cl.Entry.Move = epoch, nil
+		cl.Entry.Spans = c.place.Sharers(req.Call, node, epoch)
 	default:
 		cl.Created = true
 		cl.Entry = c.entry(now, ex, req, old)
@@ -470,7 +485,13 @@ func (c *Core) reason(node edgeagent.NodeID) (cause allocator.Cause, planned boo
 // Won tells that a write was done, at a revision; whoever won tells the move.
 func (c *Core) Won(now time.Time, w Write, revision uint64, out []Out) []Out {
 	c.done(w)
+	before, _ := c.place.Call(w.Entry.Call)
 	out = c.SeeCall(now, w.Entry, revision, out)
+	if len(before.Spans)+len(w.Entry.Spans) > 0 {
+		for _, r := range c.Relays(w.Entry) {
+			out = append(out, Out{Relay: &r})
+		}
+	}
 	m := w.Entry.Move
 	if m == nil || !m.At.Equal(w.Entry.Touched) {
 		return out // it was not moved by this
@@ -511,6 +532,7 @@ func (c *Core) Tick(now time.Time, out []Out) []Out {
 		return out
 	}
 	out = c.move(now, out)
+	out = c.leaveSpans(now, out)
 	out = c.tell(now, out)
 	if now.Sub(c.swept) >= sweepEvery {
 		c.swept = now
@@ -540,7 +562,7 @@ func (c *Core) restore(now time.Time, out []Out) []Out {
 		c.writing[id] = true
 		old, _ := c.place.Call(id)
 		out = append(out, Out{Write: &Write{Last: c.revisions[id], Entry: allocator.CallEntry{
-			Call: id, Node: node, Epoch: epoch, Created: now, Touched: now, Near: old.Near,
+			Call: id, Node: node, Spans: c.place.Sharers(id, node, epoch), Epoch: epoch, Created: now, Touched: now, Near: old.Near,
 			Why: allocator.Explanation{Call: id, At: now, Chosen: node, Reason: "its node carries it, and its entry was lost"},
 		}}})
 	}
@@ -575,12 +597,13 @@ func (c *Core) endStrays(now time.Time, hb edgeagent.Heartbeat, out []Out) []Out
 		if t := c.transits[on.Call]; live && t != nil && e.Node == hb.Node && e.Move != nil && t.whole.IsZero() && on.Sessions >= e.Move.Sessions {
 			t.whole = now
 		}
-		if !live || e.Node == hb.Node || on.Epoch >= e.Epoch || on.Sessions < 1 {
+		if !live || slices.Contains(e.Nodes(), hb.Node) || on.Epoch >= e.Epoch || on.Sessions < 1 {
 			continue
 		}
 		t := c.transits[on.Call]
-		if t != nil && e.Move != nil && e.Move.Planned && e.Move.From == hb.Node &&
-			now.Sub(t.seen) < settleWait && (t.whole.IsZero() || now.Sub(t.whole) < connectWait) {
+		// Where a call is on several nodes, its home never shows all of them.
+		waits := len(e.Spans) > 0 || t != nil && (t.whole.IsZero() || now.Sub(t.whole) < connectWait)
+		if t != nil && e.Move != nil && e.Move.Planned && now.Sub(t.seen) < settleWait && waits {
 			continue
 		}
 		out = append(out, Out{End: &placement.Stray{Node: hb.Node, Call: on.Call}})

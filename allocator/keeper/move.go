@@ -135,6 +135,9 @@ const spills = 3
 // rehome decides where a call goes that leaves its node.
 func (c *Core) rehome(now time.Time, id sfu.CallID, size int, x *exit) (*Write, bool) {
 	old, _ := c.place.Call(id)
+	if n, ok := c.heir(old); ok {
+		return c.inherit(now, old, n, x), true
+	}
 	req := allocator.PlaceRequest{Call: id, RTT: old.Near.RTT, Region: old.Near.Region}
 	for range 1 + spills {
 		ex, refused := c.place.Elsewhere(now, req, size, "call moves, "+string(x.cause)+": ", c.draw)

@@ -36,6 +36,7 @@ type Core struct {
 	carried map[sfu.CallID]map[edgeagent.NodeID]carriage
 	epoch   uint64 // the highest seen or given
 	leaving leaving
+	spans   spans
 	number  uint64 // of the allocator, below epochStride
 }
 
@@ -207,6 +208,7 @@ func (c *Core) ObserveCall(e allocator.CallEntry) {
 	}
 	c.epoch = max(c.epoch, e.Epoch)
 	if k := c.calls[e.Call]; k != nil {
+		c.spans.index(k.entry, e)
 		if k.entry.Node != e.Node || k.entry.Epoch != e.Epoch {
 			// Where it goes, everybody is expected who was here.
 			k.expected = k.shown + k.held
@@ -222,6 +224,7 @@ func (c *Core) ObserveCall(e allocator.CallEntry) {
 		k.entry = e
 		return
 	}
+	c.spans.index(allocator.CallEntry{}, e)
 	c.calls[e.Call] = &call{entry: e}
 }
 
@@ -231,6 +234,7 @@ func (c *Core) Live() int { return len(c.calls) }
 // LoseCall forgets a call that was deleted from the calls bucket.
 func (c *Core) LoseCall(id sfu.CallID) {
 	if k := c.calls[id]; k != nil {
+		c.spans.index(k.entry, allocator.CallEntry{})
 		c.release(k)
 		delete(c.calls, id)
 	}
@@ -305,6 +309,7 @@ func (c *Core) release(k *call) {
 
 // expire ends the reservations whose time has come.
 func (c *Core) expire(now time.Time) {
+	c.spans.expire(now, &c.fleet)
 	for _, q := range []*queue{&c.seats, &c.loads, &c.sizes} {
 		for id, ok := q.due(now); ok; id, ok = q.due(now) {
 			if k := c.calls[id]; k != nil {
@@ -423,7 +428,7 @@ func (c *Core) Ended(now time.Time) []sfu.CallID {
 		if now.Sub(k.entry.Touched) < allocator.CallIdle {
 			continue
 		}
-		if _, carried := c.carried[id][k.entry.Node]; !carried {
+		if !slices.ContainsFunc(k.entry.Nodes(), func(n edgeagent.NodeID) bool { return c.Shown(id, n) > 0 }) {
 			out = append(out, id)
 		}
 	}
@@ -474,6 +479,9 @@ func (c *Core) Size(id sfu.CallID) int {
 	n := 0
 	if k := c.calls[id]; k != nil {
 		n = k.shown + k.held
+		for _, further := range k.entry.Spans {
+			n += c.Shown(id, further)
+		}
 	}
 	if node, _, ok := c.Carrier(id); ok {
 		for _, on := range c.shows[node] {
@@ -498,6 +506,10 @@ func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.No
 	ex := allocator.Explanation{Call: req.Call, At: now, Chosen: home, Reason: "call is live here"}
 	c.fleet.limit = 1 // who is in a call fills its node to the end
 	ex.Candidates = c.fleet.candidates(now, &req, 1)
+	if node, why := c.span(now, &req, home, ex.Candidates); node != "" {
+		ex.Chosen, ex.Reason, ex.Span = node, why, true
+		return ex, nil
+	}
 	if !fits && !req.Inside {
 		ex.Chosen, ex.Reason = "", "call is live on a full node"
 		err := allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full, and no other has room for all %d", home, c.Size(req.Call)+1)

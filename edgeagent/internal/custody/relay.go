@@ -52,6 +52,9 @@ func (c *Core) Relay(now time.Time, id uint64, req edgeagent.RelayRequest, out [
 	if old != nil && req.Epoch < old.epoch {
 		return out // it was placed again since
 	}
+	if k := c.calls[req.Call]; k != nil {
+		k.epoch = max(k.epoch, req.Epoch) // it was placed anew, and is here still
+	}
 	if len(req.Peers) == 0 {
 		if old == nil {
 			return out

@@ -12,6 +12,9 @@ import (
 // roster, facts wait; those older than the roster are applied to it again, which
 // changes nothing in the end.
 func (s *Session) handleEvent(now time.Time, ev edgeagent.CallEvent, out *Out) {
+	if ev.Node == s.record.Node {
+		s.epoch = max(s.epoch, ev.Epoch) // the call was placed anew, and is there still
+	}
 	switch {
 	case s.phase < phaseReady || s.resync:
 		if len(s.pending) == maxPending {
@@ -19,7 +22,7 @@ func (s *Session) handleEvent(now time.Time, ev edgeagent.CallEvent, out *Out) {
 			return
 		}
 		s.pending = append(s.pending, ev)
-	case ev.Node != s.record.Node && (ev.Epoch == 0 || ev.Epoch != s.record.Epoch):
+	case ev.Node != s.record.Node && (ev.Epoch == 0 || ev.Epoch != s.epoch):
 		// Of a call that is being moved: who leaves there may be here by now. A
 		// node with our epoch shares the call.
 	case ev.Joined != nil:

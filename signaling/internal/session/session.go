@@ -55,6 +55,7 @@ type Session struct {
 	token    string
 	resumed  uint64 // last number seen, of a resume under way
 	record   edgeagent.Record
+	epoch    uint64                  // of the call on its node
 	relay    []edgeagent.RelayServer // of the node, for Ready
 	offered  bool                    // an offer was taken since the session came to this instance
 	leaving  bool                    // the client closed while the node opens the session
@@ -597,6 +598,7 @@ func (s *Session) refused(now time.Time, err error, out *Out) {
 func (s *Session) opened(now time.Time, r *edgeagent.SessionReply, out *Out) {
 	resuming := s.phase == phaseResuming
 	s.record, s.relay = r.Record, r.Relay
+	s.epoch = max(s.epoch, r.Record.Epoch)
 	s.phase = phaseReady
 	out.Hold = r.Record.Session
 	if !resuming {
