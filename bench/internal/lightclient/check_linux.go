@@ -23,7 +23,8 @@ const (
 
 // checker sends the STUN checks of all clients.
 type checker struct {
-	message stun.Message // owned by run: its memory serves every check
+	message stun.Message     // owned by run: its memory serves every check
+	room    [reportRoom]byte // likewise, for reports
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -109,6 +110,7 @@ func (k *checker) run(ctx context.Context) {
 				due = k.due(due[:0], done, now)
 				for _, c := range due {
 					c.check(&k.message)
+					c.report(now, k.room[:])
 				}
 			}
 		}

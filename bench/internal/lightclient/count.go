@@ -37,6 +37,7 @@ type slot struct {
 	top  uint16 // highest sequence number
 	span uint8  // sequence numbers that seen knows of, 0 before the first
 	open rollover
+	said reception
 }
 
 // seenSpan is how far back a straggler is told from a repetition: 1.28 s.
@@ -48,8 +49,11 @@ func (s *slot) track(seq uint16, c *Counts) {
 	switch {
 	case s.span == 0:
 		s.top, s.seen, s.span = seq, 1, 1
+		s.said = reception{base: uint32(seq), highest: uint32(seq), received: 1}
 	case ahead > 0:
 		c.Lost += uint64(ahead - 1)
+		s.said.highest += uint32(ahead)
+		s.said.received++
 		s.seen = s.seen<<ahead | 1
 		s.top, s.span = seq, uint8(min(seenSpan, int(s.span)+ahead))
 	case -ahead >= int(s.span): // before all we know
@@ -58,6 +62,7 @@ func (s *slot) track(seq uint16, c *Counts) {
 		c.Duplicates++
 	default:
 		s.seen |= 1 << -ahead
+		s.said.received++
 		c.Late++
 		c.Lost--
 	}

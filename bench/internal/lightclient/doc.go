@@ -28,6 +28,6 @@
 // another machine's: [Setup] tells how far ours is ahead, and it is taken off each
 // look at the clock and each arrival.
 //
-// What it does not do: jitter buffer, decoding, RTCP, roaming, ICE restart, replay
+// What it does not do: jitter buffer, decoding, RTCP but for receiver reports, roaming, ICE restart, replay
 // protection (a duplicate is to be counted).
 package lightclient

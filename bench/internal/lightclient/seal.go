@@ -12,8 +12,10 @@ const tagSize = 16
 
 // Labels of the key derivation, RFC 3711 section 4.3.2.
 const (
-	labelKey  = 0
-	labelSalt = 2
+	labelKey      = 0
+	labelSalt     = 2
+	labelRTCPKey  = 3
+	labelRTCPSalt = 5
 )
 
 // transform is SRTP with AEAD_AES_128_GCM in one direction. It allocates nothing
@@ -27,6 +29,15 @@ type transform struct {
 // newTransform derives the session key and salt of a direction (RFC 3711 section
 // 4.3.1 with a key derivation rate of zero, salt padded as RFC 7714 section 11).
 func newTransform(masterKey, masterSalt []byte) (*transform, error) {
+	return deriveTransform(masterKey, masterSalt, labelKey, labelSalt)
+}
+
+// newControl is newTransform for SRTCP.
+func newControl(masterKey, masterSalt []byte) (*transform, error) {
+	return deriveTransform(masterKey, masterSalt, labelRTCPKey, labelRTCPSalt)
+}
+
+func deriveTransform(masterKey, masterSalt []byte, forKey, forSalt byte) (*transform, error) {
 	t := &transform{}
 	if len(masterKey) != 16 || len(masterSalt) != len(t.salt) {
 		return nil, fmt.Errorf("SRTP keys of %d and %d bytes, want 16 and 12", len(masterKey), len(masterSalt))
@@ -42,7 +53,7 @@ func newTransform(masterKey, masterSalt []byte) (*transform, error) {
 		master.Encrypt(out[:], in[:])
 		return out
 	}
-	key, salt := derive(labelKey), derive(labelSalt)
+	key, salt := derive(forKey), derive(forSalt)
 	copy(t.salt[:], salt[:])
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
@@ -80,6 +91,23 @@ func (t *transform) open(dst, packet []byte, head int, roc uint32) ([]byte, bool
 	t.nonce(binary.BigEndian.Uint32(packet[8:]), roc, binary.BigEndian.Uint16(packet[2:]))
 	plain, err := t.aead.Open(dst[:0], t.iv[:], packet[head:], packet[:head])
 	return plain, err == nil
+}
+
+// sealControl encrypts an RTCP compound in place and appends tag and index (RFC
+// 7714 section 9.2): packet has room for both behind it.
+func (t *transform) sealControl(packet []byte, index uint32) []byte {
+	const clear, encrypted = 8, 1 << 31 // header and SSRC; the E flag
+	t.iv = [12]byte{}
+	copy(t.iv[2:], packet[4:8])
+	binary.BigEndian.PutUint32(t.iv[8:], index)
+	for i := range t.iv {
+		t.iv[i] ^= t.salt[i]
+	}
+	var aad [clear + 4]byte
+	copy(aad[:], packet[:clear])
+	binary.BigEndian.PutUint32(aad[clear:], encrypted|index)
+	sealed := t.aead.Seal(packet[clear:clear], t.iv[:], packet[clear:], aad[:])
+	return append(packet[:clear+len(sealed)], aad[clear:]...)
 }
 
 // headerSize is the length of an RTP header with its sources and extension (RFC
