@@ -46,7 +46,7 @@ func TestReport(t *testing.T) {
 			c.slots[1].track(65500+i, &counts)
 		}
 	}
-	c.slots[1].track(57, &counts)       // a straggler
+	c.slots[1].track(57, &counts) // a straggler
 	c.slots[1].track(63, &counts) // a repetition
 	want := rtcp.ReceptionReport{SSRC: 71, FractionLost: 9 * 256 / 100, TotalLost: 9, LastSequenceNumber: 65599}
 	if got := read(); len(got) != 1 || got[0] != want {
