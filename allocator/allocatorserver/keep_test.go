@@ -66,7 +66,7 @@ func (ps *puppets) start(f *fleet, id string) *puppet {
 	p := &puppet{f: f, id: edgeagent.NodeID(id), conn: conn, alive: true, closed: map[sfu.CallID]time.Time{}, stop: stop, beat: make(chan struct{}, 1), gone: make(chan struct{})}
 	p.hb = edgeagent.Heartbeat{
 		Node: p.id, State: edgeagent.Ready, Region: "eu", Started: time.Now(),
-		Capacity: edgeagent.Capacity{PPS: 1e9, BPS: 1e12, Sessions: 1e6},
+		Capacity: edgeagent.Capacity{PPS: 90e6, BPS: 700e9, Sessions: 100_000},
 	}
 	nodes, err := bus.OpenBucket[edgeagent.Heartbeat](ctx, conn, bus.NodesBucket)
 	if err != nil {

@@ -79,7 +79,7 @@ func newFleetWith(t testing.TB, allocators int, probe func(context.Context, edge
 		all.Go(func() {
 			bus.Lease(ctx, f.nodes, n, edgeagent.Heartbeat{
 				Node: edgeagent.NodeID(n), State: edgeagent.Ready, Region: "eu",
-				Capacity: edgeagent.Capacity{PPS: 1e12, BPS: 1e15, Sessions: 1e9},
+				Capacity: edgeagent.Capacity{PPS: 90e6, BPS: 700e9, Sessions: 100_000},
 			}, time.Second)
 		})
 	}

@@ -138,6 +138,8 @@ type Core struct {
 	ticked   time.Time
 	swept    time.Time
 
+	refused map[edgeagent.NodeID]time.Time // when it was noted last
+
 	verdicts []Verdict // scratch
 	ailments []Ailment
 }
@@ -169,6 +171,13 @@ func (c *Core) Watch() *Watch { return &c.watch }
 func (c *Core) SeeNode(now time.Time, hb edgeagent.Heartbeat, written time.Time, out []Out) []Out {
 	if hb.State == edgeagent.Gone {
 		return c.leave(now, hb, out)
+	}
+	hb, lie, ok := c.believe(now, hb)
+	if lie != "" {
+		out = c.refuse(now, hb.Node, lie, out)
+	}
+	if !ok {
+		return out
 	}
 	if l, lost := c.lost[hb.Node]; lost && !c.watch.known(hb.Node) {
 		delete(c.lost, hb.Node) // so long ago that it begins anew

@@ -252,6 +252,14 @@ func (c *Core) Call(id sfu.CallID) (allocator.CallEntry, bool) {
 // allocator. Epochs stay below 2^53, which every reader of JSON keeps exactly.
 const epochStride = 1024
 
+// maxAhead is how far the clock of an allocator may be ahead of others'.
+const maxAhead = 24 * time.Hour
+
+// Plausible says whether an allocator can have given an epoch by now.
+func Plausible(now time.Time, epoch uint64) bool {
+	return epoch <= uint64(now.Add(maxAhead).UnixMilli())*epochStride
+}
+
 // Number gives the allocator a number, taken modulo epochStride: allocators with
 // different numbers never give the same epoch, whatever they know of each other.
 func (c *Core) Number(n uint64) { c.number = n % epochStride }
