@@ -29,6 +29,9 @@ const (
 	// anewEvery is how long a call waits to be told of another server before it
 	// asks for one, and asks again; oftener the gateway does not answer.
 	anewEvery = 2 * time.Second
+	// askPause is the wait of a join that nobody could take just now, from a half to
+	// the whole, before it is asked for again.
+	askPause = time.Second
 	// openPatience is how long a voice session may take to open before another
 	// seat is asked for; a join takes less than a second.
 	openPatience = 6 * time.Second
@@ -88,11 +91,12 @@ type Call struct {
 	stop   context.CancelFunc
 	done   chan struct{} // closed when all has ended; err is set before
 	// What the gateway says, for run: the newest counts.
-	servers chan voiceServer
-	kicked  chan struct{}
-	fresh   chan struct{}
-	cross   *crossing
-	settles sync.WaitGroup
+	servers  chan voiceServer
+	refusals chan voiceError
+	kicked   chan struct{}
+	fresh    chan struct{}
+	cross    *crossing
+	settles  sync.WaitGroup
 
 	distances *distances
 
@@ -164,11 +168,11 @@ func newCall(cfg Config) (*Call, error) {
 		channel: cfg.Channel, done: make(chan struct{}),
 		distances: newDistances(),
 		cross:     newCrossing(), known: make(map[sfu.UserID]bool),
-		servers: make(chan voiceServer, 1), kicked: make(chan struct{}, 1), fresh: make(chan struct{}, 1),
+		servers: make(chan voiceServer, 1), refusals: make(chan voiceError, 1), kicked: make(chan struct{}, 1), fresh: make(chan struct{}, 1),
 	}
 	c.gw = &gateway{
 		url: gatewayURL(u), tls: cfg.TLS, token: cfg.Token, out: make(chan wishes, 1), redo: make(chan struct{}, 1),
-		onState: c.onState, onServer: c.onServer,
+		onState: c.onState, onServer: c.onServer, onError: c.onError,
 		onFresh: func() { put(c.fresh, struct{}{}) },
 		onOpen:  func() { c.note(func(s *Stats) { s.Online = time.Now() }) },
 	}
@@ -205,6 +209,21 @@ func (c *Call) onServer(s voiceServer) {
 		put(c.servers, s)
 	}
 }
+
+func (c *Call) onError(e voiceError) {
+	c.mu.Lock()
+	here := e.Channel == c.channel
+	c.mu.Unlock()
+	if e.Guild == c.cfg.Guild && here {
+		put(c.refusals, e)
+	}
+}
+
+// RefusedError is a join that the server refused for good.
+type RefusedError struct{ Code, Message string }
+
+// Error is what the server says.
+func (e *RefusedError) Error() string { return "server refuses the join: " + e.Message }
 
 // askAnew asks for another seat in the channel.
 func (c *Call) askAnew() {
@@ -290,6 +309,7 @@ type keeping struct {
 	wait  time.Duration
 	asks  int         // for another seat, in vain
 	quiet *time.Timer // of a session that reports silence
+	ask   *time.Timer // of a join that could not be taken just now
 
 	slow     *time.Timer // of a session that does not get open
 	patience time.Duration
@@ -299,10 +319,10 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 	c.ask()
 	k := &keeping{
 		results: make(chan dialed, 1), cancel: func() {},
-		again: time.NewTimer(time.Hour), quiet: time.NewTimer(time.Hour), slow: time.NewTimer(time.Hour),
+		again: time.NewTimer(time.Hour), quiet: time.NewTimer(time.Hour), slow: time.NewTimer(time.Hour), ask: time.NewTimer(time.Hour),
 		wait: retryMin, patience: openPatience,
 	}
-	for _, t := range []*time.Timer{k.again, k.quiet, k.slow} {
+	for _, t := range []*time.Timer{k.again, k.quiet, k.slow, k.ask} {
 		t.Stop()
 		defer t.Stop()
 	}
@@ -346,7 +366,20 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 			c.in = false
 			c.mu.Unlock()
 			c.ask() // the gateway forgot us: we want to be in the channel still
+		case e := <-c.refusals:
+			switch {
+			case c.current() != nil || k.dialing:
+				// A seat is there; asking for another goes on by its own rules.
+			case e.passes():
+				failed = &RefusedError{e.Code, e.Message}
+				k.ask.Reset(askPause/2 + rand.N(askPause/2))
+			case !connected:
+				return &RefusedError{e.Code, e.Message}
+			}
+		case <-k.ask.C:
+			c.ask()
 		case s := <-c.servers:
+			k.ask.Stop()
 			k.again.Stop()
 			k.quiet.Stop()
 			switch {

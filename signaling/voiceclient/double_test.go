@@ -228,8 +228,9 @@ type textGateway struct {
 	sessions  map[string]*textSession
 	grants    int
 	resumes   int
-	anews     int    // op 4 with anew
-	move      string // what VOICE_SERVER_UPDATE says of a move
+	anews     int      // op 4 with anew
+	refuse    []string // codes that the next joins are refused with
+	move      string   // what VOICE_SERVER_UPDATE says of a move
 }
 
 type textSession struct {
@@ -330,6 +331,11 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 		if f.D.Channel == nil {
 			own.in = false
 			own.dispatch("VOICE_STATE_UPDATE", fmt.Sprintf(`{"guild_id":"%d","channel_id":null,"user_id":%q,"session_id":%q}`, guild, own.user, own.id))
+			return
+		}
+		if len(g.refuse) > 0 {
+			own.dispatch("VOICE_ERROR", fmt.Sprintf(`{"guild_id":"%d","channel_id":"%d","code":%q,"message":"not now"}`, guild, channel, g.refuse[0]))
+			g.refuse = g.refuse[1:]
 			return
 		}
 		again := own.in

@@ -42,6 +42,20 @@ type voiceServer struct {
 	Endpoints []string     `json:"endpoints"`
 }
 
+// voiceError is VOICE_ERROR: why a join did not happen.
+type voiceError struct {
+	Guild   snowflake.ID `json:"guild_id"`
+	Channel snowflake.ID `json:"channel_id"`
+	Code    string       `json:"code"`
+	Message string       `json:"message"`
+}
+
+// passes says whether it may be otherwise in a moment: nobody can take the call
+// just now.
+func (e voiceError) passes() bool {
+	return e.Code == "unavailable" || e.Code == "no_nodes" || e.Code == "full"
+}
+
 // voiceState is VOICE_STATE_UPDATE.
 type voiceState struct {
 	Guild   snowflake.ID  `json:"guild_id"`
@@ -80,6 +94,7 @@ type gateway struct {
 	// heard is given what concerns voice, from run.
 	onState  func(voiceState)
 	onServer func(voiceServer)
+	onError  func(voiceError)
 	onFresh  func() // a new session: the server knows nothing of the wish
 	onOpen   func() // accepted, be it a session that is resumed
 
@@ -230,6 +245,7 @@ func (g *gateway) take(frame []byte) (gwFrame, error) {
 	}
 	var state voiceState
 	var server voiceServer
+	var refused voiceError
 	switch {
 	case f.Op == gwHello:
 		into = &hello
@@ -246,6 +262,8 @@ func (g *gateway) take(frame []byte) (gwFrame, error) {
 		into = &state
 	case f.T == "VOICE_SERVER_UPDATE":
 		into = &server
+	case f.T == "VOICE_ERROR":
+		into = &refused
 	default:
 		return f, nil
 	}
@@ -265,6 +283,8 @@ func (g *gateway) take(frame []byte) (gwFrame, error) {
 		g.onState(state)
 	case &server:
 		g.onServer(server)
+	case &refused:
+		g.onError(refused)
 	}
 	return f, nil
 }

@@ -316,6 +316,32 @@ func TestGatewayResumes(t *testing.T) {
 	ea.until(t, "moved", nil, func() bool { return a.Stats().Moves == 1 && a.Stats().Voice.Node == "n2" })
 }
 
+// TestJoinWaits is let in once somebody can take the call, and told at once when nobody
+// ever will.
+func TestJoinWaits(t *testing.T) {
+	w := newWorld(t)
+	cfg := voiceclient.Config{Server: w.gw.url, Token: "1", Guild: guild, Channel: channel, Options: newEar().options()}
+	w.gw.mu.Lock()
+	w.gw.refuse = []string{"unavailable", "no_nodes"}
+	w.gw.mu.Unlock()
+	c, err := voiceclient.Join(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	w.gw.mu.Lock()
+	w.gw.refuse = []string{"channel_full"}
+	w.gw.mu.Unlock()
+	c, err = voiceclient.Join(context.Background(), cfg)
+	if err == nil {
+		c.Close()
+	}
+	var refused *voiceclient.RefusedError
+	if !errors.As(err, &refused) || refused.Code != "channel_full" || refused.Message != "not now" {
+		t.Errorf("a full channel: %v", err)
+	}
+}
+
 func TestJoinRefused(t *testing.T) {
 	w := newWorld(t)
 	opts := newEar().options()
