@@ -396,10 +396,17 @@ func outage(ctx context.Context, r *run, one *round, _ int) error {
 	for _, u := range down {
 		err = errors.Join(err, u.Kill())
 	}
-	if err = errors.Join(err, sleep(ctx, r.config.Plan.Outage), launchAll(ctx, down)); err != nil {
+	if err = errors.Join(err, sleep(ctx, r.config.Plan.Outage)); err != nil {
+		return err
+	}
+	started := time.Now()
+	// A cluster chooses its leaders first; from when central says that it is ready on,
+	// nobody may have to wait.
+	if err = errors.Join(launchAll(ctx, down), r.fleet.AwaitReady(ctx, r.fleet.Centrals...)); err != nil {
 		return err
 	}
 	back := time.Now()
+	one.Figures["start until ready s"] = back.Sub(started).Seconds()
 	v.since(back)
 	if err := sleep(ctx, 2*seenFor); err != nil {
 		return err

@@ -40,7 +40,7 @@ const (
 	backoffMin   = 100 * time.Millisecond
 	backoffMax   = 5 * time.Second
 	// resumeFor is how long a session without its WebSocket is tried to be
-	// resumed.
+	// resumed, since something was heard of its node.
 	resumeFor = 60 * time.Second
 )
 
@@ -668,6 +668,9 @@ func (v *Voice) resume(ctx context.Context, lost error) error {
 			lost = err
 			wait = min(max(2*wait, backoffMin), backoffMax)
 		}
+		if v.hears() { // its node keeps the session, however long nobody answers here
+			until = time.Now().Add(resumeFor)
+		}
 		if time.Now().After(until) {
 			return fmt.Errorf("voice session not resumed: %w", lost)
 		}
@@ -770,6 +773,16 @@ func (v *Voice) Stats() VoiceStats {
 // Quiet is for how long nothing has come from the node; zero for a Transport
 // that does not say.
 func (v *Voice) Quiet() time.Duration { return time.Duration(v.quiet.Load()) }
+
+// hears says whether anything has come of the node of late.
+func (v *Voice) hears() bool {
+	media, ok := v.media.(Watched)
+	if !ok {
+		return false
+	}
+	_, last := media.Heard()
+	return time.Since(last) < lostAfter
+}
 
 // lacks are those of users who are not in the call.
 func (v *Voice) lacks(users []sfu.UserID) []sfu.UserID {

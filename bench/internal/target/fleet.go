@@ -308,6 +308,28 @@ func (f *Fleet) Shown(ctx context.Context, u *Unit) (Metrics, error) {
 	return readMetrics(ctx, f.http, "http://"+net.JoinHostPort(u.Place.Addr.String(), port), token)
 }
 
+// AwaitReady asks /readyz of units until all say that they are.
+func (f *Fleet) AwaitReady(ctx context.Context, units ...*Unit) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("not ready within %v", readyTimeout))
+	defer cancel()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for _, u := range units {
+		at := "http://" + net.JoinHostPort(u.Place.Addr.String(), u.args[slices.Index(u.args, "--port")+1]) + "/readyz"
+		for {
+			if _, err := read(ctx, f.http, at, ""); err == nil {
+				break
+			}
+			select {
+			case <-look.C:
+			case <-ctx.Done():
+				return fmt.Errorf("await %s: %w", u.Name, context.Cause(ctx))
+			}
+		}
+	}
+	return nil
+}
+
 // Stop ends everything, clients of the bus first, and removes the data.
 func (f *Fleet) Stop() error {
 	errs := make([]error, 0, 4)
