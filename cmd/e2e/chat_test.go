@@ -156,6 +156,17 @@ func TestTwoPeopleWrite(t *testing.T) {
 	read(t, a, "Brian: Here again")
 	must(t, a.Click("button", "Rejoin call", 10*time.Second))
 	must(t, a.Wait("button", "Leave call", 10*time.Second))
+
+	// Whoever only loads the page anew need not press anything.
+	must(t, a.Eval("window.__before = true, setTimeout(() => location.reload()), 0", nil))
+	deadline := time.Now().Add(15 * time.Second)
+	for anew := false; !anew; {
+		_ = a.Eval("!window.__before", &anew) // fails while there is no page
+		if time.Now().After(deadline) {
+			t.Fatal("the page was not loaded anew")
+		}
+	}
+	must(t, a.Wait("button", "Leave call", 15*time.Second))
 }
 
 // TestReadBack: who reads back sees the whole history, while the page holds a

@@ -17,7 +17,9 @@
 //	err = call.WriteOpus(frame, 20*time.Millisecond, 20)
 //
 // A [Call] follows its user: moved to another node, it connects there before it
-// lets go of the old one; without its voice WebSocket it resumes on the next
+// lets go of the old one, speaks on both and hears every frame once; when nothing
+// comes from the node any more, it says so and asks for another seat; from another
+// address it begins anew at once; without its voice WebSocket it resumes on the next
 // endpoint while the media goes on; without the gateway it resumes the gateway
 // session. It ends by Close, by a kick, or when the server refuses it.
 //

@@ -2,6 +2,7 @@ package voiceclient
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -70,6 +71,44 @@ func TestNoFalseAlarm(t *testing.T) {
 		}
 		if perHour > 2 || left > 0 {
 			t.Errorf("at %.0f %% loss: %.1f alarms an hour, %d seats asked for", 100*loss, perHour, left)
+		}
+	}
+}
+
+// TestColdStart: all servers are gone for two minutes, and then back. Whoever lost
+// them tries again within 5 s, and no second sees more than its share.
+func TestColdStart(t *testing.T) {
+	const clients, outage = 5000, 2 * time.Minute
+	var back []time.Duration
+	tries := make(map[int]int) // by second
+	for range clients {
+		at, wait := time.Duration(0), backoffFirst
+		for at < outage {
+			at += pause(wait, nil)
+			tries[int(at/time.Second)]++
+			wait = min(max(2*wait, backoffMin), backoffMax)
+		}
+		back = append(back, at-outage)
+	}
+	slices.Sort(back)
+	p99 := back[clients*99/100]
+	busiest := 0
+	for second, n := range tries {
+		if second > int(2*backoffMax/time.Second) {
+			busiest = max(busiest, n)
+		}
+	}
+	t.Logf("back within %v (p99), at most %d of %d try in one second", p99, busiest, clients)
+	if p99 > backoffMax {
+		t.Errorf("p99 of the first try after the return is %v", p99)
+	}
+	if most := clients * 45 / 100; busiest > most { // one in 2.5 s on average
+		t.Errorf("%d tries in one second, want at most %d", busiest, most)
+	}
+	// A server's hint holds.
+	for range 100 {
+		if d := pause(time.Second, &busyError{after: 3 * time.Second}); d < 3*time.Second || d > 4100*time.Millisecond {
+			t.Fatalf("asked to wait 3 s, waits %v", d)
 		}
 	}
 }

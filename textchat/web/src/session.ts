@@ -152,7 +152,8 @@ effect(() => {
 // ── After a reload ──────────────────────────────────────────────────────────
 
 /** The call that this tab was in before it was loaded anew; '' once one decided. */
-export const rejoinable = signal(lastCall());
+const left = lastCall();
+export const rejoinable = signal(left.channel);
 export function rejoin() {
   const id = rejoinable.value;
   stayOut();
@@ -160,3 +161,12 @@ export function rejoin() {
 }
 export function stayOut() { rejoinable.value = ''; keepCall(''); }
 effect(() => { if (callChannel.value && rejoinable.value) stayOut(); });
+
+// Who only loaded the page anew is in the call again, if the browser lends the
+// microphone without asking: then it plays sound without a click, too.
+let comingBack = left.justNow && (performance.getEntriesByType('navigation')[0] as PerformanceNavigationTiming | undefined)?.type === 'reload';
+effect(() => {
+  if (!comingBack || !channelOf(rejoinable.value)) return;
+  comingBack = false;
+  navigator.permissions?.query({ name: 'microphone' as PermissionName }).then((p) => { if (p.state === 'granted' && rejoinable.value) rejoin(); }, () => {});
+});

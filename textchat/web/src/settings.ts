@@ -52,8 +52,13 @@ export const keepPlace = (p: Place) => keep('voicefleet.place', JSON.stringify(p
 export const marks = (user: string) => stored<Record<string, string>>(`voicefleet.read.${user}`, {});
 export const keepMarks = (user: string, m: Record<string, string>) => keep(`voicefleet.read.${user}`, JSON.stringify(m));
 
-/** The call this tab was in, through a reload of it. */
-export function lastCall(): string { try { return sessionStorage.getItem('voicefleet.call') ?? ''; } catch { return ''; } }
+/** The call this tab was in, through a reload of it; and whether it was a moment ago. */
+export function lastCall(): { channel: string; justNow: boolean } {
+  try {
+    const [channel = '', at = '0'] = (sessionStorage.getItem('voicefleet.call') ?? '').split(' ');
+    return { channel, justNow: Date.now() - Number(at) < 30_000 };
+  } catch { return { channel: '', justNow: false }; }
+}
 export function keepCall(channel: string) {
-  try { if (channel) sessionStorage.setItem('voicefleet.call', channel); else sessionStorage.removeItem('voicefleet.call'); } catch { /* as above */ }
+  try { if (channel) sessionStorage.setItem('voicefleet.call', `${channel} ${Date.now()}`); else sessionStorage.removeItem('voicefleet.call'); } catch { /* as above */ }
 }
