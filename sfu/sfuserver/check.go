@@ -41,7 +41,20 @@ func (w *worker) check(now time.Duration, d []byte, from demux.Remote, i int) {
 	}
 	s.paths[p].heard, s.checked = now, now
 	w.count.checks++
-	w.out.Put(s.key.AppendSuccess(w.out.Next(), req.Transaction, from.AddrPort()), &s.paths[p].out)
+	out := s.paths[p].out
+	if !w.sock.arrivedAt(i, out.Source) {
+		// The client asks another address of ours from the same one of its own: it
+		// takes an answer from no other. What it nominates is where it wants to be
+		// sent to from.
+		out = w.sock.arrival(i, from)
+		if req.UseCandidate {
+			s.paths[p].out = out
+			if p == s.active {
+				w.activate(now, s, p)
+			}
+		}
+	}
+	w.out.Put(s.key.AppendSuccess(w.out.Next(), req.Transaction, from.AddrPort()), &out)
 	if p == s.active {
 		return
 	}

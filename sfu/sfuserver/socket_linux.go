@@ -191,6 +191,21 @@ func (s *socket) from(i int) (demux.Remote, bool) {
 // new paths only.
 func (s *socket) arrival(i int, from demux.Remote) (p egress.Path) {
 	p.Len = uint8(from.PutSockaddr(&p.Sockaddr, s.inet4))
+	p.Source, p.Interface = s.local(i)
+	choose(&p, from)
+	return p
+}
+
+// arrivedAt says whether the i-th datagram was sent to that address of ours, or to
+// one that is not known.
+func (s *socket) arrivedAt(i int, source [16]byte) bool {
+	at, _ := s.local(i)
+	return at == source || at == [16]byte{}
+}
+
+// local is the address that the i-th datagram was sent to, IPv4 in its mapped form,
+// and the interface it came by.
+func (s *socket) local(i int) (addr [16]byte, device uint32) {
 	control := s.inControl[i][:s.in[i].hdr.Controllen]
 	for len(control) >= unix.CmsgLen(0) {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(control)
@@ -200,15 +215,14 @@ func (s *socket) arrival(i int, from demux.Remote) (p egress.Path) {
 		switch {
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
 			info := (*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0]))
-			p.Source, p.Interface = info.Addr, info.Ifindex
+			addr, device = info.Addr, info.Ifindex
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
 			info := (*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0]))
-			p.Source = netip.AddrFrom4(info.Addr).As16() // where it was sent to
+			addr = netip.AddrFrom4(info.Addr).As16() // where it was sent to
 		}
 		control = rest
 	}
-	choose(&p, from)
-	return p
+	return addr, device
 }
 
 // routeSource is the address the kernel would send from by itself.

@@ -10,9 +10,11 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/pion/rtcp"
 	"github.com/pion/stun/v3"
+	"golang.org/x/sys/unix"
 
 	"voicefleet/internal/snowflake"
 	"voicefleet/sfu"
@@ -35,6 +37,7 @@ type bench struct {
 type sentDatagram struct {
 	to    netip.AddrPort
 	bytes []byte
+	by    netip.Addr // the address of ours that its path has
 }
 
 func newBench(t testing.TB) *bench {
@@ -63,7 +66,7 @@ func (b *bench) keep() {
 		for i := range batch.Len() {
 			d, to := batch.At(i)
 			r, _ := demux.RemoteFromSockaddr(to.Sockaddr[:to.Len])
-			b.out = append(b.out, sentDatagram{r.AddrPort(), bytes.Clone(d)})
+			b.out = append(b.out, sentDatagram{r.AddrPort(), bytes.Clone(d), netip.AddrFrom16(to.Source).Unmap()})
 		}
 	})
 }
@@ -482,6 +485,52 @@ func TestRoaming(t *testing.T) {
 	if n := len(b.w.byRemote); n != maxPaths+1 {
 		t.Errorf("%d addresses mapped", n)
 	}
+}
+
+// sentTo marks the first datagram of the batch as sent to an address of ours.
+func (b *bench) sentTo(d []byte, from netip.AddrPort, here netip.Addr) (sent []sentDatagram) {
+	b.t.Helper()
+	b.out = nil
+	b.inject(0, d, from)
+	s := b.w.sock
+	head := (*unix.Cmsghdr)(unsafe.Pointer(&s.inControl[0]))
+	head.Level, head.Type = unix.IPPROTO_IPV6, unix.IPV6_PKTINFO
+	head.SetLen(unix.CmsgLen(unix.SizeofInet6Pktinfo))
+	(*unix.Inet6Pktinfo)(unsafe.Pointer(&s.inControl[0][unix.CmsgLen(0)])).Addr = here.As16()
+	s.in[0].hdr.SetControllen(unix.CmsgSpace(unix.SizeofInet6Pktinfo))
+	b.w.packets(b.now, 0, 1)
+	b.w.out.Flush()
+	return b.out
+}
+
+// TestAnswersWhereItIsAsked: a client that asks two addresses of the node from one of
+// its own gets each answer from the address it asked, and its sound from the one it
+// nominates.
+func TestAnswersWhereItIsAsked(t *testing.T) {
+	b := newBench(t)
+	p, q := b.connect("p", 1, nil), b.connect("q", 2, nil)
+	first, second := netip.MustParseAddr("127.86.70.1"), netip.MustParseAddr("127.86.70.2")
+	ask := func(nominate bool, here netip.Addr) {
+		t.Helper()
+		sent := b.sentTo(q.check(nominate), q.at, here)
+		if len(sent) != 1 || sent[0].to != q.at || sent[0].by != here {
+			t.Fatalf("asked %v: %+v", here, sent)
+		}
+	}
+	hear := func(want netip.Addr) {
+		t.Helper()
+		sent, _ := b.receive(p.voice(), p.at)
+		if len(sent) != 1 || sent[0].to != q.at || sent[0].by != want {
+			t.Fatalf("sent %+v, want from %v", sent, want)
+		}
+	}
+	ask(true, first)
+	hear(first)
+	ask(false, second)
+	hear(first)
+	ask(false, first)
+	ask(true, second)
+	hear(second)
 }
 
 // TestFloodOfAMember holds the rates of one session.
