@@ -48,22 +48,7 @@ func newClosedRig(t *testing.T) *closedRig {
 	t.Helper()
 	// What is the test's own ends by its clean-ups, which run before this one.
 	t.Cleanup(func() { goleak.VerifyNone(t) })
-	var udp *net.UDPConn
-	var tcp net.Listener
-	for range 20 { // a port that is free for both
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(clientOf(l.Addr()).Addr)); err == nil {
-			tcp = l
-			break
-		}
-		l.Close()
-	}
-	if tcp == nil {
-		t.Fatal("no port is free for UDP and TCP")
-	}
+	udp, tcp := onePort(t)
 	c, err := newClosed(Closed{UDP: udp, TCP: tcp, TLS: testTLS(t)}, "edge-1", telemetry.NewPanics(nil, telemetry.Discard()))
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +71,23 @@ func newClosedRig(t *testing.T) *closedRig {
 		<-echoed
 	})
 	return r
+}
+
+// onePort is a port of loopback that is free for both.
+func onePort(t *testing.T) (*net.UDPConn, net.Listener) {
+	t.Helper()
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(clientOf(l.Addr()).Addr)); err == nil {
+			return udp, l
+		}
+		l.Close()
+	}
+	t.Fatal("no port is free for UDP and TCP")
+	return nil, nil
 }
 
 // echo answers as the engine does: from where a datagram was sent to.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -48,17 +49,42 @@ func (r *rig) join(t *testing.T, call, user uint64) (*talker, edgeagent.SessionR
 // joinAt does it on any node.
 func (r *rig) joinAt(t *testing.T, node edgeagent.NodeID, call, user uint64) (*talker, edgeagent.SessionReply) {
 	t.Helper()
+	return r.joinBy(t, node, call, user, "")
+}
+
+// joinBy has its media take a way: "ice-tcp", or a relay by a part of its URL.
+func (r *rig) joinBy(t *testing.T, node edgeagent.NodeID, call, user uint64, by string) (*talker, edgeagent.SessionReply) {
+	t.Helper()
 	g := r.grant(call, user)
 	g.Node = node
 	rep, token := r.open(t, g)
 	setting := webrtc.SettingEngine{}
 	setting.SetIncludeLoopbackCandidate(true)
+	cfg := webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle}
+	switch by {
+	case "":
+		setting.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
+	case "ice-tcp":
+		setting.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeTCP4})
+	default:
+		cfg.ICETransportPolicy = webrtc.ICETransportPolicyRelay
+		for _, s := range rep.Relay {
+			for _, url := range s.URLs {
+				if strings.Contains(url, by) {
+					cfg.ICEServers = append(cfg.ICEServers, webrtc.ICEServer{URLs: []string{url}, Username: s.Username, Credential: s.Credential})
+				}
+			}
+		}
+		if len(cfg.ICEServers) == 0 {
+			t.Fatalf("no relay by %s among %+v", by, rep.Relay)
+		}
+	}
 	media := &webrtc.MediaEngine{}
 	if err := media.RegisterDefaultCodecs(); err != nil {
 		t.Fatal(err)
 	}
 	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(media), webrtc.WithSettingEngine(setting)).
-		NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
+		NewPeerConnection(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,12 +163,20 @@ func (k *talker) talk(ctx context.Context) {
 // TestVoicesSurviveTheDeathOfTheEngine: two WebRTC clients of a real engine hear
 // each other again after it was replaced, and notice nothing else.
 func TestVoicesSurviveTheDeathOfTheEngine(t *testing.T) {
+	for _, by := range []string{"", "transport=udp", "transport=tcp", "ice-tcp"} {
+		t.Run("by "+by, func(t *testing.T) { voicesSurvive(t, by) })
+	}
+}
+
+func voicesSurvive(t *testing.T, by string) {
 	r := newRig(t)
+	udp, tcp := onePort(t)
 	sockets := sfutest.Listen(t, 1)
 	var mu sync.Mutex
 	var streams []engineStream
-	r.run(t, Config{
+	s, _ := r.run(t, Config{
 		Advertise: func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("127.0.0.1")} },
+		Closed:    &Closed{UDP: udp, TCP: tcp},
 		Engine: func(context.Context) (io.ReadWriteCloser, error) {
 			stream, ended := sfutest.Serve(t, sockets)
 			mu.Lock()
@@ -153,7 +187,7 @@ func TestVoicesSurviveTheDeathOfTheEngine(t *testing.T) {
 	})
 	events := r.events(t, 7)
 	a, _ := r.join(t, 7, 1)
-	b, _ := r.join(t, 7, 2)
+	b, _ := r.joinBy(t, "edge-1", 7, 2, by)
 	talking, hush := context.WithCancel(t.Context())
 	var talk sync.WaitGroup
 	talk.Go(func() { a.talk(talking) })
@@ -171,6 +205,9 @@ func TestVoicesSurviveTheDeathOfTheEngine(t *testing.T) {
 		}
 	}
 	hears("at all")
+	if n := s.closed.count.turnOut.Load() + s.closed.count.iceOut.Load(); (n > 0) != (by != "") {
+		t.Errorf("%d bytes went by relay or TCP", n)
+	}
 	for {
 		ev := next(t, events)
 		if ev.Left != nil {
