@@ -62,6 +62,9 @@ bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of
 closed-test: ## how soon the Go client and Chromium talk without UDP, and the gap when it closes in a call (needs root and nft; 5 minutes)
 	@$(ENV) && VOICEFLEET_CLOSED=12 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only)$$' ./cmd/e2e
 
+cascade-test: ## a call on two nodes: each voice crosses once, what that adds, and the gap when the nodes lose each other (1 minute)
+	@$(ENV) && go test -count=1 -v -timeout 5m -run '^TestCallSpansNodes$$' ./cmd/voicefleet
+
 FLEET := $(ENV) && mkdir -p out bin && CGO_ENABLED=0 go build -o bin/voicefleet ./cmd/voicefleet && CGO_ENABLED=0 go build -o bin/voicebench ./cmd/voicebench && exec bin/voicebench fleet
 
 fleet-demo: ## a fleet to look at: three edges, bots that talk, keys that kill, freeze, drain and upgrade nodes

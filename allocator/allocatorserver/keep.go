@@ -63,7 +63,7 @@ func (s *Server) perform(ctx context.Context, out []keeper.Out) {
 		case o.Note != nil:
 			s.noted(*o.Note)
 		case o.Relay != nil:
-			s.startTask(func() { s.relay(ctx, *o.Relay) })
+			s.startTask(func() { s.relay(context.WithoutCancel(ctx), *o.Relay) }) // whoever asks for a seat does not wait
 		}
 	}
 	for node, strays := range ends {

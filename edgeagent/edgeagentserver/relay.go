@@ -15,7 +15,7 @@ import (
 // rosterTime bounds how long a session waits to hear who is on the other nodes of
 // its call. Without their answer it begins with those of its own, and hears of the
 // others when they join, leave or speak.
-const rosterTime = time.Second
+const rosterTime = 500 * time.Millisecond
 
 func (s *Server) relay(ctx context.Context, req edgeagent.RelayRequest) (bus.Done, error) {
 	_, err := s.ask(ctx, func(now time.Time, id uint64, out []custody.Out) []custody.Out {
@@ -51,6 +51,9 @@ func (s *Server) complete(ctx context.Context, rep edgeagent.SessionReply) edgea
 	if err != nil || len(peers) == 0 {
 		return rep
 	}
+	// Who is on a node that cannot be reached is not heard either, and about to come.
+	lost := s.links.lost()
+	peers = slices.DeleteFunc(slices.Clone(peers), func(p edgeagent.RelayPeer) bool { return slices.Contains(lost, p.Node) })
 	ctx, cancel := context.WithTimeout(ctx, rosterTime)
 	defer cancel()
 	answers := make([]edgeagent.RosterReply, len(peers))
