@@ -172,6 +172,8 @@ func centralCommand() *cobra.Command {
 				return err
 			}
 			members.mount(mux, token)
+			calls := allocatorserver.NewClient(conn)
+			mountFleet(mux, calls, calls, token)
 			if err := folder.announce(fmt.Sprintf("http://127.0.0.1:%d", port)); err != nil {
 				return err
 			}

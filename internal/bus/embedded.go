@@ -52,6 +52,7 @@ const startTimeout = 10 * time.Second
 type Embedded struct {
 	// Immutable.
 	token string
+	tls   bool                          // it speaks TLS only
 	temp  string                        // removed on Shutdown
 	srv   atomic.Pointer[server.Server] // tests put another in its place
 }
@@ -90,6 +91,7 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		e.removeTemp()
 		return nil, fmt.Errorf("start bus: %w", err)
 	}
+	e.tls = opts.TLSConfig != nil
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		e.removeTemp()
@@ -192,6 +194,9 @@ func (e *Embedded) URL() string {
 	addr := e.srv.Load().Addr()
 	if addr == nil {
 		return ""
+	}
+	if e.tls {
+		return "tls://" + addr.String()
 	}
 	return "nats://" + addr.String()
 }

@@ -237,6 +237,10 @@ func (e *Enroller) Join(ctx context.Context, r JoinRequest) (JoinReply, error) {
 	if err != nil {
 		return JoinReply{}, refuse(CodeBadRequest, "bus key: %v", err)
 	}
+	// Written down before it is given out, beside the bucket: that may be lost.
+	if err := e.cfg.Authority.note(t.Member, r.UserKey); err != nil {
+		return JoinReply{}, fmt.Errorf("enrol %v: %w", t.Member, err)
+	}
 	next := old.Value
 	next.State, next.At, next.UserKey = Enrolled, now, r.UserKey
 	next.Serial, next.Until = cert.SerialNumber.Text(16), cert.NotAfter
@@ -311,7 +315,7 @@ func (e *Enroller) Revoke(ctx context.Context, m Member, by string) (Entry, erro
 	if err := m.validate(); err != nil {
 		return Entry{}, refuse(CodeBadRequest, "%v", err)
 	}
-	userKeys, err := e.cfg.Authority.bundled(m)
+	userKeys, err := e.cfg.Authority.issuedTo(m)
 	if err != nil {
 		return Entry{}, fmt.Errorf("revoke %v: %w", m, err)
 	}
@@ -327,7 +331,7 @@ func (e *Enroller) Revoke(ctx context.Context, m Member, by string) (Entry, erro
 			}
 			next.State, next.At, next.RevokedAt, next.RevokedBy, next.TokenHash = Revoked, now, now, by, ""
 			_, err = e.entries.Update(ctx, m.key(), next, old.Revision)
-		case errors.Is(err, bus.ErrNotFound) && len(userKeys) > 0: // enrolled by hand
+		case errors.Is(err, bus.ErrNotFound) && len(userKeys) > 0: // enrolled by hand, or the bucket was lost
 			next = Entry{Member: m, State: Revoked, At: now, RevokedAt: now, RevokedBy: by}
 			_, err = e.entries.Create(ctx, m.key(), next)
 		case errors.Is(err, bus.ErrNotFound):

@@ -197,7 +197,7 @@ func (a *Authority) Bundle(out string, m Member, region string, busURLs []string
 		if err != nil {
 			return err
 		}
-		if err := a.noteBundled(m, public(k.user)); err != nil {
+		if err := a.note(m, public(k.user)); err != nil {
 			return err
 		}
 		return k.store(out, memberFile{Member: m, Region: region, Bus: busURLs}, encodeCert(cert.Raw), a.pem, token)
