@@ -45,7 +45,7 @@ func (b *busAt) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&b.url, "bus", os.Getenv(busEnv), "NATS servers, nats://[TOKEN@]HOST:PORT, separated by commas (or $"+busEnv+"); an enrolled machine knows them")
 	cmd.Flags().DurationVar(&b.wait, "bus-wait", 30*time.Second, "how long to wait for the bus at the start; later it is waited for as long as it takes")
 	cmd.Flags().IntVar(&b.replicas, "bus-replicas", 0, "servers that hold each piece of the bus's state (default: 3 with three servers in --bus, else 1)")
-	cmd.Flags().StringVar(&b.joinURL, "join", "", "enrol this machine, once: what voicefleet ctl node add shows")
+	cmd.Flags().StringVar(&b.joinURL, "join", "", "enrol this machine, once: what voicefleet ctl node add shows, or @FILE that holds it")
 	cmd.Flags().StringVar(&b.folder, "identity", "./identity", "folder of what this machine has of the fleet it was enrolled in")
 }
 
@@ -96,7 +96,7 @@ func (b *busAt) join(ctx context.Context, name string, metrics prometheus.Regist
 }
 
 // members starts enrolment where this program holds the authority; else nil.
-func (b *busAt) members(ctx context.Context, conn *bus.Conn, v *vouching, port int, addrs func() []netip.Addr, log *slog.Logger) (*members, error) {
+func (b *busAt) members(ctx context.Context, conn *bus.Conn, v *vouching, endpoint string, port int, addrs func() []netip.Addr, log *slog.Logger) (*members, error) {
 	if b.authority == nil {
 		return nil, nil
 	}
@@ -104,7 +104,7 @@ func (b *busAt) members(ctx context.Context, conn *bus.Conn, v *vouching, port i
 	if err != nil {
 		return nil, err
 	}
-	return openMembers(ctx, b.authority, conn, bus.Config{URL: b.url}, urls, v, port, addrs, log)
+	return openMembers(ctx, b.authority, conn, bus.Config{URL: b.url}, urls, v, endpoint, port, addrs, log)
 }
 
 // parts are what an enrolled program runs beside its role.

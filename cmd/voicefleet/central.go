@@ -167,7 +167,7 @@ func centralCommand() *cobra.Command {
 			shown.mount(mux, token)
 			mux.HandleFunc("GET /ca.pem", vouch.servePEM)
 			mux.Handle("/{$}", voice)
-			members, err := at.members(ctx, conn, vouch, port, watch.Addrs, log)
+			members, err := at.members(ctx, conn, vouch, endpoint, port, watch.Addrs, log)
 			if err != nil {
 				return err
 			}

@@ -12,8 +12,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"voicefleet/allocator"
@@ -32,8 +34,9 @@ type members struct {
 }
 
 // openMembers starts enrolment. servers says how to reach the bus, urls how members
-// elsewhere do.
-func openMembers(ctx context.Context, a *enrol.Authority, conn *bus.Conn, servers bus.Config, urls []string, v *vouching, port int, addrs func() []netip.Addr, log *slog.Logger) (*members, error) {
+// elsewhere do; endpoint is the HOST:PORT at which they reach this program, or empty
+// for its first address of the moment.
+func openMembers(ctx context.Context, a *enrol.Authority, conn *bus.Conn, servers bus.Config, urls []string, v *vouching, endpoint string, port int, addrs func() []netip.Addr, log *slog.Logger) (*members, error) {
 	farewell := func(ctx context.Context, name string) error {
 		nodes, err := bus.OpenBucket[edgeagent.Heartbeat](ctx, conn, bus.NodesBucket)
 		if err == nil {
@@ -47,6 +50,9 @@ func openMembers(ctx context.Context, a *enrol.Authority, conn *bus.Conn, server
 	}
 	m := &members{enroller: e, log: log, base: func() string {
 		host := v.name
+		if named, _, err := net.SplitHostPort(endpoint); err == nil && named != "" {
+			return "https://" + endpoint
+		}
 		if host == "" {
 			host = "localhost"
 			if list := addrs(); len(list) > 0 {
@@ -183,6 +189,13 @@ func (m *members) note(ctx context.Context, who enrol.Member, by, what string) {
 // that the one command can stay in its unit.
 func identityOf(ctx context.Context, dir, joinURL, role string) (*enrol.Identity, error) {
 	i, err := enrol.Load(dir)
+	if file, ok := strings.CutPrefix(joinURL, "@"); ok {
+		body, readErr := os.ReadFile(file)
+		if readErr != nil && err != nil { // who is enrolled needs it no more
+			return nil, fmt.Errorf("--join: %w", readErr)
+		}
+		joinURL = strings.TrimSpace(string(body))
+	}
 	switch {
 	case err == nil && i.Role != role:
 		return nil, fmt.Errorf("%s holds the identity of %v: give this %s another --identity folder", dir, i.Member, role)

@@ -154,7 +154,7 @@ func textCommand() *cobra.Command {
 			}
 			shown.ready("bus", conn.Ready)
 			doorMetrics := shown.registry()
-			who, err := at.members(ctx, conn, h.vouch, port, h.watch.Addrs, log)
+			who, err := at.members(ctx, conn, h.vouch, "", port, h.watch.Addrs, log)
 			if err != nil {
 				return err
 			}

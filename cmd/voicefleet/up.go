@@ -131,7 +131,7 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 	defer conn.Close()
 	var who *members
 	if fleet != nil {
-		if who, err = openMembers(ctx, fleet.authority, conn, bus.Config{Embedded: server}, fleet.urls, h.vouch, f.port, h.watch.Addrs, log); err != nil {
+		if who, err = openMembers(ctx, fleet.authority, conn, bus.Config{Embedded: server}, fleet.urls, h.vouch, "", f.port, h.watch.Addrs, log); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,206 @@
+package cmd
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+)
+
+// documents reads all YAML documents of a file.
+func documents(t *testing.T, file string) []map[string]any {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var all []map[string]any
+	for d := yaml.NewDecoder(f); ; {
+		var doc map[string]any
+		if err := d.Decode(&doc); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		all = append(all, doc)
+	}
+}
+
+// at goes down a path of keys and list indexes.
+func at(t *testing.T, v any, path ...any) any {
+	t.Helper()
+	for _, p := range path {
+		switch p := p.(type) {
+		case string:
+			m, _ := v.(map[string]any)
+			v = m[p]
+		case int:
+			l, _ := v.([]any)
+			if p >= len(l) {
+				return nil
+			}
+			v = l[p]
+		}
+	}
+	return v
+}
+
+// TestManifests holds the Kubernetes manifests to each other: what is expected is
+// there, everything is in one namespace, and every selector, volume and probe names
+// something.
+func TestManifests(t *testing.T) {
+	files, err := filepath.Glob("../deploy/kubernetes/*.yml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("manifests %v, error %v", files, err)
+	}
+	found := map[string]map[string]any{}
+	for _, file := range files {
+		for _, doc := range documents(t, file) {
+			kind, _ := doc["kind"].(string)
+			name, _ := at(t, doc, "metadata", "name").(string)
+			if doc["apiVersion"] == nil || kind == "" || name == "" || at(t, doc, "metadata", "namespace") != "voicefleet" {
+				t.Errorf("%s: %s %s wants apiVersion, kind, name and the namespace", file, kind, name)
+			}
+			if found[kind+" "+name] != nil {
+				t.Errorf("%s: a second %s %s", file, kind, name)
+			}
+			found[kind+" "+name] = doc
+		}
+	}
+	for _, want := range []struct {
+		what  string
+		path  []any
+		value any
+	}{
+		{"StatefulSet bus", []any{"spec", "replicas"}, uint64(3)},
+		{"StatefulSet scylla", []any{"spec", "replicas"}, uint64(3)},
+		{"Deployment central-0", []any{"spec", "replicas"}, uint64(1)},
+		{"Deployment central-1", []any{"spec", "replicas"}, uint64(1)},
+		{"Deployment text", []any{"spec", "strategy", "type"}, "Recreate"},
+		{"DaemonSet edge", []any{"spec", "template", "spec", "hostNetwork"}, true},
+		{"DaemonSet edge", []any{"spec", "template", "spec", "terminationGracePeriodSeconds"}, uint64(660)},
+		{"DaemonSet edge", []any{"spec", "updateStrategy", "rollingUpdate", "maxUnavailable"}, uint64(1)},
+		{"PodDisruptionBudget bus", []any{"spec", "maxUnavailable"}, uint64(1)},
+		{"PodDisruptionBudget central", []any{"spec", "minAvailable"}, uint64(1)},
+		{"PodDisruptionBudget scylla", []any{"spec", "maxUnavailable"}, uint64(1)},
+		{"Service bus", []any{"spec", "clusterIP"}, "None"},
+	} {
+		if got := at(t, found[want.what], want.path...); got != want.value {
+			t.Errorf("%s: %v is %v (%T), want %v", want.what, want.path, got, got, want.value)
+		}
+	}
+	labels := map[string]bool{} // app names that pods have
+	for what, doc := range found {
+		if app, ok := at(t, doc, "spec", "template", "metadata", "labels", "app").(string); ok {
+			labels[app] = true
+			if got := at(t, doc, "spec", "selector", "matchLabels", "app"); got != app {
+				t.Errorf("%s selects %v, its pods are %s", what, got, app)
+			}
+			checkPod(t, what, doc)
+		}
+	}
+	for what, doc := range found {
+		selector := at(t, doc, "spec", "selector", "app")
+		if strings.HasPrefix(what, "PodDisruptionBudget ") {
+			selector = at(t, doc, "spec", "selector", "matchLabels", "app")
+		} else if !strings.HasPrefix(what, "Service ") {
+			continue
+		}
+		if app, _ := selector.(string); !labels[app] {
+			t.Errorf("%s selects the pods of %v, and there are none", what, selector)
+		}
+	}
+}
+
+// checkPod holds the volumes of a pod against their mounts.
+func checkPod(t *testing.T, what string, doc map[string]any) {
+	t.Helper()
+	volumes := map[string]bool{}
+	note := func(list any) {
+		l, _ := list.([]any)
+		for _, v := range l {
+			name, ok := at(t, v, "name").(string)
+			if !ok {
+				name, _ = at(t, v, "metadata", "name").(string)
+			}
+			volumes[name] = false
+		}
+	}
+	note(at(t, doc, "spec", "template", "spec", "volumes"))
+	note(at(t, doc, "spec", "volumeClaimTemplates"))
+	for _, kind := range []string{"initContainers", "containers"} {
+		l, _ := at(t, doc, "spec", "template", "spec", kind).([]any)
+		if kind == "containers" && len(l) != 1 {
+			t.Errorf("%s has %d containers", what, len(l))
+		}
+		for _, c := range l {
+			if at(t, c, "image") == nil {
+				t.Errorf("%s: a container without an image", what)
+			}
+			mounts, _ := at(t, c, "volumeMounts").([]any)
+			for _, m := range mounts {
+				name, _ := at(t, m, "name").(string)
+				if _, ok := volumes[name]; !ok {
+					t.Errorf("%s mounts %q, which is no volume", what, name)
+				}
+				volumes[name] = true
+			}
+		}
+	}
+	for name, used := range volumes {
+		if !used {
+			t.Errorf("%s: volume %q is not mounted", what, name)
+		}
+	}
+}
+
+// TestCompose holds the compose file to itself.
+func TestCompose(t *testing.T) {
+	docs := documents(t, "../deploy/compose.yml")
+	if len(docs) != 1 {
+		t.Fatalf("%d documents", len(docs))
+	}
+	services, _ := docs[0]["services"].(map[string]any)
+	volumes, _ := docs[0]["volumes"].(map[string]any)
+	for _, name := range []string{"bus1", "bus2", "bus3", "scylla", "central1", "central2", "text", "edge1"} {
+		s := services[name]
+		if at(t, s, "image") == nil || at(t, s, "command") == nil {
+			t.Errorf("service %s is %v", name, s)
+		}
+		mounts, _ := at(t, s, "volumes").([]any)
+		for _, m := range mounts {
+			volume, _, _ := strings.Cut(m.(string), ":")
+			if _, ok := volumes[volume]; !ok {
+				t.Errorf("service %s mounts %s, which is no volume", name, volume)
+			}
+		}
+	}
+	if at(t, services, "edge1", "network_mode") != "host" {
+		t.Error("the edge is not on the host's network")
+	}
+}
+
+// TestUnits: every role has one, an edge's engine outlives its agent and has the time
+// to drain.
+func TestUnits(t *testing.T) {
+	for role, want := range map[string][]string{
+		"up": nil, "bus": {"--config /etc/voicefleet/bus/nats-server.conf"}, "central": {"DynamicUser=yes"}, "text": {"DynamicUser=yes"},
+		"edge": {"KillMode=process", "Restart=always", "TimeoutStopSec=50"},
+	} {
+		body, err := os.ReadFile("../deploy/voicefleet-" + role + ".service")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, line := range append(want, "ExecStart=/usr/local/bin/voicefleet "+role, "[Install]", "ProtectSystem=strict") {
+			if !strings.Contains(string(body), line) {
+				t.Errorf("voicefleet-%s.service has no %s", role, line)
+			}
+		}
+	}
+}
