@@ -39,9 +39,10 @@ const (
 	// channel is left and entered again.
 	askedEnough = 5
 	// bothFor is how long two paths are open at most while a call moves; bothMore
-	// how long after everybody is on the new one, so that their media connects.
+	// how long after everybody is on the new one: somebody's session may be open
+	// and its media still on the way, and until then it listens on the old one.
 	bothFor  = 5 * time.Second
-	bothMore = 500 * time.Millisecond
+	bothMore = 1500 * time.Millisecond
 	// settleEvery is how often it is looked whether the old path is needed.
 	settleEvery = 20 * time.Millisecond
 	// leaveWait is how long Close lets the gateway take the good-bye.

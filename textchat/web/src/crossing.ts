@@ -2,7 +2,7 @@
 // is silenced on the old; the old one goes when nobody needs it any more.
 
 const bothFor = 5_000; // ms that two stand at most
-const bothMore = 500; // and after everybody is on the new one: their media connects
+const bothMore = 1_500; // and after everybody is on the new one: some media may still be on its way
 
 export interface Side {
   users: ReadonlySet<string>; // who is there

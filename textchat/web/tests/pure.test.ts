@@ -84,9 +84,9 @@ test('two connections stand until everybody has come over, and no longer', () =>
   assert.deepEqual(step(1040, 'ann bob', 'ann', 'ann', 'ann'), { give: ['ann'], done: false }, 'bob is not there');
   assert.deepEqual(step(1060, 'ann bob', 'ann bob', 'ann bob', 'ann'), { give: ['ann'], done: false }, 'bob is not heard there');
   assert.deepEqual(step(1080, 'ann bob', 'ann bob', 'ann bob', 'ann bob').done, false, 'their media may be on its way');
-  assert.deepEqual(step(1560, 'ann bob', 'ann bob', 'ann bob', 'ann').done, false, 'it begins anew');
-  assert.deepEqual(step(1600, '', '', 'ann bob', 'ann').done, false);
-  assert.deepEqual(step(2100, '', '', 'ann bob', 'ann').done, true);
+  assert.deepEqual(step(2560, 'ann bob', 'ann bob', 'ann bob', 'ann').done, false, 'it begins anew');
+  assert.deepEqual(step(2600, '', '', 'ann bob', 'ann').done, false);
+  assert.deepEqual(step(4100, '', '', 'ann bob', 'ann').done, true);
   assert.deepEqual(new Crossing(0).step(5000, { users: set('ann'), audible: set('ann') }, { users: set(''), audible: set('') }).done, true, 'five seconds are enough');
 });
 
