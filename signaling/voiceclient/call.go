@@ -478,10 +478,12 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 	}
 }
 
-// spent says whether an attempt to open a session has used up its grant.
+// spent says whether an attempt to open a session has used up its grant. A grant that
+// is not believed may be so in a moment: the key of an allocator that has just begun
+// is on its way to the voice gateways.
 func spent(err error) bool {
 	var closed *CloseError
-	return errors.As(err, &closed) && !closed.Code.Resumable()
+	return errors.As(err, &closed) && !closed.Code.Resumable() && closed.Code != signaling.CloseAuthentication
 }
 
 // retry has the voice session opened again, after a while.
