@@ -361,6 +361,41 @@ func TestFrozenNodeIsFenced(t *testing.T) {
 	f.await("it takes calls again", ready(2))
 }
 
+// TestAMoveThatWasNotToldIsTold: an allocator dies after it has written a move and
+// before it has told it. Another one tells it; nobody moves the call again.
+func TestAMoveThatWasNotToldIsTold(t *testing.T) {
+	ps := &puppets{all: map[edgeagent.NodeID]*puppet{}}
+	f := newFleetWith(t, 2, ps.probe)
+	a := ps.start(f, "a")
+	f.settle(a, 1, 2)
+	ps.start(f, "b")
+	f.await("two nodes", func(nodes []allocator.NodeView) bool { return ready(2)(nodes) && nodes[0].CallCount == 1 })
+	calls, err := bus.OpenBucket[allocator.CallEntry](f.ctx, f.conn, bus.CallsBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := calls.Find(f.ctx, "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := f.moves()
+	next, now := e.Value, time.Now()
+	next.Node, next.Epoch, next.Touched, next.Created = "b", e.Value.Epoch+1, now, now
+	next.Move = &allocator.CallMove{From: "a", Cause: allocator.CauseDrain, Planned: true, At: now, Sessions: 2}
+	if _, err := calls.Update(f.ctx, "1", next, e.Revision); err != nil {
+		t.Fatal(err)
+	}
+	m.until(t, "told by another", func(told map[sfu.CallID][]allocator.Moved) bool { return len(told[next.Call]) >= 2 })
+	for _, x := range m.told[next.Call] {
+		if x.From != "a" || x.To != "b" || x.Epoch != next.Epoch || !x.Planned || x.Cause != allocator.CauseDrain {
+			t.Errorf("told %+v", x)
+		}
+	}
+	if took := m.at[next.Call].Sub(now); took < 500*time.Millisecond || took > 5*time.Second {
+		t.Errorf("told after %v", took)
+	}
+}
+
 // TestDrainMovesCalls: new calls go elsewhere at once, live ones are moved make
 // before break: the old sessions end when the new ones are there, or after 5 s.
 func TestDrainMovesCalls(t *testing.T) {
