@@ -29,11 +29,13 @@ type Presence interface {
 	SubscribePresence(func(edgeagent.CallEvent)) (cancel func(), err error)
 }
 
-// Moves tells which calls have another node now. The allocator's client is one.
+// Moves tells which calls have another node now, and has one moved whose channel
+// has another region. The allocator's client is one.
 // The callback must not block. cancel ends the subscription and waits for a running
 // callback.
 type Moves interface {
 	SubscribeMoved(func(allocator.Moved)) (cancel func(), err error)
+	Move(context.Context, allocator.MoveRequest) (allocator.MoveReply, error)
 }
 
 // Config turns a Server. Only DataDir (or Store and Files) must be set.

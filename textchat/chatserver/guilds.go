@@ -1,6 +1,7 @@
 package chatserver
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -8,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"voicefleet/allocator"
 	"voicefleet/internal/snowflake"
+	"voicefleet/sfu"
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/gatewaysession"
 	"voicefleet/textchat/internal/guild"
@@ -430,6 +433,7 @@ func (c *call) channelPatch() (int, any, error) {
 		}
 		ch.Type = *in.Type
 	}
+	before := regionOf(ch)
 	if err := in.apply(&ch); err != nil {
 		return 0, nil, err
 	}
@@ -437,7 +441,37 @@ func (c *call) channelPatch() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if now := regionOf(ch); now != before && now != "" {
+		c.relocate(ch.ID, now)
+	}
 	return http.StatusOK, out.Channel, nil
+}
+
+// regionOf is where the calls of a channel are to be; empty: near their members.
+func regionOf(ch textchat.Channel) string {
+	if ch.RTCRegion == nil {
+		return ""
+	}
+	return *ch.RTCRegion
+}
+
+// relocateTime bounds how long a change of region waits for the fleet. Without an
+// answer the call stays, and the next one goes there.
+const relocateTime = 2 * time.Second
+
+// relocate moves the live call of a channel, if there is one, to a region.
+func (c *call) relocate(channel textchat.ID, region string) {
+	m := c.srv.cfg.Moves
+	if m == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, relocateTime)
+	defer cancel()
+	_, err := m.Move(ctx, allocator.MoveRequest{Call: sfu.CallID{ID: channel}, By: "user " + c.user.ID.String(), Cause: allocator.CauseRegion, Region: region})
+	refused := (*allocator.Error)(nil)
+	if err != nil && !(errors.As(err, &refused) && refused.Code == allocator.CodeNoCall) {
+		c.srv.cfg.Log.Warn("call stays in its old region", "channel", channel, "region", region, "err", err)
+	}
 }
 
 func (c *call) channelDelete() (int, any, error) {

@@ -54,6 +54,13 @@ func (v *voiceSide) note(format string, args ...any) {
 	v.arrived <- s
 }
 
+func (v *voiceSide) Move(_ context.Context, r allocator.MoveRequest) (allocator.MoveReply, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.note("move %v to %s by %s, %s", r.Call, r.Region, r.By, r.Cause)
+	return allocator.MoveReply{Node: v.node, Epoch: v.epoch}, v.refuse
+}
+
 func (v *voiceSide) Place(ctx context.Context, r allocator.PlaceRequest) (allocator.Assignment, error) {
 	v.mu.Lock()
 	v.note("place %v speak=%v mute=%v deaf=%v echo=%v", r.User, r.Rights.Speak, r.Rights.Mute, r.Rights.Deaf, r.Echo)

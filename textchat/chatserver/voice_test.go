@@ -359,3 +359,23 @@ func TestWaitsInLine(t *testing.T) {
 		t.Fatalf("the second gets %v", s)
 	}
 }
+
+// TestRegionOfAChannel: a channel with a region has its live call moved there, and
+// its next ones begin there, wherever their first member is.
+func TestRegionOfAChannel(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss, ann := w.boss(), w.guest("Ann")
+	lobby := w.channelID(ann, "Lobby")
+	w.do("PATCH", "/channels/"+lobby, boss.token, map[string]any{"topic": "t"})
+	w.do("PATCH", "/channels/"+lobby, boss.token, map[string]any{"rtc_region": "us-east"})
+	w.voice.expect(t, "move "+lobby+" to us-east by user "+boss.id+", region")
+	w.do("PATCH", "/channels/"+lobby, boss.token, map[string]any{"rtc_region": "us-east"}) // as it is
+	a := w.enter(ann)
+	a.joinVoice(w.guildID(), lobby, false)
+	w.voice.expect(t, "place")
+	w.voice.mu.Lock()
+	defer w.voice.mu.Unlock()
+	if r := w.voice.last; r.Region != "us-east" || len(r.RTT) > 0 || r.Location != nil {
+		t.Errorf("placed by %+v", r)
+	}
+}

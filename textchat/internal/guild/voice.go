@@ -304,9 +304,13 @@ func (g *Guild) order(out *Out, user textchat.ID, p *pending) {
 			expected++
 		}
 	}
+	rtt, region, where := p.rtt, p.region, p.where
+	if r := g.channels[p.channel].RTCRegion; r != nil && *r != "" {
+		rtt, region, where = nil, *r, nil // the channel's wish, not the first member's distance
+	}
 	out.Effects = append(out.Effects, Effect{User: user, Place: &PlaceOrder{Attempt: p.attempt, Move: p.moving.on(), Request: allocator.PlaceRequest{
 		Guild: g.self.ID.String(), Call: callID(p.channel), User: userID(user), Session: p.session, Rights: p.rights,
-		Echo: g.channels[p.channel].Echo, RTT: p.rtt, Region: p.region, Location: p.where, Expected: expected, Avoid: p.moving.avoid,
+		Echo: g.channels[p.channel].Echo, RTT: rtt, Region: region, Location: where, Epoch: p.moved.Epoch, Expected: expected, Avoid: p.moving.avoid,
 		Inside: g.voice[user] != nil && g.voice[user].channel == p.channel,
 	}}})
 }
