@@ -132,3 +132,43 @@ type RelayOnANode struct {
 	Epoch uint64     `json:"epoch"`
 	Peers []NodeID   `json:"peers"` // the others, by name
 }
+
+// What one node can have at most: 10 Mpps, 400 Gbit/s, 100,000 sessions. No machine
+// comes near it, so whoever says more lies, or is broken.
+const (
+	MaxPPS      = 10e6
+	MaxBPS      = 400e9
+	MaxSessions = 100_000
+)
+
+// Clamp brings the figures of a heartbeat into the range there is: a node that
+// lies must not draw all users to itself, nor send them all to others. It says
+// whether any was beyond it.
+func (hb *Heartbeat) Clamp() (lied bool) {
+	float := func(v *float64, most float64) {
+		if !(*v >= 0) { // NaN too
+			*v, lied = 0, true
+		}
+		if *v > most {
+			*v, lied = most, true
+		}
+	}
+	whole := func(v *int) {
+		if *v < 0 || *v > MaxSessions {
+			*v, lied = min(max(*v, 0), MaxSessions), true
+		}
+	}
+	float(&hb.Weight, 1)
+	float(&hb.Capacity.PPS, MaxPPS)
+	float(&hb.Capacity.BPS, MaxBPS)
+	whole(&hb.Capacity.Sessions)
+	float(&hb.Load.PPS, MaxPPS)
+	float(&hb.Load.BPS, MaxBPS)
+	whole(&hb.Load.Sessions)
+	float(&hb.Load.CPU, 1)
+	float(&hb.Load.Loss, 1)
+	for i := range hb.Calls {
+		whole(&hb.Calls[i].Sessions)
+	}
+	return lied
+}

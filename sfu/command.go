@@ -325,6 +325,11 @@ type LoadReading struct {
 	ListenerExpected uint64 `json:"listener_expected"`
 	ListenerLost     uint64 `json:"listener_lost"`
 	Loss             Loss   `json:"loss"`
+	// Busy is the share of the last second (0..1) in which the busiest worker was at
+	// work. Beyond some nine tenths it falls behind, and the kernel drops at random.
+	Busy float64 `json:"busy"`
+	// Memory is how much of its own limit (GOMEMLIMIT) the process uses, 0 without.
+	Memory float64 `json:"memory,omitempty"`
 	// Hearing counts listeners by the evidence of hearing that came last.
 	Hearing map[string]int `json:"hearing,omitempty"`
 	Calls   []CallReading  `json:"calls,omitempty"`

@@ -57,6 +57,8 @@ type call struct {
 
 // Observe takes in a node's heartbeat.
 func (c *Core) Observe(now time.Time, hb edgeagent.Heartbeat) {
+	hb.Calls = slices.Clone(hb.Calls)
+	hb.Clamp()
 	before := c.shows[hb.Node]
 	if before, known := c.fleet.Node(hb.Node); known {
 		c.leaving.note(now, hb.Node, before.Load.Sessions-hb.Load.Sessions)

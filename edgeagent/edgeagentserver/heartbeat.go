@@ -118,11 +118,13 @@ func (s *Server) heartbeats(ctx context.Context) {
 func (s *Server) compose(ctx context.Context) (edgeagent.Heartbeat, bool) {
 	addrs := s.cfg.Advertise()
 	busy, cpuErr := readCPU()
+	memory := readMemory()
 	var hb edgeagent.Heartbeat
 	_, err := s.ask(ctx, func(now time.Time, id uint64, out []custody.Out) []custody.Out {
 		if cpuErr == nil {
 			s.meter.Machine(now, busy)
 		}
+		s.memory = memory
 		out = s.core.Advertise(now, addrs, out)
 		hb = s.describe(now, s.core.Report())
 		return append(out, custody.Out{Reply: &custody.Reply{ID: id}})
@@ -131,6 +133,15 @@ func (s *Server) compose(ctx context.Context) (edgeagent.Heartbeat, bool) {
 		return edgeagent.Heartbeat{}, false
 	}
 	return hb, true
+}
+
+// readMemory is the share of its memory limit that the control group uses.
+func readMemory() float64 {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return 0
+	}
+	return load.Memory(string(own), os.DirFS("/sys/fs/cgroup"))
 }
 
 func readCPU() (load.CPUTime, error) {

@@ -20,6 +20,7 @@ type metrics struct {
 	missedBeats prometheus.Counter
 	mends       prometheus.Counter
 	fences      prometheus.Counter
+	overloaded  prometheus.Gauge
 	states      *prometheus.GaugeVec
 	sessions    prometheus.Gauge
 	calls       prometheus.Gauge
@@ -41,6 +42,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		missedBeats: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "voicefleet_agent_heartbeats_missed_total",
 			Help: "Heartbeats that could not be written to the bus.",
+		})),
+		overloaded: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "voicefleet_agent_overloaded",
+			Help: "1 while newcomers are refused because workers or memory are at their end, else 0.",
 		})),
 		fences: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "voicefleet_agent_fences_total",
@@ -71,6 +76,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Probes of other nodes to measure their distance, by result: answered, unanswered.",
 		}, []string{"result"})),
 	}
+}
+
+func (m *metrics) pressed(on bool) {
+	v := 0.0
+	if on {
+		v = 1
+	}
+	m.overloaded.Set(v)
 }
 
 func (m *metrics) load(r sfu.LoadReading) { m.engine.set(r) }

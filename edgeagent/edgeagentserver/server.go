@@ -147,6 +147,9 @@ type Server struct {
 	waiting map[uint64]chan<- custody.Reply
 	out     []custody.Out
 	last    sfu.LoadReading
+	strain  load.Pressure
+	pressed bool
+	memory  float64 // share of the limit, as the last heartbeat found it
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -396,6 +399,7 @@ func (s *Server) engineEvent(now time.Time, ev engineEvent) {
 	default:
 		if ev.event.Load != nil {
 			s.meter.Media(now, *ev.event.Load)
+			s.press(now, *ev.event.Load)
 			s.metrics.load(*ev.event.Load)
 			if ev.event.Load.Panics > s.last.Panics {
 				s.panics.Add("call", ev.event.Load.Panics-s.last.Panics)
@@ -407,6 +411,21 @@ func (s *Server) engineEvent(now time.Time, ev engineEvent) {
 			s.beatNow()
 		}
 	}
+}
+
+// press has newcomers refused while the node cannot take anybody more.
+func (s *Server) press(now time.Time, r sfu.LoadReading) {
+	reason := s.strain.Read(now, r, s.memory)
+	if (reason != "") != s.pressed {
+		s.pressed = reason != ""
+		if s.pressed {
+			s.cfg.Log.Warn("node is overloaded: newcomers are refused", "reason", reason)
+		} else {
+			s.cfg.Log.Info("node takes newcomers again")
+		}
+	}
+	s.metrics.pressed(s.pressed)
+	s.core.Press(reason)
 }
 
 // ask lets run do something and waits for its reply.

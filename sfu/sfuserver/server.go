@@ -194,7 +194,9 @@ func (s *Server) tellLoad(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			s.events.load(s.load())
+			l := s.load()
+			l.Memory = memoryUsed()
+			s.events.load(l)
 		}
 	}
 }
@@ -221,6 +223,7 @@ func (s *Server) load() *sfu.LoadReading {
 		l.Sessions += r.sessions
 		l.Connected += r.connected
 		l.Calls = append(l.Calls, r.calls...)
+		l.Busy = max(l.Busy, r.busy)
 		l.ListenerExpected += r.ReportedExpected
 		l.ListenerLost += r.ReportedLost
 		losses = append(losses, r.losses...)

@@ -48,6 +48,7 @@ type worker struct {
 	out      *egress.Batch
 	count    counters
 	turned   time.Duration // when the loop did last
+	worked   time.Duration // at work in all, not waiting
 	fence    uint64        // number of the fence that is up; 0: none
 	fencedAt time.Duration
 	blame    *room      // whose packet, order or tick is worked on
@@ -77,6 +78,8 @@ type reading struct {
 	sessions, connected int
 	calls               []sfu.CallReading
 	losses              []float64 // of its sessions
+	worked, at          time.Duration
+	busy                float64 // share of the time since the reading before
 	hearing             [ear.Kinds + 1]int
 }
 
@@ -145,6 +148,7 @@ func (w *worker) run(ctx context.Context) error {
 		}
 		w.out.Flush()
 		w.rest()
+		w.worked += time.Since(w.start) - now
 	}
 	return nil
 }
@@ -289,6 +293,10 @@ func (w *worker) publish(now time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := &w.reading
+	if now > r.at {
+		r.busy = min(1, float64(w.worked-r.worked)/float64(now-r.at))
+	}
+	r.worked, r.at = w.worked, now
 	r.counters, r.socketDrops = w.count, w.sock.drops()
 	r.sessions, r.connected, r.calls = len(w.sessions), 0, r.calls[:0]
 	for id, c := range w.calls {

@@ -116,7 +116,8 @@ type Core struct {
 	draining  bool
 	emptying  bool // its calls are to move elsewhere, too
 	until     time.Time
-	ended     bool // said good-bye
+	pressure  string // why nobody more is taken
+	ended     bool   // said good-bye
 	advertise []netip.Addr
 	ports     []uint16
 	probeKey  sfu.ProbeKey
@@ -292,8 +293,14 @@ func (c *Core) mayOpen(now time.Time, g edgeagent.Grant) error {
 	if c.engine != engineUp {
 		return refuse(edgeagent.CodeUnavailable, "media engine is starting")
 	}
+	if c.pressure != "" {
+		return refuse(edgeagent.CodeFull, "node is overloaded (%s): those it has come first", c.pressure)
+	}
 	return nil
 }
+
+// Press has newcomers refused for a reason; none takes them again.
+func (c *Core) Press(reason string) { c.pressure = reason }
 
 // Resume finds the session that a token opened. bad is why the token does not
 // verify, if it does not: the key of a long session may be gone.
