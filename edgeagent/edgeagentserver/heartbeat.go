@@ -153,6 +153,25 @@ func readCPU() (load.CPUTime, error) {
 	return load.ReadCPUTime(f)
 }
 
+// correct makes of what the node offers what its load shows that it can carry. It
+// is called by run.
+func (s *Server) correct(c edgeagent.Capacity, pps float64) edgeagent.Capacity {
+	if s.measured == 0 {
+		s.measured = c.PPS
+	}
+	next := capacity.Correct(s.measured, c.PPS, pps, s.last.Busy)
+	if next == c.PPS {
+		return c
+	}
+	c.BPS *= next / c.PPS
+	c.PPS = next
+	s.metrics.capacity(c)
+	s.mu.Lock()
+	s.capacity = c
+	s.mu.Unlock()
+	return c
+}
+
 // describe is called by run.
 func (s *Server) describe(now time.Time, r custody.Report) edgeagent.Heartbeat {
 	s.mu.Lock()
@@ -166,6 +185,13 @@ func (s *Server) describe(now time.Time, r custody.Report) edgeagent.Heartbeat {
 		state = edgeagent.Ready
 	}
 	pps, bps := s.meter.Rates(now)
+	if capacity.PPS > 0 && s.cfg.CapacityPPS == 0 {
+		capacity = s.correct(capacity, pps)
+	}
+	if s.pressed { // full, whatever was measured
+		capacity.PPS, capacity.BPS = max(1, min(capacity.PPS, pps)), max(1, min(capacity.BPS, bps))
+		capacity.Sessions = max(1, min(capacity.Sessions, r.Sessions))
+	}
 	hb := edgeagent.Heartbeat{
 		Node: s.cfg.Node, State: state, Region: s.cfg.Region, Zone: s.cfg.Zone, Version: s.cfg.Version,
 		Location: s.cfg.Location, Label: s.cfg.Label, Weight: s.cfg.Weight, PeerRTT: distances,

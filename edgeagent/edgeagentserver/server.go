@@ -140,16 +140,17 @@ type Server struct {
 	nextID    atomic.Uint64
 
 	// Owned by run.
-	core    *custody.Core
-	meter   load.Meter
-	current *engine
-	starts  int // engines so far
-	waiting map[uint64]chan<- custody.Reply
-	out     []custody.Out
-	last    sfu.LoadReading
-	strain  load.Pressure
-	pressed bool
-	memory  float64 // share of the limit, as the last heartbeat found it
+	core     *custody.Core
+	meter    load.Meter
+	current  *engine
+	starts   int // engines so far
+	waiting  map[uint64]chan<- custody.Reply
+	out      []custody.Out
+	last     sfu.LoadReading
+	strain   load.Pressure
+	pressed  bool
+	measured float64 // packets/s, before any correction
+	memory   float64 // share of the limit, as the last heartbeat found it
 
 	mu sync.Mutex
 	// Guarded by mu.

@@ -116,6 +116,30 @@ func sendRate(took time.Duration) (float64, error) {
 	return float64(n) / time.Since(began).Seconds(), nil
 }
 
+const (
+	// enoughBusy is how busy the busiest worker must be for its load to say what it
+	// could carry.
+	enoughBusy = 0.3
+	// fullBusy is how busy it is to be at what the node offers.
+	fullBusy = 0.8
+	// correction is the part of the way to a better figure that one step goes: half
+	// of it in 7 s.
+	correction = 0.1
+	// least and most bound what is made of the first measurement.
+	least, most = 0.25, 2.0
+)
+
+// Correct is what a node that measured so many packets/s at its start, and offers
+// so many now, offers next, when it sends pps with its busiest worker at work for
+// a share busy of the time.
+func Correct(measured, offered, pps, busy float64) float64 {
+	if busy < enoughBusy || pps <= 0 {
+		return offered
+	}
+	carries := min(max(pps/busy*fullBusy, least*measured), most*measured)
+	return offered + correction*(carries-offered)
+}
+
 // Bits is the bits per second that go with pps, or the speed of the fastest
 // network card when that is less (with a tenth left free).
 func Bits(pps, card float64) float64 {

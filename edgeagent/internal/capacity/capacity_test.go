@@ -73,3 +73,26 @@ func TestCardSpeed(t *testing.T) {
 		t.Errorf("%v bits/s without cards", got)
 	}
 }
+
+// TestCorrect: a node that works harder for its packets than it measured comes
+// down, one that has it easier goes up, within bounds; an idle one learns nothing.
+func TestCorrect(t *testing.T) {
+	settle := func(pps, busy float64) float64 {
+		offered := 100_000.0
+		for range 100 {
+			offered = Correct(100_000, offered, pps, busy)
+		}
+		return math.Round(offered)
+	}
+	for _, c := range []struct{ pps, busy, want float64 }{
+		{1000, 0.01, 100_000}, {0, 0.9, 100_000}, {50_000, 0.4, 100_000},
+		{30_000, 0.6, 40_000}, {90_000, 0.5, 144_000}, {1000, 1, 25_000}, {190_000, 0.3, 200_000},
+	} {
+		if got := settle(c.pps, c.busy); math.Abs(got-c.want) > 100 {
+			t.Errorf("%v packets/s at %v busy: offers %v, want %v", c.pps, c.busy, got, c.want)
+		}
+	}
+	if once := Correct(100_000, 100_000, 1000, 1); once < 90_000 {
+		t.Errorf("one reading takes it to %v", once)
+	}
+}
