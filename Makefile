@@ -60,7 +60,7 @@ bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of
 	@$(ENV) && VOICEFLEET_JOINS=200 go test -count=1 -v -run '^TestJoinFromThePage$$' ./cmd/e2e
 
 closed-test: ## how soon the Go client and Chromium talk without UDP, and the gap when it closes in a call (needs root and nft; 5 minutes)
-	@$(ENV) && VOICEFLEET_CLOSED=12 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only)$$' ./cmd/e2e
+	@$(ENV) && VOICEFLEET_CLOSED=12 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only|TestPageByRelay)$$' ./cmd/e2e
 
 cascade-test: ## a call on two nodes: each voice crosses once, what that adds, and the gap when the nodes lose each other (1 minute)
 	@$(ENV) && go test -count=1 -v -timeout 5m -run '^TestCallSpansNodes$$' ./cmd/voicefleet

@@ -267,6 +267,46 @@ func TestIPv6Only(t *testing.T) {
 	}
 }
 
+// relaysOnly has a page believe that neither UDP nor TCP lead to the node, but relays.
+const relaysOnly = `(() => {
+	const Real = window.RTCPeerConnection;
+	window.__took = [];
+	window.RTCPeerConnection = class extends Real {
+		constructor(c) {
+			super({ ...c, iceTransportPolicy: 'relay' });
+			this.addEventListener('connectionstatechange', async () => {
+				if (this.connectionState !== 'connected') return;
+				const all = [...(await this.getStats()).values()];
+				const pair = all.find((s) => s.id === all.find((s) => s.type === 'transport')?.selectedCandidatePairId);
+				const mine = all.find((s) => s.id === pair?.localCandidateId);
+				window.__took.push(String(mine?.relayProtocol));
+			});
+		}
+	};
+	return true;
+})()`
+
+// TestPageByRelay: Chromium talks by the node's TURN server where nothing else leads
+// there; once it knows, it asks for it at once.
+func TestPageByRelay(t *testing.T) {
+	c := newClosedLAN(t, false)
+	p := visit(t, ada, c.base+"/invite/"+c.invite, c.ca)
+	c.pageJoins(t, p, 1)
+	var done bool
+	must(t, p.Eval(relaysOnly, &done))
+	c.pageJoins(t, p, 1) // by the connection that was made ready before
+	for _, rules := range [][]string{nil, nil, {"meta l4proto udp drop"}} {
+		c.shut(t, rules...)
+		t.Logf("talks after %v, without %v", c.pageJoins(t, p, 1), rules)
+	}
+	var took []string
+	must(t, p.Eval("window.__took", &took))
+	t.Log(took)
+	if len(took) < 3 || slices.ContainsFunc(took, func(s string) bool { return s == "undefined" }) || took[len(took)-1] == "udp" {
+		t.Errorf("media goes by relays over %q", took)
+	}
+}
+
 // goJoins has a Go client join so often, and tells from when on it was in the call and
 // heard the partner.
 func (c *closedLAN) goJoins(t *testing.T, n int) (took []time.Duration) {
