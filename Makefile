@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-demo closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join sim fresh-test clean
+.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-demo cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -63,7 +63,7 @@ closed-test: ## how soon the Go client and Chromium talk without UDP, and the ga
 	@$(ENV) && VOICEFLEET_CLOSED=12 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only|TestPageByRelay)$$' ./cmd/e2e
 
 cascade-test: ## a call on two nodes: each voice crosses once, what that adds, and the gap when the nodes lose each other (1 minute)
-	@$(ENV) && go test -count=1 -v -timeout 5m -run '^TestCallSpansNodes$$' ./cmd/voicefleet
+	@$(ENV) && VOICEFLEET_CASCADE=1 go test -count=1 -v -timeout 5m -run '^(TestCallSpansNodes|TestRelayedPacketsAreCheap)$$' ./cmd/voicefleet
 
 FLEET := $(ENV) && mkdir -p out bin && CGO_ENABLED=0 go build -o bin/voicefleet ./cmd/voicefleet && CGO_ENABLED=0 go build -o bin/voicebench ./cmd/voicebench && exec bin/voicebench fleet
 

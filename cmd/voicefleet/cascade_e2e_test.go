@@ -5,9 +5,12 @@ import (
 	bits "encoding/binary"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -252,5 +255,116 @@ func TestCallSpansNodes(t *testing.T) {
 	}
 	if gap := first.Sub(last); gap > cutLimit {
 		t.Errorf("a gap of %v, at most %v may be", gap, cutLimit)
+	}
+}
+
+// relayCost is how much more of a processor a packet may cost that comes to its
+// listener over a second node.
+const relayCost = 2.0
+
+// busy is the processor time that both edges and their engines have had.
+func (c *cascade) busy() time.Duration {
+	c.t.Helper()
+	total := time.Duration(0)
+	for _, id := range []string{"edge1", "edge2"} {
+		agent := c.all[id].cmd.Process.Pid
+		for _, pid := range []int{agent, child(c.t, agent, 0)} {
+			tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+			if err != nil || len(tasks) == 0 {
+				c.t.Fatalf("process %d has no tasks: %v", pid, err)
+			}
+			for _, task := range tasks {
+				b, err := os.ReadFile(task)
+				if err != nil {
+					continue // it has ended
+				}
+				ns, _, _ := strings.Cut(string(b), " ")
+				n, err := strconv.ParseInt(ns, 10, 64)
+				if err != nil {
+					c.t.Fatal(err)
+				}
+				total += time.Duration(n)
+			}
+		}
+	}
+	return total
+}
+
+// TestRelayedPacketsAreCheap compares eight who talk on one node with four each on
+// two: as many packets come to listeners, in the second case more than half of them
+// over a link.
+func TestRelayedPacketsAreCheap(t *testing.T) {
+	e := launchEdges(t)
+	conn, err := bus.Connect(t.Context(), bus.Config{URL: e.args[2], Name: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	here := map[string]float64{"edge1": 10, "edge2": 150, "edge3": 150}
+	there := map[string]float64{"edge1": 150, "edge2": 10, "edge3": 150}
+	// What it costs is judged where it is asked for, with a machine for it alone.
+	judged := os.Getenv("VOICEFLEET_CASCADE") != ""
+	const members = 8
+	window := 2 * time.Second
+	if judged {
+		window = 10 * time.Second
+	}
+	place := allocatorserver.NewClient(conn)
+	heard := func(all []*seated) (n int) {
+		for _, s := range all {
+			s.ear.mu.Lock()
+			for _, came := range s.ear.at {
+				n += len(came)
+			}
+			s.ear.mu.Unlock()
+		}
+		return n
+	}
+	c := &cascade{edges: e, place: place}
+	idle := c.busy()
+	time.Sleep(window)
+	idle = c.busy() - idle
+	// talk is what the packets of a call cost, and how many came to listeners.
+	talk := func(call uint64, far int) (cost time.Duration, packets int) {
+		c.call = sfu.CallID{ID: snowflake.ID(call)}
+		var all []*seated
+		var stops []func()
+		for i := range members {
+			rtt := here
+			if i >= members-far {
+				rtt = there
+			}
+			s := c.seat(call*100+uint64(i), &delays{at: map[sfu.UserID]map[uint32]time.Time{}}, rtt)
+			all = append(all, s)
+		}
+		for _, s := range all {
+			_, stop := s.says(t)
+			stops = append(stops, stop)
+		}
+		for _, s := range all {
+			c.comes(s, all[(slices.Index(all, s)+members-1)%members], 25, "warm up")
+		}
+		before, came := c.busy(), heard(all)
+		time.Sleep(window)
+		cost, packets = c.busy()-before-idle, heard(all)-came
+		for i, stop := range stops {
+			stop()
+			all[i].Close()
+		}
+		return cost, packets
+	}
+	one, local := talk(778, 0)
+	two, both := talk(779, members/2)
+	// Of each one's seven listeners, four are on the other node.
+	relayed := float64(both) * 4 / 7
+	each := one.Seconds() / float64(local)
+	over := (two.Seconds() - each*(float64(both)-relayed)) / relayed
+	t.Logf("one node: %d packets for %v, %.1f µs each; two: %d for %v, %.1f µs for one over a link: %.2f times as much; idle %v",
+		local, one.Round(time.Millisecond), each*1e6, both, two.Round(time.Millisecond), over*1e6, over/each, idle.Round(time.Millisecond))
+	if want := members * (members - 1) * int(window/frameTime) / 2; local < want || both < want {
+		t.Fatalf("%d and %d packets came, want %d", local, both, want)
+	}
+	if judged && over > relayCost*each {
+		t.Errorf("a packet over a link costs %.2f times as much, at most %v may be", over/each, relayCost)
 	}
 }

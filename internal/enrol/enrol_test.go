@@ -248,6 +248,21 @@ func TestANodePublishesOnlyAsItself(t *testing.T) {
 		if _, err := bus.Request[beat, beat](soon(t), f.conn, bus.NodeSubject("fra2", "ask"), beat{}); err == nil {
 			t.Error("it answered for another node")
 		}
+		// Of other nodes it may ask who is in a call, and nothing else.
+		verb := func(name string) bus.Verb {
+			return bus.Handle(name, func(context.Context, beat) (beat, error) { return beat{"fra2"}, nil })
+		}
+		other, err := bus.Serve(t.Context(), f.conn, bus.Service{Name: "other", Subject: bus.NodeSubject("fra2", ""), Verbs: []bus.Verb{verb("roster"), verb("close")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(other.Stop)
+		if rep, err := bus.Request[beat, beat](t.Context(), edge, bus.NodeSubject("fra2", "roster"), beat{}); err != nil || rep.Node != "fra2" {
+			t.Errorf("another node's roster: %+v, error %v", rep, err)
+		}
+		if _, err := bus.Request[beat, beat](soon(t), edge, bus.NodeSubject("fra2", "close"), beat{}); err == nil {
+			t.Error("it closes sessions of another node")
+		}
 		// Of many events those under its own name alone come through.
 		type event struct{ subject string }
 		seen := make(chan event, 100)

@@ -61,7 +61,8 @@ const answerTime = time.Minute
 
 // permissions are what the bus lets the member do. Central and text run the fleet
 // and may do everything in its account, though nothing in the system's. An edge may
-// publish only where the subject ends in its own name, answer what it is asked,
+// publish only where the subject ends in its own name, ask other nodes who is in a
+// call, answer what it is asked,
 // read who signs grants and who was revoked, and write its own heartbeat.
 func (m Member) permissions() jwt.Permissions {
 	var p jwt.Permissions
@@ -74,6 +75,7 @@ func (m Member) permissions() jwt.Permissions {
 		"$KV."+bus.NodesBucket+"."+m.Name,
 		bus.CallSubject("*", m.Name), bus.PresenceSubject("*", m.Name),
 		bus.AllocatorSubject+"peers",
+		bus.NodeSubject("*", "roster"), // of calls that span nodes
 		"$JS.API.STREAM.INFO.KV_"+bus.NodesBucket,
 	)
 	for _, b := range []string{bus.KeysBucket, bus.EnrolledBucket} {
