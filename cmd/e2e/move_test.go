@@ -105,8 +105,8 @@ func notices(t *testing.T, what string, pages ...*chromium.Page) {
 	}
 }
 
-// TestPagesFollowMoves: two people talk by pages, and a bot listens. Their call
-// is moved, which they hardly hear; then the node they are on is killed, and they
+// TestPagesFollowMoves: two people talk by pages, and a bot listens. Their node
+// is drained, which they hardly hear; then the node they are on is killed, and they
 // hear each other again. They are told, and need to do nothing.
 func TestPagesFollowMoves(t *testing.T) {
 	f := startFleet(t, "fra-1", "fra-2", "fra-3")
@@ -120,17 +120,17 @@ func TestPagesFollowMoves(t *testing.T) {
 	call := f.call(t)
 	from := call.Node
 	ofBrian, ofAda := gaps(t, a, b, 8*time.Second, func() {
-		m, err := f.calls.Move(t.Context(), allocator.MoveRequest{Call: call.Call, Cause: allocator.CauseRebalance, By: "e2e"})
+		_, err := f.calls.Drain(t.Context(), allocator.Order{Node: from, By: "e2e"})
 		must(t, err)
-		notices(t, "Moved to "+string(m.Node)+",", a, b)
+		notices(t, "Moved to ", a, b)
 	})
 	to := f.call(t).Node
-	t.Logf("move from %s: Ada did not hear Brian for %v, Brian not Ada for %v", from, ofBrian, ofAda)
+	t.Logf("drain of %s: Ada did not hear Brian for %v, Brian not Ada for %v", from, ofBrian, ofAda)
 	if to == from {
 		t.Fatalf("the call is still on %s", from)
 	}
 	if g := max(ofBrian, ofAda); g > 300*time.Millisecond { // 200 ms of it are the voices' own pauses
-		t.Errorf("a move was heard for %v", g)
+		t.Errorf("a drain was heard for %v", g)
 	}
 	hears(t, a, "Ada", brian)
 	hears(t, b, "Brian", ada)
