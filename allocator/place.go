@@ -83,6 +83,9 @@ type CallEntry struct {
 	Move *CallMove `json:"move,omitempty"`
 	// Near is where its members are, as far as placements told.
 	Near Near `json:"near,omitzero"`
+	// Expected is its predicted size, for the other allocators: until heartbeats show
+	// its sessions they count so many on its node.
+	Expected int `json:"expected,omitempty"`
 	// Why the call is where it is, with at most MaxWhy candidates.
 	Why Explanation `json:"why,omitzero"`
 }
@@ -115,6 +118,8 @@ func (e CallEntry) Moved() Moved {
 type Near struct {
 	RTT    map[string]float64 `json:"rtt,omitempty"`
 	Region string             `json:"region,omitempty"`
+	// Location is that of who came first, as in PlaceRequest.
+	Location *edgeagent.Location `json:"location,omitempty"`
 }
 
 // MaxNear bounds the RTTs kept with a call.

@@ -455,13 +455,13 @@ func (c *Core) resting(now time.Time, id sfu.CallID) bool {
 
 func (c *Core) entry(now time.Time, ex allocator.Explanation, req allocator.PlaceRequest, old allocator.CallEntry) allocator.CallEntry {
 	ex.Candidates = slices.Clone(ex.Candidates[:min(len(ex.Candidates), allocator.MaxWhy)])
-	return allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Created: now, Touched: now, Near: old.Near, Why: ex}
+	return allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Created: now, Touched: now, Near: old.Near, Expected: max(1, req.Expected), Why: ex}
 }
 
 // near takes in where one more is: the mean of what is known, the new one as much
 // as the old together.
 func near(old allocator.Near, req allocator.PlaceRequest) allocator.Near {
-	out := allocator.Near{Region: cmp.Or(old.Region, req.Region), RTT: maps.Clone(old.RTT)}
+	out := allocator.Near{Region: cmp.Or(old.Region, req.Region), Location: cmp.Or(old.Location, req.Location), RTT: maps.Clone(old.RTT)}
 	for _, key := range slices.Sorted(maps.Keys(req.RTT)) {
 		ms, known := out.RTT[key]
 		switch {

@@ -138,7 +138,7 @@ func (c *Core) rehome(now time.Time, id sfu.CallID, size int, x *exit) (*Write, 
 	if n, ok := c.heir(old); ok {
 		return c.inherit(now, old, n, x), true
 	}
-	req := allocator.PlaceRequest{Call: id, RTT: old.Near.RTT, Region: old.Near.Region}
+	req := allocator.PlaceRequest{Call: id, RTT: old.Near.RTT, Region: old.Near.Region, Location: old.Near.Location}
 	for range 1 + spills {
 		ex, refused := c.place.Elsewhere(now, req, size, "call moves, "+string(x.cause)+": ", c.draw)
 		if refused != nil {
@@ -183,9 +183,9 @@ func (c *Core) Move(now time.Time, req allocator.MoveRequest) (w *Write, why str
 	case c.writing[req.Call]:
 		return nil, "call moves already"
 	}
-	wish := allocator.PlaceRequest{Call: req.Call, RTT: old.Near.RTT, Region: old.Near.Region}
+	wish := allocator.PlaceRequest{Call: req.Call, RTT: old.Near.RTT, Region: old.Near.Region, Location: old.Near.Location}
 	if req.Region != "" {
-		wish.RTT, wish.Region = nil, req.Region
+		wish.RTT, wish.Region, wish.Location = nil, req.Region, nil
 	}
 	if hb, there := c.watch.Heartbeat(old.Node); there && req.Region != "" && hb.Region == req.Region {
 		return nil, "call is in that region"
@@ -199,7 +199,7 @@ func (c *Core) Move(now time.Time, req allocator.MoveRequest) (w *Write, why str
 		return nil, "no node of that region has room"
 	}
 	e := c.entry(now, ex, wish, old)
-	e.Near = allocator.Near{Region: wish.Region, RTT: wish.RTT}
+	e.Near = allocator.Near{Region: wish.Region, RTT: wish.RTT, Location: wish.Location}
 	e.Epoch = c.place.NextEpoch(now)
 	e.Move = &allocator.CallMove{From: old.Node, Cause: req.Cause, Planned: c.watch.Up(old.Node), At: now, Sessions: size}
 	c.place.Hold(ex.Chosen, size)
@@ -228,7 +228,7 @@ func (c *Core) Progress(now time.Time, node edgeagent.NodeID, plan bool) (alloca
 	held := map[edgeagent.NodeID]int{}
 	for _, on := range c.place.On(node)[:min(p.Calls, allocator.ListPage)] {
 		old, _ := c.place.Call(on.Call)
-		ex, refused := c.place.Elsewhere(now, allocator.PlaceRequest{Call: on.Call, RTT: old.Near.RTT, Region: old.Near.Region}, max(1, on.Sessions), "", c.draw)
+		ex, refused := c.place.Elsewhere(now, allocator.PlaceRequest{Call: on.Call, RTT: old.Near.RTT, Region: old.Near.Region, Location: old.Near.Location}, max(1, on.Sessions), "", c.draw)
 		to := allocator.PlannedMove{Call: on.Call, Sessions: on.Sessions, To: ex.Chosen, Why: ex.Reason}
 		if refused != nil {
 			to.To, to.Why = "", refused.Message

@@ -37,7 +37,8 @@ type Core struct {
 	epoch   uint64 // the highest seen or given
 	leaving leaving
 	spans   spans
-	number  uint64 // of the allocator, below epochStride
+	beat    time.Time // when the last heartbeat came
+	number  uint64    // of the allocator, below epochStride
 }
 
 // carriage is a call as a node shows it.
@@ -60,6 +61,7 @@ func (c *Core) Observe(now time.Time, hb edgeagent.Heartbeat) {
 	hb.Calls = slices.Clone(hb.Calls)
 	hb.Clamp()
 	before := c.shows[hb.Node]
+	c.beat = now
 	if before, known := c.fleet.Node(hb.Node); known {
 		c.leaving.note(now, hb.Node, before.Load.Sessions-hb.Load.Sessions)
 	}
@@ -227,7 +229,14 @@ func (c *Core) ObserveCall(e allocator.CallEntry) {
 		return
 	}
 	c.spans.index(allocator.CallEntry{}, e)
-	c.calls[e.Call] = &call{entry: e}
+	k := &call{entry: e}
+	c.calls[e.Call] = k
+	// Another allocator may have placed it just now.
+	if e.Expected > 0 && !c.beat.IsZero() && c.beat.Sub(e.Created) < sizeKept {
+		k.expected = min(e.Expected, maxExpected)
+		c.sizes.add(e.Created.Add(sizeKept), e.Call)
+		c.hold(e.Created, k)
+	}
 }
 
 // Live is how many calls have an entry.

@@ -95,3 +95,29 @@ func TestRegionHeadroom(t *testing.T) {
 		t.Errorf("headroom %v", got)
 	}
 }
+
+// TestCallsOfOtherAllocators: what another allocator placed counts with its
+// predicted size until heartbeats show it, and no longer than a minute.
+func TestCallsOfOtherAllocators(t *testing.T) {
+	var c Core
+	beat := func(now time.Time, sessions int) {
+		c.Observe(now, edgeagent.Heartbeat{
+			Node: "a", State: edgeagent.Ready, Capacity: edgeagent.Capacity{PPS: 1e9, BPS: 1e12, Sessions: 100},
+			Load: edgeagent.Load{Sessions: sessions}, Calls: []edgeagent.CallOnANode{{Call: sfu.CallID{ID: 7}, Epoch: 1, Sessions: sessions}},
+		})
+	}
+	beat(distanceNow, 0)
+	c.ObserveCall(allocator.CallEntry{Call: sfu.CallID{ID: 7}, Node: "a", Epoch: 1, Created: distanceNow, Expected: 12})
+	c.ObserveCall(allocator.CallEntry{Call: sfu.CallID{ID: 8}, Node: "a", Epoch: 1, Created: distanceNow.Add(-time.Hour), Expected: 12})
+	for _, s := range []struct {
+		after time.Duration
+		shown int
+		want  int
+	}{{0, 0, 12}, {time.Second, 5, 7}, {2 * time.Second, 12, 0}, {3 * time.Second, 5, 7}, {2 * sizeKept, 5, 0}} {
+		now := distanceNow.Add(s.after)
+		beat(now, s.shown)
+		if got := c.Reserved(now)["a"].Sessions; got != s.want {
+			t.Errorf("after %v with %d shown: %d reserved, want %d", s.after, s.shown, got, s.want)
+		}
+	}
+}

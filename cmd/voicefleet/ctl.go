@@ -456,10 +456,25 @@ func showDecision(w io.Writer, title string, x allocator.Explanation) {
 		chosen = "no node"
 	}
 	fmt.Fprintf(w, "%s: %s, because %s\n", title, chosen, x.Reason)
-	fmt.Fprintln(w, "NODE\tREGION\tSTATE\tRTT\tFULL\tPENALTY\tCOST\tWHY NOT")
+	fmt.Fprintln(w, "NODE\tREGION\tSTATE\tRTT\tFULL\tRESERVED\tPENALTY\tCOST\tWHY NOT")
 	for _, n := range x.Candidates {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.0f ms by %s\t%.0f %%\t%.0f ms\t%.0f ms\t%s\n", n.Node, n.Region, n.State, n.RTT, n.RTTFrom, 100*n.Fullness, n.Penalty, n.Cost, n.WhyNot)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.0f ms by %s\t%.0f %%\t%d\t%s\t%.0f ms\t%s\n",
+			n.Node, n.Region, n.State, n.RTT, n.RTTFrom, 100*n.Fullness, n.Reserved.Sessions, penalties(n), n.Cost, n.WhyNot)
 	}
+}
+
+// penalties are what a candidate costs beside its distance: for load, and where
+// there is such, for losses in its failure domain, and because the call is not of
+// the share that the node takes.
+func penalties(n allocator.Candidate) string {
+	s := fmt.Sprintf("%.0f ms", n.Penalty)
+	if n.Domain > 0 {
+		s += fmt.Sprintf(" + %.0f ms domain", n.Domain)
+	}
+	if n.Share > 0 {
+		s += fmt.Sprintf(" + %.0f ms, takes %.0f %%", n.Aside, 100*n.Share)
+	}
+	return s
 }
 
 // usersPage is how many accounts are asked for at once.
