@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,6 +156,26 @@ func talk(t *testing.T, h *house, base, ca string) {
 	// A bot joins and hears both, each as its own user.
 	parrot := newBot(t, h, base, ca)
 	parrot.hears(t)
+
+	// The server knows that they do, by the feedback the browsers give.
+	hearing := filepath.Join(t.TempDir(), "metrics")
+	for deadline := time.Now().Add(10 * time.Second); base == h.page(""); time.Sleep(200 * time.Millisecond) {
+		must(t, fetch(h.page("/metrics"), hearing))
+		told, err := os.ReadFile(hearing)
+		must(t, err)
+		if strings.Contains(string(told), `voicefleet_sfu_hearing{by="feedback"} 2`) {
+			break
+		}
+		if time.Now().After(deadline) {
+			for line := range strings.Lines(string(told)) {
+				if strings.HasPrefix(line, "voicefleet_sfu_hearing") {
+					t.Log(strings.TrimSpace(line))
+				}
+			}
+			t.Error("the browsers give no transport-wide feedback")
+			break
+		}
+	}
 
 	// The ring lights while the other one speaks.
 	must(t, a.Wait("listitem", "Brian, speaking", 5*time.Second))
