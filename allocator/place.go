@@ -90,6 +90,10 @@ type CallEntry struct {
 	Why Explanation `json:"why,omitzero"`
 }
 
+// Belongs says whether the entry is that of the call whose key it was found at: it
+// makes a bus.Keyed.
+func (e *CallEntry) Belongs(key string) bool { return e.Call.String() == key && e.Node.Valid() }
+
 // Nodes are all nodes of a call, its home first.
 func (e CallEntry) Nodes() []edgeagent.NodeID {
 	return append([]edgeagent.NodeID{e.Node}, e.Spans...)

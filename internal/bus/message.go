@@ -175,7 +175,9 @@ type Serving struct {
 	took   *prometheus.HistogramVec
 	slots  chan struct{}
 	ctx    context.Context
-	cancel context.CancelFunc
+
+	malformed prometheus.Counter
+	cancel    context.CancelFunc
 
 	waiting atomic.Int64
 
@@ -204,7 +206,8 @@ func Serve(ctx context.Context, c *Conn, svc Service) (*Serving, error) {
 			Help:    "Time from the arrival of a request to its answer, by service, verb and code (ok, or why it was refused).",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"service", "verb", "code"})),
-		slots: make(chan struct{}, svc.Concurrency),
+		slots:     make(chan struct{}, svc.Concurrency),
+		malformed: c.metrics.malformed,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	ms, err := micro.AddService(c.nc, micro.Config{Name: svc.Name, Version: svc.Version, Metadata: svc.Metadata})
@@ -235,8 +238,13 @@ func Serve(ctx context.Context, c *Conn, svc Service) (*Serving, error) {
 	return s, nil
 }
 
-// accept runs on the goroutine of a subscription: it must not block.
+// accept runs on the goroutine of a subscription: it must not block. What a stream
+// was told to deliver here names another subject; it is no request.
 func (s *Serving) accept(v Verb, r micro.Request) {
+	if r.Subject() != s.svc.Subject+v.name {
+		s.malformed.Inc()
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping {

@@ -97,7 +97,7 @@ func newFleet(t *testing.T, servers int) *fleet {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.conn.Close)
-	for _, name := range []string{bus.NodesBucket, bus.KeysBucket} {
+	for _, name := range []string{bus.NodesBucket, bus.KeysBucket, bus.CallsBucket} {
 		if _, err := bus.OpenBucket[beat](t.Context(), f.conn, name); err != nil {
 			t.Fatal(err)
 		}
@@ -226,10 +226,35 @@ func TestANodePublishesOnlyAsItself(t *testing.T) {
 		}
 		stop()
 		<-done
-		if calls, err := bus.OpenBucket[beat](soon(t), edge, bus.CallsBucket); err == nil {
-			if _, err := calls.Put(soon(t), "1", beat{}); err == nil {
-				t.Error("it wrote into the bucket of calls")
+		// It reads where calls are and which nodes there are, and changes neither.
+		all, err := bus.OpenBucket[beat](t.Context(), f.conn, bus.CallsBucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := all.Put(t.Context(), "1", beat{"fra2"}); err != nil {
+			t.Fatal(err)
+		}
+		calls, err := bus.OpenBucket[beat](t.Context(), edge, bus.CallsBucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := calls.Find(t.Context(), "1"); err != nil || got.Value.Node != "fra2" {
+			t.Errorf("where a call is: %+v, error %v", got, err)
+		}
+		if _, err := calls.Put(soon(t), "1", beat{"fra1"}); err == nil {
+			t.Error("it wrote into the bucket of calls")
+		}
+		looking, enough := context.WithTimeout(t.Context(), 10*time.Second)
+		saw := false
+		nodes.Watch(looking, func(ch bus.Change[beat]) {
+			if ch.Key == "fra1" {
+				saw = true
+				enough()
 			}
+		})
+		enough()
+		if !saw {
+			t.Error("it does not see which nodes there are")
 		}
 		// It is asked on its own subjects and answers; nobody else's requests reach it.
 		answer := bus.Handle("ask", func(context.Context, beat) (beat, error) { return beat{"fra1"}, nil })

@@ -61,9 +61,15 @@ const answerTime = time.Minute
 
 // permissions are what the bus lets the member do. Central and text run the fleet
 // and may do everything in its account, though nothing in the system's. An edge may
-// publish only where the subject ends in its own name, ask other nodes who is in a
-// call, answer what it is asked,
-// read who signs grants and who was revoked, and write its own heartbeat.
+// publish only where the subject ends in its own name, answer what it is asked,
+// ask who is in a call, read where a call is, which nodes there are, who signs grants
+// and who was revoked, and write its own heartbeat.
+//
+// NATS does not hold the subject at which an answer is wanted against these: one that
+// was broken into can have a server's answer, or a copy of its own heartbeat, sent
+// where it may not publish itself. Such a message still names the subject it is of,
+// or is none of what is expected there: bus.Subscribe, bus.Serve and bus.Keyed refuse
+// and count it.
 func (m Member) permissions() jwt.Permissions {
 	var p jwt.Permissions
 	if m.Role != bus.RoleEdge {
@@ -74,11 +80,10 @@ func (m Member) permissions() jwt.Permissions {
 	p.Pub.Allow.Add(
 		"$KV."+bus.NodesBucket+"."+m.Name,
 		bus.CallSubject("*", m.Name), bus.PresenceSubject("*", m.Name),
-		bus.AllocatorSubject+"peers",
-		bus.NodeSubject("*", "roster"), // of calls that span nodes
-		"$JS.API.STREAM.INFO.KV_"+bus.NodesBucket,
+		bus.AllocatorSubject+"peers", bus.NodeSubject("*", "roster"),
+		"$JS.API.STREAM.INFO.KV_"+bus.CallsBucket, "$JS.API.DIRECT.GET.KV_"+bus.CallsBucket+".>",
 	)
-	for _, b := range []string{bus.KeysBucket, bus.EnrolledBucket} {
+	for _, b := range []string{bus.NodesBucket, bus.KeysBucket, bus.EnrolledBucket} {
 		p.Pub.Allow.Add("$JS.API.STREAM.INFO.KV_"+b, "$JS.API.CONSUMER.CREATE.KV_"+b+".>", "$JS.API.CONSUMER.DELETE.KV_"+b+".>", "$JS.FC.KV_"+b+".>")
 	}
 	p.Sub.Allow.Add(m.inbox()+".>", bus.NodeSubject(m.Name, ">"), "$SRV.>")
