@@ -11,7 +11,7 @@ import (
 // conclude makes the report of all rounds there are.
 func (r *run) conclude() {
 	if r.void > 0 {
-		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d rounds were done again, because the harness itself was more than %v late in them: the machine was busy with something else", r.void, lateAtMost))
+		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d rounds were done again, because the harness itself was more than %v late in them (%v where only losses count): the machine was busy with something else", r.void, lateAtMost, lateUnsent))
 	}
 	for i := range r.results {
 		res := &r.results[i]

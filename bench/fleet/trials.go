@@ -27,7 +27,16 @@ type goal struct {
 	unit    string
 	bound   float64
 	atLeast bool
+	gap     bool // it is about what was heard when, not only about what was lost
 	of      func(res *result) float64
+}
+
+// lateAtMost is how late the harness may be for a round to count.
+func (t *trial) lateAtMost() time.Duration {
+	if slices.ContainsFunc(t.goals, func(g goal) bool { return g.gap }) {
+		return lateAtMost
+	}
+	return lateUnsent
 }
 
 // result is a trial with its rounds.
@@ -92,7 +101,7 @@ func gapGoal(q, bound float64) goal {
 	case 1:
 		name = "gap of the worst listener"
 	}
-	return goal{name: name, unit: "s", bound: bound, of: func(res *result) float64 { return quantile(gaps(res.hit()), q) }}
+	return goal{name: name, unit: "s", bound: bound, gap: true, of: func(res *result) float64 { return quantile(gaps(res.hit()), q) }}
 }
 
 var recoveredGoal = goal{name: "listeners recovered", unit: "%", bound: 100, atLeast: true, of: func(res *result) float64 {
