@@ -21,7 +21,7 @@
 // Which nodes live, and where the calls of those go that do not, is decided in
 // package keeper; which node a call gets, in package placement.
 //
-//     nodes bucket ──► snapshot ─┐
-//     place request ────────────►├─ cost, two random choices ──► calls bucket (CAS) ──► assignment
-//     reservations ─────────────►┘
+//	nodes bucket ──► snapshot ─┐
+//	place request ────────────►├─ cost, two random choices ──► calls bucket (CAS) ──► assignment
+//	reservations ─────────────►┘
 package allocator
