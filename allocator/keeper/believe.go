@@ -13,9 +13,9 @@ import (
 // Bounds of what is believed of one node: ten times what the largest machine of
 // today can carry, so that a lie draws no more than ten nodes' share.
 const (
-	maxPPS      = 100e6
-	maxBPS      = 800e9
-	maxSessions = 100_000
+	maxPPS      = edgeagent.MaxPPS
+	maxBPS      = edgeagent.MaxBPS
+	maxSessions = edgeagent.MaxSessions
 	// refusedEvery is how often it is noted that a node is not believed.
 	refusedEvery = time.Minute
 )
