@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"voicefleet/bench/internal/netns"
@@ -70,7 +71,9 @@ var trials = []trial{
 		mostGoal("time until it is empty", "s", figure("seconds"), 30), gapGoal(0.99, 0.04), recoveredGoal, endedGoal,
 	}},
 	{name: "stall", title: "bus stalls for 1 s", rounds: others, do: stall, goals: []goal{movedGoal, lostGoal}},
-	{name: "loss", title: "30 % loss", isolated: true, rounds: some, do: lose, goals: []goal{movedGoal, endedGoal}},
+	{name: "loss", title: "30 % loss", isolated: true, rounds: some, do: lose, goals: []goal{
+		mostGoal("nodes taken for lost", "nodes", figure("declared lost"), 0), endedGoal,
+	}},
 	{name: "central", title: "one of two central killed", rounds: some, do: killCentral, goals: []goal{
 		lostGoal, mostGoal("slowest join", "s", figure("slowest join"), 2), mostGoal("joins that failed", "joins", figure("joins failed"), 0),
 	}},
@@ -329,7 +332,8 @@ func stall(ctx context.Context, r *run, one *round, _ int) error {
 	return w.conclude(ctx, one, "")
 }
 
-// lossFor and lossPercent are a bad network that moves nobody.
+// lossFor and lossPercent are a bad network. A node whose listeners all lose packets may
+// be relieved of its calls, without a gap; nobody may take it for dead.
 const (
 	lossFor     = 20 * time.Second
 	lossPercent = 30
@@ -337,7 +341,25 @@ const (
 
 func lose(ctx context.Context, r *run, one *round, _ int) error {
 	victim := r.pick()
-	return r.hurt(ctx, one, victim, lossFor, func() error { return r.hosts[victim.Name].Lose(lossPercent) })
+	before := r.lostDeeds(ctx)
+	err := r.hurt(ctx, one, victim, lossFor, func() error { return r.hosts[victim.Name].Lose(lossPercent) })
+	one.Figures["declared lost"] = float64(r.lostDeeds(ctx) - before)
+	return err
+}
+
+// lostDeeds is how often the fleet's journal says that a node was lost.
+func (r *run) lostDeeds(ctx context.Context) int {
+	out, err := r.fleet.Ctl(ctx, "journal")
+	if err != nil {
+		return 0
+	}
+	n := 0
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, "  lost ") {
+			n++
+		}
+	}
+	return n
 }
 
 func killCentral(ctx context.Context, r *run, one *round, i int) error {
