@@ -22,6 +22,7 @@ test('a node is what is worst about it', () => {
   assert.equal(word({ fullness: 0.9 }), 'nearly full');
   assert.equal(word({ fullness: 0.98 }), 'full');
   assert.equal(word({ cordoned: true, fullness: 0.98 }), 'cordoned');
+  assert.equal(word({ state: 'draining', cordoned: true }), 'cordoned');
   assert.equal(word({ state: 'draining' }), 'draining');
   assert.equal(word({ state: 'draining', call_count: 0 }), 'drained');
   assert.equal(word({ state: 'draining', suspect: true }), 'silent');

@@ -99,7 +99,7 @@ function NodeCard({ n }: { n: Node }) {
         <div><dt>CPU</dt><dd>{n.load.cpu === undefined ? '–' : percent(n.load.cpu)}</dd></div>
         <div><dt>Loss</dt><dd>{percent(n.load.loss ?? 0)}</dd></div>
       </dl>
-      {n.state === 'draining' && <p class="progress"><progress max={1} value={done} aria-label={`Emptying ${n.node}`} /><span class="small">{n.load.sessions ? `${n.load.sessions} of ${had} people left` : 'empty'}</span></p>}
+      {n.state === 'draining' && !n.cordoned && <p class="progress"><progress max={1} value={done} aria-label={`Emptying ${n.node}`} /><span class="small">{n.load.sessions ? `${n.load.sessions} of ${had} people left` : 'empty'}</span></p>}
       <p class="actions">
         {n.state === 'draining' || n.cordoned
           ? <button class="quiet" aria-label={`Undrain ${n.node}`} onClick={() => void act(n, 'undrain')}>Take calls again</button>

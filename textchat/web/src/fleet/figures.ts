@@ -26,9 +26,9 @@ export type Mood = 'good' | 'busy' | 'fair' | 'poor' | 'off';
 export function standing(n: Node): { word: string; mood: Mood } {
   if (n.suspect) return { word: 'silent', mood: 'poor' };
   if (n.degraded) return { word: n.degraded === 'degraded' ? 'losing packets' : 'too hot', mood: 'poor' };
+  if (n.cordoned) return { word: 'cordoned', mood: 'fair' }; // of state "draining", as it takes no new calls
   switch (n.state) {
     case 'ready':
-      if (n.cordoned) return { word: 'cordoned', mood: 'fair' };
       if (n.fullness >= 0.97) return { word: 'full', mood: 'poor' };
       if (n.fullness >= 0.85) return { word: 'nearly full', mood: 'fair' };
       return { word: 'ready', mood: 'good' };
