@@ -246,6 +246,17 @@ func TestNothingUnfinishedOrLocal(t *testing.T) {
 	})
 }
 
+// maxFile bounds a file of the tree: what is larger was built, not written.
+const maxFile = 1 << 20
+
+func TestNoLargeFiles(t *testing.T) {
+	walk(t, func(name string, body []byte) {
+		if len(body) > maxFile {
+			t.Errorf("%s has %d bytes, more than %d: was it built?", name, len(body), maxFile)
+		}
+	})
+}
+
 // modules reads the module paths that go.mod requires.
 func modules(t *testing.T) []string {
 	t.Helper()
