@@ -341,21 +341,24 @@ const (
 
 func lose(ctx context.Context, r *run, one *round, _ int) error {
 	victim := r.pick()
-	before := r.lostDeeds(ctx)
+	begun := time.Now()
 	err := r.hurt(ctx, one, victim, lossFor, func() error { return r.hosts[victim.Name].Lose(lossPercent) })
-	one.Figures["declared lost"] = float64(r.lostDeeds(ctx) - before)
+	if err != nil {
+		return err
+	}
+	out, err := r.fleet.Ctl(ctx, "journal")
+	one.Figures["declared lost"] = float64(lostSince(out, begun))
 	return err
 }
 
-// lostDeeds is how often the fleet's journal says that a node was lost.
-func (r *run) lostDeeds(ctx context.Context) int {
-	out, err := r.fleet.Ctl(ctx, "journal")
-	if err != nil {
-		return 0
-	}
+// lostSince is how often a journal says that a node was lost since a time, to the
+// second: its lines begin with the time, as in "2006-01-02 15:04:05  lost edge1: why".
+func lostSince(journal string, since time.Time) int {
 	n := 0
-	for line := range strings.Lines(out) {
-		if strings.Contains(line, "  lost ") {
+	for line := range strings.Lines(journal) {
+		stamp, deed, _ := strings.Cut(line, "  ")
+		at, err := time.ParseInLocation(time.DateTime, stamp, time.Local)
+		if err == nil && !at.Before(since.Truncate(time.Second)) && strings.HasPrefix(deed, "lost ") {
 			n++
 		}
 	}
