@@ -152,7 +152,10 @@ func (cfg *EmbeddedConfig) options() (*server.Options, error) {
 		if err != nil {
 			return nil, err
 		}
-		opts.Cluster = server.ClusterOpts{Name: "voicefleet", Host: host, Port: n}
+		// One connection between two servers, not a pool: when all three start at
+		// once, nats-server 2.15 now and then brings up a part of a pool only, and
+		// then loses everything between two servers for 25 s and more.
+		opts.Cluster = server.ClusterOpts{Name: "voicefleet", Host: host, Port: n, PoolSize: -1}
 		if cfg.Token != "" {
 			opts.Cluster.Username, opts.Cluster.Password = "server", cfg.Token
 		}

@@ -404,7 +404,7 @@ func (a *Authority) serverConfig(s ServerSpec) string {
 	fmt.Fprintf(&b, "resolver { type: full, dir: %q, allow_delete: false, interval: \"30s\" }\n", filepath.Join(s.Store, "accounts"))
 	fmt.Fprintf(&b, "resolver_preload {\n  %s: %s\n  %s: %s\n}\n", public(a.system), a.systemJWT, public(a.account), accountJWT)
 	if s.ClusterListen != "" {
-		fmt.Fprintf(&b, "cluster {\n  name: voicefleet\n  listen: %q\n  tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true, timeout: 5 }\n  routes: [", s.ClusterListen, at("server.crt"), at("server.key"), at("fleet-ca.crt"))
+		fmt.Fprintf(&b, "cluster {\n  name: voicefleet\n  pool_size: -1\n  listen: %q\n  tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true, timeout: 5 }\n  routes: [", s.ClusterListen, at("server.crt"), at("server.key"), at("fleet-ca.crt"))
 		for i, r := range s.Routes {
 			if i > 0 {
 				b.WriteByte(',')
