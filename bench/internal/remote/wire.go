@@ -21,8 +21,8 @@ const (
 	// with an offer of 3 KiB each, are 9 MiB.
 	maxBody = 16 << 20
 	// partSize is how much of a body one message carries. In JSON it grows by a
-	// third, and NATS takes messages of 1 MiB unless it is told otherwise.
-	partSize = 256 << 10
+	// third, and a request may have bus.MaxRequest.
+	partSize = bus.MaxRequest / 2
 	// maxCalls bounds the calls of a generator at once; further ones wait at the
 	// coordinator.
 	maxCalls = 256

@@ -34,6 +34,9 @@ type process struct {
 	ended chan struct{} // closed when it has; how is set before
 	how   error
 
+	said   *os.File      // what it, and what outlives it, writes
+	copied chan struct{} // closed when that has been read to the end
+
 	stopping atomic.Bool
 }
 
@@ -54,7 +57,8 @@ func beginAt(enter func() error, name, program string, env []string, also io.Wri
 	}
 	p.cmd.Stdout, p.cmd.Stderr = to, to
 	copied := make(chan struct{})
-	go func() { // ends when nobody holds the pipe any more
+	p.said, p.copied = from, copied
+	go func() { // ends when nobody holds the pipe any more, or with stop
 		defer close(copied)
 		defer from.Close()
 		_, _ = io.Copy(p.log, from)
@@ -126,6 +130,10 @@ func (p *process) stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	patience := time.NewTimer(endTimeout)
 	defer patience.Stop()
+	defer func() { // what has outlived it may hold the pipe for long
+		_ = p.said.Close()
+		<-p.copied
+	}()
 	select {
 	case <-p.ended:
 		return nil
