@@ -78,7 +78,7 @@ rm -f "$logs"/*.log
 	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'
 	# One package after the other: these measure times, on both cores.
 	# -count=1: these run programs built from sources that the test cache does not see.
-	step whole go test -count=1 -v -p 1 -timeout 4m -tags "$tags" ./bench/... ./cmd/...
+	step whole go test -count=1 -v -p 1 -timeout 9m -tags "$tags" ./bench/... ./cmd/...
 	# Only when it is named: its goals are times, and want a machine to themselves.
 	case " $steps " in *" fleet "*) step fleet fleet ;; esac
 	step web make --no-print-directory web-check

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,8 +17,12 @@ import (
 	"voicefleet/textchat/chatserver"
 )
 
-// folderBackups is where backups lie in a data folder, one folder each.
-const folderBackups = "backups"
+// folderBackups is where backups lie in a data folder, one folder each;
+// folderRestore is where one is brought in.
+const (
+	folderBackups = "backups"
+	folderRestore = ".restore"
+)
 
 // backupTime bounds one backup.
 const backupTime = 6 * time.Hour
@@ -42,16 +47,13 @@ func backedUp(dir string) ([]string, error) {
 // backup makes a copy of the house in a folder of its data folder, while it runs,
 // and names it.
 func backup(ctx context.Context, data string, chat *chatserver.Server, now time.Time) (string, error) {
-	dir := filepath.Join(data, folderBackups, now.UTC().Format("2006-01-02T150405Z"))
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return "", fmt.Errorf("back up: %w", err)
-	}
 	// It gets its name when it is whole.
-	half := dir + ".half"
-	if err := os.Mkdir(half, 0o700); err != nil {
+	half, err := newFolder(filepath.Join(data, folderBackups), now, ".half")
+	if err != nil {
 		return "", fmt.Errorf("back up: %w", err)
 	}
-	err := chat.Backup(ctx, half)
+	dir := strings.TrimSuffix(half, ".half")
+	err = chat.Backup(ctx, half)
 	if err == nil {
 		err = copyNamed(data, half)
 	}
@@ -63,6 +65,24 @@ func backup(ctx context.Context, data string, chat *chatserver.Server, now time.
 		return "", fmt.Errorf("back up: %w", err)
 	}
 	return dir, nil
+}
+
+// newFolder makes a folder that is named after the time, and by a number when there
+// is one already, with or without the ending.
+func newFolder(in string, now time.Time, ending string) (string, error) {
+	if err := os.MkdirAll(in, 0o700); err != nil {
+		return "", err
+	}
+	name := now.UTC().Format("2006-01-02T150405Z")
+	for n := 2; ; n++ {
+		at := filepath.Join(in, name)
+		if _, err := os.Lstat(at); errors.Is(err, os.ErrNotExist) {
+			if err := os.Mkdir(at+ending, 0o700); !errors.Is(err, os.ErrExist) {
+				return at + ending, err
+			}
+		}
+		name = fmt.Sprintf("%s-%d", now.UTC().Format("2006-01-02T150405Z"), n)
+	}
 }
 
 // copyNamed copies the small files of a data folder.
@@ -147,23 +167,25 @@ func restore(ctx context.Context, from, data string, now time.Time) (before stri
 		return "", err
 	}
 	defer f.Close()
-	stamp := now.UTC().Format("2006-01-02T150405Z")
-	fresh := filepath.Join(f.path, ".restore-"+stamp)
+	fresh := filepath.Join(f.path, folderRestore)
+	if err := os.RemoveAll(fresh); err != nil { // of one that was broken off
+		return "", fmt.Errorf("restore: %w", err)
+	}
 	if err := chatserver.Restore(ctx, from, fresh); err != nil {
 		os.RemoveAll(fresh)
 		return "", err
 	}
-	before = filepath.Join(f.path, folderBackups, "before-restore-"+stamp)
+	before, err = newFolder(filepath.Join(f.path, folderBackups), now, ".before-restore")
+	if err != nil {
+		return "", fmt.Errorf("restore: %w", err)
+	}
 	entries, err := os.ReadDir(f.path)
 	if err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
-	if err := os.MkdirAll(before, 0o700); err != nil {
-		return "", fmt.Errorf("restore: %w", err)
-	}
 	moved := 0
 	for _, e := range entries {
-		if slices.Contains([]string{fileLock, folderBackups, filepath.Base(fresh)}, e.Name()) {
+		if slices.Contains([]string{fileLock, folderBackups, folderRestore}, e.Name()) {
 			continue
 		}
 		if err := os.Rename(filepath.Join(f.path, e.Name()), filepath.Join(before, e.Name())); err != nil {

@@ -113,7 +113,7 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	for range 2 {
 		out, err := restore(folder)
-		if err != nil || !strings.Contains(out, "before-restore-") {
+		if err != nil || !strings.Contains(out, ".before-restore") {
 			t.Fatalf("restore: %v: %s", err, out)
 		}
 		again := r.again()

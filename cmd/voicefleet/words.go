@@ -176,7 +176,7 @@ func wordsNotRunning(data string) string {
 }
 
 const wordsRestore = `Checks a backup that "voicefleet ctl backup" made, moves what is in the data folder to
-backups/before-restore-TIME in it, and copies the backup there. The backup itself stays as it is.
+backups/TIME.before-restore in it, and copies the backup there. The backup itself stays as it is.
 The program must not run on the folder meanwhile. Until the copy is whole nothing is moved.`
 
 func wordsRestored(data, before string) string {

@@ -442,11 +442,24 @@ func (n *Node) Err() error { return n.process.err() }
 func (n *Node) Stop() error {
 	var err error
 	if n.process != nil {
-		err = n.process.stop()
+		err = errors.Join(n.process.stop(), n.endEngine())
 	}
 	if n.conn != nil {
 		n.conn.Close()
 	}
 	n.embedded.Shutdown()
 	return err
+}
+
+// endEngine kills the engine of an agent that died: it would wait for the next
+// agent, and there will be none.
+func (n *Node) endEngine() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, pid := range n.children {
+		if err := killOurs(pid, n.config.Program); err != nil {
+			return fmt.Errorf("end engine: %w", err)
+		}
+	}
+	return nil
 }

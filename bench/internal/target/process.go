@@ -2,6 +2,7 @@ package target
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // lookFor refuses a program that is not there, before anything is started.
@@ -215,4 +218,32 @@ func (k *kept) reset() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.goroutines, k.buf = 0, nil
+}
+
+// killOurs kills the process with an id, if it runs this program, and waits until it
+// has ended. It need not be a child.
+func killOurs(pid int, program string) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return os.NewSyscallError("pidfd_open", err)
+	}
+	defer unix.Close(fd)
+	// What is behind the descriptor is looked at now: the id may be another's by then.
+	runs, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))
+	ours, notFound := os.Stat(program)
+	if err != nil || notFound != nil || !os.SameFile(runs, ours) {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return os.NewSyscallError("pidfd_send_signal", err)
+	}
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(endTimeout.Milliseconds()))
+		if !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("poll", err)
+		}
+	}
 }
