@@ -58,11 +58,13 @@ step() {
 
 rooms='./sfu/... ./edgeagent/... ./signaling/... ./allocator/... ./textchat/... ./internal/...'
 
-# Real processes in network namespaces; without root only what needs none.
+# Real processes in network namespaces; without root only what needs none. Of the
+# faults those that are far from their goals on a busy machine, too; `deploy/test.sh
+# faults` does one or two rounds of all.
 fleet() {
 	where=
 	[ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v nft >/dev/null || where=--loopback
-	make --no-print-directory fleet-test ARGS="--short --seed 1 $where"
+	make --no-print-directory fleet-test ARGS="--short --seed 1 $* $where"
 }
 
 build() { CGO_ENABLED=0 go build ./... && go vet -tags "$tags" ./...; }
@@ -79,8 +81,9 @@ rm -f "$logs"/*.log
 	# One package after the other: these measure times, on both cores.
 	# -count=1: these run programs built from sources that the test cache does not see.
 	step whole go test -count=1 -v -p 1 -timeout 9m -tags "$tags" ./bench/... ./cmd/...
+	step fleet fleet --only engine,agent,node
 	# Only when it is named: its goals are times, and want a machine to themselves.
-	case " $steps " in *" fleet "*) step fleet fleet ;; esac
+	case " $steps " in *" faults "*) step faults fleet ;; esac
 	step web make --no-print-directory web-check
 	step smoke make --no-print-directory bench-smoke
 }
