@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -21,6 +24,7 @@ func newLAN(t *testing.T) lan {
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
+	sweepLANs(t)
 	l := lan{name: fmt.Sprintf("vf%d", os.Getpid()), server: "10.77.0.2"}
 	host, peer := l.name+"h", l.name+"n"
 	for _, c := range [][]string{
@@ -48,6 +52,26 @@ func newLAN(t *testing.T) lan {
 		}
 	}
 	return l
+}
+
+// sweepLANs removes what runs left behind that were killed before their end: their
+// addresses are ours.
+func sweepLANs(t *testing.T) {
+	t.Helper()
+	out, err := exec.Command("ip", "netns", "list").Output()
+	if err != nil {
+		t.Fatalf("ip netns list: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		digits, ours := strings.CutPrefix(name, "vf")
+		pid, err := strconv.Atoi(digits)
+		if !ours || err != nil || syscall.Kill(pid, 0) == nil {
+			continue
+		}
+		_ = exec.Command("ip", "link", "del", name+"h").Run()
+		_ = exec.Command("ip", "netns", "del", name).Run()
+	}
 }
 
 // fetch saves what a URL answers.
