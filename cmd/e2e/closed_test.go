@@ -76,7 +76,7 @@ func newClosedLAN(t *testing.T, v6 bool) *closedLAN {
 			t.Fatalf("ip %v: %v: %s", args, err, out)
 		}
 	}
-	_ = exec.Command("ip", "netns", "del", c.ns).Run() // left by a run that was killed
+	sweepLANs(t)
 	run("netns", "add", c.ns)
 	t.Cleanup(func() {
 		_ = exec.Command("ip", "link", "del", host).Run()

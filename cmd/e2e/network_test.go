@@ -64,13 +64,15 @@ func sweepLANs(t *testing.T) {
 	}
 	for line := range strings.Lines(string(out)) {
 		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-		digits, ours := strings.CutPrefix(name, "vf")
-		pid, err := strconv.Atoi(digits)
-		if !ours || err != nil || syscall.Kill(pid, 0) == nil {
-			continue
+		for prefix, link := range map[string]string{"vf": "vf", "closednet-": "cn"} {
+			digits, ours := strings.CutPrefix(name, prefix)
+			pid, err := strconv.Atoi(digits)
+			if !ours || err != nil || syscall.Kill(pid, 0) == nil {
+				continue
+			}
+			_ = exec.Command("ip", "link", "del", link+digits+"h").Run()
+			_ = exec.Command("ip", "netns", "del", name).Run()
 		}
-		_ = exec.Command("ip", "link", "del", name+"h").Run()
-		_ = exec.Command("ip", "netns", "del", name).Run()
 	}
 }
 
