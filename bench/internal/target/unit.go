@@ -288,14 +288,6 @@ func (u *Unit) Stop() error {
 	return errors.Join(err, u.Kill())
 }
 
-// Restart kills it and starts it again.
-func (u *Unit) Restart(ctx context.Context) error {
-	if err := u.Kill(); err != nil {
-		return err
-	}
-	return u.Start(ctx)
-}
-
 // run runs the program once where the unit lives, and gives what it says.
 func (u *Unit) run(ctx context.Context, args ...string) (string, error) {
 	out := &bytes.Buffer{}
