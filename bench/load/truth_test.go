@@ -97,7 +97,7 @@ func serveRole(name string, args []string) error {
 	config := role.GeneratorConfig(host)
 	switch name {
 	case deaf:
-		// About half of what comes between two reads finds room: enough for handshakes.
+		// Room for a handshake, not for what four talkers send between two reads.
 		config.Coalesce, config.ReceiveBuffer = 100*time.Millisecond, 24<<10
 	case ahead37:
 		config.Ahead = wrong
@@ -467,8 +467,8 @@ func TestTruthOverflow(t *testing.T) {
 	t.Parallel()
 	s, err := scenario.Parse("overflow.yaml", []byte(`name: overflow
 rooms:
-  - members: 20
-    talkers: 3
+  - members: 24
+    talkers: 4
 warmup: 500ms
 duration: 2s
 `))
