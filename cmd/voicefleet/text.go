@@ -21,10 +21,17 @@ import (
 )
 
 // newChat makes guilds, accounts and the page, joined to the fleet by the bus. With
-// a store nil it is the embedded one, in dir.
-func newChat(conn *bus.Conn, dir string, store textchat.Store, from *known, token string, worker uint16, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
+// a store nil it is the embedded one, in dir. Instances that are named share their
+// store.
+func newChat(conn *bus.Conn, dir string, store textchat.Store, instance string, from *known, token string, worker uint16, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
 	calls := allocatorserver.NewClient(conn)
+	var others *bus.Conn
+	if instance != "" {
+		others = conn
+	}
 	return chatserver.New(chatserver.Config{
+		Bus:        others,
+		Instance:   instance,
 		DataDir:    dir,
 		Store:      store,
 		Placer:     calls,
@@ -148,7 +155,11 @@ func textCommand() *cobra.Command {
 				return err
 			}
 			defer closeStore()
-			chat, err := newChat(conn, dir, kept, from, h.token, worker, shown.registry(), log)
+			instance := ""
+			if kept != nil {
+				instance = strconv.Itoa(int(worker))
+			}
+			chat, err := newChat(conn, dir, kept, instance, from, h.token, worker, shown.registry(), log)
 			if err != nil {
 				return err
 			}
@@ -187,6 +198,6 @@ func textCommand() *cobra.Command {
 	f.StringVar(&name, "name", "Voicefleet", "name of the first guild")
 	f.StringVar(&advertise, "advertise", "auto", "addresses to name first, separated by commas: the public one behind NAT")
 	f.StringVar(&domain, "acme-domain", "", "public name of this host: its certificate comes from Let's Encrypt")
-	f.Uint16Var(&worker, "worker", 0, "number of this instance in minted ids, 0 to 1023")
+	f.Uint16Var(&worker, "worker", 0, "number of this instance, 0 to 1023: of several on one store each has its own")
 	return cmd
 }

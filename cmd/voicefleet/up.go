@@ -154,7 +154,7 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 		return err
 	}
 	defer closeStore()
-	chat, err := newChat(conn, h.folder.path, store, from, h.token, 0, shown.registry(), log)
+	chat, err := newChat(conn, h.folder.path, store, "", from, h.token, 0, shown.registry(), log)
 	if err != nil {
 		return err
 	}

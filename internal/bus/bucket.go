@@ -40,6 +40,7 @@ const keyTTL = 24 * time.Hour
 var bucketSpecs = map[string]bucketSpec{
 	NodesBucket:      {about: "node id → heartbeat", storage: jetstream.MemoryStorage, ttl: leaseTTL, maxBytes: 64 << 20},
 	SignalingBucket:  {about: "signaling instance → endpoint", storage: jetstream.MemoryStorage, ttl: leaseTTL, maxBytes: 1 << 20},
+	TextsBucket:      {about: "text instance → where it is", storage: jetstream.MemoryStorage, ttl: leaseTTL, maxBytes: 1 << 20},
 	GeneratorsBucket: {about: "generator of load → what it is", storage: jetstream.MemoryStorage, ttl: leaseTTL, maxBytes: 1 << 20},
 	// Two who make it at once reserve its bytes twice for a moment: both must fit
 	// into MaxStore.

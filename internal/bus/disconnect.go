@@ -25,6 +25,12 @@ const (
 // ClientName is the name to connect with (Config.Name).
 func ClientName(role, id string) string { return role + " " + id }
 
+// TextOf is the text instance that a client's name tells of.
+func TextOf(name string) (instance string, ok bool) {
+	role, instance, ok := strings.Cut(name, " ")
+	return instance, ok && role == RoleText && instance != ""
+}
+
 // NodeOf is the node id in the name of an edge's connection; false: the name of
 // another role.
 func NodeOf(name string) (node string, ok bool) {

@@ -25,6 +25,18 @@ const (
 	// authority, by compare-and-swap; watched by nodes for what was revoked.
 	EnrolledBucket = "enrolled"
 
+	// TextsBucket: text instance → chatserver.Instance. Leases of 5 s, written by each
+	// text instance, watched by the others.
+	TextsBucket = "texts"
+	// GuildsLog: guild id → chatserver entries, in the order in which they happened;
+	// the key UsersKey has what belongs to users and no guild. Appended to by the
+	// instance that leads the guild, followed by all that have sessions of it.
+	GuildsLog = "guilds"
+	// UsersKey is a key of GuildsLog.
+	UsersKey = "users"
+	// TextService answers TextSubject.
+	TextService = "text"
+
 	// AllocatorService answers AllocatorSubject + verb: place (PlaceRequest →
 	// Assignment), update, remove, explain, nodes, calls, journal, regions, drain,
 	// cordon and undrain (Order → Progress), progress, move (MoveRequest →
@@ -53,6 +65,15 @@ const (
 // (RelayRequest), roster. Nodes ask one another for the roster, and for nothing
 // else.
 func NodeSubject(node, verb string) string { return "v1.node." + node + "." + verb }
+
+// TextSubject is where a text instance takes requests of the others: verb is do (an
+// input for a guild that it leads), live (what the store does not have of a guild),
+// lead (guilds to look after).
+func TextSubject(instance, verb string) string { return "v1.text." + instance + "." + verb }
+
+// OnlineSubject is where text instances tell one another who of a guild is online
+// and who writes: what counts for a moment only.
+func OnlineSubject(guild string) string { return "v1.online." + guild }
 
 // GeneratorSubject is where a generator of load takes requests of its
 // coordinator: verb is take, beat, free, ask, fetch (see bench/internal/remote).

@@ -52,8 +52,8 @@ func (c *call) adminReset() (int, any, error) {
 	if err := c.srv.store.RevokeTokens(c.ctx, cred.User.ID); err != nil {
 		return 0, nil, err
 	}
-	for _, s := range c.srv.hub.of(cred.User.ID) {
-		s.finish(textchat.CloseAuthFailed)
+	if err := c.srv.tellUsers(c.ctx, usersEntry{End: &usersEnd{User: cred.User.ID}}); err != nil {
+		return 0, nil, err
 	}
 	return http.StatusOK, map[string]any{"user": cred.User, "password": pass}, nil
 }
@@ -167,7 +167,7 @@ func (c *call) adminGuilds() (int, any, error) {
 		}
 		r, err := read(c.ctx, o, func(g *guild.Guild) (row, error) {
 			s := g.Self()
-			return row{s.ID, s.Name, s.Owner, g.MemberCount(), o.online(), g.VoiceCount()}, nil
+			return row{s.ID, s.Name, s.Owner, g.MemberCount(), len(o.seen), g.VoiceCount()}, nil
 		})
 		if err != nil {
 			return 0, nil, err

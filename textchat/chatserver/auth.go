@@ -245,10 +245,8 @@ func (c *call) authLogout() (int, any, error) {
 	if err := c.srv.store.RevokeToken(c.ctx, c.token); err != nil {
 		return 0, nil, err
 	}
-	for _, s := range c.srv.hub.of(c.user.ID) {
-		if s.token == c.token {
-			s.finish(textchat.CloseAuthFailed)
-		}
+	if err := c.srv.tellUsers(c.ctx, usersEntry{End: &usersEnd{User: c.user.ID, Token: &c.token}}); err != nil {
+		return 0, nil, err
 	}
 	return http.StatusNoContent, nil, nil
 }
@@ -291,10 +289,7 @@ func (s *Server) userChanged(ctx context.Context, u textchat.User) {
 			o.post(guild.UserChanged{User: u})
 		}
 	}
-	body := encode(selfUser(u))
-	for _, x := range s.hub.of(u.ID) {
-		x.deliver(gatewayEvent(textchat.EventUserUpdate, body))
-	}
+	s.toUsers([]textchat.ID{u.ID}, textchat.EventUserUpdate, 0, encode(selfUser(u)))
 }
 
 func (c *call) authOwner() (int, any, error) {

@@ -42,6 +42,13 @@ func (s *Server) Bootstrap(ctx context.Context, name string) (FirstGuild, error)
 
 func (s *Server) bootstrap(ctx context.Context, name string) (FirstGuild, error) {
 	var f FirstGuild
+	first := true
+	if s.ensemble != nil {
+		var err error
+		if first, err = s.ensemble.first(ctx); err != nil {
+			return f, err
+		}
+	}
 	id, err := s.firstGuild(ctx)
 	switch {
 	case errors.Is(err, textchat.ErrNoRecord):
@@ -64,8 +71,8 @@ func (s *Server) bootstrap(ctx context.Context, name string) (FirstGuild, error)
 	if err != nil {
 		return f, err
 	}
-	if r.Guild.Owner.String() != system {
-		return f, nil
+	if r.Guild.Owner.String() != system || !first {
+		return f, nil // of several instances one makes the code
 	}
 	f.OwnerCode = randomCode(24) // 139 bits
 	h := token.Hash(f.OwnerCode)

@@ -13,6 +13,7 @@ import (
 
 	"voicefleet/allocator"
 	"voicefleet/edgeagent"
+	"voicefleet/internal/bus"
 	"voicefleet/textchat"
 )
 
@@ -55,6 +56,11 @@ type Config struct {
 	Placer   Placer
 	Presence Presence
 	Moves    Moves
+
+	// Bus, when set, joins this server to others on the same store; Instance is its
+	// name among them. The store must then be one that several may use.
+	Bus      *bus.Conn
+	Instance string
 
 	// Page is the built web client, index.html at its root; nil serves none.
 	Page fs.FS
@@ -134,6 +140,9 @@ func orDefault(v *int, d int) {
 func (c *Config) validate() error {
 	if c.DataDir == "" && (c.Store == nil || c.Files == nil) {
 		return errors.New("DataDir must be set")
+	}
+	if c.Bus != nil && (c.Instance == "" || c.Store == nil) {
+		return errors.New("with Bus, Instance and Store must be set")
 	}
 	if c.Worker > 1023 {
 		return fmt.Errorf("worker is %d, at most 1023", c.Worker)

@@ -26,6 +26,16 @@ func (s *Server) authenticate(ctx context.Context, t string) (textchat.User, tex
 	return u, hash, err
 }
 
+// sessionID makes the id of a session, which says at which instance it began.
+func (s *Server) sessionID() string {
+	var id [16]byte
+	rand.Read(id[:])
+	if s.ensemble == nil {
+		return hex.EncodeToString(id[:])
+	}
+	return s.ensemble.self + sessionSep + hex.EncodeToString(id[:])
+}
+
 func (c *conn) authenticate(t string) (textchat.User, textchat.TokenHash, bool) {
 	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
 	defer cancel()
@@ -78,9 +88,7 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 		return
 	}
 	defer leave()
-	var id [16]byte
-	rand.Read(id[:])
-	s := &session{srv: c.srv, id: hex.EncodeToString(id[:]), user: u.ID, token: hash, intents: in.Intents, large: in.Large,
+	s := &session{srv: c.srv, id: c.srv.sessionID(), user: u.ID, token: hash, intents: in.Intents, large: in.Large,
 		shard: in.Shard, compress: in.Compress, version: c.version, presence: in.Presence,
 		replay: gatewaysession.Replay{Count: textchat.ReplayEvents, Bytes: textchat.ReplayBytes}}
 	// Known to the hub before the guilds are listed: who joins one meanwhile is

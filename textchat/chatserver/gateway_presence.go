@@ -50,6 +50,9 @@ func (p *presencePace) due(now time.Time) bool {
 type shown struct {
 	sessions []*session // of the member, that listen to the guild
 	presence gatewaysession.PresenceUpdate
+	// local is by the sessions here, others by those of other instances.
+	local  gatewaysession.PresenceUpdate
+	others map[string]gatewaysession.PresenceUpdate
 }
 
 // presenceBody is a presence as clients see it. Guild is left out inside
@@ -78,13 +81,10 @@ func bodyOf(user, guild textchat.ID, p gatewaysession.PresenceUpdate) presenceBo
 
 // merged is the presence of all sessions of a member together: who wants not to
 // be disturbed anywhere is busy; who hides everywhere is offline.
-func merged(sessions []*session) gatewaysession.PresenceUpdate {
+func merged(list []gatewaysession.PresenceUpdate) gatewaysession.PresenceUpdate {
 	order := []gatewaysession.Status{gatewaysession.Offline, gatewaysession.Idle, gatewaysession.Online, gatewaysession.Busy}
 	m := gatewaysession.PresenceUpdate{Status: gatewaysession.Offline}
-	for _, s := range sessions {
-		s.mu.Lock()
-		p := s.presence
-		s.mu.Unlock()
+	for _, p := range list {
 		if p.Status == gatewaysession.Invisible {
 			continue
 		}
@@ -141,9 +141,21 @@ func (o *owner) leave(s *session) {
 	sh.sessions = slices.DeleteFunc(sh.sessions, func(x *session) bool { return x == s })
 	o.show(s.user)
 	if len(sh.sessions) == 0 {
-		delete(o.seen, s.user)
 		delete(o.sights, s.user)
 	}
+	o.unsee(s.user)
+}
+
+// unsee forgets a member who is online nowhere.
+func (o *owner) unsee(user textchat.ID) {
+	if sh := o.seen[user]; sh != nil && len(sh.sessions) == 0 && len(sh.others) == 0 {
+		delete(o.seen, user)
+	}
+}
+
+// looksLike says whether two presences are the same to others.
+func looksLike(a, b gatewaysession.PresenceUpdate) bool {
+	return a.Status == b.Status && slices.Equal(a.Activities, b.Activities)
 }
 
 // show tells the others how a member is seen now, if that changed.
@@ -152,8 +164,25 @@ func (o *owner) show(user textchat.ID) {
 	if sh == nil {
 		return
 	}
-	now := merged(sh.sessions)
-	if now.Status == sh.presence.Status && slices.Equal(now.Activities, sh.presence.Activities) {
+	var list []gatewaysession.PresenceUpdate
+	for _, s := range sh.sessions {
+		s.mu.Lock()
+		list = append(list, s.presence)
+		s.mu.Unlock()
+	}
+	now := merged(list)
+	if o.srv.ensemble != nil {
+		if !looksLike(now, sh.local) {
+			sh.local = now
+			o.note(onlineNote{User: user, Presence: &now})
+		}
+		list = []gatewaysession.PresenceUpdate{now}
+		for _, from := range slices.Sorted(maps.Keys(sh.others)) {
+			list = append(list, sh.others[from])
+		}
+		now = merged(list)
+	}
+	if looksLike(now, sh.presence) {
 		return
 	}
 	sh.presence = now
@@ -203,6 +232,9 @@ func (o *owner) later(do func()) {
 	case <-o.srv.life.Done():
 	}
 }
+
+// soon is later for those who must not wait.
+func (o *owner) soon(do func()) { o.srv.task(func() { o.later(do) }) }
 
 // presence is op 3.
 func (c *conn) presence(now time.Time, in gatewaysession.PresenceUpdate) {

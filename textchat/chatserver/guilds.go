@@ -170,12 +170,10 @@ func (c *call) guildCreate() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	full, err := read(c.ctx, o, func(g *guild.Guild) (guild.Full, error) {
-		for _, s := range c.srv.hub.of(c.user.ID) {
-			o.add(s)
-		}
-		return g.Full(), nil
-	})
+	full, err := read(c.ctx, o, func(g *guild.Guild) (guild.Full, error) { return g.Full(), nil })
+	if err == nil {
+		err = c.srv.tellUsers(c.ctx, usersEntry{Enter: &usersEnter{c.user.ID, r.Guild.ID}})
+	}
 	return http.StatusCreated, full, err
 }
 
@@ -188,20 +186,11 @@ func (c *call) guildGet() (int, any, error) {
 	full, err := read(c.ctx, o, func(g *guild.Guild) (guild.Full, error) {
 		f := g.Full()
 		if counts {
-			f.ApproximateCount, f.ApproximatePres = g.MemberCount(), o.online()
+			f.ApproximateCount, f.ApproximatePres = g.MemberCount(), len(o.seen)
 		}
 		return f, nil
 	})
 	return http.StatusOK, full, err
-}
-
-// online is how many users of the guild have a session.
-func (o *owner) online() int {
-	users := make(map[textchat.ID]struct{}, len(o.subs))
-	for s := range o.subs {
-		users[s.user] = struct{}{}
-	}
-	return len(users)
 }
 
 func (c *call) guildPatch() (int, any, error) {
@@ -674,7 +663,7 @@ func (c *call) invitePublic(i textchat.Invite) (map[string]any, error) {
 				"features": []string{}, "verification_level": 0, "vanity_url_code": nil, "nsfw_level": 0, "premium_subscription_count": 0},
 			"guild_id":                 s.ID,
 			"channel":                  map[string]any{"id": ch.ID, "name": ch.Name, "type": ch.Type},
-			"approximate_member_count": g.MemberCount(), "approximate_presence_count": o.online(),
+			"approximate_member_count": g.MemberCount(), "approximate_presence_count": len(o.seen),
 		}, nil
 	})
 }
@@ -920,7 +909,7 @@ func (c *call) memberPatch() (int, any, error) {
 		if in.Timeout.value.Sub(c.now) > textchat.MaxTimeout {
 			return 0, nil, textchat.InvalidField("communication_disabled_until", "BASE_TYPE_BAD_TIME", "A time-out ends after 28 days at most.")
 		}
-		p.Timeout = &in.Timeout.value
+		p.Timeout = &in.Timeout.value.Time
 	}
 	if c.r.PathValue("user") == "@me" && (in.Timeout.set || in.Roles != nil || in.Mute != nil || in.Deaf != nil || in.Channel.set) {
 		return 0, nil, textchat.InvalidField("nick", "BASE_TYPE_CHOICES", "Only the nickname can be changed here.")

@@ -31,8 +31,8 @@ type voiceSide struct {
 	n       int
 	orders  []string
 	last    allocator.PlaceRequest
-	notify  func(edgeagent.CallEvent)
-	moved   func(allocator.Moved)
+	notify  []func(edgeagent.CallEvent)
+	moved   []func(allocator.Moved)
 	epoch   uint64 // of the calls
 	node    edgeagent.NodeID
 	busy    int // placements under way
@@ -41,11 +41,11 @@ type voiceSide struct {
 	hold    chan struct{} // when set, Place waits for it
 	arrived chan string   // every order, as it comes
 
-	subscribed chan struct{} // closed when Run listens
+	subscribed chan struct{} // one for each Run that listens
 }
 
 func newVoiceSide() *voiceSide {
-	return &voiceSide{node: "n1", epoch: 1, arrived: make(chan string, 1000), subscribed: make(chan struct{})}
+	return &voiceSide{node: "n1", epoch: 1, arrived: make(chan string, 1000), subscribed: make(chan struct{}, 10)}
 }
 
 func (v *voiceSide) note(format string, args ...any) {
@@ -106,15 +106,15 @@ func (v *voiceSide) Remove(_ context.Context, r allocator.RemoveRequest) error {
 func (v *voiceSide) SubscribePresence(f func(edgeagent.CallEvent)) (func(), error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.notify = f
-	close(v.subscribed)
+	v.notify = append(v.notify, f)
+	v.subscribed <- struct{}{}
 	return func() {}, nil
 }
 
 func (v *voiceSide) SubscribeMoved(f func(allocator.Moved)) (func(), error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.moved = f
+	v.moved = append(v.moved, f)
 	return func() {}, nil
 }
 
@@ -122,16 +122,20 @@ func (v *voiceSide) SubscribeMoved(f func(allocator.Moved)) (func(), error) {
 func (v *voiceSide) move(m allocator.Moved) {
 	v.mu.Lock()
 	v.node, v.epoch = m.To, m.Epoch
-	f := v.moved
+	list := v.moved
 	v.mu.Unlock()
-	f(m)
+	for _, f := range list {
+		f(m)
+	}
 }
 
 func (v *voiceSide) tell(e edgeagent.CallEvent) {
 	v.mu.Lock()
-	f := v.notify
+	list := v.notify
 	v.mu.Unlock()
-	f(e)
+	for _, f := range list {
+		f(e)
+	}
 }
 
 // expect waits for an order that begins with want.
@@ -193,8 +197,8 @@ func newWorld(t *testing.T, dir string, change func(*Config), tweak func(*Server
 		})
 	}
 	t.Cleanup(end)
-	if cfg.Presence == Presence(v) {
-		<-v.subscribed
+	if p, ok := cfg.Presence.(*voiceSide); ok {
+		<-p.subscribed
 	}
 	return &world{t: t, srv: s, http: h, first: first, voice: v, end: end}
 }

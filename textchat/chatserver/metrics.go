@@ -29,6 +29,7 @@ type metrics struct {
 	effectDropped   prometheus.Counter
 	effects         *prometheus.CounterVec
 	guilds          prometheus.Gauge
+	instances       prometheus.Gauge
 	panics          *prometheus.CounterVec
 }
 
@@ -57,7 +58,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		effectDropped:   counter("voicefleet_gateway_voice_orders_dropped_total", "Voice orders dropped because a user's lane was full."),
 		effects:         vec("voicefleet_gateway_voice_orders_total", "Voice orders, by kind and outcome.", "kind", "outcome"),
 		guilds:          gauge("voicefleet_gateway_guilds", "Guilds loaded."),
-		panics:          vec("voicefleet_panics_total", "Panics that ended one unit, by unit.", "unit"),
+		instances:       gauge("voicefleet_text_instances", "Text instances that serve guilds together, as this one sees them."),
+		panics:          vec("voicefleet_panics_total", "Panics recovered, by the unit that ended with it. Every one is a bug.", "unit"),
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.latency, m.limited, m.connections, m.sessions, m.frames, m.events,
 		m.closes, m.resumes, m.presenceDropped, m.effectDropped, m.effects, m.guilds} {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"voicefleet/textchat"
@@ -18,8 +19,9 @@ const (
 	askTimeout = 5 * time.Second
 )
 
-// owner is the one goroutine that touches a guild: it passes inputs to the core,
-// writes its changes, publishes its events, begins its effects, in this order.
+// owner is the one goroutine of this instance that touches a guild: it passes inputs
+// to the core, writes its changes, publishes its events, begins its effects, in this
+// order. Where several instances serve the guild see ensemble.
 type owner struct {
 	// Immutable.
 	srv   *Server
@@ -35,6 +37,9 @@ type owner struct {
 	seen   map[textchat.ID]*shown
 	sights map[textchat.ID][]textchat.ID
 	sight  *guild.Sight // nil: look anew
+
+	loading atomic.Bool // it has nothing to tell others yet
+	shared              // of a guild that several instances serve
 }
 
 // request is one thing to do on the owner's goroutine.
@@ -45,12 +50,13 @@ type request struct {
 
 func newOwner(s *Server, id textchat.ID) *owner {
 	return &owner{srv: s, id: id, inbox: make(chan request, inboxLen), gone: make(chan struct{}), subs: make(map[*session]struct{}),
-		seen: make(map[textchat.ID]*shown), sights: make(map[textchat.ID][]textchat.ID)}
+		seen: make(map[textchat.ID]*shown), sights: make(map[textchat.ID][]textchat.ID), shared: shared{key: id.String()}}
 }
 
 func (o *owner) run() {
 	o.srv.metrics.guilds.Inc()
 	defer o.srv.metrics.guilds.Dec()
+	defer o.unshare()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -71,7 +77,7 @@ func (o *owner) run() {
 			_ = o.guarded(func() error { return o.handle(guild.Tick{}, nil) })
 		}
 		if o.core != nil {
-			if at := o.core.Deadline(); !at.IsZero() {
+			if at := o.core.Deadline(); !at.IsZero() && (o.led || o.srv.ensemble == nil) {
 				timer.Reset(max(time.Until(at), time.Millisecond))
 			} else {
 				timer.Reset(time.Hour)
@@ -93,23 +99,30 @@ func (o *owner) guarded(do func() error) (err error) {
 		if o.core == nil {
 			return
 		}
-		func() {
-			defer func() { _ = recover() }() // the core may be broken
-			o.srv.voice.begin(o, o.core.Abandon())
-		}()
+		if o.srv.ensemble == nil { // else others have it still
+			func() {
+				defer func() { _ = recover() }() // the core may be broken
+				o.srv.voice.begin(o, o.core.Abandon())
+			}()
+		}
 		o.core = nil
 		if o.load() == nil {
-			clear(o.sights)
-			o.sight = nil
-			for s := range o.subs {
-				o.greet(s)
-			}
+			o.greetAll()
 		}
 	}()
 	if err := o.load(); err != nil {
 		return err
 	}
 	return do()
+}
+
+// greetAll gives all sessions the guild anew.
+func (o *owner) greetAll() {
+	clear(o.sights)
+	o.sight = nil
+	for s := range o.subs {
+		o.greet(s)
+	}
 }
 
 // load reads the guild, if it is not there.
@@ -119,6 +132,16 @@ func (o *owner) load() error {
 	}
 	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
 	defer cancel()
+	o.loading.Store(true)
+	defer o.loading.Store(false)
+	var live *guild.Delta
+	if o.srv.ensemble != nil {
+		var err error
+		if live, err = o.share(ctx); err != nil {
+			o.srv.cfg.Log.Warn("share guild", "guild", o.id, "err", err)
+			return textchat.Unavailable("The other servers do not answer, try again.", time.Second)
+		}
+	}
 	r, err := o.srv.store.Guild(ctx, o.id)
 	if errors.Is(err, textchat.ErrNoRecord) {
 		return textchat.ErrUnknownGuild
@@ -132,33 +155,63 @@ func (o *owner) load() error {
 		timeout = 0
 	}
 	o.core = guild.New(r, timeout)
+	if live != nil {
+		o.core.Apply(live)
+	}
 	ids := make([]textchat.ID, len(r.Channels))
 	for i, c := range r.Channels {
 		ids[i] = c.ID
 	}
 	o.srv.noteChannels(o.id, ids...)
+	if o.srv.ensemble != nil {
+		o.catchUp()
+	}
 	return nil
+}
+
+// save writes changes, or takes the input back that led to them.
+func (o *owner) save(changes []textchat.Change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	// No deadline: giving up would leave open whether it was done. Whoever asked
+	// waits no longer than it likes.
+	err := o.srv.store.Save(o.srv.life, o.id, changes)
+	if err == nil {
+		return nil
+	}
+	o.core.Revert()
+	if !errors.Is(err, textchat.ErrBusy) {
+		o.srv.cfg.Log.Error("save guild", "guild", o.id, "err", err)
+	}
+	return textchat.Unavailable("The change could not be saved, try again.", time.Second)
 }
 
 // handle passes one input through the core. result, when not nil, gets what the
 // core put out.
 func (o *owner) handle(in guild.Input, result *guild.Out) error {
+	if o.srv.ensemble != nil {
+		_, err := o.commit(in, "")
+		return err
+	}
 	var out guild.Out
 	o.core.Handle(time.Now(), in, &out)
 	if out.Err != nil {
 		return out.Err
 	}
-	if len(out.Changes) > 0 {
-		// No deadline: giving up would leave open whether it was done. Whoever asked
-		// waits no longer than it likes.
-		if err := o.srv.store.Save(o.srv.life, o.id, out.Changes); err != nil {
-			o.core.Revert()
-			if !errors.Is(err, textchat.ErrBusy) {
-				o.srv.cfg.Log.Error("save guild", "guild", o.id, "err", err)
-			}
-			return textchat.Unavailable("The change could not be saved, try again.", time.Second)
-		}
+	if err := o.save(out.Changes); err != nil {
+		return err
 	}
+	o.spread(&out)
+	o.srv.voice.begin(o, out.Effects)
+	if result != nil {
+		*result = out
+	}
+	return nil
+}
+
+// spread has everybody here see what came of an input.
+func (o *owner) spread(out *guild.Out) {
 	for _, e := range out.Events {
 		o.publish(e)
 	}
@@ -184,11 +237,6 @@ func (o *owner) handle(in guild.Input, result *guild.Out) error {
 		}
 	}
 	o.review(out.Changes, out.Events)
-	o.srv.voice.begin(o, out.Effects)
-	if result != nil {
-		*result = out
-	}
-	return nil
 }
 
 // wants says whether a session gets an event, and whether in its open form.
@@ -268,6 +316,11 @@ func (o *owner) ask(ctx context.Context, do func() error) error {
 
 // do passes an input and waits for what came of it.
 func (o *owner) do(ctx context.Context, in guild.Input) (guild.Out, error) {
+	if e := o.srv.ensemble; e != nil {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		return e.pass(ctx, o, in)
+	}
 	result := new(guild.Out) // not a local of ours: we may stop waiting first
 	if err := o.ask(ctx, func() error { return o.handle(in, result) }); err != nil {
 		return guild.Out{}, err
@@ -278,6 +331,10 @@ func (o *owner) do(ctx context.Context, in guild.Input) (guild.Out, error) {
 // post passes an input and does not wait for what comes of it, only for room in
 // the queue.
 func (o *owner) post(in guild.Input) {
+	if e := o.srv.ensemble; e != nil && e.leader(o.id) != e.self {
+		o.srv.task(func() { _, _ = o.do(o.srv.life, in) })
+		return
+	}
 	select {
 	case o.inbox <- request{do: func() error { return o.handle(in, nil) }}:
 	case <-o.gone:
@@ -288,6 +345,10 @@ func (o *owner) post(in guild.Input) {
 // tell passes an input that must not be lost, and waits until its events are
 // out, or ctx ends: then they come later.
 func (o *owner) tell(ctx context.Context, in guild.Input) {
+	if o.srv.ensemble != nil {
+		o.tellAll(ctx, in)
+		return
+	}
 	r := request{do: func() error { return o.handle(in, nil) }, done: make(chan error, 1)}
 	select {
 	case o.inbox <- r:

@@ -222,8 +222,8 @@ func (c *call) adminErase() (int, any, error) {
 		if err := c.srv.store.RevokeTokens(c.ctx, u.ID); err != nil {
 			return err
 		}
-		for _, s := range c.srv.hub.of(u.ID) {
-			s.finish(textchat.CloseAuthFailed)
+		if err := c.srv.tellUsers(c.ctx, usersEntry{End: &usersEnd{User: u.ID}}); err != nil {
+			return err
 		}
 		var member []*owner
 		p, err := c.walk(u.ID,

@@ -90,11 +90,5 @@ func privateIntent(i textchat.Intents) textchat.Intents {
 // toUsers gives an event that belongs to no guild to all sessions of users that
 // want it, on their first shard.
 func (s *Server) toUsers(users []textchat.ID, name string, intent textchat.Intents, body []byte) {
-	for _, u := range users {
-		for _, x := range s.hub.of(u) {
-			if intent&^x.intents == 0 && x.shardHas(0) {
-				x.deliver(gatewayEvent(name, body))
-			}
-		}
-	}
+	_ = s.tellUsers(s.life, usersEntry{Event: &usersEvent{users, name, intent, body}}) // the failure is in the log
 }

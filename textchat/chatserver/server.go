@@ -65,6 +65,8 @@ type Server struct {
 
 	regionsKnown regionList
 
+	ensemble *ensemble // nil: this is the only instance
+
 	// life ends when Run is asked to stop; everything that runs is counted in
 	// tasks. begun guards against a task begun after the wait.
 	life    context.Context
@@ -127,6 +129,11 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("chatserver: %w", err)
 	}
 	s.life, s.end = context.WithCancel(context.Background())
+	if cfg.Bus != nil {
+		if s.ensemble, err = newEnsemble(s.life, s); err != nil {
+			return nil, errors.Join(fmt.Errorf("chatserver: %w", err), s.closeStore())
+		}
+	}
 	s.api = s.newAPI()
 	s.root = s.newRoot()
 	return s, nil
@@ -145,6 +152,18 @@ func (s *Server) Run(ctx context.Context) error {
 	cancel := func() {
 		for _, c := range cancels {
 			c()
+		}
+	}
+	if s.ensemble != nil {
+		sharing, leave := context.WithCancel(ctx)
+		ready, over := make(chan struct{}), make(chan error, 1)
+		s.task(func() { over <- s.ensemble.run(sharing, func() { close(ready) }) })
+		cancels = append(cancels, leave)
+		select {
+		case <-ready:
+		case err := <-over:
+			cancel()
+			return errors.Join(fmt.Errorf("chatserver: join the other instances: %w", err), s.stop())
 		}
 	}
 	if s.cfg.Presence != nil {
@@ -250,7 +269,7 @@ func (s *Server) passPresence() {
 		case e = <-s.presence:
 		}
 		o := s.loadedOwner(e.Call.ID)
-		if o == nil {
+		if o == nil || !o.mine() {
 			continue // no voice state can be in a guild that is not loaded
 		}
 		switch {
@@ -278,7 +297,7 @@ func (s *Server) passMoved() {
 		case <-s.life.Done():
 			return
 		case m := <-s.moved:
-			if o := s.loadedOwner(m.Call.ID); o != nil {
+			if o := s.loadedOwner(m.Call.ID); o != nil && o.mine() {
 				o.post(guild.Moved{Channel: m.Call.ID, From: m.From, To: m.To, Epoch: m.Epoch, Cause: m.Cause, Planned: m.Planned})
 			}
 		}

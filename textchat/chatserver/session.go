@@ -238,14 +238,12 @@ func (s *session) finish(code textchat.CloseCode) {
 	for _, o := range guilds {
 		// Not by the caller: it may be an owner itself, or one of many.
 		s.srv.task(func() {
-			r := request{do: func() error {
+			o.later(func() {
 				o.part(s)
-				return o.handle(guild.SessionGone{User: s.user, Session: s.id}, nil)
-			}}
-			select {
-			case o.inbox <- r:
-			case <-o.srv.life.Done():
-			}
+				if o.core.Holds(s.user, s.id) {
+					s.srv.task(func() { o.post(guild.SessionGone{User: s.user, Session: s.id}) })
+				}
+			})
 		})
 	}
 }

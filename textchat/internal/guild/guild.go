@@ -30,11 +30,17 @@ type Guild struct {
 	// archives is not after the first thread that is archived by itself; zero: none.
 	archives time.Time
 
-	undo []func() // takes the last input back, last step first
+	undo    []func() // takes the last input back, last step first
+	touched []touched
+	renamed bool // self is another one than before the last input
 }
+
+// begin forgets the last input.
+func (g *Guild) begin() { g.undo, g.touched, g.renamed = g.undo[:0], g.touched[:0], false }
 
 // put and drop change a map so that Revert can take it back.
 func put[V any](g *Guild, m map[textchat.ID]V, id textchat.ID, v V) {
+	g.touched = append(g.touched, touched{m, id})
 	old, had := m[id]
 	g.undo = append(g.undo, func() {
 		if had {
@@ -48,9 +54,17 @@ func put[V any](g *Guild, m map[textchat.ID]V, id textchat.ID, v V) {
 
 func drop[V any](g *Guild, m map[textchat.ID]V, id textchat.ID) {
 	if old, had := m[id]; had {
+		g.touched = append(g.touched, touched{m, id})
 		g.undo = append(g.undo, func() { m[id] = old })
 		delete(m, id)
 	}
+}
+
+// edit replaces what is there by a copy, to be changed.
+func edit[V any](g *Guild, m map[textchat.ID]*V, id textchat.ID) *V {
+	c := *m[id]
+	put(g, m, id, &c)
+	return &c
 }
 
 // Revert takes the last input back: the store did not take its changes.
@@ -58,7 +72,7 @@ func (g *Guild) Revert() {
 	for i := len(g.undo) - 1; i >= 0; i-- {
 		g.undo[i]()
 	}
-	g.undo = nil
+	g.begin()
 }
 
 // New is the guild as the store has it. openTimeout is how long a placed user
@@ -265,7 +279,7 @@ func (g *Guild) Snapshot(user textchat.ID, large int) Snapshot {
 	listed := map[textchat.ID]bool{user: true}
 	for _, id := range slices.Sorted(maps.Keys(g.voice)) {
 		v := g.voice[id]
-		if !g.Permissions(user, v.channel).Has(textchat.ViewChannel) && id != user {
+		if !g.Permissions(user, v.Channel).Has(textchat.ViewChannel) && id != user {
 			continue
 		}
 		listed[id] = true

@@ -67,7 +67,7 @@ func TestTranscripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			g, now := testGuild(), time.Unix(1_800_000_000, 0)
+			g, twin, now := testGuild(), testGuild(), time.Unix(1_800_000_000, 0)
 			var got strings.Builder
 			for line := range strings.Lines(string(b)) {
 				line = strings.TrimRight(line, "\n")
@@ -96,14 +96,29 @@ func TestTranscripts(t *testing.T) {
 					continue
 				case "revert":
 					g.Revert()
+					twin = New(textchat.GuildRecord{}, textchat.OpenTimeout)
+					twin.Apply(travelled(t, all(g)))
 					continue
 				}
+				in := travelled(t, parse(t, words))
+				before := stateOf(t, g)
 				var out Out
-				g.Handle(now, parse(t, words), &out)
+				g.Handle(now, in, &out)
+				g.Revert()
+				if after := stateOf(t, g); after != before {
+					t.Fatalf("%s: taken back, what was\n%s\nis\n%s", line, before, after)
+				}
+				out = Out{}
+				g.Handle(now, in, &out)
+				twin.Apply(travelled(t, g.Delta()))
 				for _, c := range out.Changes {
 					if c.DropChannel != 0 {
 						g.Forget(c.DropChannel)
+						twin.Forget(c.DropChannel)
 					}
+				}
+				if mine, its := stateOf(t, g), stateOf(t, twin); mine != its {
+					t.Fatalf("%s: who applies the deltas has\n%s\nand not\n%s", line, its, mine)
 				}
 				got.WriteString(show(out))
 			}
@@ -161,9 +176,9 @@ func parse(t *testing.T, words []string) Input {
 	case "unban":
 		return Unban{Actor: id("by"), User: textchat.User{ID: id("user")}}
 	case "timeout":
-		until := textchat.Time{}
+		var until time.Time
 		if n := arg["until"]; n != "" {
-			until.Time = time.Unix(int64(num("until")), 0)
+			until = time.Unix(int64(num("until")), 0)
 		}
 		return PatchMember{Actor: id("by"), User: id("user"), Timeout: &until}
 	case "join":

@@ -12,7 +12,7 @@ type Input interface{ handle(*Guild, time.Time, *Out) }
 
 // Handle takes one input.
 func (g *Guild) Handle(now time.Time, in Input, out *Out) {
-	g.undo = g.undo[:0]
+	g.begin()
 	in.handle(g, now, out)
 }
 
@@ -24,6 +24,7 @@ func (in CallLeft) handle(g *Guild, now time.Time, out *Out)    { g.handleCallLe
 func (in Moved) handle(g *Guild, now time.Time, out *Out)       { g.handleMoved(now, in, out) }
 func (in Mend) handle(g *Guild, now time.Time, out *Out)        { g.handleMend(now, in, out) }
 func (in SessionGone) handle(g *Guild, now time.Time, out *Out) { g.handleSessionGone(now, in, out) }
+func (TakeOver) handle(g *Guild, _ time.Time, out *Out)         { g.handleTakeOver(out) }
 func (Tick) handle(g *Guild, now time.Time, out *Out)           { g.handleTick(now, out) }
 
 // Join makes a user a member; Nick may be nil. A member already is answered as
@@ -110,7 +111,7 @@ type PatchMember struct {
 	Mute, Deaf  *bool
 	Channel     *textchat.ID
 	// Timeout is until when the member may only look and read; zero ends that.
-	Timeout *textchat.Time
+	Timeout *time.Time
 }
 
 func (in PatchMember) handle(g *Guild, now time.Time, out *Out) {
@@ -146,7 +147,7 @@ func (in PatchMember) handle(g *Guild, now time.Time, out *Out) {
 	if in.Timeout != nil {
 		c.TimeoutUntil = nil
 		if !in.Timeout.IsZero() {
-			c.TimeoutUntil = in.Timeout
+			c.TimeoutUntil = &textchat.Time{Time: *in.Timeout}
 		}
 		g.noteTimeout(now, &c)
 	}
@@ -159,7 +160,7 @@ func (in PatchMember) handle(g *Guild, now time.Time, out *Out) {
 			}
 		}
 		if g.refreshRights(out, in.User) || in.Nick != nil && g.voice[in.User] != nil {
-			g.tell(out, in.User, g.voice[in.User].channel, "")
+			g.tell(out, in.User, g.voice[in.User].Channel, "")
 		}
 	}
 	if in.Channel == nil {
@@ -169,8 +170,8 @@ func (in PatchMember) handle(g *Guild, now time.Time, out *Out) {
 	if *in.Channel == 0 {
 		g.cancel(out, in.User)
 		g.leave(out, in.User, "disconnected")
-	} else if *in.Channel != v.channel {
-		g.place(out, VoiceUpdate{User: in.User, Session: v.session, Channel: *in.Channel, SelfMute: v.selfMute, SelfDeaf: v.selfDeaf})
+	} else if *in.Channel != v.Channel {
+		g.place(out, VoiceUpdate{User: in.User, Session: v.Session, Channel: *in.Channel, SelfMute: v.SelfMute, SelfDeaf: v.SelfDeaf})
 	}
 }
 
@@ -216,7 +217,7 @@ func (g *Guild) mayPatch(in PatchMember, m *textchat.Member) *textchat.Error {
 	v := g.voice[in.User]
 	here := base
 	if v != nil {
-		here = g.Permissions(in.Actor, v.channel)
+		here = g.Permissions(in.Actor, v.Channel)
 	}
 	switch {
 	case in.Mute != nil && !here.Has(textchat.MuteMembers),
@@ -303,7 +304,7 @@ func (in SetOwner) handle(g *Guild, _ time.Time, out *Out) {
 func (g *Guild) putGuild(out *Out, c textchat.Guild) {
 	old := g.self
 	g.undo = append(g.undo, func() { g.self = old })
-	g.self = c
+	g.self, g.renamed = c, true
 	out.Guild = &c
 	out.change(textchat.Change{PutGuild: &c})
 	out.event(Event{Name: textchat.EventGuildUpdate, Intent: textchat.IntentGuilds, Data: g.Full()})
@@ -508,12 +509,12 @@ func (in DropChannel) handle(g *Guild, _ time.Time, out *Out) {
 		return
 	}
 	for user, p := range g.pending {
-		if p.channel == c.ID {
+		if p.Channel == c.ID {
 			g.cancel(out, user)
 		}
 	}
 	for user, v := range g.voice {
-		if v.channel == c.ID {
+		if v.Channel == c.ID {
 			g.leave(out, user, "channel_deleted")
 		}
 	}

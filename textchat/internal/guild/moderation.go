@@ -88,9 +88,9 @@ func (g *Guild) endTimeouts(now time.Time, out *Out) {
 		if g.timedOut[user].After(now) {
 			continue
 		}
-		delete(g.timedOut, user)
+		drop(g, g.timedOut, user)
 		if g.refreshRights(out, user) {
-			g.tell(out, user, g.voice[user].channel, "")
+			g.tell(out, user, g.voice[user].Channel, "")
 		}
 	}
 }

@@ -51,47 +51,48 @@ type Mend struct {
 // moving is why and how a user who is in a call is seated anew. The zero value
 // is no move.
 type moving struct {
-	from    edgeagent.NodeID
-	cause   allocator.Cause
-	planned bool
-	avoid   []edgeagent.NodeID
+	From    edgeagent.NodeID
+	Cause   allocator.Cause
+	Planned bool
+	Avoid   []edgeagent.NodeID
 
-	tries int       // that were refused
-	again time.Time // when to try again; zero: under way, or done
+	Tries int       // that were refused
+	Again time.Time // when to try again; zero: under way, or done
 }
 
-func (m moving) on() bool { return m.cause != "" }
+func (m moving) on() bool { return m.Cause != "" }
 
 // told is what the client reads of the move to node.
 func (m moving) told(node edgeagent.NodeID) *VoiceMove {
 	if !m.on() {
 		return nil
 	}
-	return &VoiceMove{From: string(m.from), To: string(node), Cause: string(m.cause), Planned: m.planned}
+	return &VoiceMove{From: string(m.From), To: string(node), Cause: string(m.Cause), Planned: m.Planned}
 }
 
 // handleMoved seats everybody anew whose seat is on the node that the call is
 // moved from. Who has a seat of that epoch or a later one has moved already.
 func (g *Guild) handleMoved(now time.Time, in Moved, out *Out) {
 	for _, user := range slices.Sorted(maps.Keys(g.pending)) {
-		if p := g.pending[user]; p.channel == in.Channel && in.Epoch > p.moved.Epoch {
+		if p := g.pending[user]; p.Channel == in.Channel && in.Epoch > p.Moved.Epoch {
 			// Its answer tells whether it is from before the move or after it.
-			p.moved = in
-			if p.moving.on() {
-				p.moving.planned = p.moving.planned && in.Planned
+			p = edit(g, g.pending, user)
+			p.Moved = in
+			if p.Moving.on() {
+				p.Moving.Planned = p.Moving.Planned && in.Planned
 			}
 		}
 	}
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
 		v, p := g.voice[user], g.pending[user]
-		m := moving{from: v.node, cause: in.Cause, planned: in.Planned}
+		m := moving{From: v.Node, Cause: in.Cause, Planned: in.Planned}
 		switch {
-		case v.channel != in.Channel || v.epoch >= in.Epoch || in.From != "" && v.node != in.From:
+		case v.Channel != in.Channel || v.Epoch >= in.Epoch || in.From != "" && v.Node != in.From:
 		case p == nil:
 			g.move(out, user, m)
-		case p.channel != v.channel: // on its way elsewhere, and stays if it does not get there
-			m.again = now
-			v.wait = m
+		case p.Channel != v.Channel: // on its way elsewhere, and stays if it does not get there
+			m.Again = now
+			edit(g, g.voice, user).Wait = m
 		}
 	}
 }
@@ -99,20 +100,21 @@ func (g *Guild) handleMoved(now time.Time, in Moved, out *Out) {
 // move asks for another seat in the channel where the user is. Its voice state
 // stays as it is.
 func (g *Guild) move(out *Out, user textchat.ID, m moving) {
-	v := g.voice[user]
-	m.again = time.Time{}
-	v.wait = moving{}
-	g.order(out, user, &pending{channel: v.channel, session: v.session, selfMute: v.selfMute, selfDeaf: v.selfDeaf,
-		rtt: v.rtt, region: v.region, where: v.where, moving: m, moved: Moved{Epoch: v.epoch}})
+	v := edit(g, g.voice, user)
+	m.Again = time.Time{}
+	v.Wait = moving{}
+	g.order(out, user, &pending{Channel: v.Channel, Session: v.Session, SelfMute: v.SelfMute, SelfDeaf: v.SelfDeaf,
+		RTT: v.RTT, Region: v.Region, Where: v.Where, Moving: m, Moved: Moved{Epoch: v.Epoch}})
 }
 
 // outdated asks again when the answer is from before a move that came meanwhile.
 func (g *Guild) outdated(out *Out, in Placed, p *pending) bool {
-	if in.Assignment.Epoch >= p.moved.Epoch || p.stale >= staleTries {
+	if in.Assignment.Epoch >= p.Moved.Epoch || p.Stale >= staleTries {
 		return false
 	}
-	p.stale++
-	g.order(out, in.User, p)
+	again := *p
+	again.Stale++
+	g.order(out, in.User, &again)
 	return true
 }
 
@@ -121,28 +123,29 @@ func (g *Guild) outdated(out *Out, in Placed, p *pending) bool {
 func (g *Guild) later(now time.Time, in PlaceFailed, p *pending, out *Out) bool {
 	v := g.voice[in.User]
 	switch {
-	case v == nil || v.channel != p.channel || v.session != p.session:
+	case v == nil || v.Channel != p.Channel || v.Session != p.Session:
 		return false
-	case p.moving.tries >= moveTries:
-		if !v.opened {
+	case p.Moving.Tries >= moveTries:
+		if !v.Opened {
 			g.leave(out, in.User, "not_placed")
 		}
 		return false
 	}
-	v.wait = p.moving
+	v = edit(g, g.voice, in.User)
+	v.Wait = p.Moving
 	// A fraction by user, so that a call does not ask in one instant.
-	pause := min(moveWait<<p.moving.tries, moveWaitMax)
-	v.wait.again = now.Add(pause + pause*time.Duration(uint64(in.User)%97)/97)
-	v.wait.tries++
+	pause := min(moveWait<<p.Moving.Tries, moveWaitMax)
+	v.Wait.Again = now.Add(pause + pause*time.Duration(uint64(in.User)%97)/97)
+	v.Wait.Tries++
 	return true
 }
 
 func (g *Guild) handleMend(now time.Time, in Mend, out *Out) {
 	v := g.voice[in.User]
-	if v == nil || v.channel != in.Channel || v.call != in.Session || g.pending[in.User] != nil || v.wait.on() {
+	if v == nil || v.Channel != in.Channel || v.Call != in.Session || g.pending[in.User] != nil || v.Wait.on() {
 		return
 	}
-	if now.Sub(v.placed) < mendPause {
+	if now.Sub(v.Placed) < mendPause {
 		return // the session is hardly open
 	}
 	g.mend(now, out, in.User, allocator.CauseMend)
@@ -151,12 +154,12 @@ func (g *Guild) handleMend(now time.Time, in Mend, out *Out) {
 // mend seats a user anew for its own sake; away from its node when that has just
 // been tried, or is known to be of no use.
 func (g *Guild) mend(now time.Time, out *Out, user textchat.ID, cause allocator.Cause) {
-	v := g.voice[user]
-	m := moving{from: v.node, cause: cause}
-	if v.node != "" && (cause == allocator.CauseNodeLost || !v.mended.IsZero() && now.Sub(v.mended) < mendElsewhere) {
-		m.avoid = []edgeagent.NodeID{v.node}
+	v := edit(g, g.voice, user)
+	m := moving{From: v.Node, Cause: cause}
+	if v.Node != "" && (cause == allocator.CauseNodeLost || !v.Mended.IsZero() && now.Sub(v.Mended) < mendElsewhere) {
+		m.Avoid = []edgeagent.NodeID{v.Node}
 	}
-	v.mended, v.opened = now, false
+	v.Mended, v.Opened = now, false
 	g.move(out, user, m)
 }
 

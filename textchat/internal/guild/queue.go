@@ -27,21 +27,21 @@ const (
 // get in in their order; who asks meanwhile does not overtake them. It is replaced,
 // never changed in place.
 type queue struct {
-	list []waiter
-	// asking says that the first in line is being placed; else next is when to try.
-	asking bool
-	next   time.Time
-	every  float64 // seconds between two seats that get free; 0: unknown
+	List []waiter
+	// Asking says that the first in line is being placed; else Next is when to try.
+	Asking bool
+	Next   time.Time
+	Every  float64 // seconds between two seats that get free; 0: unknown
 }
 
 // waiter is a user in line.
 type waiter struct {
-	user               textchat.ID
-	session            string
-	selfMute, selfDeaf bool
-	rtt                map[string]float64
-	region             string
-	where              *edgeagent.Location
+	User               textchat.ID
+	Session            string
+	SelfMute, SelfDeaf bool
+	RTT                map[string]float64
+	Region             string
+	Where              *edgeagent.Location
 }
 
 func waiterOf(in VoiceUpdate) waiter {
@@ -50,7 +50,7 @@ func waiterOf(in VoiceUpdate) waiter {
 
 // wait is about how long the n-th in line waits, in whole seconds; 0: nobody knows.
 func (q *queue) wait(n int) int {
-	return int(math.Ceil(min(maxQueueWait, q.every*float64(n))))
+	return int(math.Ceil(min(maxQueueWait, q.Every*float64(n))))
 }
 
 // lineOf is the queue of a channel to be changed.
@@ -58,13 +58,13 @@ func (g *Guild) lineOf(channel textchat.ID) *queue {
 	c := queue{}
 	if q := g.queues[channel]; q != nil {
 		c = *q
-		c.list = slices.Clone(q.list)
+		c.List = slices.Clone(q.List)
 	}
 	return &c
 }
 
 func (g *Guild) setLine(channel textchat.ID, q *queue) {
-	if len(q.list) == 0 {
+	if len(q.List) == 0 {
 		drop(g, g.queues, channel)
 		return
 	}
@@ -74,7 +74,7 @@ func (g *Guild) setLine(channel textchat.ID, q *queue) {
 // waits finds the channel that a user stands in line for, and the place from 0.
 func (g *Guild) waits(user textchat.ID) (channel textchat.ID, place int, ok bool) {
 	for channel, q := range g.queues {
-		if i := slices.IndexFunc(q.list, func(w waiter) bool { return w.user == user }); i >= 0 {
+		if i := slices.IndexFunc(q.List, func(w waiter) bool { return w.User == user }); i >= 0 {
 			return channel, i, true
 		}
 	}
@@ -87,15 +87,15 @@ func (g *Guild) ordered(now time.Time, in VoiceUpdate, out *Out) bool {
 	channel, place, waits := g.waits(in.User)
 	if waits && channel == in.Channel {
 		q := g.lineOf(channel)
-		rtt, region := q.list[place].rtt, q.list[place].region
+		rtt, region := q.List[place].RTT, q.List[place].Region
 		w := waiterOf(in)
 		if len(in.RTT) == 0 {
-			w.rtt = rtt
+			w.RTT = rtt
 		}
 		if in.Region == "" {
-			w.region = region
+			w.Region = region
 		}
-		q.list[place] = w
+		q.List[place] = w
 		g.setLine(channel, q)
 		g.tellPlace(out, channel, place)
 		return true
@@ -108,36 +108,36 @@ func (g *Guild) ordered(now time.Time, in VoiceUpdate, out *Out) bool {
 		return false
 	}
 	if in.Wait {
-		g.enqueue(now, out, in, q.every)
+		g.enqueue(now, out, in, q.Every)
 	} else {
-		g.offer(out, in, "full here: others wait for a seat", nil, q.every)
+		g.offer(out, in, "full here: others wait for a seat", nil, q.Every)
 	}
 	return true
 }
 
 // inside says whether a user is in the call of a channel, or on the way there.
 func (g *Guild) inside(user, channel textchat.ID) bool {
-	if v := g.voice[user]; v != nil && v.channel == channel {
+	if v := g.voice[user]; v != nil && v.Channel == channel {
 		return true
 	}
 	p := g.pending[user]
-	return p != nil && p.channel == channel
+	return p != nil && p.Channel == channel
 }
 
 // enqueue puts a user at the end of the line.
 func (g *Guild) enqueue(now time.Time, out *Out, in VoiceUpdate, every float64) {
 	q := g.lineOf(in.Channel)
-	if len(q.list) == queueLen {
+	if len(q.List) == queueLen {
 		g.voiceError(out, in, string(allocator.CodeFull), fmt.Sprintf("full here: %d people wait for a seat already", queueLen))
 		return
 	}
-	if len(q.list) == 0 {
-		q.next = now.Add(queuePause)
+	if len(q.List) == 0 {
+		q.Next = now.Add(queuePause)
 	}
-	q.every = every
-	q.list = append(q.list, waiterOf(in))
+	q.Every = every
+	q.List = append(q.List, waiterOf(in))
 	g.setLine(in.Channel, q)
-	g.tellPlace(out, in.Channel, len(q.list)-1)
+	g.tellPlace(out, in.Channel, len(q.List)-1)
 }
 
 // unline takes a user out of the line it is in, and tells those behind.
@@ -147,12 +147,12 @@ func (g *Guild) unline(now time.Time, out *Out, user textchat.ID) {
 		return
 	}
 	q := g.lineOf(channel)
-	q.list = slices.Delete(q.list, place, place+1)
+	q.List = slices.Delete(q.List, place, place+1)
 	if place == 0 {
-		q.asking, q.next = false, now
+		q.Asking, q.Next = false, now
 	}
 	g.setLine(channel, q)
-	for i := place; i < len(q.list); i++ {
+	for i := place; i < len(q.List); i++ {
 		g.tellPlace(out, channel, i)
 	}
 }
@@ -160,8 +160,8 @@ func (g *Guild) unline(now time.Time, out *Out, user textchat.ID) {
 // tellPlace tells one in line its place.
 func (g *Guild) tellPlace(out *Out, channel textchat.ID, i int) {
 	q := g.queues[channel]
-	w, full := q.list[i], &VoiceFull{Place: i + 1, Wait: q.wait(i + 1)}
-	out.event(Event{Name: textchat.EventVoiceError, Session: w.session, Data: VoiceError{
+	w, full := q.List[i], &VoiceFull{Place: i + 1, Wait: q.wait(i + 1)}
+	out.event(Event{Name: textchat.EventVoiceError, Session: w.Session, Data: VoiceError{
 		Guild: g.self.ID, Channel: channel, Code: VoiceQueued, Message: "You are " + full.words() + ".", Full: full,
 	}})
 }
@@ -169,12 +169,12 @@ func (g *Guild) tellPlace(out *Out, channel textchat.ID, i int) {
 // offer tells a joiner that there is no room, and which place in line it would
 // have.
 func (g *Guild) offer(out *Out, in VoiceUpdate, message string, elsewhere *allocator.Elsewhere, every float64) {
-	line := queue{every: every}
+	line := queue{Every: every}
 	if q := g.queues[in.Channel]; q != nil {
 		line = *q
 	}
 	full := &VoiceFull{Elsewhere: elsewhere}
-	if n := len(line.list) + 1; n <= queueLen {
+	if n := len(line.List) + 1; n <= queueLen {
 		full.Place, full.Wait = n, line.wait(n)
 		message += ". If you wait, you are " + full.words()
 	}
@@ -198,20 +198,20 @@ func (f *VoiceFull) words() string {
 // admit tries to seat the first in line of each channel where it is time.
 func (g *Guild) admit(now time.Time, out *Out) {
 	for _, channel := range slices.Sorted(maps.Keys(g.queues)) {
-		for q := g.queues[channel]; q != nil && !q.asking && !now.Before(q.next); q = g.queues[channel] {
-			w := q.list[0]
-			in := VoiceUpdate{User: w.user, Session: w.session, Channel: channel}
-			if code, message := g.barred(w.user, channel); code != "" {
-				g.unline(now, out, w.user)
+		for q := g.queues[channel]; q != nil && !q.Asking && !now.Before(q.Next); q = g.queues[channel] {
+			w := q.List[0]
+			in := VoiceUpdate{User: w.User, Session: w.Session, Channel: channel}
+			if code, message := g.barred(w.User, channel); code != "" {
+				g.unline(now, out, w.User)
 				g.voiceError(out, in, code, message)
 				continue
 			}
 			next := g.lineOf(channel)
-			next.asking = true
+			next.Asking = true
 			g.setLine(channel, next)
-			g.cancel(out, w.user) // on the way elsewhere by another session
-			g.order(out, w.user, &pending{channel: channel, session: w.session, selfMute: w.selfMute, selfDeaf: w.selfDeaf,
-				rtt: w.rtt, region: w.region, where: w.where, line: lineHead})
+			g.cancel(out, w.User) // on the way elsewhere by another session
+			g.order(out, w.User, &pending{Channel: channel, Session: w.Session, SelfMute: w.SelfMute, SelfDeaf: w.SelfDeaf,
+				RTT: w.RTT, Region: w.Region, Where: w.Where, Line: lineHead})
 		}
 	}
 }
@@ -234,27 +234,27 @@ func (g *Guild) refused(now time.Time, in PlaceFailed, p *pending, out *Out) boo
 	if in.Full != nil {
 		every, elsewhere = in.Full.SeatEvery, in.Full.Elsewhere
 	}
-	update := VoiceUpdate{User: in.User, Session: p.session, Channel: p.channel, SelfMute: p.selfMute, SelfDeaf: p.selfDeaf,
-		RTT: p.rtt, Region: p.region, Location: p.where}
+	update := VoiceUpdate{User: in.User, Session: p.Session, Channel: p.Channel, SelfMute: p.SelfMute, SelfDeaf: p.SelfDeaf,
+		RTT: p.RTT, Region: p.Region, Location: p.Where}
 	switch {
-	case p.line == lineHead:
+	case p.Line == lineHead:
 		if !full && in.Code != string(allocator.CodeUnavailable) && in.Code != string(allocator.CodeNoNodes) {
 			g.unline(now, out, in.User)
 			return false
 		}
-		q := g.lineOf(p.channel)
-		if len(q.list) == 0 {
+		q := g.lineOf(p.Channel)
+		if len(q.List) == 0 {
 			return true // the channel and its line are gone
 		}
-		q.asking, q.next = false, now.Add(queueRetry)
+		q.Asking, q.Next = false, now.Add(queueRetry)
 		if full {
-			q.next, q.every = now.Add(queuePause), every
+			q.Next, q.Every = now.Add(queuePause), every
 		}
-		g.setLine(p.channel, q)
+		g.setLine(p.Channel, q)
 		return true
-	case !full || g.voice[in.User] != nil && g.voice[in.User].channel == p.channel:
+	case !full || g.voice[in.User] != nil && g.voice[in.User].Channel == p.Channel:
 		return false
-	case p.line == lineWait:
+	case p.Line == lineWait:
 		g.enqueue(now, out, update, every)
 		return true
 	}

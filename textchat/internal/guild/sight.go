@@ -71,7 +71,7 @@ func (s *Sight) look(user textchat.ID) []textchat.ID {
 func (g *Guild) VoiceIn(channel textchat.ID) []textchat.VoiceState {
 	var list []textchat.VoiceState
 	for user, v := range g.voice {
-		if v.channel == channel {
+		if v.Channel == channel {
 			list = append(list, g.voiceState(user))
 		}
 	}

@@ -74,8 +74,14 @@ func (g *Guild) channelCount() int {
 // noteArchive takes care that Tick comes when a thread is to be archived.
 func (g *Guild) noteArchive(c *textchat.Channel) {
 	if at := c.ArchivesAt(); !at.IsZero() && (g.archives.IsZero() || at.Before(g.archives)) {
-		g.archives = at
+		g.setArchives(at)
 	}
+}
+
+func (g *Guild) setArchives(at time.Time) {
+	old := g.archives
+	g.undo = append(g.undo, func() { g.archives = old })
+	g.archives = at
 }
 
 // putThread replaces a thread; the store has it, too.
@@ -350,7 +356,7 @@ func (g *Guild) archiveOld(now time.Time, out *Out) {
 	if g.archives.IsZero() || g.archives.After(now) {
 		return
 	}
-	g.archives = time.Time{}
+	g.setArchives(time.Time{})
 	for _, id := range slices.Sorted(maps.Keys(g.channels)) {
 		c := g.channels[id]
 		if at := c.ArchivesAt(); at.IsZero() || at.After(now) {

@@ -21,40 +21,40 @@ const anewAfter = 2 * time.Second
 
 // voice is a user in a voice channel.
 type voice struct {
-	channel            textchat.ID
-	session            string // gateway session
-	selfMute, selfDeaf bool
+	Channel            textchat.ID
+	Session            string // gateway session
+	SelfMute, SelfDeaf bool
 
-	call   sfu.SessionID // the voice session that the grant opens
-	opened bool
-	placed time.Time
-	rights sfu.Rights // as the voice side knows them
+	Call   sfu.SessionID // the voice session that the grant opens
+	Opened bool
+	Placed time.Time
+	Rights sfu.Rights // as the voice side knows them
 
-	node   edgeagent.NodeID
-	epoch  uint64             // of the call there
-	rtt    map[string]float64 // as the client said at its last op 4
-	region string
-	where  *edgeagent.Location // of its address then
+	Node   edgeagent.NodeID
+	Epoch  uint64             // of the call there
+	RTT    map[string]float64 // as the client said at its last op 4
+	Region string
+	Where  *edgeagent.Location // of its address then
 
-	mended time.Time // when it was last seated anew for its own sake, on this node
-	wait   moving    // a move that was refused for now
+	Mended time.Time // when it was last seated anew for its own sake, on this node
+	Wait   moving    // a move that was refused for now
 }
 
 // pending is a user on the way into a voice channel.
 type pending struct {
-	attempt            uint64
-	channel            textchat.ID
-	session            string
-	selfMute, selfDeaf bool
-	rights             sfu.Rights
-	rtt                map[string]float64
-	region             string
-	where              *edgeagent.Location
+	Attempt            uint64
+	Channel            textchat.ID
+	Session            string
+	SelfMute, SelfDeaf bool
+	Rights             sfu.Rights
+	RTT                map[string]float64
+	Region             string
+	Where              *edgeagent.Location
 
-	line   line   // what it has to do with the queue of the channel
-	moving moving // why a user who is in the call is seated anew
-	moved  Moved  // what came while the placement was under way
-	stale  int    // answers that were older than that
+	Line   line   // what it has to do with the queue of the channel
+	Moving moving // why a user who is in the call is seated anew
+	Moved  Moved  // what came while the placement was under way
+	Stale  int    // answers that were older than that
 }
 
 // VoiceUpdate is gateway op 4. Channel zero leaves.
@@ -106,6 +106,18 @@ type SessionGone struct {
 	Session string
 }
 
+// TakeOver tells that the instance is gone that asked for the seats of those on the
+// way into voice.
+type TakeOver struct{}
+
+// handleTakeOver asks for these seats again.
+func (g *Guild) handleTakeOver(out *Out) {
+	for _, user := range slices.Sorted(maps.Keys(g.pending)) {
+		p := *g.pending[user]
+		g.order(out, user, &p)
+	}
+}
+
 // Tick ends what has taken too long.
 type Tick struct{}
 
@@ -121,17 +133,17 @@ func (g *Guild) Deadline() time.Time {
 		}
 	}
 	for _, q := range g.queues {
-		if !q.asking {
-			sooner(q.next)
+		if !q.Asking {
+			sooner(q.Next)
 		}
 	}
 	for user, v := range g.voice {
 		switch {
 		case g.pending[user] != nil: // its answer comes first
-		case v.wait.on():
-			sooner(v.wait.again)
-		case !v.opened && g.openTimeout != 0:
-			sooner(v.placed.Add(g.openTimeout))
+		case v.Wait.on():
+			sooner(v.Wait.Again)
+		case !v.Opened && g.openTimeout != 0:
+			sooner(v.Placed.Add(g.openTimeout))
 		}
 	}
 	return first
@@ -145,8 +157,8 @@ func (g *Guild) voiceState(user textchat.ID) textchat.VoiceState {
 		s.Member, s.Deaf, s.Mute = &c, m.Deaf, m.Mute
 	}
 	if v := g.voice[user]; v != nil {
-		ch := v.channel
-		s.Channel, s.Session, s.SelfMute, s.SelfDeaf, s.Suppress = &ch, v.session, v.selfMute, v.selfDeaf, !v.rights.Speak
+		ch := v.Channel
+		s.Channel, s.Session, s.SelfMute, s.SelfDeaf, s.Suppress = &ch, v.Session, v.SelfMute, v.SelfDeaf, !v.Rights.Speak
 	}
 	return s
 }
@@ -199,43 +211,48 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 	}
 	v, p := g.voice[in.User], g.pending[in.User]
 	if in.Channel == 0 {
-		if channel, i, ok := g.waits(in.User); ok && g.queues[channel].list[i].session == in.Session {
+		if channel, i, ok := g.waits(in.User); ok && g.queues[channel].List[i].Session == in.Session {
 			g.unline(now, out, in.User)
 		}
 		// A second session of the user does not end the call of the first.
-		if p != nil && p.session == in.Session {
+		if p != nil && p.Session == in.Session {
 			g.cancel(out, in.User)
 		}
-		if v != nil && v.session == in.Session {
+		if v != nil && v.Session == in.Session {
 			g.leave(out, in.User, "left")
 		}
 		return
 	}
 	if g.ordered(now, in, out) {
-		if p != nil && p.line == lineHead && p.session == in.Session {
-			p.selfMute, p.selfDeaf = in.SelfMute, in.SelfDeaf
+		if p != nil && g.pending[in.User] == p && p.Line == lineHead && p.Session == in.Session {
+			p = edit(g, g.pending, in.User)
+			p.SelfMute, p.SelfDeaf = in.SelfMute, in.SelfDeaf
 		}
 		return
 	}
 	switch {
-	case p != nil && p.session == in.Session && p.channel == in.Channel:
-		p.selfMute, p.selfDeaf = in.SelfMute, in.SelfDeaf
-		if v != nil && v.session == in.Session && v.channel == in.Channel {
-			v.selfMute, v.selfDeaf = in.SelfMute, in.SelfDeaf
-			g.tell(out, in.User, v.channel, "") // it is in the call: a move may take its time
+	case p != nil && p.Session == in.Session && p.Channel == in.Channel:
+		p = edit(g, g.pending, in.User)
+		p.SelfMute, p.SelfDeaf = in.SelfMute, in.SelfDeaf
+		if v != nil && v.Session == in.Session && v.Channel == in.Channel {
+			v = edit(g, g.voice, in.User)
+			v.SelfMute, v.SelfDeaf = in.SelfMute, in.SelfDeaf
+			g.tell(out, in.User, v.Channel, "") // it is in the call: a move may take its time
 		}
 		return
-	case p == nil && v != nil && v.session == in.Session && v.channel == in.Channel:
-		same := v.selfMute == in.SelfMute && v.selfDeaf == in.SelfDeaf
-		anew := in.Anew && !v.wait.on() && now.Sub(v.placed) >= anewAfter
+	case p == nil && v != nil && v.Session == in.Session && v.Channel == in.Channel:
+		same := v.SelfMute == in.SelfMute && v.SelfDeaf == in.SelfDeaf
+		anew := in.Anew && !v.Wait.on() && now.Sub(v.Placed) >= anewAfter
 		if anew && g.wants(in) {
-			v.rtt, v.region, v.where, v.selfMute, v.selfDeaf = in.RTT, in.Region, in.Location, in.SelfMute, in.SelfDeaf
+			v = edit(g, g.voice, in.User)
+			v.RTT, v.Region, v.Where, v.SelfMute, v.SelfDeaf = in.RTT, in.Region, in.Location, in.SelfMute, in.SelfDeaf
 			g.mend(now, out, in.User, allocator.CauseMend)
 			return
 		}
-		if !same || v.opened || now.Sub(v.placed) < replaceAfter {
-			v.selfMute, v.selfDeaf = in.SelfMute, in.SelfDeaf
-			g.tell(out, in.User, v.channel, "")
+		if !same || v.Opened || now.Sub(v.Placed) < replaceAfter {
+			v = edit(g, g.voice, in.User)
+			v.SelfMute, v.SelfDeaf = in.SelfMute, in.SelfDeaf
+			g.tell(out, in.User, v.Channel, "")
 			return
 		}
 	}
@@ -268,12 +285,12 @@ func (g *Guild) isFull(c *textchat.Channel, user textchat.ID) bool {
 	}
 	n := 0
 	for id, v := range g.voice {
-		if p := g.pending[id]; id != user && (v.channel == c.ID || p != nil && p.channel == c.ID) {
+		if p := g.pending[id]; id != user && (v.Channel == c.ID || p != nil && p.Channel == c.ID) {
 			n++
 		}
 	}
 	for id, p := range g.pending {
-		if id != user && p.channel == c.ID && g.voice[id] == nil {
+		if id != user && p.Channel == c.ID && g.voice[id] == nil {
 			n++
 		}
 	}
@@ -282,36 +299,38 @@ func (g *Guild) isFull(c *textchat.Channel, user textchat.ID) bool {
 
 // place asks for a seat; the answer comes as an input.
 func (g *Guild) place(out *Out, in VoiceUpdate) {
-	if p := g.pending[in.User]; p != nil && p.channel != in.Channel {
+	if p := g.pending[in.User]; p != nil && p.Channel != in.Channel {
 		g.cancel(out, in.User)
 	}
 	want := lineNone
 	if in.Wait {
 		want = lineWait
 	}
-	g.order(out, in.User, &pending{channel: in.Channel, session: in.Session, selfMute: in.SelfMute, selfDeaf: in.SelfDeaf,
-		rtt: in.RTT, region: in.Region, where: in.Location, line: want})
+	g.order(out, in.User, &pending{Channel: in.Channel, Session: in.Session, SelfMute: in.SelfMute, SelfDeaf: in.SelfDeaf,
+		RTT: in.RTT, Region: in.Region, Where: in.Location, Line: want})
 }
 
 // order asks for the seat of p under a new attempt number.
 func (g *Guild) order(out *Out, user textchat.ID, p *pending) {
+	old := g.attempt
+	g.undo = append(g.undo, func() { g.attempt = old })
 	g.attempt++
-	p.attempt, p.rights = g.attempt, g.rights(user, p.channel)
+	p.Attempt, p.Rights = g.attempt, g.rights(user, p.Channel)
 	put(g, g.pending, user, p)
 	expected := 1
 	for _, v := range g.voice {
-		if v.channel == p.channel {
+		if v.Channel == p.Channel {
 			expected++
 		}
 	}
-	rtt, region, where := p.rtt, p.region, p.where
-	if r := g.channels[p.channel].RTCRegion; r != nil && *r != "" {
+	rtt, region, where := p.RTT, p.Region, p.Where
+	if r := g.channels[p.Channel].RTCRegion; r != nil && *r != "" {
 		rtt, region, where = nil, *r, nil // the channel's wish, not the first member's distance
 	}
-	out.Effects = append(out.Effects, Effect{User: user, Place: &PlaceOrder{Attempt: p.attempt, Move: p.moving.on(), Request: allocator.PlaceRequest{
-		Guild: g.self.ID.String(), Call: callID(p.channel), User: userID(user), Session: p.session, Rights: p.rights,
-		Echo: g.channels[p.channel].Echo, RTT: rtt, Region: region, Location: where, Epoch: p.moved.Epoch, Expected: expected, Avoid: p.moving.avoid,
-		Inside: g.voice[user] != nil && g.voice[user].channel == p.channel,
+	out.Effects = append(out.Effects, Effect{User: user, Place: &PlaceOrder{Attempt: p.Attempt, Move: p.Moving.on(), Request: allocator.PlaceRequest{
+		Guild: g.self.ID.String(), Call: callID(p.Channel), User: userID(user), Session: p.Session, Rights: p.Rights,
+		Echo: g.channels[p.Channel].Echo, RTT: rtt, Region: region, Location: where, Epoch: p.Moved.Epoch, Expected: expected, Avoid: p.Moving.Avoid,
+		Inside: g.voice[user] != nil && g.voice[user].Channel == p.Channel,
 	}}})
 }
 
@@ -323,13 +342,13 @@ func (g *Guild) cancel(out *Out, user textchat.ID) {
 		return
 	}
 	drop(g, g.pending, user)
-	if q := g.queues[p.channel]; q != nil && p.line == lineHead {
-		next := g.lineOf(p.channel)
-		next.asking = false
-		g.setLine(p.channel, next)
+	if q := g.queues[p.Channel]; q != nil && p.Line == lineHead {
+		next := g.lineOf(p.Channel)
+		next.Asking = false
+		g.setLine(p.Channel, next)
 	}
-	if v := g.voice[user]; v == nil || v.channel != p.channel {
-		g.remove(out, user, p.channel, "cancelled")
+	if v := g.voice[user]; v == nil || v.Channel != p.Channel {
+		g.remove(out, user, p.Channel, "cancelled")
 	}
 }
 
@@ -342,13 +361,13 @@ func (g *Guild) remove(out *Out, user, channel textchat.ID, reason string) {
 func (g *Guild) leave(out *Out, user textchat.ID, reason string) {
 	v := g.voice[user]
 	drop(g, g.voice, user)
-	g.tell(out, user, v.channel, v.session)
-	g.remove(out, user, v.channel, reason)
+	g.tell(out, user, v.Channel, v.Session)
+	g.remove(out, user, v.Channel, reason)
 }
 
 func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
 	p := g.pending[in.User]
-	if p == nil || p.attempt != in.Attempt {
+	if p == nil || p.Attempt != in.Attempt {
 		return // superseded: cancel or the newer attempt takes care of the seat
 	}
 	if g.outdated(out, in, p) {
@@ -358,25 +377,25 @@ func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
 	was := textchat.ID(0)
 	old := g.voice[in.User]
 	if old != nil {
-		was = old.channel
-		if old.channel != p.channel {
-			g.remove(out, in.User, old.channel, "moved")
+		was = old.Channel
+		if old.Channel != p.Channel {
+			g.remove(out, in.User, old.Channel, "moved")
 		}
 	}
-	v := &voice{channel: p.channel, session: p.session, selfMute: p.selfMute, selfDeaf: p.selfDeaf,
-		call: in.Assignment.Session, placed: now, rights: p.rights,
-		node: in.Assignment.Node, epoch: in.Assignment.Epoch, rtt: p.rtt, region: p.region, where: p.where}
-	if old != nil && old.channel == v.channel && old.node == v.node {
-		v.mended = old.mended
+	v := &voice{Channel: p.Channel, Session: p.Session, SelfMute: p.SelfMute, SelfDeaf: p.SelfDeaf,
+		Call: in.Assignment.Session, Placed: now, Rights: p.Rights,
+		Node: in.Assignment.Node, Epoch: in.Assignment.Epoch, RTT: p.RTT, Region: p.Region, Where: p.Where}
+	if old != nil && old.Channel == v.Channel && old.Node == v.Node {
+		v.Mended = old.Mended
 	}
 	put(g, g.voice, in.User, v)
 	g.refreshRights(out, in.User) // they may have changed on the way
-	if old == nil || !p.moving.on() || old.selfMute != p.selfMute || old.selfDeaf != p.selfDeaf {
+	if old == nil || !p.Moving.on() || old.SelfMute != p.SelfMute || old.SelfDeaf != p.SelfDeaf {
 		g.tell(out, in.User, was, "") // a move changes nothing for the others
 	}
-	out.event(Event{Name: textchat.EventVoiceServerUpdate, Session: p.session,
-		Data: VoiceServer{Token: in.Assignment.Token, Guild: g.self.ID, Endpoints: in.Assignment.Endpoints, Move: p.moving.told(in.Assignment.Node)}})
-	if p.line == lineHead {
+	out.event(Event{Name: textchat.EventVoiceServerUpdate, Session: p.Session,
+		Data: VoiceServer{Token: in.Assignment.Token, Guild: g.self.ID, Endpoints: in.Assignment.Endpoints, Move: p.Moving.told(in.Assignment.Node)}})
+	if p.Line == lineHead {
 		g.unline(now, out, in.User)
 		g.admit(now, out) // where there was room for one, there may be for the next
 	}
@@ -384,40 +403,41 @@ func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
 
 func (g *Guild) handlePlaceFailed(now time.Time, in PlaceFailed, out *Out) {
 	p := g.pending[in.User]
-	if p == nil || p.attempt != in.Attempt {
+	if p == nil || p.Attempt != in.Attempt {
 		return
 	}
 	drop(g, g.pending, in.User)
-	if p.moving.on() && g.later(now, in, p, out) {
+	if p.Moving.on() && g.later(now, in, p, out) {
 		return
 	}
 	if g.refused(now, in, p, out) {
 		return
 	}
-	g.voiceError(out, VoiceUpdate{Session: p.session, Channel: p.channel}, in.Code, in.Message)
+	g.voiceError(out, VoiceUpdate{Session: p.Session, Channel: p.Channel}, in.Code, in.Message)
 }
 
 func (g *Guild) handleCallOpened(in CallOpened, out *Out) {
 	v := g.voice[in.User]
-	if v == nil || v.channel != in.Channel {
-		if p := g.pending[in.User]; p == nil || p.channel != in.Channel {
+	if v == nil || v.Channel != in.Channel {
+		if p := g.pending[in.User]; p == nil || p.Channel != in.Channel {
 			g.remove(out, in.User, in.Channel, "no_voice_state") // a grant outlived its voice state
 		}
 		return
 	}
 	// An older grant of the same call may have been used: that session lives now.
-	v.call, v.opened = in.Session, true
+	v = edit(g, g.voice, in.User)
+	v.Call, v.Opened = in.Session, true
 }
 
 func (g *Guild) handleCallLeft(now time.Time, in CallLeft, out *Out) {
 	v := g.voice[in.User]
-	if v == nil || v.channel != in.Channel || v.call != in.Session || in.Reason == edgeagent.Superseded {
+	if v == nil || v.Channel != in.Channel || v.Call != in.Session || in.Reason == edgeagent.Superseded {
 		return
 	}
 	p := g.pending[in.User]
-	switch moved := p != nil && p.channel == v.channel && p.moving.on() || v.wait.on(); {
+	switch moved := p != nil && p.Channel == v.Channel && p.Moving.on() || v.Wait.on(); {
 	case moved && in.Reason != clientLeft:
-		v.opened = false // another seat is on its way
+		edit(g, g.voice, in.User).Opened = false // another seat is on its way
 		return
 	case in.Reason == edgeagent.NodeGone:
 		g.mend(now, out, in.User, allocator.CauseNodeLost)
@@ -429,17 +449,17 @@ func (g *Guild) handleCallLeft(now time.Time, in CallLeft, out *Out) {
 		g.cancel(out, in.User)
 	}
 	drop(g, g.voice, in.User)
-	g.tell(out, in.User, v.channel, v.session)
+	g.tell(out, in.User, v.Channel, v.Session)
 }
 
 func (g *Guild) handleSessionGone(now time.Time, in SessionGone, out *Out) {
-	if channel, i, ok := g.waits(in.User); ok && g.queues[channel].list[i].session == in.Session {
+	if channel, i, ok := g.waits(in.User); ok && g.queues[channel].List[i].Session == in.Session {
 		g.unline(now, out, in.User)
 	}
-	if p := g.pending[in.User]; p != nil && p.session == in.Session {
+	if p := g.pending[in.User]; p != nil && p.Session == in.Session {
 		g.cancel(out, in.User)
 	}
-	if v := g.voice[in.User]; v != nil && v.session == in.Session {
+	if v := g.voice[in.User]; v != nil && v.Session == in.Session {
 		g.leave(out, in.User, "gateway_session_ended")
 	}
 }
@@ -451,11 +471,11 @@ func (g *Guild) handleTick(now time.Time, out *Out) {
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
 		switch v := g.voice[user]; {
 		case g.pending[user] != nil:
-		case v.wait.on():
-			if !now.Before(v.wait.again) {
-				g.move(out, user, v.wait)
+		case v.Wait.on():
+			if !now.Before(v.Wait.Again) {
+				g.move(out, user, v.Wait)
 			}
-		case g.openTimeout != 0 && !v.opened && now.Sub(v.placed) >= g.openTimeout:
+		case g.openTimeout != 0 && !v.Opened && now.Sub(v.Placed) >= g.openTimeout:
 			g.leave(out, user, "not_opened")
 		}
 	}
@@ -468,16 +488,16 @@ func (g *Guild) refreshRights(out *Out, user textchat.ID) bool {
 	if v == nil {
 		return false
 	}
-	r := g.rights(user, v.channel)
-	if r == v.rights {
+	r := g.rights(user, v.Channel)
+	if r == v.Rights {
 		return false
 	}
-	shown := r.Speak != v.rights.Speak || r.Mute != v.rights.Mute || r.Deaf != v.rights.Deaf
+	shown := r.Speak != v.Rights.Speak || r.Mute != v.Rights.Mute || r.Deaf != v.Rights.Deaf
 	c := *v
-	c.rights = r
+	c.Rights = r
 	put(g, g.voice, user, &c)
 	out.Effects = append(out.Effects, Effect{User: user, Update: &allocator.UpdateRequest{
-		Call: callID(v.channel), User: userID(user), Rights: r}})
+		Call: callID(v.Channel), User: userID(user), Rights: r}})
 	return shown
 }
 
@@ -485,7 +505,7 @@ func (g *Guild) refreshRights(out *Out, user textchat.ID) bool {
 func (g *Guild) refreshAll(out *Out) {
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
 		if g.refreshRights(out, user) {
-			g.tell(out, user, g.voice[user].channel, "")
+			g.tell(out, user, g.voice[user].Channel, "")
 		}
 	}
 }
@@ -495,7 +515,7 @@ func (g *Guild) refreshAll(out *Out) {
 func (g *Guild) Abandon() []Effect {
 	var out Out
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
-		g.remove(&out, user, g.voice[user].channel, "guild_restarted")
+		g.remove(&out, user, g.voice[user].Channel, "guild_restarted")
 	}
 	return out.Effects
 }

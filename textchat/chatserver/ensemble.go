@@ -1,0 +1,648 @@
+package chatserver
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"voicefleet/internal/bus"
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/gatewaysession"
+	"voicefleet/textchat/internal/guild"
+)
+
+// Several instances on one store serve the same guilds together: an ensemble. One
+// instance leads a guild: inputs are its to handle. All that have sessions of the
+// guild, or were asked for it, follow it: they have a core of their own, to which
+// they apply what the leader writes into the guild's log, and from which they serve
+// their own sessions and requests. Which instance leads is agreed without a word
+// (rendezvous hashing over the live ones); should two believe that they do, the log
+// takes the entries of one, and the other learns of it.
+
+const (
+	// leaseEvery is how often an instance says that it lives, suspectFor how long one
+	// whose connection closed, or that did not answer, is passed over if it says
+	// nothing more.
+	leaseEvery = time.Second
+	suspectFor = 5 * time.Second
+	// leadTry is how long one attempt waits for the leader of a guild, retryPause what
+	// passes before the next.
+	leadTry    = 1500 * time.Millisecond
+	retryPause = 100 * time.Millisecond
+	// liveTry is how long an instance waits for what others have of a guild.
+	liveTry = time.Second
+	// instanceGrace is how long the sessions of an instance that died may take to
+	// begin anew elsewhere before they count as gone.
+	instanceGrace = 10 * time.Second
+	// firstKey is a key of the log: who appends first makes the first guild, in at most
+	// firstWait.
+	firstKey  = "first"
+	firstWait = 10 * time.Second
+	// leadBatch bounds the guilds named in one message.
+	leadBatch = 1000
+)
+
+// Instance is what an instance tells of itself in bus.TextsBucket.
+type Instance struct {
+	Began time.Time `json:"began"`
+}
+
+// ensemble is this instance's view of all of them, and how it speaks to the others.
+type ensemble struct {
+	// Immutable.
+	srv  *Server
+	bus  *bus.Conn
+	self string
+	all  *bus.Bucket[Instance]
+	log  *bus.Log
+
+	mu sync.Mutex
+	// Guarded by mu.
+	alive   map[string]time.Time // zero, or until when it is passed over
+	members []string             // those that lead guilds, sorted
+
+	checks chan struct{} // holds one token for each guild that is compared with the store
+
+	usersMu sync.Mutex
+	users   uint64 // the last entry of bus.UsersKey that was delivered; guarded by usersMu
+}
+
+// newEnsemble joins; the server must be served by run.
+func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
+	e := &ensemble{srv: s, bus: s.cfg.Bus, self: s.cfg.Instance, alive: map[string]time.Time{s.cfg.Instance: {}}, members: []string{s.cfg.Instance},
+		checks: make(chan struct{}, checksAtOnce)}
+	var err error
+	if e.all, err = bus.OpenBucket[Instance](ctx, e.bus, bus.TextsBucket); err != nil {
+		return nil, err
+	}
+	if e.log, err = bus.OpenLog(ctx, e.bus, bus.GuildsLog); err != nil {
+		return nil, err
+	}
+	switch _, err = e.all.Create(ctx, e.self, Instance{Began: time.Now()}); {
+	case errors.Is(err, bus.ErrConflict):
+		return nil, fmt.Errorf("an instance %s runs already, or did so 5 s ago: give each its own --worker", e.self)
+	case err != nil:
+		return nil, err
+	}
+	return e, nil
+}
+
+// run takes part until ctx ends; ready is called when the others are known and can
+// ask.
+func (e *ensemble) run(ctx context.Context, ready func()) error {
+	users, err := e.log.Follow(ctx, bus.UsersKey, e.toldUsers)
+	if err != nil {
+		return err
+	}
+	defer users.Unsubscribe()
+	last, err := e.log.Last(ctx, bus.UsersKey)
+	if err != nil {
+		return err
+	}
+	e.usersMu.Lock()
+	e.users = max(e.users, last)
+	e.usersMu.Unlock()
+	serving, err := bus.Serve(ctx, e.bus, bus.Service{
+		Name: bus.TextService, Subject: bus.TextSubject(e.self, ""), Metadata: map[string]string{"instance": e.self},
+		Verbs: []bus.Verb{bus.Handle("do", e.takeDo), bus.Handle("live", e.takeLive), bus.Handle("lead", e.takeLead)},
+		Code:  refusalOf, Concurrency: 1024, Timeout: askTimeout, Metrics: e.srv.cfg.Metrics, Log: e.srv.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	defer serving.Stop()
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() { bus.Lease(ctx, e.all, e.self, Instance{Began: time.Now()}, leaseEvery) })
+	parts.Go(func() { e.all.Watch(ctx, e.see) })
+	parts.Go(func() {
+		_ = bus.Disconnects(ctx, e.bus, func(name string, _ time.Time) {
+			if other, ok := bus.TextOf(name); ok && other != e.self {
+				e.suspect(other)
+			}
+		})
+	})
+	parts.Go(func() { e.sweep(ctx) })
+	ready()
+	<-ctx.Done()
+	return nil
+}
+
+// first says whether this instance is the one that makes what there must be once.
+// Another one then has made it.
+func (e *ensemble) first(ctx context.Context) (bool, error) {
+	_, err := e.log.Append(ctx, firstKey, 0, []byte(e.self))
+	if err == nil {
+		return true, nil
+	}
+	if !errors.Is(err, bus.ErrConflict) {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, firstWait)
+	defer cancel()
+	for {
+		if _, err := e.srv.firstGuild(ctx); !errors.Is(err, textchat.ErrNoRecord) {
+			return false, err
+		}
+		select {
+		case <-ctx.Done():
+			return true, nil // it died on the way
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// sweep looks after what no message tells: suspects that were none, and what was
+// missed while the bus was away.
+func (e *ensemble) sweep(ctx context.Context) {
+	tick := time.NewTicker(leaseEvery)
+	defer tick.Stop()
+	for {
+		reconnected := e.bus.Reconnected()
+		select {
+		case <-ctx.Done():
+			return
+		case <-reconnected:
+			e.catchUpUsers()
+			for _, o := range e.srv.loaded() {
+				o.soon(o.catchUp)
+			}
+		case now := <-tick.C:
+			e.mu.Lock()
+			for name, until := range e.alive {
+				if !until.IsZero() && now.After(until) {
+					e.alive[name] = time.Time{}
+				}
+			}
+			e.mu.Unlock()
+			e.review()
+		}
+	}
+}
+
+// see takes a change of the list of instances.
+func (e *ensemble) see(c bus.Change[Instance]) {
+	if c.Synced {
+		return
+	}
+	e.mu.Lock()
+	if c.Gone {
+		delete(e.alive, c.Key)
+	} else {
+		e.alive[c.Key] = time.Time{}
+	}
+	e.mu.Unlock()
+	e.review()
+}
+
+// suspect passes an instance over until it says again that it lives.
+func (e *ensemble) suspect(name string) {
+	e.mu.Lock()
+	if _, ok := e.alive[name]; ok && name != e.self {
+		e.alive[name] = time.Now().Add(suspectFor)
+	}
+	e.mu.Unlock()
+	e.review()
+}
+
+// review makes the list of members anew. When it is another one guilds may have
+// other leaders.
+func (e *ensemble) review() {
+	e.mu.Lock()
+	members := []string{}
+	for name, until := range e.alive {
+		if until.IsZero() || name == e.self {
+			members = append(members, name)
+		}
+	}
+	if !slices.Contains(members, e.self) {
+		members = append(members, e.self)
+	}
+	slices.Sort(members)
+	before := e.members
+	same := slices.Equal(before, members)
+	e.members = members
+	e.mu.Unlock()
+	if same {
+		return
+	}
+	e.srv.metrics.instances.Set(float64(len(members)))
+	e.srv.cfg.Log.Info("text instances", "now", members, "before", before)
+	death := slices.ContainsFunc(before, func(n string) bool { return !slices.Contains(members, n) })
+	led := make(map[string][]textchat.ID)
+	for _, o := range e.srv.loaded() {
+		if lead := e.leader(o.id); lead != e.self {
+			led[lead] = append(led[lead], o.id)
+		}
+		o.soon(func() { o.lead(death) })
+	}
+	for lead, ids := range led {
+		for batch := range slices.Chunk(ids, leadBatch) {
+			e.srv.task(func() { _, _ = e.askLead(lead, batch, death) })
+		}
+	}
+	for _, name := range before {
+		if !slices.Contains(members, name) {
+			e.srv.task(func() { e.bury(name) })
+		}
+	}
+}
+
+// bury has the sessions of an instance forgotten, if it does not come back.
+func (e *ensemble) bury(name string) {
+	select {
+	case <-e.srv.life.Done():
+		return
+	case <-time.After(instanceGrace):
+	}
+	e.mu.Lock()
+	_, back := e.alive[name]
+	e.mu.Unlock()
+	if back {
+		return
+	}
+	for _, o := range e.srv.loaded() {
+		o.soon(func() { o.bury(name) })
+	}
+}
+
+// leader is the instance that leads a guild, of those that live.
+func (e *ensemble) leader(id textchat.ID) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return leaderOf(e.members, id)
+}
+
+// leaderOf is rendezvous hashing: every instance has a weight for the guild, the
+// heaviest leads. Whoever comes or goes changes nothing between the others.
+func leaderOf(members []string, id textchat.ID) string {
+	return slices.MaxFunc(members, func(a, b string) int {
+		return cmp.Or(cmp.Compare(weight(a, id), weight(b, id)), cmp.Compare(a, b))
+	})
+}
+
+func weight(name string, id textchat.ID) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	x := h.Sum64() ^ uint64(id)
+	// The finalizer of splitmix64: neighbours do not stay neighbours.
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// others are the instances besides this one that are believed to live.
+func (e *ensemble) others() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(e.members), func(n string) bool { return n == e.self })
+}
+
+// Requests of one instance to another.
+type (
+	doRequest struct {
+		Guild textchat.ID  `json:"guild"`
+		ID    string       `json:"id"` // of the input: it is handled once
+		Input guild.Parcel `json:"input"`
+	}
+	doReply struct {
+		Seq    uint64  `json:"seq"` // of the entry that it led to, zero for none
+		Result *result `json:"result,omitempty"`
+	}
+	// result is what a guild.Out has for who asked.
+	result struct {
+		Role    *textchat.Role    `json:"role,omitempty"`
+		Channel *textchat.Channel `json:"channel,omitempty"`
+		Member  *textchat.Member  `json:"member,omitempty"`
+		Guild   *textchat.Guild   `json:"guild,omitempty"`
+	}
+	liveRequest struct {
+		Guild textchat.ID `json:"guild"`
+		From  string      `json:"from"`
+	}
+	// liveReply is what an instance has of a guild, if it has it.
+	liveReply struct {
+		Loaded bool                                          `json:"loaded"`
+		Seq    uint64                                        `json:"seq"`
+		Live   *guild.Delta                                  `json:"live,omitempty"`
+		Online map[textchat.ID]gatewaysession.PresenceUpdate `json:"online,omitempty"` // by its own sessions
+	}
+	leadRequest struct {
+		Guilds []textchat.ID `json:"guilds"`
+		Death  bool          `json:"death,omitempty"` // the one that led them is gone
+	}
+)
+
+func resultOf(out *guild.Out) *result {
+	if out.Role == nil && out.Channel == nil && out.Member == nil && out.Guild == nil {
+		return nil
+	}
+	return &result{out.Role, out.Channel, out.Member, out.Guild}
+}
+
+func (r *result) out() (out guild.Out) {
+	if r != nil {
+		out.Role, out.Channel, out.Member, out.Guild = r.Role, r.Channel, r.Member, r.Guild
+	}
+	return out
+}
+
+// refused is a textchat.Error with what JSON leaves out, as it crosses the bus.
+type refused struct {
+	Status     int                  `json:"status"`
+	Code       int                  `json:"code"`
+	Message    string               `json:"message"`
+	Fields     map[string]fieldErrs `json:"fields,omitempty"`
+	RetryAfter time.Duration        `json:"retry_after,omitempty"`
+}
+
+type fieldErrs []textchat.FieldProblem
+
+const codeRefused = "refused"
+
+// refusalOf puts a refusal into words that errorOf understands.
+func refusalOf(err error) (code, message string) {
+	var e *textchat.Error
+	if !errors.As(err, &e) {
+		return "unavailable", err.Error()
+	}
+	r := refused{Status: e.Status, Code: e.Code, Message: e.Message, RetryAfter: e.RetryAfter, Fields: map[string]fieldErrs{}}
+	for name, f := range e.Fields {
+		r.Fields[name] = f.Errors
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(fmt.Errorf("encode %T: %w", r, err)) // our own plain struct
+	}
+	return codeRefused, string(b)
+}
+
+// errorOf is the refusal that came over the bus, or nil when it was none.
+func errorOf(err error) *textchat.Error {
+	var e *bus.Error
+	var r refused
+	if !errors.As(err, &e) || e.Code != codeRefused || json.Unmarshal([]byte(e.Message), &r) != nil {
+		return nil
+	}
+	out := &textchat.Error{Status: r.Status, Code: r.Code, Message: r.Message, RetryAfter: r.RetryAfter}
+	for name, list := range r.Fields {
+		if out.Fields == nil {
+			out.Fields = make(textchat.FieldErrors)
+		}
+		out.Fields[name] = textchat.FieldError{Errors: list}
+	}
+	return out
+}
+
+// takeDo handles an input that another instance passes on. Who asks believes that
+// this one leads; if it does not the log refuses.
+func (e *ensemble) takeDo(ctx context.Context, req doRequest) (doReply, error) {
+	if req.Input.Input == nil || req.ID == "" {
+		return doReply{}, textchat.Refuse(400, textchat.CodeGeneral, "This is no input.")
+	}
+	o, err := e.srv.owner(req.Guild)
+	if err != nil {
+		return doReply{}, err
+	}
+	var rep doReply
+	err = o.ask(ctx, func() error {
+		var err error
+		rep, err = o.commit(req.Input.Input, req.ID)
+		return err
+	})
+	return rep, err
+}
+
+// takeLive tells what this instance has of a guild.
+func (e *ensemble) takeLive(ctx context.Context, req liveRequest) (liveReply, error) {
+	e.srv.mu.RLock()
+	o := e.srv.owners[req.Guild]
+	e.srv.mu.RUnlock()
+	if o == nil || o.loading.Load() || req.From == e.self {
+		return liveReply{}, nil
+	}
+	var rep liveReply
+	err := o.ask(ctx, func() error {
+		b, err := json.Marshal(o.core.Live()) // it must not change while it is written
+		if err != nil {
+			return err
+		}
+		rep = liveReply{Loaded: true, Seq: o.applied, Live: new(guild.Delta), Online: o.onlineHere()}
+		return json.Unmarshal(b, rep.Live)
+	})
+	return rep, err
+}
+
+// takeLead has this instance look after guilds that it leads now.
+func (e *ensemble) takeLead(_ context.Context, req leadRequest) (bus.Done, error) {
+	for _, id := range req.Guilds {
+		if e.leader(id) != e.self {
+			continue
+		}
+		if o, err := e.srv.owner(id); err == nil {
+			o.soon(func() { o.lead(req.Death) })
+		}
+	}
+	return bus.Done{}, nil
+}
+
+func (e *ensemble) askLead(name string, ids []textchat.ID, death bool) (bus.Done, error) {
+	ctx, cancel := context.WithTimeout(e.srv.life, askTimeout)
+	defer cancel()
+	return bus.Request[leadRequest, bus.Done](ctx, e.bus, bus.TextSubject(name, "lead"), leadRequest{ids, death})
+}
+
+// pass has the leader of a guild handle an input, whoever that is by then.
+func (e *ensemble) pass(ctx context.Context, o *owner, in guild.Input) (guild.Out, error) {
+	req := doRequest{Guild: o.id, ID: randomCode(16), Input: guild.Parcel{Input: in}}
+	for {
+		lead := e.leader(o.id)
+		var rep doReply
+		var err error
+		if lead == e.self {
+			err = o.ask(ctx, func() error {
+				var err error
+				rep, err = o.commit(in, req.ID)
+				return err
+			})
+		} else {
+			rep, err = e.askDo(ctx, lead, req)
+		}
+		switch refusal := (*textchat.Error)(nil); {
+		case err == nil:
+			if lead != e.self && rep.Seq != 0 {
+				o.await(ctx, rep.Seq)
+			}
+			return rep.Result.out(), nil
+		case errors.As(err, &refusal) && refusal.Status != 503:
+			return guild.Out{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return guild.Out{}, textchat.Unavailable("This guild is busy, try again.", time.Second)
+		case <-e.srv.life.Done():
+			return guild.Out{}, textchat.Unavailable("The server is going away.", time.Second)
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+func (e *ensemble) askDo(ctx context.Context, lead string, req doRequest) (doReply, error) {
+	try, cancel := context.WithTimeout(ctx, leadTry)
+	defer cancel()
+	rep, err := bus.Request[doRequest, doReply](try, e.bus, bus.TextSubject(lead, "do"), req)
+	if refusal := errorOf(err); refusal != nil {
+		return rep, refusal
+	}
+	if err != nil && ctx.Err() == nil && e.bus.Ready() == nil {
+		e.suspect(lead) // gone, or frozen: if it is not it says so within a second
+	}
+	return rep, err
+}
+
+// gather asks all others what they have of a guild.
+func (e *ensemble) gather(ctx context.Context, id textchat.ID) map[string]liveReply {
+	ctx, cancel := context.WithTimeout(ctx, liveTry)
+	defer cancel()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	found := make(map[string]liveReply)
+	for _, name := range e.others() {
+		all.Go(func() {
+			rep, err := bus.Request[liveRequest, liveReply](ctx, e.bus, bus.TextSubject(name, "live"), liveRequest{id, e.self})
+			if err == nil && rep.Loaded {
+				mu.Lock()
+				found[name] = rep
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	return found
+}
+
+// usersEntry is an entry of bus.UsersKey; one of its parts is set.
+type usersEntry struct {
+	Event *usersEvent `json:"event,omitempty"`
+	End   *usersEnd   `json:"end,omitempty"`
+	Enter *usersEnter `json:"enter,omitempty"`
+}
+
+type (
+	// usersEvent is an event for all sessions of users that want it.
+	usersEvent struct {
+		Users  []textchat.ID    `json:"users"`
+		Name   string           `json:"name"`
+		Intent textchat.Intents `json:"intent"`
+		Body   json.RawMessage  `json:"body"`
+	}
+	// usersEnd ends the sessions of a user, all or those of one token.
+	usersEnd struct {
+		User  textchat.ID         `json:"user"`
+		Token *textchat.TokenHash `json:"token,omitempty"`
+	}
+	// usersEnter makes a user's sessions listen to a guild.
+	usersEnter struct {
+		User  textchat.ID `json:"user"`
+		Guild textchat.ID `json:"guild"`
+	}
+)
+
+// tellUsers does something for the sessions of users, wherever they are.
+func (s *Server) tellUsers(ctx context.Context, u usersEntry) error {
+	if s.ensemble == nil {
+		s.forUsers(u)
+		return nil
+	}
+	// What is said of a user is not lost because an asker does not wait.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	defer cancel()
+	if _, err := s.ensemble.log.Append(ctx, bus.UsersKey, bus.Any, encode(u)); err != nil {
+		s.cfg.Log.Warn("tell the other instances", "err", err)
+		return textchat.Unavailable("The other servers cannot be told now, try again.", time.Second)
+	}
+	return nil
+}
+
+// forUsers does it here.
+func (s *Server) forUsers(u usersEntry) {
+	switch {
+	case u.Event != nil:
+		e := gatewayEvent(u.Event.Name, u.Event.Body)
+		for _, id := range u.Event.Users {
+			for _, x := range s.hub.of(id) {
+				if u.Event.Intent&^x.intents == 0 && x.shardHas(0) {
+					x.deliver(e)
+				}
+			}
+		}
+	case u.End != nil:
+		for _, x := range s.hub.of(u.End.User) {
+			if u.End.Token == nil || x.token == *u.End.Token {
+				x.finish(textchat.CloseAuthFailed)
+			}
+		}
+	case u.Enter != nil:
+		list := s.hub.of(u.Enter.User)
+		if o, err := s.owner(u.Enter.Guild); err == nil && len(list) > 0 {
+			o.soon(func() {
+				for _, x := range list {
+					o.add(x)
+				}
+			})
+		}
+	}
+}
+
+func (e *ensemble) toldUsers(r bus.Record) {
+	e.usersMu.Lock()
+	defer e.usersMu.Unlock()
+	switch {
+	case r.Seq <= e.users:
+	case r.Prev > e.users || r.Prev == 0:
+		e.catchUpUsersLocked()
+	default:
+		e.usersLocked(r)
+	}
+}
+
+func (e *ensemble) usersLocked(r bus.Record) {
+	e.users = r.Seq
+	var u usersEntry
+	if err := json.Unmarshal(r.Body, &u); err != nil {
+		e.srv.cfg.Log.Error("malformed entry", "key", bus.UsersKey, "err", err)
+		return
+	}
+	e.srv.forUsers(u)
+}
+
+func (e *ensemble) catchUpUsers() {
+	e.usersMu.Lock()
+	defer e.usersMu.Unlock()
+	e.catchUpUsersLocked()
+}
+
+func (e *ensemble) catchUpUsersLocked() {
+	list, err := e.log.Since(e.srv.life, bus.UsersKey, e.users)
+	if err != nil {
+		e.srv.cfg.Log.Warn("read what was missed", "key", bus.UsersKey, "err", err)
+		return
+	}
+	for _, r := range list {
+		e.usersLocked(r)
+	}
+}
+
+// loaded are the guilds that are loaded here.
+func (s *Server) loaded() []*owner {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Values(s.owners))
+}

@@ -1,0 +1,272 @@
+package chatserver
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"voicefleet/edgeagent"
+	"voicefleet/internal/bus"
+	"voicefleet/internal/snowflake"
+	"voicefleet/sfu"
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/filestore"
+	"voicefleet/textchat/internal/sqlite"
+)
+
+// together are several instances on one store and one bus, in this process.
+type together struct {
+	worlds []*world
+	voice  *voiceSide
+	bus    *bus.Embedded
+}
+
+func newTogether(t *testing.T, n int) *together {
+	t.Helper()
+	dir := t.TempDir()
+	store, err := sqlite.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	files, err := filestore.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := bus.StartEmbedded(bus.EmbeddedConfig{StoreDir: t.TempDir(), Token: "only in process"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Shutdown)
+	all := &together{voice: newVoiceSide(), bus: server}
+	for i := range n {
+		all.add(t, fmt.Sprint(i), store, files)
+	}
+	all.see(t, n)
+	return all
+}
+
+// add starts one more.
+func (all *together) add(t *testing.T, name string, store textchat.Store, files Files) *world {
+	t.Helper()
+	conn, err := bus.Connect(t.Context(), bus.Config{Embedded: all.bus, Name: bus.ClientName(bus.RoleText, name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	w := newWorld(t, "", func(c *Config) {
+		c.Store, c.Files, c.Bus, c.Instance, c.Worker = store, files, conn, name, uint16(len(all.worlds))
+		c.Placer, c.Presence, c.Moves = all.voice, all.voice, all.voice
+	}, nil)
+	w.voice = all.voice
+	all.worlds = append(all.worlds, w)
+	return w
+}
+
+// see waits until each of them knows that there are n.
+func (all *together) see(t *testing.T, n int) {
+	t.Helper()
+	for _, w := range all.worlds {
+		if w.srv.life.Err() != nil {
+			continue
+		}
+		eventually(t, fmt.Sprintf("instance %s sees %d", w.srv.cfg.Instance, n), func() bool { return len(w.srv.ensemble.others()) == n-1 })
+	}
+}
+
+// eventually waits until what no event tells of is true.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: not within %v", what, patience)
+		case <-tick.C:
+		}
+	}
+}
+
+// leader is the index of the instance that leads the first guild.
+func (all *together) leader() int {
+	return slices.IndexFunc(all.worlds, func(w *world) bool {
+		return w.srv.life.Err() == nil && w.srv.ensemble.leader(w.first.Guild) == w.srv.cfg.Instance
+	})
+}
+
+// TestInstancesServeOneGuild holds that users of three instances are together as if
+// there were one.
+func TestInstancesServeOneGuild(t *testing.T) {
+	t.Parallel()
+	all := newTogether(t, 3)
+	w := all.worlds
+	boss := w[0].boss()
+	ann, bob := w[1].guest("ann"), w[2].guest("bob")
+	sockets := []*socket{w[0].enter(boss), w[1].enter(ann), w[2].enter(bob)}
+	general := w[0].channelID(boss, "general")
+
+	// Messages by way of any instance reach all, once, in one order.
+	var want []string
+	for i := range 12 {
+		text := fmt.Sprintf("message %d", i)
+		want = append(want, text)
+		w[i%3].do("POST", "/channels/"+general+"/messages", []person{boss, ann, bob}[i%3].token, map[string]any{"content": text})
+	}
+	for i, s := range sockets {
+		for _, text := range want {
+			if got := s.until("MESSAGE_CREATE")["content"]; got != text {
+				t.Fatalf("at instance %d came %q, want %q", i, got, text)
+			}
+		}
+	}
+
+	// What one changed all have: whoever asked at once, the others with the event.
+	role := w[2].do("POST", "/guilds/"+w[0].guildID()+"/roles", boss.token, map[string]any{"name": "vip"}).body["id"].(string)
+	w[2].do("PATCH", "/guilds/"+w[0].guildID()+"/roles/"+role, boss.token, map[string]any{"name": "very important"})
+	for i, s := range sockets {
+		s.until("GUILD_ROLE_CREATE")
+		if got := s.until("GUILD_ROLE_UPDATE")["role"].(map[string]any)["name"]; got != "very important" {
+			t.Errorf("at instance %d the role is %q", i, got)
+		}
+	}
+	secret := w[1].do("POST", "/guilds/"+w[0].guildID()+"/channels", boss.token, map[string]any{"name": "secret", "type": 0,
+		"permission_overwrites": []any{map[string]any{"id": w[0].guildID(), "type": 0, "deny": "1024"}}}).body["id"].(string)
+	if a := w[2].try("GET", "/channels/"+secret, bob.token, nil); a.status != 403 {
+		t.Errorf("bob was answered %d %s", a.status, a.raw)
+	}
+	w[0].do("PUT", "/guilds/"+w[0].guildID()+"/members/"+bob.id+"/roles/"+role, boss.token, nil)
+	w[1].do("PUT", "/channels/"+secret+"/permissions/"+role, boss.token, map[string]any{"type": 0, "allow": "1024"})
+	if got := sockets[2].until("CHANNEL_CREATE")["id"]; got != secret {
+		t.Errorf("bob sees %v, want %s", got, secret)
+	}
+
+	// Refusals name the field, wherever they are found out.
+	a := w[(all.leader()+1)%3].try("PATCH", "/guilds/"+w[0].guildID(), boss.token, map[string]any{"system_channel_id": secret + "1"})
+	if a.status != 400 || a.body["errors"] == nil {
+		t.Errorf("was answered %d %s", a.status, a.raw)
+	}
+
+	// Typing, private messages, and who is online.
+	w[1].do("POST", "/channels/"+general+"/typing", ann.token, nil)
+	for _, s := range sockets {
+		if got := s.until("TYPING_START")["user_id"]; got != ann.id {
+			t.Errorf("%v writes", got)
+		}
+	}
+	dm := w[1].do("POST", "/users/@me/channels", ann.token, map[string]any{"recipient_id": bob.id}).body["id"].(string)
+	w[1].do("POST", "/channels/"+dm+"/messages", ann.token, map[string]any{"content": "psst"})
+	if got := sockets[2].until("MESSAGE_CREATE")["content"]; got != "psst" {
+		t.Errorf("bob reads %q", got)
+	}
+	counts := w[2].do("GET", "/guilds/"+w[0].guildID()+"?with_counts=true", bob.token, nil).body
+	if counts["approximate_presence_count"] != 3.0 || counts["approximate_member_count"] != 3.0 {
+		t.Errorf("%v of %v are online", counts["approximate_presence_count"], counts["approximate_member_count"])
+	}
+
+	// A token revoked at one instance ends sessions at another.
+	w[0].do("POST", "/auth/logout", bob.token, nil)
+	if code := sockets[2].closeCode(); code != 4004 {
+		t.Errorf("bob's session was closed with %d", code)
+	}
+}
+
+// TestInstancesTellWhoIsOnline holds that presences cross instances, and end with an
+// instance.
+func TestInstancesTellWhoIsOnline(t *testing.T) {
+	t.Parallel()
+	all := newTogether(t, 2)
+	w := all.worlds
+	ann, bob := w[0].guest("ann"), w[1].guest("bob")
+	enter := func(w *world, p person) *socket {
+		s := w.dial("?v=10&encoding=json")
+		s.next()
+		s.send(2, identify(p.token, int(textchat.IntentsKnown)))
+		s.event("READY")
+		s.event("GUILD_CREATE")
+		return s
+	}
+	at0 := enter(w[0], ann)
+	at1 := enter(w[1], bob)
+	if p := at0.until("PRESENCE_UPDATE"); p["status"] != "online" || p["user"].(map[string]any)["id"] != bob.id {
+		t.Fatalf("ann sees %v", p)
+	}
+	at1.send(3, map[string]any{"since": nil, "activities": []any{}, "status": "dnd", "afk": false})
+	if p := at0.until("PRESENCE_UPDATE"); p["status"] != "dnd" {
+		t.Fatalf("ann sees %v", p)
+	}
+	w[1].end()
+	at1.closeCode()
+	if p := at0.until("PRESENCE_UPDATE"); p["status"] != "offline" {
+		t.Fatalf("ann sees %v", p)
+	}
+}
+
+// TestInstancesVoice holds that op 4 goes through the leader, and that the answers
+// reach the session.
+func TestInstancesVoice(t *testing.T) {
+	t.Parallel()
+	all := newTogether(t, 3)
+	w := all.worlds
+	lead := all.leader()
+	here, there := (lead+1)%3, (lead+2)%3
+	ann, bob := w[here].guest("ann"), w[there].guest("bob")
+	as, bs := w[here].enter(ann), w[there].enter(bob)
+	lobby := w[here].channelID(ann, "Lobby")
+	as.joinVoice(w[here].guildID(), lobby, false)
+	all.voice.expect(t, "place "+ann.id)
+	if got := as.until("VOICE_SERVER_UPDATE"); got["token"] != "grant1" || got["endpoint"] == "" {
+		t.Errorf("ann got %v", got)
+	}
+	if got := bs.until("VOICE_STATE_UPDATE"); got["user_id"] != ann.id || got["channel_id"] != lobby {
+		t.Errorf("bob sees %v", got)
+	}
+	id, err := snowflake.Parse(lobby)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all.voice.tell(edgeagent.CallEvent{Call: sfu.CallID{ID: id}, Opened: &edgeagent.SessionStart{Session: "vs1", User: ann.user()}})
+
+	// Who comes later sees it, and when the leader goes another one knows of it.
+	w[lead].end()
+	all.see(t, 2)
+	cat := w[here].guest("cat")
+	cs := w[there].dial("?v=10&encoding=json")
+	cs.next()
+	cs.send(2, identify(cat.token, allIntents))
+	cs.event("READY")
+	states := cs.event("GUILD_CREATE")["voice_states"].([]any)
+	if len(states) != 1 || states[0].(map[string]any)["user_id"] != ann.id {
+		t.Fatalf("cat sees %v", states)
+	}
+	as.joinVoice(w[here].guildID(), nil, false)
+	all.voice.expect(t, "remove "+ann.id)
+	if got := bs.until("VOICE_STATE_UPDATE"); got["user_id"] != ann.id || got["channel_id"] != nil {
+		t.Errorf("bob sees %v", got)
+	}
+}
+
+// TestLeaders holds that guilds are spread evenly and that an instance that comes or
+// goes moves only what is its own.
+func TestLeaders(t *testing.T) {
+	names := []string{"0", "1", "2", "3", "4"}
+	led := map[string]int{}
+	for i := range 10_000 {
+		id := textchat.ID(i) << 22
+		lead := leaderOf(names, id)
+		led[lead]++
+		if without := leaderOf(names[:4], id); without != lead && lead != "4" {
+			t.Fatalf("guild %d goes from %s to %s when 4 does", id, lead, without)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(led)) {
+		if led[name] < 1800 || led[name] > 2200 {
+			t.Errorf("%s leads %d of 10000", name, led[name])
+		}
+	}
+}

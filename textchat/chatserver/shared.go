@@ -1,0 +1,554 @@
+package chatserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"voicefleet/internal/bus"
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/gatewaysession"
+	"voicefleet/textchat/internal/guild"
+)
+
+const (
+	// commitTries is how often an input is handled anew because another instance
+	// wrote into the log first.
+	commitTries = 5
+	// recentInputs bounds the ids of inputs that are remembered, so that one that is
+	// passed on again is not handled again.
+	recentInputs = 512
+	// largestEntry bounds what is told of an input, in bytes. Beyond it, as when a role
+	// of very many is deleted, the others load the guild anew.
+	largestEntry = 768 << 10
+	// awaitEntry bounds how long an answer waits until this instance has the change too.
+	awaitEntry = time.Second
+	// checksAtOnce bounds the guilds that are compared with the store when an instance
+	// died.
+	checksAtOnce = 16
+)
+
+// logged is an entry of a guild's log: what an input led to.
+type logged struct {
+	ID    string `json:"id,omitempty"`    // of the input
+	After uint64 `json:"after,omitempty"` // the entry that the leader knew last
+	// Reset has everybody load the guild anew.
+	Reset bool `json:"reset,omitempty"`
+
+	Delta   *guild.Delta      `json:"delta,omitempty"`
+	Changes []textchat.Change `json:"changes,omitempty"` // no more of them than spread looks at
+	Events  []loggedEvent     `json:"events,omitempty"`
+	Joined  []textchat.ID     `json:"joined,omitempty"`
+	Parted  []textchat.ID     `json:"parted,omitempty"`
+	Result  *result           `json:"result,omitempty"`
+}
+
+// loggedEvent is an event whose body is written already. What fan-out looks into
+// comes with its type.
+type loggedEvent struct {
+	guild.Event
+	Data   json.RawMessage `json:"data"`
+	Hidden json.RawMessage `json:"hidden,omitempty"`
+	Type   string          `json:"type,omitempty"`
+}
+
+// typedBodies are the bodies that fan-out looks into.
+var typedBodies = map[string]reflect.Type{
+	"server": reflect.TypeFor[guild.VoiceServer](), "typing": reflect.TypeFor[guild.TypingEvent](), "message": reflect.TypeFor[guild.MessageEvent](),
+}
+
+func logEvent(e guild.Event) loggedEvent {
+	l := loggedEvent{Event: e, Data: encode(e.Data)}
+	if e.Hidden != nil {
+		l.Hidden = encode(e.Hidden)
+	}
+	l.Event.Data, l.Event.Hidden = nil, nil
+	for name, t := range typedBodies {
+		if reflect.TypeOf(e.Data) == t {
+			l.Type = name
+		}
+	}
+	return l
+}
+
+func (l *loggedEvent) event() (guild.Event, error) {
+	e := l.Event
+	e.Data = l.Data
+	if l.Hidden != nil {
+		e.Hidden = l.Hidden
+	}
+	if t := typedBodies[l.Type]; t != nil {
+		v := reflect.New(t)
+		if err := json.Unmarshal(l.Data, v.Interface()); err != nil {
+			return e, fmt.Errorf("%s: %w", e.Name, err)
+		}
+		e.Data = v.Elem().Interface()
+	}
+	return e, nil
+}
+
+// brief is what spread needs of changes.
+func brief(changes []textchat.Change) []textchat.Change {
+	var list []textchat.Change
+	for _, c := range changes {
+		switch {
+		case c.PutGuild != nil:
+			list = append(list, textchat.Change{PutGuild: &textchat.Guild{ID: c.PutGuild.ID}})
+		case c.PutRole != nil:
+			list = append(list, textchat.Change{PutRole: &textchat.Role{ID: c.PutRole.ID}})
+		case c.PutChannel != nil:
+			list = append(list, textchat.Change{PutChannel: &textchat.Channel{ID: c.PutChannel.ID, Type: c.PutChannel.Type}})
+		case c.PutMember != nil:
+			list = append(list, textchat.Change{PutMember: &textchat.Member{User: textchat.User{ID: c.PutMember.User.ID}}})
+		case c.DropRole != 0, c.DropChannel != 0, c.DropMember != 0:
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// shared is what the owner of a guild has that several instances serve. Owned by
+// its run.
+type shared struct {
+	key       string // of the guild in the log
+	applied   uint64 // the last entry that the core has in it
+	led       bool   // this instance leads the guild
+	unsure    bool   // there may be entries that the core does not have
+	following []*bus.Subscription
+	recent    map[string]doReply // inputs handled as of late, by id
+	order     []string           // their ids, oldest first
+	waiting   []waiting
+}
+
+// waiting is somebody who wants the core to have an entry.
+type waiting struct {
+	seq  uint64
+	done chan struct{}
+}
+
+// mine says whether what the voice side tells all instances is for this one.
+func (o *owner) mine() bool {
+	e := o.srv.ensemble
+	return e == nil || e.leader(o.id) == e.self
+}
+
+// share begins to follow the guild, and has the core begin where the others are.
+func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
+	e := o.srv.ensemble
+	if o.following == nil {
+		told, err := e.log.Follow(ctx, o.key, func(r bus.Record) { o.later(func() { o.follow(r) }) })
+		if err != nil {
+			return nil, err
+		}
+		notes, err := bus.Subscribe(ctx, e.bus, bus.OnlineSubject(o.key), func(_ string, n onlineNote) {
+			if n.From != e.self {
+				o.later(func() { o.noted(n) })
+			}
+		})
+		if err != nil {
+			told.Unsubscribe()
+			return nil, err
+		}
+		o.following = []*bus.Subscription{told, notes}
+	}
+	o.applied, o.unsure = 0, true
+	found := e.gather(ctx, o.id)
+	for name, rep := range found {
+		for user, p := range rep.Online {
+			o.noteOnline(name, user, p)
+		}
+		if live == nil || rep.Seq > o.applied {
+			live, o.applied = rep.Live, rep.Seq
+		}
+	}
+	if live == nil {
+		// Nobody has it: the store is all there is, whatever the log says.
+		if o.applied, err = e.log.Last(ctx, o.key); err != nil {
+			return nil, err
+		}
+	}
+	lead := e.leader(o.id)
+	if o.led = lead == e.self; !o.led {
+		e.srv.task(func() { _, _ = e.askLead(lead, []textchat.ID{o.id}, false) })
+	}
+	return live, nil
+}
+
+// unshare ends that.
+func (o *owner) unshare() {
+	for _, s := range o.following {
+		s.Unsubscribe()
+	}
+	o.following = nil
+}
+
+// commit handles an input as the leader does, once for each id.
+func (o *owner) commit(in guild.Input, id string) (doReply, error) {
+	if known, ok := o.recent[id]; ok {
+		return known, nil
+	}
+	if o.unsure {
+		o.catchUp()
+		if known, ok := o.recent[id]; ok {
+			return known, nil
+		}
+		if o.unsure {
+			return doReply{}, textchat.Unavailable("The other servers do not answer, try again.", time.Second)
+		}
+	}
+	for range commitTries {
+		var out guild.Out
+		o.core.Handle(time.Now(), in, &out)
+		if out.Err != nil {
+			return doReply{}, out.Err
+		}
+		if err := o.save(out.Changes); err != nil {
+			return doReply{}, err
+		}
+		seq, err := o.append(id, &out)
+		switch {
+		case errors.Is(err, bus.ErrConflict):
+			o.core.Revert()
+			o.catchUp()
+			if fix := o.core.Present(out.Changes); len(fix) > 0 {
+				// What was saved may be older than what the other one saved.
+				if err := o.save(fix); err != nil {
+					return doReply{}, err
+				}
+			}
+			if known, ok := o.recent[id]; ok {
+				return known, nil
+			}
+			continue
+		case err != nil:
+			o.core.Revert()
+			o.unsure = true
+			o.srv.cfg.Log.Warn("tell the other instances", "guild", o.id, "err", err)
+			return doReply{}, textchat.Unavailable("The other servers do not answer, try again.", time.Second)
+		}
+		rep := doReply{Seq: seq, Result: resultOf(&out)}
+		o.remember(id, rep)
+		o.spread(&out)
+		o.srv.voice.begin(o, out.Effects)
+		for _, u := range out.Joined {
+			// Where they have sessions nobody may follow the guild yet.
+			o.srv.task(func() { _ = o.srv.tellUsers(o.srv.life, usersEntry{Enter: &usersEnter{u, o.id}}) })
+		}
+		return rep, nil
+	}
+	return doReply{}, textchat.Unavailable("This guild is busy, try again.", time.Second)
+}
+
+// append tells the others what an input led to, if there is something to tell.
+func (o *owner) append(id string, out *guild.Out) (uint64, error) {
+	delta := o.core.Delta()
+	if len(out.Events)+len(out.Changes)+len(out.Joined)+len(out.Parted) == 0 && delta.Empty() {
+		return 0, nil
+	}
+	l := logged{ID: id, After: o.applied, Delta: delta, Changes: brief(out.Changes), Joined: out.Joined, Parted: out.Parted, Result: resultOf(out)}
+	for _, e := range out.Events {
+		l.Events = append(l.Events, logEvent(e))
+	}
+	body := encode(l)
+	if len(body) > largestEntry {
+		body = encode(logged{ID: id, After: o.applied, Reset: true, Result: l.Result})
+	}
+	return o.write(body)
+}
+
+func (o *owner) write(body []byte) (uint64, error) {
+	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
+	defer cancel()
+	log := o.srv.ensemble.log
+	seq, err := log.Append(ctx, o.key, o.applied, body)
+	if errors.Is(err, bus.ErrConflict) {
+		// Of a guild where nothing happened for long the log has nothing any more.
+		if last, lastErr := log.Last(ctx, o.key); lastErr == nil && last == 0 {
+			seq, err = log.Append(ctx, o.key, 0, body)
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	o.advance(seq)
+	return seq, nil
+}
+
+func (o *owner) remember(id string, rep doReply) {
+	if id == "" {
+		return
+	}
+	if o.recent == nil {
+		o.recent = make(map[string]doReply)
+	}
+	o.recent[id] = rep
+	if o.order = append(o.order, id); len(o.order) > recentInputs {
+		delete(o.recent, o.order[0])
+		o.order = o.order[1:]
+	}
+}
+
+func (o *owner) advance(seq uint64) {
+	o.applied = seq
+	kept := o.waiting[:0]
+	for _, w := range o.waiting {
+		if seq >= w.seq {
+			close(w.done)
+		} else {
+			kept = append(kept, w)
+		}
+	}
+	o.waiting = kept
+}
+
+// await returns when the core here has an entry, or after a moment.
+func (o *owner) await(ctx context.Context, seq uint64) {
+	ctx, cancel := context.WithTimeout(ctx, awaitEntry)
+	defer cancel()
+	w := waiting{seq, make(chan struct{})}
+	err := o.ask(ctx, func() error {
+		if o.applied >= seq {
+			close(w.done)
+		} else {
+			o.waiting = append(o.waiting, w)
+		}
+		return nil
+	})
+	if err != nil {
+		return
+	}
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+	}
+}
+
+// follow takes an entry that was told. Each says which one came before it, so that
+// none is left out and none comes twice, also when the log itself began anew.
+func (o *owner) follow(r bus.Record) {
+	var l logged
+	if err := json.Unmarshal(r.Body, &l); err != nil {
+		o.srv.cfg.Log.Error("malformed entry", "guild", o.id, "err", err)
+		return
+	}
+	switch {
+	case l.After == o.applied && r.Seq != o.applied:
+		o.apply(r.Seq, &l)
+	case r.Seq <= o.applied: // has been read already
+	default:
+		o.catchUp()
+		if o.applied < r.Seq && !o.unsure {
+			o.reload("entries are missing")
+		}
+	}
+}
+
+// catchUp reads what was appended since the last entry that the core has.
+func (o *owner) catchUp() {
+	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
+	defer cancel()
+	list, err := o.srv.ensemble.log.Since(ctx, o.key, o.applied)
+	if o.unsure = err != nil; err != nil {
+		o.srv.cfg.Log.Warn("read what was missed", "guild", o.id, "err", err)
+		return
+	}
+	for _, r := range list {
+		var l logged
+		if err := json.Unmarshal(r.Body, &l); err != nil {
+			o.srv.cfg.Log.Error("malformed entry", "guild", o.id, "err", err)
+			return
+		}
+		if l.After != o.applied {
+			if o.unsure = o.loading.Load(); !o.unsure {
+				o.reload("entries are missing")
+			}
+			return
+		}
+		o.apply(r.Seq, &l)
+	}
+}
+
+// apply does what an entry says.
+func (o *owner) apply(seq uint64, l *logged) {
+	o.remember(l.ID, doReply{Seq: seq, Result: l.Result})
+	if l.Reset {
+		o.advance(seq)
+		o.reload("the leader says so")
+		return
+	}
+	if l.Delta != nil {
+		o.core.Apply(l.Delta)
+	}
+	o.advance(seq)
+	out := guild.Out{Changes: l.Changes, Joined: l.Joined, Parted: l.Parted}
+	for i := range l.Events {
+		e, err := l.Events[i].event()
+		if err != nil {
+			o.srv.cfg.Log.Error("malformed entry", "guild", o.id, "err", err)
+			continue
+		}
+		out.Events = append(out.Events, e)
+	}
+	o.spread(&out)
+}
+
+// reload begins anew with what the others and the store have, and gives it to the
+// sessions.
+func (o *owner) reload(why string) {
+	o.srv.cfg.Log.Warn("guild is loaded anew", "guild", o.id, "why", why)
+	o.core = nil
+	if err := o.load(); err != nil {
+		return // the next request tries again
+	}
+	o.greetAll()
+}
+
+// lead looks whether this instance leads the guild now.
+// After a death it may be left to it to tell of a change.
+func (o *owner) lead(death bool) {
+	was := o.led
+	if o.led = o.srv.ensemble.leader(o.id) == o.srv.ensemble.self; !o.led || was {
+		return
+	}
+	o.catchUp()
+	if death {
+		o.compare()
+	}
+	if _, err := o.commit(guild.TakeOver{}, ""); err != nil {
+		o.srv.cfg.Log.Warn("take a guild over", "guild", o.id, "err", err)
+	}
+}
+
+// compare looks whether the instance that died had saved what it did not tell.
+func (o *owner) compare() {
+	e := o.srv.ensemble
+	e.checks <- struct{}{}
+	defer func() { <-e.checks }()
+	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
+	defer cancel()
+	r, err := o.srv.store.Guild(ctx, o.id)
+	if err != nil || !o.core.Differs(r) {
+		return
+	}
+	o.srv.cfg.Log.Warn("an instance died before it told of a change", "guild", o.id)
+	o.core = o.core.With(r)
+	o.greetAll()
+	if _, err := o.write(encode(logged{After: o.applied, Reset: true})); err != nil {
+		o.unsure = true
+	}
+}
+
+// bury forgets the sessions of an instance that died.
+func (o *owner) bury(name string) {
+	for user := range o.seen {
+		o.noteOnline(name, user, gatewaysession.PresenceUpdate{Status: gatewaysession.Offline})
+	}
+	if !o.led || o.core == nil {
+		return
+	}
+	for session, user := range o.core.Sessions() {
+		if strings.HasPrefix(session, name+sessionSep) {
+			_, _ = o.commit(guild.SessionGone{User: user, Session: session}, "")
+		}
+	}
+}
+
+// sessionSep stands between the instance and the rest in the id of a session.
+const sessionSep = "-"
+
+// tellAll passes an input that must not be lost to the leader, and goes on when ctx
+// ends and nobody has taken it.
+func (o *owner) tellAll(ctx context.Context, in guild.Input) {
+	if t, ok := in.(guild.Typing); ok {
+		o.note(onlineNote{Typing: &t})
+		o.later(func() { o.typing(t) })
+		return
+	}
+	done := make(chan struct{})
+	started := o.srv.task(func() {
+		defer close(done)
+		for o.srv.life.Err() == nil {
+			_, err := o.do(o.srv.life, in)
+			if refusal := (*textchat.Error)(nil); err == nil || errors.As(err, &refusal) && refusal.Status != 503 {
+				return
+			}
+		}
+	})
+	if !started {
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// onlineNote is what instances tell one another on bus.OnlineSubject: how a user is
+// seen by the sessions of one of them, or that somebody writes.
+type onlineNote struct {
+	From     string                         `json:"from"`
+	User     textchat.ID                    `json:"user,omitzero"`
+	Presence *gatewaysession.PresenceUpdate `json:"presence,omitempty"`
+	Typing   *guild.Typing                  `json:"typing,omitempty"`
+}
+
+// note tells the others.
+func (o *owner) note(n onlineNote) {
+	n.From = o.srv.ensemble.self
+	if err := bus.Publish(o.srv.ensemble.bus, bus.OnlineSubject(o.key), n); err != nil {
+		o.srv.cfg.Log.Debug("tell who is online", "guild", o.id, "err", err)
+	}
+}
+
+// noted takes what another one told.
+func (o *owner) noted(n onlineNote) {
+	switch {
+	case n.Presence != nil:
+		o.noteOnline(n.From, n.User, *n.Presence)
+	case n.Typing != nil:
+		o.typing(*n.Typing)
+	}
+}
+
+func (o *owner) typing(in guild.Typing) {
+	var out guild.Out
+	o.core.Handle(time.Now(), in, &out)
+	o.spread(&out)
+}
+
+// noteOnline keeps how the sessions of another instance show a user.
+func (o *owner) noteOnline(from string, user textchat.ID, p gatewaysession.PresenceUpdate) {
+	sh := o.seen[user]
+	if sh == nil {
+		if p.Status == gatewaysession.Offline || p.Status == "" {
+			return
+		}
+		sh = &shown{presence: gatewaysession.PresenceUpdate{Status: gatewaysession.Offline}}
+		o.seen[user] = sh
+	}
+	if p.Status == gatewaysession.Offline || p.Status == "" {
+		delete(sh.others, from)
+	} else {
+		if sh.others == nil {
+			sh.others = make(map[string]gatewaysession.PresenceUpdate)
+		}
+		sh.others[from] = p
+	}
+	o.show(user)
+	o.unsee(user)
+}
+
+// onlineHere is how the sessions of this instance show users.
+func (o *owner) onlineHere() map[textchat.ID]gatewaysession.PresenceUpdate {
+	list := make(map[textchat.ID]gatewaysession.PresenceUpdate)
+	for user, sh := range o.seen {
+		if sh.local.Status != "" && sh.local.Status != gatewaysession.Offline {
+			list[user] = sh.local
+		}
+	}
+	return list
+}
