@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-demo cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join sim fresh-test clean
+.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-demo cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -40,10 +40,10 @@ cql-conformance: ## hold the store to its model on a CQL server of yours: make c
 	@[ -n "$(CQL)" ] || { echo 'say which: make cql-conformance CQL=host:port, or CQL="cql://user:password@host,host/any?tls=on"' >&2; exit 2; }
 	@$(ENV) && VOICEFLEET_CQL="$(CQL)" VOICEFLEET_HISTORIES=40 go test -count=1 -run '^TestConform$$' ./textchat/internal/cql
 
-bench: ## measure everything on this machine into bench/results/DATE (about half an hour; nothing else should run)
+bench: ## measure everything on this machine into bench/results/DATE (about an hour; nothing else should run)
 	@sh deploy/bench.sh $(ARGS)
 
-bench-smoke: ## the short form for CI: nothing lost, no ratio to the raw loop worse by more than 25 % (3 minutes)
+bench-smoke: ## the short form for CI: nothing lost, no ratio to the raw loop worse by more than 25 % (4 minutes)
 	@sh deploy/bench.sh smoke
 
 bench-forward: ## CPU per forwarded packet beside a raw sendmmsg loop and a stock forwarder
@@ -54,6 +54,9 @@ bench-call: ## real WebRTC bots in a call: loss, delay, the right voices
 
 bench-memory: ## memory of 1,000 connected sessions
 	@$(BENCH) memory $(ARGS)
+
+bench-gateway: ## 100,000 and more gateway sessions: memory, fan-out, message rate, resume storm, beside a raw write loop (20 minutes, 5 GiB)
+	@$(BENCH) crowd $(ARGS)
 
 bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of the page in Chromium
 	@$(BENCH) join $(ARGS)

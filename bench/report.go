@@ -15,7 +15,7 @@ import (
 
 // Report is what a run found. It carries what is needed to run it again.
 type Report struct {
-	Kind    string    `json:"kind"`    // forward, memory, call, join
+	Kind    string    `json:"kind"`    // forward, memory, call, join, gateway, crowd
 	Command string    `json:"command"` // reproduces the run
 	Seed    uint64    `json:"seed"`
 	Started time.Time `json:"started"`

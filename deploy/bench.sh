@@ -1,7 +1,7 @@
 #!/bin/sh
 # Measures everything there is to measure on this machine, step by step, and keeps
 # the reports as bench/results/DATE/NAME.json and .html. `deploy/bench.sh NAME...`
-# runs the named steps only; `smoke` is the short form that CI runs (3 minutes at
+# runs the named steps only; `smoke` is the short form that CI runs (4 minutes at
 # most), whose reports stay in out/bench.
 set -u
 cd "$(dirname "$0")/.."
@@ -51,6 +51,7 @@ begun_all=$(date +%s)
 if [ -n "$smoke" ]; then
 	step forward forward --cases 25x25,3x300 --window 3s --rounds 3 --against bench/results/2026-11-21/forward.json
 	step ci-smoke scenario run ci-smoke
+	step crowd crowd --short
 else
 	bin/voicebench doctor || echo "== the machine could be better: see above"
 	step forward forward
@@ -64,6 +65,7 @@ else
 	step memory memory --sessions 1000,3000 --talk
 	step join join
 	step gateway gateway
+	step crowd crowd
 	step capacity capacity 500x8 --start 500 --most 900 --tolerance 0.1
 fi
 seconds=$(($(date +%s) - begun_all))

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"voicefleet/bench"
+	"voicefleet/bench/crowd"
 	"voicefleet/bench/forward"
 )
 
@@ -39,6 +40,9 @@ func roleCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// The parent decides about our end: it closes the input.
 			ignoreSignals()
+			if len(args) > 0 && crowd.IsRole(args[0]) {
+				return crowd.RunRole(cmd.Root().Context(), args, cmd.InOrStdin(), cmd.OutOrStdout())
+			}
 			return forward.RunRole(cmd.Root().Context(), args, cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}

@@ -5,7 +5,7 @@ cost the server.
 
 Scenarios are loads that are written down; scenario run runs one, capacity searches the
 largest that a server bears, and call is the smallest of them: one channel with real
-WebRTC bots. Join times the way into a call, gateway loads the text side. Forward and
+WebRTC bots. Join times the way into a call, gateway and crowd load the text side. Forward and
 memory measure one media node closely, beside yardsticks.
 
 All of them start the server they need on this machine; call, join, gateway, scenario and
@@ -103,6 +103,29 @@ const wordsGatewayExamples = `  voicebench gateway
   voicebench gateway --sessions 2000 --rate 2000 --fan-outs 0 --messages-per-second 0   # only a storm
   voicebench gateway --data ./data --pid 1234   # of the server, as pidof voicefleet tells
   voicebench gateway --server https://voice.example:8443 --invite CODE --sessions 300 --accounts 20`
+
+const wordsCrowd = `Crowd fills servers of its own with as many sessions as the machine holds, all of one
+channel, in four parts:
+  guild     everybody online in one guild hears messages at a rate; by turns with it a
+            loop that only writes sends as many frames to as many sockets, so that
+            what is the server's can be told from what is the kernel's
+  sizes     the crowd grows to each size and hears single messages; at the second
+            memory is read when all have sent a heartbeat
+  storm     there half of all connections is cut while messages go on, and everybody
+            resumes at the same moment: each message must reach each session once
+  look-ups  what a permission check and the look-up of a user take
+
+A server is voicefleet up, and so are its sessions a process of their own: one loop
+over epoll, no goroutine each. As many of both are started as the limit of open files
+asks for; with more servers than one, one message is a post to each at the same moment.
+
+Times begin at the moment that was intended and end when the kernel had the bytes.
+With --scale it runs on a small machine: 200,000 sessions want some 5 GiB.`
+
+const wordsCrowdExamples = `  voicebench crowd --html crowd.html
+  voicebench crowd --short
+  voicebench crowd --scale 0.1
+  voicebench crowd --sizes 100000 --guild -1 --look-ups -1   # only memory, one size and the storm`
 
 const wordsScenario = `A scenario is a load that is written down: rooms and who talks in them, how members
 arrive and leave, what goes wrong when, and the goals. Those that come with the

@@ -366,6 +366,9 @@ type sniffed struct {
 	first []byte
 }
 
+// NetConn is the connection itself, of which the first byte was read.
+func (c *sniffed) NetConn() net.Conn { return c.Conn }
+
 func (c *sniffed) Read(b []byte) (int, error) {
 	if len(c.first) == 0 || len(b) == 0 {
 		return c.Conn.Read(b)

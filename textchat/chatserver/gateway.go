@@ -1,9 +1,10 @@
 package chatserver
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,50 +14,64 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/lxzan/gws"
-
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/gatewaysession"
 	"voicefleet/textchat/internal/ratelimit"
+	"voicefleet/textchat/internal/wsframe"
 )
 
 // urgentLen bounds the frames that go before events: hello, acknowledgements,
 // invalid session. A client that makes us owe it more does not read.
 const urgentLen = 32
 
-// readBuffer is for one connection's frames, which are mostly heartbeats.
-const readBuffer = 512
+const (
+	// readBuffer is for the frames of a connection that has a goroutine; they are
+	// mostly heartbeats.
+	readBuffer = 512
+	// lookBuffer is for what one that has none was waited for: the longest frame.
+	lookBuffer = textchat.MaxFrame + 64
+)
 
-// conn is one gateway connection. Its reader is the goroutine of ReadLoop; its
-// writer is begun when there is something to write and ends when there is not.
+// conn is one gateway connection. Its writer is one of the gate's, or begun when
+// there is something to write, and ends when there is not.
 type conn struct {
 	// Immutable.
 	srv     *Server
-	ws      *gws.Conn
-	wire    *wire
+	wire    wire
+	prefix  string     // of its address, which it counts for
 	client  netip.Addr // where it comes from
 	host    string     // by which the client reached us, without the port
 	url     string     // the gateway's own URL, as this client reached it
 	version int        // 9 or 10
 	opened  time.Time
 
-	// Owned by the reader.
+	// Owned by the reader: one goroutine at a time.
 	intake gatewaysession.Intake
+	in     wsframe.Reader
 
-	beat atomic.Int64 // when the last heartbeat came, in nanoseconds; 0 before Identify
-	dead atomic.Bool
+	reading atomic.Bool  // somebody reads, of those that poll tells of
+	beat    atomic.Int64 // when the last heartbeat came, in nanoseconds; 0 before Identify
+	dead    atomic.Bool  // nothing is read any more, and no event written
+	ended   atomic.Bool  // the socket is closed
 
 	mu sync.Mutex
 	// Guarded by mu.
-	urgent  [][]byte
+	urgent  []urgent
+	bye     []byte   // the close frame, once there is one
 	session *session // nil until identified
 	mode    gatewaysession.Compression
-	writing bool // a writer runs
+	writing bool // a writer runs, or is to
 	again   bool // it must look once more
 	over    bool // no writer must begin
 
-	// Owned by the writer, and by the reader when it ends and there is none.
+	// Owned by the writer, and by gone when there is none.
 	frames gatewaysession.Framer
+}
+
+// urgent is a frame that goes before events.
+type urgent struct {
+	op   wsframe.Opcode
+	body []byte
 }
 
 // gateway takes WebSocket upgrades.
@@ -80,6 +95,10 @@ func (s *Server) gateway(w http.ResponseWriter, r *http.Request) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		w.Header().Set("Upgrade", "websocket")
 		writeError(w, textchat.Refuse(http.StatusUpgradeRequired, textchat.CodeGeneral, "This is a WebSocket."))
+		return
+	}
+	if !wsframe.Wanted(r) {
+		writeError(w, textchat.Refuse(http.StatusBadRequest, textchat.CodeGeneral, "This is no request for a WebSocket of version 13."))
 		return
 	}
 	if !s.hub.reserve(prefix, s.cfg.Limits.Connections) {
@@ -106,82 +125,178 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, prefix str
 		return false
 	}
 	_ = socket.SetDeadline(time.Time{})
-	c := &conn{srv: s, wire: &wire{Conn: socket}, client: s.clientAddr(r), host: hostOnly(r.Host), url: s.gatewayURL(r), opened: time.Now(), version: 10, mode: mode}
-	c.wire.of = c
+	c := &conn{srv: s, wire: newWire(socket, s.gate.poll), prefix: prefix, client: s.clientAddr(r), host: hostOnly(r.Host), url: s.gatewayURL(r),
+		opened: time.Now(), version: 10, mode: mode, in: wsframe.Reader{Most: textchat.MaxFrame}}
 	if v := r.URL.Query().Get("v"); v != "" {
 		c.version, _ = strconv.Atoi(v)
 	}
-	in := buffered.Reader
-	if in.Buffered() == 0 {
-		in = bufio.NewReaderSize(c.wire, readBuffer) // the HTTP server's has 4 KiB
-	}
-	if c.ws, err = s.gate.upgrader.UpgradeFromConn(c.wire, in, r); err != nil {
+	if c.wire.put(wsframe.Accept(r)) != nil {
 		_ = socket.Close()
 		return false
 	}
 	if !s.hub.addConn(c) {
-		c.shut(textchat.CloseGoingAway)
-		c.wire.finish()
+		_ = c.wire.put(wsframe.AppendClose(nil, uint16(textchat.CloseGoingAway), textchat.CloseGoingAway.String()))
+		c.wire.half()
+		_ = socket.Close()
 		return false
 	}
 	s.metrics.connections.Inc()
-	// The handler's goroutine, with its request and buffers, is let go.
-	started := s.task(func() {
-		defer s.hub.release(prefix)
-		defer s.metrics.connections.Dec()
-		defer s.hub.removeConn(c)
-		defer c.wire.finish()
-		defer c.end()
-		defer s.recovered("gateway_connection")
-		c.ws.ReadLoop()
-	})
-	if !started {
-		s.metrics.connections.Dec()
-		s.hub.removeConn(c)
-		_ = socket.Close()
+	// What the client said at once has been read with the request. The handler's
+	// goroutine, with its request and buffers, is let go.
+	early := make([]byte, buffered.Reader.Buffered())
+	_, _ = io.ReadFull(buffered.Reader, early)
+	if !s.task(func() { c.open(early) }) {
+		c.gone()
 	}
-	return started
+	return true
 }
 
-// quiet keeps the WebSocket library from logging what strangers send.
-type quiet struct{}
-
-func (quiet) Error(...any) {}
-
-// handler receives the library's callbacks, those of all connections.
-type handler struct{ gws.BuiltinEventHandler }
-
-func connOf(ws *gws.Conn) *conn { return ws.NetConn().(*wire).of }
-
-func (handler) OnOpen(ws *gws.Conn) {
-	c := connOf(ws)
+// open greets the client and begins to read.
+func (c *conn) open(early []byte) {
 	if c.version != 9 && c.version != 10 {
 		c.shut(textchat.CloseInvalidVersion)
+	} else {
+		c.send(hello)
+	}
+	c.feed(early)
+	if c.wire.raw == nil {
+		c.readLoop()
 		return
 	}
-	c.send(hello)
+	if c.srv.gate.poll.watch(c) != nil {
+		c.gone()
+	}
+}
+
+// readLoop reads until the connection ends, and for a while after our close frame.
+func (c *conn) readLoop() {
+	defer c.gone()
+	buf := make([]byte, readBuffer)
+	for left := lingerBytes; left > 0; {
+		n, err := c.wire.Read(buf)
+		if c.dead.Load() {
+			left -= n
+		} else {
+			c.feed(buf[:n])
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+var lookBuffers = sync.Pool{New: func() any { b := make([]byte, lookBuffer); return &b }}
+
+// look reads what has come, and has poll tell of more.
+func (c *conn) look() {
+	buf := lookBuffers.Get().(*[]byte)
+	defer lookBuffers.Put(buf)
+	for !c.dead.Load() {
+		n, err := c.wire.look(*buf)
+		if err != nil {
+			c.gone()
+			return
+		}
+		c.feed((*buf)[:n])
+		if n < len(*buf) {
+			break
+		}
+	}
+	// After our close frame linger reads.
+	if !c.dead.Load() && c.srv.gate.poll.again(c) != nil {
+		c.gone()
+	}
+}
+
+// linger follows our close frame: what the client still sends is read away, so that
+// it sees why.
+func (c *conn) linger() {
+	c.wire.half()
+	if c.wire.raw == nil {
+		return // readLoop does
+	}
+	if !c.srv.task(func() {
+		_, _ = io.CopyN(io.Discard, c.wire, lingerBytes)
+		c.gone()
+	}) {
+		c.gone()
+	}
+}
+
+// gone ends the connection; its session, if any, waits to be resumed.
+func (c *conn) gone() {
+	if c.ended.Swap(true) {
+		return
+	}
+	c.dead.Store(true)
+	c.part()
+	c.mu.Lock()
+	c.over = true
+	if !c.writing {
+		c.closeFramesLocked()
+	}
+	c.mu.Unlock()
+	if c.wire.raw != nil {
+		c.srv.gate.poll.forget(c)
+	}
+	_ = c.wire.Close()
+	c.srv.metrics.connections.Dec()
+	c.srv.hub.release(c.prefix)
+	c.srv.hub.removeConn(c)
+}
+
+func (c *conn) closeFramesLocked() {
+	if c.frames.Close() {
+		c.srv.gate.metrics.streams.Dec()
+	}
 }
 
 var hello = encodeOp(textchat.OpHello, map[string]any{"heartbeat_interval": textchat.HeartbeatInterval.Milliseconds(), "_trace": []string{}})
 
-func (handler) OnPing(ws *gws.Conn, payload []byte) {
-	c := connOf(ws)
-	// Pings count like frames, or they would be a free way to keep us busy.
-	if code := c.intake.Count(time.Now()); code != 0 {
-		c.shut(code)
-		return
+// feed takes bytes as they came.
+func (c *conn) feed(b []byte) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.srv.panicked("gateway_connection", r)
+			c.shut(textchat.CloseUnknown)
+		}
+	}()
+	switch err := c.in.Feed(b, c.message); {
+	case errors.Is(err, wsframe.ErrTooLarge):
+		c.shut(textchat.CloseDecode)
+	case err != nil:
+		c.close(closeProtocol, err.Error())
 	}
-	_ = ws.WritePong(payload)
 }
 
-func (handler) OnMessage(ws *gws.Conn, m *gws.Message) {
-	defer m.Close()
-	c := connOf(ws)
+// closeProtocol is a client that speaks no WebSocket (RFC 6455 section 7.4.1).
+const closeProtocol = 1002
+
+// message is one message, or control frame, of the client; false: no more of them.
+func (c *conn) message(m wsframe.Message) bool {
 	if c.dead.Load() {
-		return
+		return false
 	}
+	switch m.Opcode {
+	case wsframe.Close:
+		c.farewell(m.Payload)
+	case wsframe.Ping:
+		// Pings count like frames, or they would be a free way to keep us busy.
+		if code := c.intake.Count(time.Now()); code != 0 {
+			c.shut(code)
+		} else {
+			c.sendFrame(urgent{wsframe.Pong, bytes.Clone(m.Payload)})
+		}
+	case wsframe.Text, wsframe.Binary:
+		c.frame(m.Payload)
+	}
+	return !c.dead.Load()
+}
+
+// frame is one frame of the gateway.
+func (c *conn) frame(b []byte) {
 	c.srv.metrics.frames.Inc()
-	if seq, ok := gatewaysession.PlainBeat(m.Bytes()); ok {
+	if seq, ok := gatewaysession.PlainBeat(b); ok {
 		now := time.Now()
 		if code := c.intake.Count(now); code != 0 {
 			c.shut(code)
@@ -190,8 +305,12 @@ func (handler) OnMessage(ws *gws.Conn, m *gws.Message) {
 		c.heartbeat(now, seq)
 		return
 	}
-	// Reading JSON and beginning a session need a deep stack. It is borrowed: the
-	// reader's own, which stays for as long as the connection does, keeps small.
+	if c.wire.raw != nil {
+		c.handle(b)
+		return
+	}
+	// Reading JSON and beginning a session need a deep stack. It is borrowed: that of
+	// readLoop, which stays for as long as the connection does, keeps small.
 	done := make(chan struct{})
 	if c.srv.task(func() {
 		defer close(done)
@@ -201,7 +320,7 @@ func (handler) OnMessage(ws *gws.Conn, m *gws.Message) {
 				c.shut(textchat.CloseUnknown)
 			}
 		}()
-		c.handle(m.Bytes())
+		c.handle(b)
 	}) {
 		<-done
 	}
@@ -221,27 +340,38 @@ func (c *conn) heartbeat(now time.Time, seq uint64) {
 	}
 }
 
-func (handler) OnClose(ws *gws.Conn, err error) {
-	c := connOf(ws)
-	c.dead.Store(true)
+// farewell is a close frame of the client: it is answered. Who says good-bye ends
+// its session; a connection that breaks leaves it to be resumed.
+func (c *conn) farewell(payload []byte) {
+	code, ok := wsframe.CloseCode(payload)
+	if !ok {
+		code = closeProtocol
+	}
+	if !c.close(code, "") {
+		return
+	}
 	c.mu.Lock()
 	s := c.session
 	c.mu.Unlock()
-	if s == nil {
+	if s == nil || code != 1000 && code != 1001 {
 		return
 	}
-	// A client that says good-bye ends its session; a connection that breaks
-	// leaves it to be resumed.
-	if e := (*gws.CloseError)(nil); errors.As(err, &e) && (e.Code == 1000 || e.Code == 1001) {
-		s.mu.Lock()
-		mine := s.conn == c
-		s.mu.Unlock()
-		if mine {
-			s.finish(textchat.CloseNormal)
-			return
-		}
+	s.mu.Lock()
+	mine := s.conn == c
+	s.mu.Unlock()
+	if mine {
+		s.finish(textchat.CloseNormal)
 	}
-	s.detach(c)
+}
+
+// part leaves the session to be resumed.
+func (c *conn) part() {
+	c.mu.Lock()
+	s := c.session
+	c.mu.Unlock()
+	if s != nil {
+		s.detach(c)
+	}
 }
 
 // overdue says whether the client took too long.
@@ -255,145 +385,36 @@ func (c *conn) overdue(now time.Time) bool {
 
 // shut ends the connection with a code. The session, if any, is not touched.
 func (c *conn) shut(code textchat.CloseCode) {
-	if c.dead.Swap(true) {
-		return
-	}
-	c.srv.metrics.closes.WithLabelValues(strconv.Itoa(int(code))).Inc()
-	// A client that does not read could hold its caller up for writeTimeout.
-	if !c.srv.task(func() { _ = c.ws.WriteClose(uint16(code), []byte(code.String())) }) {
-		_ = c.wire.Conn.Close()
+	if c.close(uint16(code), code.String()) {
+		c.srv.metrics.closes.WithLabelValues(strconv.Itoa(int(code))).Inc()
 	}
 }
 
+// close has the close frame written; false: the connection ends already.
+func (c *conn) close(code uint16, reason string) bool {
+	if c.dead.Swap(true) {
+		return false
+	}
+	c.mu.Lock()
+	c.bye = wsframe.AppendClose(nil, code, reason)
+	c.mu.Unlock()
+	c.wake()
+	return true
+}
+
 // send queues a frame that goes before events.
-func (c *conn) send(frame []byte) {
+func (c *conn) send(frame []byte) { c.sendFrame(urgent{wsframe.Text, frame}) }
+
+func (c *conn) sendFrame(u urgent) {
 	c.mu.Lock()
 	if len(c.urgent) >= urgentLen {
 		c.mu.Unlock()
 		c.shut(textchat.CloseRateLimited)
 		return
 	}
-	c.urgent = append(c.urgent, frame)
+	c.urgent = append(c.urgent, u)
 	c.mu.Unlock()
 	c.wake()
-}
-
-// wake has what is there written.
-func (c *conn) wake() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.writing {
-		c.again = true
-		return
-	}
-	c.writing = !c.over && c.srv.task(c.flush)
-}
-
-// end follows the last frame from the client.
-func (c *conn) end() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.over = true
-	if !c.writing {
-		c.closeFramesLocked()
-	}
-}
-
-func (c *conn) closeFramesLocked() {
-	if c.frames.Close() {
-		c.srv.gate.metrics.streams.Dec()
-	}
-}
-
-// buffers are for the frames of one flush.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
-
-// keepBuffer is up to what size a buffer is worth keeping.
-const keepBuffer = 64 << 10
-
-func (c *conn) flush() {
-	defer func() {
-		if r := recover(); r != nil {
-			c.srv.panicked("gateway_connection", r)
-			c.shut(textchat.CloseUnknown)
-			c.stopWriting()
-		}
-	}()
-	buf := buffers.Get().(*[]byte)
-	c.wire.cork()
-	for {
-		b, binary, ok := c.nextFrame((*buf)[:0])
-		if !ok {
-			break
-		}
-		op := gws.OpcodeText
-		if binary {
-			op = gws.OpcodeBinary
-		}
-		err := c.ws.WriteMessage(op, b)
-		if *buf = b; cap(b) > keepBuffer {
-			*buf = make([]byte, 0, 4<<10)
-		}
-		if err != nil {
-			c.stopWriting() // the reader notices; until then nobody writes here
-			break
-		}
-	}
-	buffers.Put(buf)
-}
-
-// stopWriting ends the writer, and lets no other begin.
-func (c *conn) stopWriting() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.writing, c.over = false, true
-	c.closeFramesLocked()
-}
-
-// nextFrame is what to write next: frames that are no events go first. When
-// there is nothing it sends what was collected and ends the writer.
-func (c *conn) nextFrame(b []byte) (_ []byte, binary, ok bool) {
-	for {
-		c.mu.Lock()
-		c.frames.Mode = c.mode
-		c.again = false
-		if len(c.urgent) > 0 {
-			f := c.urgent[0]
-			c.urgent[0] = nil
-			if c.urgent = c.urgent[1:]; len(c.urgent) == 0 {
-				c.urgent = nil
-			}
-			c.mu.Unlock()
-			b, binary = c.frames.Control(b, f)
-			return b, binary, true
-		}
-		s := c.session
-		c.mu.Unlock()
-		if s != nil {
-			if c.frames.Own(&c.srv.gate.streams) {
-				c.srv.gate.metrics.streams.Inc()
-			}
-			if e, seq, more := s.next(c); more {
-				b, binary = c.frames.Event(b, seq, e)
-				return b, binary, true
-			}
-		}
-		if c.wire.uncork() != nil {
-			c.stopWriting()
-			return nil, false, false
-		}
-		c.mu.Lock()
-		if !c.again {
-			c.writing = false
-			if c.over {
-				c.closeFramesLocked()
-			}
-			c.mu.Unlock()
-			return nil, false, false
-		}
-		c.mu.Unlock()
-		c.wire.cork()
-	}
 }
 
 func encodeOp(op textchat.Op, d any) []byte {

@@ -3,9 +3,9 @@ package chatserver
 import (
 	"context"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
-	"github.com/lxzan/gws"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"voicefleet/textchat"
@@ -16,12 +16,13 @@ import (
 // gate is what the gateway's connections share.
 type gate struct {
 	// Immutable.
-	upgrader    *gws.Upgrader
 	shardGuilds int // a test may lower it before Run
 	metrics     gateMetrics
+	poll        *poll // nil: not on this system
 
 	// Safe for concurrent use.
 	streams gatewaysession.Streams
+	writers writers
 	seats   chan struct{} // taken by sessions that begin
 	queue   chan struct{} // taken by those, and by those that wait for a seat
 }
@@ -35,11 +36,6 @@ type gateMetrics struct {
 }
 
 func (g *gate) init(s *Server) error {
-	g.upgrader = gws.NewUpgrader(handler{}, &gws.ServerOption{
-		ReadMaxPayloadSize: textchat.MaxFrame, ReadBufferSize: readBuffer, HandshakeTimeout: textchat.IdentifyTimeout,
-		Logger: quiet{}, Recovery: func(gws.Logger) { s.recovered("gateway_connection") },
-		NewSession: func() gws.SessionStorage { return nil }, // ours is wire.of
-	})
 	g.shardGuilds = textchat.MaxShardGuilds
 	g.streams.Allow(s.cfg.Limits.Streams)
 	g.seats = make(chan struct{}, s.cfg.Limits.Identifying)
@@ -59,7 +55,30 @@ func (g *gate) init(s *Server) error {
 			return err
 		}
 	}
-	return nil
+	g.writers.init()
+	var err error
+	g.poll, err = newPoll()
+	return err
+}
+
+// begin has connections read and written, until end.
+func (g *gate) begin(s *Server) {
+	n := runtime.GOMAXPROCS(0)
+	for range n {
+		s.task(func() { g.writers.run(n) })
+	}
+	if g.poll != nil {
+		// There is a connection, so the server has not stopped.
+		s.task(func() { g.poll.run(func(c *conn) { s.task(c.look) }) })
+	}
+}
+
+// end is called when there is no connection any more.
+func (g *gate) end() {
+	g.writers.end()
+	if g.poll != nil {
+		g.poll.close()
+	}
 }
 
 // shedKind names what was not sent, for the counter.

@@ -134,6 +134,7 @@ func New(cfg Config) (*Server, error) {
 			return nil, errors.Join(fmt.Errorf("chatserver: %w", err), s.closeStore())
 		}
 	}
+	s.gate.begin(s)
 	s.api = s.newAPI()
 	s.root = s.newRoot()
 	return s, nil
@@ -200,6 +201,8 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) stop() error {
 	s.hub.closeAll(textchat.CloseGoingAway)
 	s.end()
+	s.hub.open.Wait()
+	s.gate.end()
 	s.taskMu.Lock()
 	s.stopped = true
 	s.taskMu.Unlock()

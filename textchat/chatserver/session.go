@@ -279,6 +279,8 @@ type hub struct {
 	conns    map[*conn]struct{}
 	byPrefix map[string]int
 	closed   bool
+
+	open sync.WaitGroup // counts conns; nothing is added when closed
 }
 
 func (h *hub) init() {
@@ -353,6 +355,7 @@ func (h *hub) addConn(c *conn) bool {
 		return false
 	}
 	h.conns[c] = struct{}{}
+	h.open.Add(1)
 	return true
 }
 
@@ -360,6 +363,7 @@ func (h *hub) removeConn(c *conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.conns, c)
+	h.open.Done()
 }
 
 // closeAll ends all connections and lets no new one in.

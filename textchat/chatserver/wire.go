@@ -1,14 +1,10 @@
 package chatserver
 
 import (
-	"encoding/binary"
-	"io"
+	"crypto/tls"
 	"net"
-	"sync"
-	"sync/atomic"
+	"syscall"
 	"time"
-
-	"voicefleet/textchat"
 )
 
 const (
@@ -21,114 +17,57 @@ const (
 	lingerBytes = 1 << 20
 )
 
-// wire is the connection under a WebSocket. It bounds every write in time,
-// keeps the socket open for a moment after our close frame, and gives the close
-// frames that the WebSocket library makes by itself the codes of the gateway: a
-// frame beyond MaxFrame is CloseDecode, not 1009.
-//
-// While it is corked it collects frames, to write many by one system call.
+// wire is the connection under a WebSocket. One of bare TCP can be waited for, read
+// and written to without a goroutine of its own; what TLS has in hand the kernel
+// does not know.
 type wire struct {
 	net.Conn
-	of      *conn
-	closing atomic.Bool
-
-	mu sync.Mutex
-	// Guarded by mu.
-	corked bool
-	held   *[]byte // of a pool; nil: nothing is held
+	raw syscall.RawConn // nil: it needs a goroutine
 }
 
-// holdMost is from how many bytes on what is collected is written.
-const holdMost = 16 << 10
-
-var helds = sync.Pool{New: func() any { b := make([]byte, 0, holdMost); return &b }}
-
-// cork begins to collect.
-func (w *wire) cork() {
-	w.mu.Lock()
-	w.corked = true
-	w.mu.Unlock()
-}
-
-// uncork writes what was collected.
-func (w *wire) uncork() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.corked = false
-	return w.releaseLocked()
-}
-
-func (w *wire) releaseLocked() error {
-	if w.held == nil {
-		return nil
+func newWire(c net.Conn, p *poll) wire {
+	w := wire{Conn: c}
+	if p == nil {
+		return w
 	}
-	b := *w.held
-	_, err := w.write(b)
-	if *w.held = b[:0]; cap(b) <= 4*holdMost {
-		helds.Put(w.held)
+	if tcp := bareTCP(c); tcp != nil {
+		w.Conn = tcp
+		w.raw, _ = tcp.SyscallConn() // without it a goroutine does
 	}
-	w.held = nil
-	return err
+	return w
 }
 
-const closeFrame = 0x88 // FIN and opcode 8 (RFC 6455 section 5.2)
-
-func (w *wire) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(p) > 0 && p[0] != closeFrame && w.corked && len(p) < holdMost {
-		if w.held != nil && len(*w.held)+len(p) > holdMost {
-			if err := w.releaseLocked(); err != nil {
-				return 0, err
-			}
+// bareTCP is the TCP connection that c is or wraps without changing its bytes.
+func bareTCP(c net.Conn) *net.TCPConn {
+	for {
+		switch x := c.(type) {
+		case *net.TCPConn:
+			return x
+		case *tls.Conn:
+			return nil
+		case interface{ NetConn() net.Conn }:
+			c = x.NetConn()
+		default:
+			return nil
 		}
-		if w.held == nil {
-			w.held = helds.Get().(*[]byte)
-		}
-		*w.held = append(*w.held, p...)
-		return len(p), nil
 	}
-	if err := w.releaseLocked(); err != nil {
-		return 0, err
-	}
-	if len(p) >= 4 && p[0] == closeFrame && p[1] >= 2 && p[1] <= 125 && binary.BigEndian.Uint16(p[2:]) == 1009 {
-		reason := textchat.CloseDecode.String()
-		p = append([]byte{closeFrame, byte(2 + len(reason)), 0, 0}, reason...)
-		binary.BigEndian.PutUint16(p[2:], uint16(textchat.CloseDecode))
-		if _, err := w.write(p); err != nil {
-			return 0, err
-		}
-		return len(p), nil
-	}
-	return w.write(p)
 }
 
-func (w *wire) write(p []byte) (int, error) {
-	if err := w.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return 0, err
+// put writes all of b, and waits for the client to read if it must.
+func (w *wire) put(b []byte) error {
+	if err := w.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
 	}
-	return w.Conn.Write(p)
+	if _, err := w.Write(b); err != nil {
+		return err
+	}
+	return w.SetWriteDeadline(time.Time{}) // offer has none
 }
 
-// SetDeadline leaves writes alone: they have their own.
-func (w *wire) SetDeadline(t time.Time) error { return w.Conn.SetReadDeadline(t) }
-
-// Close ends our direction only. finish ends the rest.
-func (w *wire) Close() error {
-	if w.closing.Swap(true) {
-		return nil
-	}
-	_ = w.Conn.SetReadDeadline(time.Now().Add(lingerTime))
+// half ends our direction; what the client still sends may be read for a moment.
+func (w *wire) half() {
+	_ = w.SetReadDeadline(time.Now().Add(lingerTime))
 	if half, ok := w.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
+		_ = half.CloseWrite()
 	}
-	return w.Conn.Close()
-}
-
-// finish reads away what the client still sends and closes the socket.
-func (w *wire) finish() {
-	if w.closing.Load() {
-		_, _ = io.CopyN(io.Discard, w.Conn, lingerBytes)
-	}
-	_ = w.Conn.Close()
 }

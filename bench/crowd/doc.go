@@ -1,0 +1,30 @@
+// Package crowd measures what a machine's text servers hold: a hundred thousand
+// gateway sessions and more, all of one channel, beside a loop that only writes to
+// as many sockets.
+//
+// In come the program and how many sessions; out goes a [bench.Report] of Kind
+// crowd. The words are those of package gateway: session, writer, post, delivery.
+//
+// A hall is one server (voicefleet up) and one process of sessions
+// ([epollclient]), each below its limit of open files. A crowd fills as many halls
+// as it takes; one message is then one post to each of them at the same moment.
+//
+// A run is four parts, each of which may be left out:
+//
+//  1. guild: everybody online in one guild of [Config.Guild] hears messages at a
+//     rate. By turns with it, in windows of the same length, [rawfan] writes as many
+//     frames of the same size to as many sockets: what of the CPU is the kernel's.
+//
+//  2. sizes: the crowd grows to each size, rests, and hears single messages. At one
+//     of the sizes memory is read.
+//
+//  3. storm: at that size a share of all connections is cut while messages go on,
+//     and everybody resumes at the same moment.
+//
+//  4. look-ups: what a permission check takes of a guild that is loaded and of one
+//     that is not, and the look-up of a user; in this process, by the server's own
+//     handler, without a network.
+//
+// Times begin at the moment that was intended and end when the kernel had the
+// bytes.
+package crowd

@@ -1,6 +1,0 @@
-//go:build !race
-
-package chatserver
-
-// raceDetector tells how this was built.
-const raceDetector = false
