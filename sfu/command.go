@@ -381,6 +381,9 @@ type Snapshot struct {
 	LocalUfrag  string `json:"local_ufrag"`
 	LocalPwd    string `json:"local_pwd"`
 	RemoteUfrag string `json:"remote_ufrag"`
+	RemotePwd   string `json:"remote_pwd,omitempty"` // empty: an older engine's
+	// Unproven: Remote has not shown yet that it receives what is sent there.
+	Unproven bool `json:"unproven,omitempty"`
 
 	// SRTP (RFC 3711, RFC 7714): profile by its DTLS-SRTP number, keying
 	// material as exported (RFC 5764 section 4.2).

@@ -1,6 +1,7 @@
 package sfuserver
 
 import (
+	"crypto/rand"
 	"time"
 
 	"voicefleet/sfu"
@@ -11,6 +12,10 @@ import (
 // check answers a connectivity check: the only thing that maps an address to a
 // session. What is not authentic gets no answer.
 func (w *worker) check(now time.Duration, d []byte, from demux.Remote, i int) {
+	if icelite.IsSuccess(d) {
+		w.proof(now, d, from)
+		return
+	}
 	ufrag, ok := icelite.Peek(d)
 	if !ok {
 		w.drop(sfu.DropSTUN)
@@ -33,8 +38,8 @@ func (w *worker) check(now time.Duration, d []byte, from demux.Remote, i int) {
 		}
 		p = w.newPath(s, from, i)
 	}
-	if t := &s.paths[p]; !t.proven || t.guessed {
-		t.proven, t.guessed, t.out = true, false, w.sock.arrival(i, from)
+	if t := &s.paths[p]; t.guessed {
+		t.guessed, t.out = false, w.sock.arrival(i, from)
 		if p == s.active {
 			w.activate(now, s, p)
 		}
@@ -55,6 +60,7 @@ func (w *worker) check(now time.Duration, d []byte, from demux.Remote, i int) {
 		}
 	}
 	w.out.Put(s.key.AppendSuccess(w.out.Next(), req.Transaction, from.AddrPort()), &out)
+	w.ask(now, s, p)
 	if p == s.active {
 		return
 	}
@@ -63,6 +69,52 @@ func (w *worker) check(now time.Duration, d []byte, from demux.Remote, i int) {
 	case !active.remote.IsValid(), s.opener == nil && req.UseCandidate:
 		w.activate(now, s, p)
 	case s.opener != nil && now-active.heard >= roamAfter:
+		w.activate(now, s, p)
+	}
+}
+
+// ask has an address of a connected client show that it receives what is sent there:
+// its answer names the transaction, which nobody else has seen. One that is new to us
+// is asked at its first check, and so proven before egress moves there. The ask is as
+// long as the check or packet that it follows, and answers no other.
+func (w *worker) ask(now time.Duration, s *session, p int) {
+	t := &s.paths[p]
+	switch {
+	case t.proven || s.opener == nil || !t.remote.IsValid():
+		return
+	case s.client == nil: // as good as can be had
+		w.prove(now, s, p)
+		return
+	case t.asked == 0:
+		rand.Read(t.nonce[:]) // never fails: it ends the program instead
+	case now-t.asked < askEvery:
+		return
+	}
+	t.asked = max(now, 1)
+	w.out.Put(s.client.AppendRequest(w.out.Next(), t.nonce, s.remote.Ufrag, s.local.Ufrag), &t.out)
+}
+
+// proof takes the answer of an address that was asked.
+func (w *worker) proof(now time.Duration, d []byte, from demux.Remote) {
+	s := w.byRemote[from]
+	if s == nil || s.client == nil {
+		w.drop(sfu.DropSTUN)
+		return
+	}
+	w.workOn(s.call)
+	p := s.path(from)
+	if t := &s.paths[p]; t.proven || t.asked == 0 || !s.client.Answers(d, t.nonce) {
+		w.drop(sfu.DropSTUN)
+		return
+	}
+	s.paths[p].heard = now
+	w.prove(now, s, p)
+}
+
+// prove lifts the limit of what goes to an address.
+func (w *worker) prove(now time.Duration, s *session, p int) {
+	s.paths[p].proven = true
+	if p == s.active {
 		w.activate(now, s, p)
 	}
 }
@@ -92,7 +144,7 @@ func (w *worker) authenticate(now time.Duration, ufrag, d []byte, from demux.Rem
 		return nil, none, false
 	}
 	req, ok := s.key.Check(d)
-	if !ok || string(req.Client) != s.remoteUfrag {
+	if !ok || string(req.Client) != s.remote.Ufrag {
 		w.drop(sfu.DropIntegrity)
 		return nil, none, false
 	}
@@ -131,9 +183,11 @@ func (w *worker) activate(now time.Duration, s *session, p int) {
 	s.active = p
 	if s.opener != nil {
 		s.call.core.Redirect(&s.member, s.paths[p].out)
-		if s.paths[p].proven {
-			w.srv.events.snapshot(s.snapshot(now, w))
+		if !s.paths[p].proven {
+			s.call.core.Credit(&s.member, 0)
+			return
 		}
+		w.srv.events.snapshot(s.snapshot(now, w))
 	}
 }
 
@@ -153,6 +207,7 @@ func (w *worker) heard(now time.Duration, s *session, from demux.Remote, newer b
 	}
 	if p == s.active && !s.paths[p].proven {
 		s.call.core.Credit(&s.member, unprovenFactor*bytes)
+		w.ask(now, s, p)
 	}
 }
 
@@ -176,9 +231,12 @@ func (w *worker) dtls(now time.Duration, d []byte, from demux.Remote) {
 		}
 		return
 	}
-	if s.handshake == nil && !w.begin(s) {
-		w.drop(sfu.DropHalfOpen)
-		return
+	if s.handshake == nil {
+		if !w.begin(s) {
+			w.drop(sfu.DropHalfOpen)
+			return
+		}
+		s.greeted = from
 	}
 	s.active = s.path(from)
 	if !s.handshake.Feed(d) {

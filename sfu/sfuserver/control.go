@@ -272,7 +272,8 @@ func (s *Server) handleNegotiate(seq uint64, c *sfu.Negotiate) *sfu.Error {
 	r.negotiated = true
 	return s.session(seq, c.Session, func(now time.Duration, w *worker, t *session) *sfu.Event {
 		t.negotiated, t.media = max(now, 1), *m
-		t.remoteUfrag, t.fingerprint = offer.Ufrag, offer.Fingerprint
+		t.remote, t.fingerprint = icelite.Credentials{Ufrag: offer.Ufrag, Pwd: offer.Pwd}, offer.Fingerprint
+		t.client = icelite.NewKey(offer.Pwd)
 		t.indices = t.record.Indices(len(m.Slots))
 		copy(t.indices, firstIndices(len(m.Slots)))
 		return &sfu.Event{Negotiated: &sfu.Negotiated{Answer: answer, Slots: m.Slots, Ufrag: t.local.Ufrag}}
@@ -390,11 +391,17 @@ func (s *Server) rebuild(c *sfu.Snapshot) (*worker, *session, *sfu.Error) {
 	local := icelite.Credentials{Ufrag: c.LocalUfrag, Pwd: c.LocalPwd}
 	t := &session{
 		id: c.Open.Session, user: c.Open.User, ssrc: c.SSRC, local: local, key: icelite.NewKey(local.Pwd),
-		rights: c.Open.Rights, keep: c.Open.Keep, media: c.Media, remoteUfrag: c.RemoteUfrag,
-		profile: profile, keying: c.Keying,
+		rights: c.Open.Rights, keep: c.Open.Keep, media: c.Media,
+		remote: icelite.Credentials{Ufrag: c.RemoteUfrag, Pwd: c.RemotePwd}, profile: profile, keying: c.Keying,
+	}
+	if c.RemotePwd != "" {
+		t.client = icelite.NewKey(c.RemotePwd)
 	}
 	key := demux.RemoteFrom(remote)
-	t.paths[0] = path{remote: key, out: w.sock.leave(key, c.Local, c.Interface), proven: true, guessed: !c.Local.IsValid()}
+	t.paths[0] = path{remote: key, out: w.sock.leave(key, c.Local, c.Interface), guessed: !c.Local.IsValid()}
+	if !c.Unproven {
+		t.greeted = key
+	}
 	return w, t, nil
 }
 

@@ -28,9 +28,12 @@ const (
 	// about each slot from a source of its own.
 	maxReporters = ledger.Reporters
 	// unprovenFactor is how many times the bytes received from an address may go
-	// there before a check came from it: an authentic packet can be caught and
-	// sent on by someone on its way.
+	// there before it has answered a check of ours. Whatever comes from it can be
+	// caught and sent on by someone on its way, or be made by the client itself in
+	// the name of another, on whom our packets are to fall (RFC 8445 section 19.5.1).
 	unprovenFactor = 3
+	// askEvery is how often an address may be asked, when something comes from it.
+	askEvery = 100 * time.Millisecond
 	// snapshotStep is after how many packets in a slot, or from the client, a
 	// new snapshot is due where there is no ledger. Restore jumps ahead by twice
 	// as much: that leaves
@@ -63,7 +66,8 @@ type session struct {
 	// Negotiated.
 	negotiated  time.Duration // 0: not yet
 	media       sfu.Media
-	remoteUfrag string
+	remote      icelite.Credentials
+	client      *icelite.Key // of its password; nil: an older engine did not tell it
 	fingerprint dtlsterm.Fingerprint
 
 	// The ledger.
@@ -80,6 +84,7 @@ type session struct {
 	// Handshake.
 	handshake *dtlsterm.Handshake
 	flight    dtlsterm.LastFlight
+	greeted   demux.Remote // where it began: its answers show that they are received
 
 	// Connected: opener is set.
 	opener    crypt.Opener
@@ -97,13 +102,15 @@ type session struct {
 	stored           stored        // in the last snapshot
 }
 
-// path is an address from which a valid check came.
+// path is an address from which a valid check or an authentic packet came.
 type path struct {
 	remote demux.Remote // zero: no path
 	out    egress.Path
 	heard  time.Duration // the last valid check or authentic packet
-	// proven: a check came from there; else what goes there is limited.
+	// proven: it has shown that it receives what is sent there; else that is limited.
 	proven bool
+	asked  time.Duration // for that, the last time; 0: never
+	nonce  [12]byte      // the transaction it is asked in
 	// guessed: restored, so the address to answer from is not known yet.
 	guessed bool
 }
@@ -160,8 +167,9 @@ func (s *session) snapshot(now time.Duration, w *worker) *sfu.Snapshot {
 	snap := &sfu.Snapshot{
 		Open: s.asOpened(),
 		SSRC: s.ssrc, Port: w.sock.port, Taken: w.srv.start.Add(now), Remote: s.paths[s.active].remote.String(),
-		LocalUfrag: s.local.Ufrag, LocalPwd: s.local.Pwd, RemoteUfrag: s.remoteUfrag,
-		Profile: uint16(s.profile), Keying: s.keying, Media: s.media,
+		LocalUfrag: s.local.Ufrag, LocalPwd: s.local.Pwd, RemoteUfrag: s.remote.Ufrag, RemotePwd: s.remote.Pwd,
+		Unproven: !s.paths[s.active].proven,
+		Profile:  uint16(s.profile), Keying: s.keying, Media: s.media,
 	}
 	if out := &s.paths[s.active].out; out.Source != [16]byte{} {
 		snap.Local, snap.Interface = netip.AddrFrom16(out.Source).Unmap(), out.Interface

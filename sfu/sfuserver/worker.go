@@ -452,6 +452,13 @@ func (w *worker) connect(now time.Duration, s *session, p crypt.Profile, keying 
 	w.latch(s, uint32(s.media.MicSSRC))
 	w.workOn(s.call)
 	s.call.core.Join(now, &s.member, s.rights, s.selfDeaf, s.muted, s.paths[s.active].out)
+	// Who ends a handshake where it began has received our half of it there.
+	if t := &s.paths[s.active]; t.remote == s.greeted {
+		t.proven = t.remote.IsValid()
+	} else {
+		s.call.core.Credit(&s.member, 0)
+		w.ask(now, s, s.active)
+	}
 	w.srv.events.snapshot(s.snapshot(now, w))
 	return nil
 }

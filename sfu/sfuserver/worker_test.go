@@ -173,7 +173,7 @@ func (b *bench) connect(id string, n int, change func(*sfu.Snapshot)) *peer {
 			Rights: sfu.Rights{Speak: true},
 		},
 		SSRC: sfu.SSRC(100 + n), Port: b.w.sock.port, Remote: p.at.String(),
-		LocalUfrag: "ufrag" + id, LocalPwd: "password-of-24-characters", RemoteUfrag: "client" + id,
+		LocalUfrag: "ufrag" + id, LocalPwd: "password-of-24-characters", RemoteUfrag: "client" + id, RemotePwd: "client-password-of-24-chars",
 		Profile: uint16(crypt.AEADAES128GCM), Keying: keying,
 		Media: sfu.Media{
 			MicMID: "0", MicSSRC: sfu.SSRC(7000 + n), OpusPT: 111, LevelExt: 1, NACK: true,
@@ -251,6 +251,34 @@ func (p *peer) check(nominate bool) []byte {
 	}
 	setters = append(setters, stun.NewShortTermIntegrity(p.snap.LocalPwd), stun.Fingerprint)
 	return stun.MustBuild(setters...).Raw
+}
+
+// answer is what the client says to a check of the server's, or nil if that is none.
+func (p *peer) answer(check []byte) []byte {
+	m := &stun.Message{Raw: check}
+	var user stun.Username
+	if m.Decode() != nil || m.Type != stun.BindingRequest || user.GetFrom(m) != nil ||
+		user.String() != p.snap.RemoteUfrag+":"+p.snap.LocalUfrag ||
+		stun.NewShortTermIntegrity(p.snap.RemotePwd).Check(m) != nil || stun.Fingerprint.Check(m) != nil {
+		return nil
+	}
+	return stun.MustBuild(stun.NewTransactionIDSetter(m.TransactionID), stun.BindingSuccess,
+		&stun.XORMappedAddress{IP: []byte{192, 0, 2, 1}, Port: 1}, stun.NewShortTermIntegrity(p.snap.RemotePwd), stun.Fingerprint).Raw
+}
+
+// moves has the client check from an address and answer what it is asked there.
+func (p *peer) moves(at netip.AddrPort) {
+	p.b.t.Helper()
+	asked, _ := p.b.receive(p.check(false), at)
+	for _, d := range asked {
+		if a := p.answer(d.bytes); a != nil {
+			if sent, drops := p.b.receive(a, at); len(sent) != 0 || drops != "" {
+				p.b.t.Fatalf("%d sent for an answer, dropped %q", len(sent), drops)
+			}
+			return
+		}
+	}
+	p.b.t.Fatalf("%v was not asked", at)
 }
 
 func TestForwardsAndRefuses(t *testing.T) {
@@ -423,6 +451,10 @@ func TestRoaming(t *testing.T) {
 	answered := func(d []byte, from netip.AddrPort) {
 		t.Helper()
 		sent, drops := b.receive(d, from)
+		if len(sent) == 2 && sent[1].to == from { // it is new, and asked whether it receives
+			b.receive(q.answer(sent[1].bytes), from)
+			sent = sent[:1]
+		}
 		if len(sent) != 1 || sent[0].to != from {
 			t.Fatalf("%d answers, dropped %s", len(sent), drops)
 		}
@@ -594,11 +626,103 @@ func TestMovesByVoice(t *testing.T) {
 			t.Errorf("%d bytes sent", len(x.bytes))
 		}
 	}
-	b.receive(q.check(false), away)
+	q.moves(away)
 	for range 100 {
 		if sent, _ := b.receive(p.voice(), p.at); len(sent) != 1 || sent[0].to != away {
 			t.Fatalf("after a check: %v", sent)
 		}
+	}
+}
+
+// TestNoHammer holds that a client cannot have its voices sent to one who did not ask
+// for them, by what it makes in its name: a whole call, checks, packets. Until that
+// one has answered no more goes there than three times what came from there.
+func TestNoHammer(t *testing.T) {
+	b := newBench(t)
+	p, q := b.connect("p", 1, nil), b.connect("q", 2, nil)
+	home, victim := q.at, netip.MustParseAddrPort("203.0.113.5:53")
+	in, out, media := 0, 0, 0
+	spoof := func(d []byte) (asked []byte) {
+		in += len(d)
+		sent, _ := b.receive(d, victim)
+		for _, x := range sent {
+			if x.to == victim {
+				out += len(x.bytes)
+				if q.answer(x.bytes) != nil {
+					asked = x.bytes
+				}
+			}
+		}
+		return asked
+	}
+	hear := func() {
+		sent, _ := b.receive(p.voice(), p.at)
+		for _, x := range sent {
+			if x.to == victim {
+				out, media = out+len(x.bytes), media+1
+			}
+		}
+	}
+	b.receive(q.voice(), home)
+	b.pass(2 * time.Second) // its path is silent
+	asked := spoof(q.check(true))
+	if asked == nil {
+		t.Fatal("the new address is not asked")
+	}
+	for i := range 500 { // ten seconds
+		b.now += 20 * time.Millisecond
+		hear()
+		if i%25 == 0 {
+			spoof(q.check(true))
+		}
+		if i%50 == 0 {
+			spoof(q.voice())
+		}
+	}
+	if out > unprovenFactor*in {
+		t.Errorf("%d bytes sent for %d", out, in)
+	}
+	t.Logf("%d bytes for %d, %d packets of voice", out, in, media)
+	// Without having seen the ask nobody answers it.
+	wrong := *q
+	wrong.snap.RemotePwd = "another-password-of-24-chars"
+	forged := stun.MustBuild(stun.TransactionID, stun.BindingSuccess, stun.NewShortTermIntegrity(q.snap.RemotePwd), stun.Fingerprint).Raw
+	unsigned := bytes.Clone(q.answer(asked))
+	unsigned[len(unsigned)-20] ^= 1
+	for name, d := range map[string][]byte{"of another transaction": forged, "forged": unsigned} {
+		if _, drops := b.receive(d, victim); drops != "stun" {
+			t.Errorf("an answer %s: dropped %q", name, drops)
+		}
+	}
+	if _, drops := b.receive(q.answer(asked), p.at); drops != "stun" {
+		t.Errorf("an answer from another client: dropped %q", drops)
+	}
+	// It stops as soon as nothing comes from there; the client's own checks bring it back.
+	b.pass(2 * time.Second)
+	b.receive(q.check(false), home)
+	if sent, _ := b.receive(p.voice(), p.at); len(sent) != 1 || sent[0].to != home {
+		t.Errorf("back home: %v", sent)
+	}
+	if n := b.w.count.panics; n != 0 {
+		t.Errorf("%d panics", n)
+	}
+}
+
+// TestHandshakeEndsWhereItBegan: who ends it elsewhere is asked first.
+func TestHandshakeEndsWhereItBegan(t *testing.T) {
+	b := newBench(t)
+	p := b.connect("p", 1, nil)
+	q := b.connect("q", 2, func(s *sfu.Snapshot) { s.Unproven = true })
+	if sent, _ := b.receive(p.voice(), p.at); len(sent) != 0 {
+		t.Errorf("%d sent to an address that has shown nothing", len(sent))
+	}
+	b.now += askEvery
+	q.moves(q.at)
+	if sent, _ := b.receive(p.voice(), p.at); len(sent) != 1 || sent[0].to != q.at {
+		t.Errorf("once it has answered: %v", sent)
+	}
+	if s := q.session.snapshot(b.now, b.w); s.Unproven || s.RemotePwd != q.snap.RemotePwd {
+		t.Errorf("snapshot %+v", s)
 	}
 }
 
@@ -627,7 +751,7 @@ func TestSessionsEnd(t *testing.T) {
 	}
 	open("checks-only")
 	c := b.w.sessions["checks-only"]
-	c.negotiated, c.remoteUfrag = b.now, "clientc"
+	c.negotiated, c.remote.Ufrag = b.now, "clientc"
 	client := &peer{b: b, snap: sfu.Snapshot{LocalUfrag: c.local.Ufrag, LocalPwd: c.local.Pwd, RemoteUfrag: "clientc"}}
 	for range 31 {
 		b.receive(client.check(true), netip.MustParseAddrPort("198.51.100.9:9"))

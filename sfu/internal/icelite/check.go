@@ -81,21 +81,63 @@ func (k *Key) Check(datagram []byte) (Request, bool) {
 	if !ok {
 		return Request{}, false
 	}
-	// The length in the header counts up to the end of MESSAGE-INTEGRITY (RFC
-	// 8489 section 14.5).
-	copy(k.head[:], datagram)
-	binary.BigEndian.PutUint16(k.head[2:], uint16(m.integrity+attrHeaderLen+integrityLen-headerLen))
-	k.mac.Reset()
-	k.mac.Write(k.head[:])
-	k.mac.Write(datagram[headerLen:m.integrity])
-	sum := k.mac.Sum(k.sum[:0])
-	if subtle.ConstantTimeCompare(sum, datagram[m.integrity+attrHeaderLen:][:integrityLen]) != 1 {
+	if !k.verify(datagram, m.integrity) {
 		return Request{}, false
 	}
 	r := Request{Client: m.client, UseCandidate: m.useCandidate, Controlling: m.controlling}
 	copy(r.Transaction[:], datagram[8:headerLen])
 	return r, true
 }
+
+// verify checks the MESSAGE-INTEGRITY at an offset of a datagram.
+func (k *Key) verify(datagram []byte, integrity int) bool {
+	// The length in the header counts up to the end of MESSAGE-INTEGRITY (RFC
+	// 8489 section 14.5).
+	copy(k.head[:], datagram)
+	binary.BigEndian.PutUint16(k.head[2:], uint16(integrity+attrHeaderLen+integrityLen-headerLen))
+	k.mac.Reset()
+	k.mac.Write(k.head[:])
+	k.mac.Write(datagram[headerLen:integrity])
+	sum := k.mac.Sum(k.sum[:0])
+	return subtle.ConstantTimeCompare(sum, datagram[integrity+attrHeaderLen:][:integrityLen]) == 1
+}
+
+// Answers says whether a datagram is an authentic answer to AppendRequest: who sent
+// it has seen the transaction, and knows the password, which is the client's.
+func (k *Key) Answers(datagram []byte, transaction [12]byte) bool {
+	at, ok := success(datagram, transaction)
+	return ok && k.verify(datagram, at)
+}
+
+// AppendRequest appends a binding request to a client, keyed with its password. A
+// lite agent makes no connectivity checks, but a client answers a consent check
+// whoever sends it (RFC 7675 section 5.1; RFC 8445 section 7.3), and so shows that
+// it receives what is sent to an address. It is as long as the client's own check but
+// for what else that has.
+func (k *Key) AppendRequest(dst []byte, transaction [12]byte, client, server string) []byte {
+	start := len(dst)
+	dst = appendHeader(dst, bindRequest, transaction)
+	dst = binary.BigEndian.AppendUint16(dst, attrUsername)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(client)+1+len(server)))
+	dst = append(dst, client...)
+	dst = append(dst, ':')
+	dst = append(dst, server...)
+	for (len(dst)-start)%4 != 0 {
+		dst = append(dst, 0)
+	}
+	dst = binary.BigEndian.AppendUint16(dst, attrPriority)
+	dst = binary.BigEndian.AppendUint16(dst, 4)
+	dst = binary.BigEndian.AppendUint32(dst, hostPriority)
+	// The tie breaker decides role conflicts, of which there is none: clients offer.
+	dst = binary.BigEndian.AppendUint16(dst, attrICEControlled)
+	dst = binary.BigEndian.AppendUint16(dst, 8)
+	dst = append(dst, transaction[:8]...)
+	return k.seal(dst, start)
+}
+
+// hostPriority is that of the first component of a host candidate (RFC 8445 section
+// 5.1.2.1).
+const hostPriority = 126<<24 | 65535<<8 | 255
 
 // MaxSuccess is the longest answer: header, XOR-MAPPED-ADDRESS with IPv6,
 // MESSAGE-INTEGRITY and FINGERPRINT. With IPv4 it is 64 bytes; the shortest
@@ -112,13 +154,7 @@ func (k *Key) AppendSuccess(dst []byte, transaction [12]byte, from netip.AddrPor
 	if addr.Is6() {
 		ipLen, family = 16, 2
 	}
-	integrity := headerLen + attrHeaderLen + 4 + ipLen
-	end := integrity + attrHeaderLen + integrityLen + attrHeaderLen + fingerprintLen
-
-	dst = binary.BigEndian.AppendUint16(dst, bindSuccess)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(end-attrHeaderLen-fingerprintLen-headerLen))
-	dst = binary.BigEndian.AppendUint32(dst, magicCookie)
-	dst = append(dst, transaction[:]...)
+	dst = appendHeader(dst, bindSuccess, transaction)
 
 	// XOR-MAPPED-ADDRESS (RFC 8489 section 14.2): masked with magic cookie and
 	// transaction, as they stand in the header.
@@ -130,14 +166,29 @@ func (k *Key) AppendSuccess(dst []byte, transaction [12]byte, from netip.AddrPor
 	for i, b := range ip[16-ipLen:] {
 		dst = append(dst, b^dst[start+4+i])
 	}
+	return k.seal(dst, start)
+}
 
+// appendHeader appends the header of a message that seal ends.
+func appendHeader(dst []byte, kind uint16, transaction [12]byte) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, kind)
+	dst = binary.BigEndian.AppendUint16(dst, 0) // its length: seal knows it
+	dst = binary.BigEndian.AppendUint32(dst, magicCookie)
+	return append(dst, transaction[:]...)
+}
+
+// seal appends MESSAGE-INTEGRITY and FINGERPRINT to the message that begins at start.
+// Its length counts up to the end of the one when that is made, and of the other then
+// (RFC 8489 sections 14.5 and 14.7).
+func (k *Key) seal(dst []byte, start int) []byte {
+	binary.BigEndian.PutUint16(dst[start+2:], uint16(len(dst)-start+attrHeaderLen+integrityLen-headerLen))
 	k.mac.Reset()
 	k.mac.Write(dst[start:])
 	dst = binary.BigEndian.AppendUint16(dst, attrMessageIntegrity)
 	dst = binary.BigEndian.AppendUint16(dst, integrityLen)
 	dst = append(dst, k.mac.Sum(k.sum[:0])...)
 
-	binary.BigEndian.PutUint16(dst[start+2:], uint16(end-headerLen))
+	binary.BigEndian.PutUint16(dst[start+2:], uint16(len(dst)-start+attrHeaderLen+fingerprintLen-headerLen))
 	crc := crc32.ChecksumIEEE(dst[start:])
 	dst = binary.BigEndian.AppendUint16(dst, attrFingerprint)
 	dst = binary.BigEndian.AppendUint16(dst, fingerprintLen)

@@ -1,6 +1,7 @@
 // Package icelite answers the connectivity checks of clients as an ICE-lite
-// agent (RFC 8445 section 2.5): it never sends one itself, so that no address a
-// client writes anywhere is ever contacted.
+// agent (RFC 8445 section 2.5): no address a client writes anywhere is ever
+// contacted. Only one that an authentic check came from is asked whether it receives
+// what is sent there ([Key.AppendRequest], [Key.Answers]).
 //
 // In comes a datagram; [Peek] finds the user name fragment it is meant for
 // without any cryptography, [Limiter] bounds how many are verified per source

@@ -117,6 +117,57 @@ func TestAppendSuccess(t *testing.T) {
 	}
 }
 
+// pion/stun reads our request, and who has its transaction and the password answers it.
+func TestAppendRequest(t *testing.T) {
+	key, transaction := NewKey(testPwd), [12]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
+	for _, client := range []string{"abcd", "abcde", "abcdef", strings.Repeat("a", 256)} {
+		raw := key.AppendRequest([]byte("kept"), transaction, client, testUfrag)
+		m := &stun.Message{Raw: raw[4:]}
+		var user stun.Username
+		if err := m.Decode(); err != nil || m.Type != stun.BindingRequest || m.TransactionID != transaction ||
+			user.GetFrom(m) != nil || user.String() != client+":"+testUfrag || !m.Contains(stun.AttrICEControlled) || !m.Contains(stun.AttrPriority) {
+			t.Fatalf("%v, %v", m, err)
+		}
+		if err := stun.NewShortTermIntegrity(testPwd).Check(m); err != nil {
+			t.Fatal(err)
+		}
+		if err := stun.Fingerprint.Check(m); err != nil {
+			t.Fatal(err)
+		}
+		// As long as a client's own check with the same names.
+		own := request(t, testPwd, username(testUfrag+":"+client), attribute(stun.AttrPriority, 1, 2, 3, 4), attribute(stun.AttrICEControlling, 1, 2, 3, 4, 5, 6, 7, 8))
+		if len(raw)-4 > len(own) {
+			t.Errorf("%d bytes ask where a check has %d", len(raw)-4, len(own))
+		}
+	}
+	good := key.AppendSuccess(nil, transaction, netip.MustParseAddrPort("192.0.2.1:1"))
+	if !IsSuccess(good) || !key.Answers(good, transaction) {
+		t.Error("an answer is refused")
+	}
+	for name, ok := range map[string]bool{
+		"another transaction": key.Answers(good, [12]byte{1}), "another password": NewKey(testPwd+"x").Answers(good, transaction),
+		"a request": key.Answers(key.AppendRequest(nil, transaction, "abcd", testUfrag), transaction),
+		"unsigned":  key.Answers(good[:headerLen], transaction), "cut": key.Answers(good[:len(good)-8], transaction),
+	} {
+		if ok {
+			t.Errorf("%s is taken for an answer", name)
+		}
+	}
+}
+
+// RFC 5769 section 2.2, a response by IPv4.
+func TestRFC5769Response(t *testing.T) {
+	d, err := hex.DecodeString("0101003c2112a442b7e7a701bc34d686fa87dfae" +
+		"8022000b7465737420766563746f7220" + "002000080001a147e112a643" +
+		"000800142b91f599fd9e90c38c7489f92af9ba53f06be7d7" + "80280004c07d4c96")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !NewKey("VOkJxbRl1RmTxUk/WvJxBt").Answers(d, [12]byte(d[8:20])) {
+		t.Error("it is refused")
+	}
+}
+
 func TestShortestRequest(t *testing.T) {
 	d := request(t, testPwd, username(testUfrag+":abcd"))
 	d = d[:len(d)-8] // without FINGERPRINT
@@ -211,7 +262,7 @@ func TestAllocations(t *testing.T) {
 	forged := request(t, testPwd+"x", username(testUfrag+":client"))
 	key := NewKey(testPwd)
 	from := netip.MustParseAddrPort("[2001:db8::1]:50000")
-	buf := make([]byte, 0, 200)
+	buf := make([]byte, 0, 400)
 	now := time.Now()
 	limiter := NewLimiter(10, now)
 	for name, f := range map[string]func(){
@@ -231,6 +282,12 @@ func TestAllocations(t *testing.T) {
 			}
 		},
 		"malformed": func() { Peek(good[:40]) },
+		"asked": func() {
+			buf = key.AppendRequest(buf[:0], [12]byte{1}, "client", testUfrag)
+			if !key.Answers(key.AppendSuccess(buf, [12]byte{1}, from)[len(buf):], [12]byte{1}) {
+				panic("refused")
+			}
+		},
 	} {
 		if n := testing.AllocsPerRun(100, f); n != 0 {
 			t.Errorf("%s allocates %v times", name, n)
@@ -300,8 +357,16 @@ func FuzzCheck(f *testing.F) {
 	f.Add(request(f, testPwd, username(":")))
 	f.Add([]byte{0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12})
 	f.Add([]byte{0, 1, 0, 4, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 6, 0xff, 0xff})
+	f.Add(NewKey(testPwd).AppendSuccess(nil, [12]byte{1}, netip.MustParseAddrPort("192.0.2.1:1")))
 	f.Fuzz(func(t *testing.T, d []byte) {
 		key := NewKey(testPwd)
+		if len(d) >= headerLen && key.Answers(d, [12]byte(d[8:])) {
+			m := &stun.Message{Raw: bytes.Clone(d)}
+			// What follows MESSAGE-INTEGRITY may be anything.
+			if m.Decode() == nil && (m.Type != stun.BindingSuccess || stun.NewShortTermIntegrity(testPwd).Check(m) != nil) {
+				t.Fatal("an answer, but not by pion/stun")
+			}
+		}
 		ufrag, peeked := Peek(d)
 		r, ok := key.Check(d)
 		if !ok {

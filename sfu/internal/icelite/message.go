@@ -21,12 +21,39 @@ const (
 	attrPriority         = 0x0024
 	attrUseCandidate     = 0x0025
 	attrFingerprint      = 0x8028
+	attrICEControlled    = 0x8029
 	attrICEControlling   = 0x802A
 
 	integrityLen   = 20 // HMAC-SHA1
 	fingerprintLen = 4
 	fingerprintXOR = 0x5354554e
 )
+
+// IsSuccess says whether a STUN datagram claims to answer a request of ours.
+func IsSuccess(d []byte) bool {
+	return len(d) >= headerLen && binary.BigEndian.Uint16(d) == bindSuccess
+}
+
+// success finds the MESSAGE-INTEGRITY of an answer to the request of that transaction.
+// What it says of our address does not matter.
+func success(d []byte, transaction [12]byte) (integrity int, ok bool) {
+	if !IsSuccess(d) || len(d)%4 != 0 || int(binary.BigEndian.Uint16(d[2:])) != len(d)-headerLen ||
+		binary.BigEndian.Uint32(d[4:]) != magicCookie || [12]byte(d[8:headerLen]) != transaction {
+		return 0, false
+	}
+	for at := headerLen; len(d)-at >= attrHeaderLen; {
+		length := int(binary.BigEndian.Uint16(d[at+2:]))
+		next := at + attrHeaderLen + (length+3)&^3
+		if next > len(d) {
+			return 0, false
+		}
+		if binary.BigEndian.Uint16(d[at:]) == attrMessageIntegrity {
+			return at, length == integrityLen
+		}
+		at = next
+	}
+	return 0, false
+}
 
 // message is a binding request taken apart. Its slices are lent.
 type message struct {
