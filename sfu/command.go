@@ -100,6 +100,9 @@ type Open struct {
 	// Echo makes the call an echo channel: each member hears only itself.
 	// The first Open of a call decides.
 	Echo bool `json:"echo,omitempty"`
+	// Replaces is the session of the same user that the agent ends as soon as this
+	// one is open: there is room for it however full the node is.
+	Replaces SessionID `json:"replaces,omitempty"`
 	// Keep is what the agent wants to find again with the session, in Held and
 	// Snapshot; the engine does not look into it. At most MaxKeep bytes.
 	Keep []byte `json:"keep,omitempty"`

@@ -68,6 +68,9 @@ const (
 	// again. EndsKept bounds how many it remembers.
 	MemoryOfEnds = 3 * time.Minute
 	EndsKept     = 4096
+	// MaxReplacing bounds the sessions beyond [Limits.Sessions] that stand at once
+	// because each is about to take the place of another.
+	MaxReplacing = 64
 	// MaxFrame bounds a frame of the command stream.
 	MaxFrame = 1 << 20
 )

@@ -183,7 +183,11 @@ func (s *Server) handleOpen(seq uint64, c *sfu.Open) *sfu.Error {
 	if len(c.Keep) > sfu.MaxKeep {
 		return sfu.Refuse(sfu.CodeBadCommand, "%d bytes to keep, at most %d", len(c.Keep), sfu.MaxKeep)
 	}
-	r, refused := s.routes.add(c.Session, c.Call, nil, 0, s.workers, s.limits.Sessions)
+	limit := s.limits.Sessions
+	if c.Replaces != "" && s.routes.find(c.Replaces) != nil {
+		limit += sfu.MaxReplacing
+	}
+	r, refused := s.routes.add(c.Session, c.Call, nil, 0, s.workers, limit)
 	if refused != nil {
 		return refused
 	}

@@ -9,11 +9,12 @@ import (
 // openLedger makes or maps the ledger, with a record for each session there may
 // be.
 func (s *Server) openLedger() error {
+	records := s.limits.Sessions + sfu.MaxReplacing
 	if s.cfg.Ledger == nil {
-		s.ledger = ledger.New(s.limits.Sessions)
+		s.ledger = ledger.New(records)
 		return nil
 	}
-	m, err := mapLedger(s.cfg.Ledger, ledger.Size(s.limits.Sessions))
+	m, err := mapLedger(s.cfg.Ledger, ledger.Size(records))
 	if err != nil {
 		return err
 	}

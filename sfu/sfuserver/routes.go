@@ -55,7 +55,7 @@ func (r *routes) add(id sfu.SessionID, call sfu.CallID, on *worker, ssrc sfu.SSR
 		return nil, sfu.Refuse(sfu.CodeExists, "session %s exists", id)
 	}
 	if len(r.sessions) >= limit {
-		return nil, sfu.Refuse(sfu.CodeFull, "%d sessions are the limit of this node", limit)
+		return nil, sfu.Refuse(sfu.CodeFull, "%d sessions are the limit of this node", len(r.sessions))
 	}
 	h := r.calls[call]
 	switch {

@@ -886,6 +886,16 @@ func TestCommandsAreRefused(t *testing.T) {
 	if ev := b.command(sfu.Command{Open: &sfu.Open{Session: "one-more", Call: sfu.CallID{ID: 1}, User: sfu.UserID{ID: 1}}}); ev.Err == nil || ev.Err.Code != sfu.CodeFull {
 		t.Errorf("beyond the limit: %v", ev.Err)
 	}
+	// Who takes the place of its own session has one.
+	own := &sfu.Open{Session: "own", Call: sfu.CallID{ID: 1}, User: sfu.UserID{ID: 1}, Replaces: "nobody"}
+	if ev := b.command(sfu.Command{Open: own}); ev.Err == nil || ev.Err.Code != sfu.CodeFull {
+		t.Errorf("in place of nobody: %v", ev.Err)
+	}
+	own.Replaces = "p"
+	if ev := b.command(sfu.Command{Open: own}); ev.Err != nil {
+		t.Errorf("in place of its own: %v", ev.Err)
+	}
+	b.srv.limits.Sessions++
 	offer := sfu.Command{Open: &sfu.Open{Session: "offers", Call: sfu.CallID{ID: 1}, User: sfu.UserID{ID: 1}}}
 	b.srv.limits.Sessions++
 	b.command(offer)

@@ -262,9 +262,11 @@ func (c *Core) Open(now time.Time, id uint64, g edgeagent.Grant, token Token, ou
 			Gateway: g.Session, Rights: g.Rights, Opened: now,
 		},
 	}
-	return c.send(
-		pending{kind: kindOpen, asked: now, id: id, session: g.ID, open: s},
-		sfu.Command{Open: &sfu.Open{Session: g.ID, Call: g.Call, User: g.User, Rights: g.Rights, Echo: g.Echo, Keep: s.keep()}}, out)
+	open := &sfu.Open{Session: g.ID, Call: g.Call, User: g.User, Rights: g.Rights, Echo: g.Echo, Keep: s.keep()}
+	if older := c.users[seat{g.Call, g.User}]; older != nil {
+		open.Replaces = older.record.Session
+	}
+	return c.send(pending{kind: kindOpen, asked: now, id: id, session: g.ID, open: s}, sfu.Command{Open: open}, out)
 }
 
 func (c *Core) mayOpen(now time.Time, g edgeagent.Grant) error {
@@ -293,7 +295,7 @@ func (c *Core) mayOpen(now time.Time, g edgeagent.Grant) error {
 	if c.engine != engineUp {
 		return refuse(edgeagent.CodeUnavailable, "media engine is starting")
 	}
-	if c.pressure != "" {
+	if c.pressure != "" && c.users[seat{g.Call, g.User}] == nil {
 		return refuse(edgeagent.CodeFull, "node is overloaded (%s): those it has come first", c.pressure)
 	}
 	return nil
