@@ -32,6 +32,9 @@ const (
 	// askPause is the wait of a join that nobody could take just now, from a half to
 	// the whole, before it is asked for again.
 	askPause = time.Second
+	// lineAgain is how often a place in line is asked for anew: whoever keeps the line
+	// may have been replaced.
+	lineAgain = 30 * time.Second
 	// openPatience is how long a voice session may take to open before another
 	// seat is asked for; a join takes less than a second.
 	openPatience = 6 * time.Second
@@ -63,6 +66,12 @@ type Config struct {
 	Channel snowflake.ID
 	// Mute and Deaf are the user's own, from the beginning.
 	Mute, Deaf bool
+	// Wait stands in line where every seat is taken, for as long as the context of
+	// Join lets it. Without it the join is asked for again and again, and whoever
+	// stands in line comes first. OnPlace, when set, is told the place, from 1, and
+	// about how long that takes, 0 when nobody knows; it must not block.
+	Wait    bool
+	OnPlace func(place int, about time.Duration)
 	// Unmeasured joins without measuring how far the regions of the server are. It
 	// is done beside the gateway's greeting and costs one request, a datagram or three
 	// to each region where there are several, and then at most 150 ms of the join.
@@ -126,22 +135,22 @@ func Join(ctx context.Context, cfg Config) (*Call, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join call: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*dialTimeout)
-	defer cancel()
 	start := time.Now()
+	opening, cancel := context.WithTimeout(ctx, 2*dialTimeout)
+	defer cancel()
 	runCtx, stop := context.WithCancel(context.Background())
 	c.stop = stop
 	if !cfg.Unmeasured {
 		c.settles.Go(func() { c.measure(runCtx) })
 	}
-	if err := c.gw.open(ctx); err != nil {
+	if err := c.gw.open(opening); err != nil {
 		stop()
 		c.settles.Wait()
 		return nil, fmt.Errorf("join call: %w", err)
 	}
 	c.stats.Gateway = time.Since(start)
 	<-c.fresh // the first session is no news
-	c.distances.await(ctx)
+	c.distances.await(opening)
 	lost := make(chan error, 1)
 	go func() { lost <- c.gw.run(runCtx) }()
 	joined := make(chan error, 1)
@@ -247,7 +256,7 @@ func (c *Call) ask() {
 
 func (c *Call) hereLocked() wish {
 	channel := c.channel
-	return wish{Guild: c.cfg.Guild, Channel: &channel, Mute: c.mute, Deaf: c.deaf, RTT: c.distances.known()}
+	return wish{Guild: c.cfg.Guild, Channel: &channel, Mute: c.mute, Deaf: c.deaf, Wait: c.cfg.Wait, RTT: c.distances.known()}
 }
 
 // wishLocked replaces what waits to be sent.
@@ -310,7 +319,8 @@ type keeping struct {
 	wait  time.Duration
 	asks  int         // for another seat, in vain
 	quiet *time.Timer // of a session that reports silence
-	ask   *time.Timer // of a join that could not be taken just now
+	ask   *time.Timer // of a join that could not be taken just now, or stands in line
+	late  *time.Timer // of a join that neither stands in line nor gets in
 
 	slow     *time.Timer // of a session that does not get open
 	patience time.Duration
@@ -321,8 +331,10 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 	k := &keeping{
 		results: make(chan dialed, 1), cancel: func() {},
 		again: time.NewTimer(time.Hour), quiet: time.NewTimer(time.Hour), slow: time.NewTimer(time.Hour), ask: time.NewTimer(time.Hour),
+		late: time.NewTimer(2 * dialTimeout),
 		wait: retryMin, patience: openPatience,
 	}
+	defer k.late.Stop()
 	for _, t := range []*time.Timer{k.again, k.quiet, k.slow, k.ask} {
 		t.Stop()
 		defer t.Stop()
@@ -346,18 +358,17 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 				ended = v.Done()
 			}
 		}
-		var late <-chan struct{}
+		var left <-chan struct{} // nobody waits for the join any more
 		if !connected {
-			late = join.Done()
+			left = join.Done()
 		}
 		select {
 		case <-ctx.Done():
 			return ErrClosed
-		case <-late:
-			if failed != nil {
-				return failed
-			}
-			return fmt.Errorf("no voice server was named: %w", join.Err())
+		case <-left:
+			return cmp.Or(failed, fmt.Errorf("no voice server was named: %w", join.Err()))
+		case <-k.late.C:
+			return cmp.Or(failed, fmt.Errorf("no voice server was named: %w", context.DeadlineExceeded))
 		case err := <-lost:
 			return errors.Join(errGateway, err)
 		case <-c.kicked:
@@ -369,6 +380,14 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 			c.ask() // the gateway forgot us: we want to be in the channel still
 		case e := <-c.refusals:
 			switch {
+			case e.Code == queued:
+				failed = &RefusedError{e.Code, e.Message}
+				k.late.Stop()
+				k.again.Stop() // to leave and come again would be the end of the line
+				k.ask.Reset(lineAgain)
+				if tell := c.cfg.OnPlace; tell != nil && e.Full != nil {
+					tell(e.Full.Place, time.Duration(e.Full.Wait)*time.Second)
+				}
 			case c.current() != nil || k.dialing:
 				// A seat is there; asking for another goes on by its own rules.
 			case e.passes():
@@ -411,6 +430,7 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 				c.replace(ctx, r.voice, connected)
 				if !connected {
 					connected = true
+					k.late.Stop()
 					joined <- nil
 				}
 			default:

@@ -21,7 +21,7 @@
 // comes from the node any more, it says so and asks for another seat; from another
 // address it begins anew at once; without its voice WebSocket it resumes on the next
 // endpoint while the media goes on; without the gateway it resumes the gateway
-// session. It ends by Close, by a kick, or when the server refuses it.
+// session. Where every seat is taken it stands in line, if it is to (Config.Wait). It ends by Close, by a kick, or when the server refuses it.
 //
 // The media side is deliberately not the server's own code: what this package
 // hears is what any WebRTC client hears. A load test that brings media of its

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -230,7 +231,9 @@ type textGateway struct {
 	resumes   int
 	anews     int      // op 4 with anew
 	refuse    []string // codes that the next joins are refused with
-	move      string   // what VOICE_SERVER_UPDATE says of a move
+	full      bool     // joins wait in line, or are refused
+	line      []*textSession
+	move      string // what VOICE_SERVER_UPDATE says of a move
 }
 
 type textSession struct {
@@ -290,6 +293,7 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 			Seq     int64         `json:"seq"`
 			Channel *snowflake.ID `json:"channel_id"`
 			Anew    bool
+			Wait    bool
 		}
 	}
 	if err := json.Unmarshal(m.Bytes(), &f); err != nil && f.Op != 1 {
@@ -338,6 +342,13 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 			g.refuse = g.refuse[1:]
 			return
 		}
+		if g.full {
+			if f.D.Wait && !slices.Contains(g.line, own) {
+				g.line = append(g.line, own)
+			}
+			g.tellLineLocked(own)
+			return
+		}
 		again := own.in
 		own.in = true
 		own.dispatch("VOICE_STATE_UPDATE", fmt.Sprintf(`{"guild_id":"%d","channel_id":"%d","user_id":%q,"session_id":%q}`, guild, channel, own.user, own.id))
@@ -347,6 +358,29 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 		if !again || f.D.Anew {
 			g.placeLocked(own)
 		}
+	}
+}
+
+// tellLineLocked tells a user its place in line, or that there is one.
+func (g *textGateway) tellLineLocked(s *textSession) {
+	code, place := "queued", slices.Index(g.line, s)+1
+	if place == 0 {
+		code, place = "full", len(g.line)+1
+	}
+	s.dispatch("VOICE_ERROR", fmt.Sprintf(`{"guild_id":"%d","channel_id":"%d","code":%q,"message":"not now","full":{"place":%d,"wait":%d}}`, guild, channel, code, place, 5*place))
+}
+
+// seat lets the first in line in, and tells the others.
+func (g *textGateway) seat() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.line[0]
+	g.line = g.line[1:]
+	s.in = true
+	s.dispatch("VOICE_STATE_UPDATE", fmt.Sprintf(`{"guild_id":"%d","channel_id":"%d","user_id":%q,"session_id":%q}`, guild, channel, s.user, s.id))
+	g.placeLocked(s)
+	for _, other := range g.line {
+		g.tellLineLocked(other)
 	}
 }
 

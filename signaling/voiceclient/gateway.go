@@ -48,7 +48,14 @@ type voiceError struct {
 	Channel snowflake.ID `json:"channel_id"`
 	Code    string       `json:"code"`
 	Message string       `json:"message"`
+	Full    *struct {
+		Place int `json:"place"`
+		Wait  int `json:"wait"` // seconds
+	} `json:"full"`
 }
+
+// queued is the code of one who stands in line.
+const queued = "queued"
 
 // passes says whether it may be otherwise in a moment: nobody can take the call
 // just now.
@@ -72,6 +79,8 @@ type wish struct {
 	Deaf    bool          `json:"self_deaf"`
 	// Anew: nothing comes from the voice server any more.
 	Anew bool `json:"anew,omitempty"`
+	// Wait: where every seat is taken, the user stands in line.
+	Wait bool `json:"wait,omitempty"`
 	// RTT is what was measured, in milliseconds by region.
 	RTT map[string]float64 `json:"rtt,omitempty"`
 }

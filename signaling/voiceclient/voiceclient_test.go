@@ -342,6 +342,53 @@ func TestJoinWaits(t *testing.T) {
 	}
 }
 
+// TestJoinStandsInLine waits for a seat where there is none, and hears of its place.
+func TestJoinStandsInLine(t *testing.T) {
+	w := newWorld(t)
+	w.gw.mu.Lock()
+	w.gw.full = true
+	w.gw.mu.Unlock()
+	type joined struct {
+		call *voiceclient.Call
+		err  error
+	}
+	places := make(map[string]chan int)
+	in := make(map[string]chan joined)
+	ctx, leave := context.WithCancel(context.Background())
+	defer leave()
+	for _, user := range []string{"1", "2"} {
+		told, done := make(chan int, 8), make(chan joined, 1)
+		places[user], in[user] = told, done
+		go func() {
+			c, err := voiceclient.Join(ctx, voiceclient.Config{Server: w.gw.url, Token: user, Guild: guild, Channel: channel, Options: newEar().options(),
+				Wait: true, OnPlace: func(place int, about time.Duration) {
+					if about != time.Duration(5*place)*time.Second {
+						t.Errorf("place %d takes %v", place, about)
+					}
+					told <- place
+				}})
+			done <- joined{c, err}
+		}()
+		if place := <-told; place != len(places) {
+			t.Fatalf("user %s is number %d", user, place)
+		}
+	}
+	w.gw.seat()
+	if place := <-places["2"]; place != 1 {
+		t.Errorf("then user 2 is number %d", place)
+	}
+	first := <-in["1"]
+	if first.err != nil {
+		t.Fatal(first.err)
+	}
+	defer first.call.Close()
+	leave()
+	var refused *voiceclient.RefusedError
+	if second := <-in["2"]; !errors.As(second.err, &refused) || refused.Code != "queued" {
+		t.Errorf("who leaves the line: %v", second.err)
+	}
+}
+
 func TestJoinRefused(t *testing.T) {
 	w := newWorld(t)
 	opts := newEar().options()
