@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-demo cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway sim fresh-test clean
+.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-demo cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway bench-store sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -61,6 +61,9 @@ bench-gateway: ## 100,000 and more gateway sessions: memory, fan-out, message ra
 bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of the page in Chromium
 	@$(BENCH) join $(ARGS)
 	@$(ENV) && VOICEFLEET_JOINS=200 go test -count=1 -v -run '^TestJoinFromThePage$$' ./cmd/e2e
+
+bench-store: ## durable writes, latency at a rate, equal reads, histories of 10 million messages (ARGS=--short: 40 s)
+	@$(BENCH) store $(ARGS)
 
 closed-test: ## how soon the Go client and Chromium talk without UDP, and the gap when it closes in a call (needs root and nft; 5 minutes)
 	@$(ENV) && VOICEFLEET_CLOSED=12 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only|TestPageByRelay)$$' ./cmd/e2e

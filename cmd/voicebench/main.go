@@ -53,7 +53,7 @@ func root() *cobra.Command {
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(callCommand(), joinCommand(), forwardCommand(), memoryCommand(), roleCommand())
 	cmd.AddCommand(compareCommand(), htmlCommand())
-	cmd.AddCommand(gatewayCommand(), crowdCommand())
+	cmd.AddCommand(gatewayCommand(), crowdCommand(), storeCommand())
 	cmd.AddCommand(doctorCommand(), generatorCommand())
 	cmd.AddCommand(scenarioCommand(), capacityCommand())
 	cmd.AddCommand(simulateCommand())

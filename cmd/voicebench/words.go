@@ -127,6 +127,22 @@ const wordsCrowdExamples = `  voicebench crowd --html crowd.html
   voicebench crowd --scale 0.1
   voicebench crowd --sizes 100000 --guild -1 --look-ups -1   # only memory, one size and the storm`
 
+const wordsStore = `Store measures what keeps the messages, through the same interface the chat server uses:
+the embedded store (SQLite) on this machine's disk, and one node of Apache Cassandra that
+it starts (Java 17 and Maven; two cores and 2 GB are its share), or a CQL cluster of yours.
+
+For each: durable messages a second of many writers; the time of inserts and pages at a
+rate, from when each was due; on CQL what equal reads cost in queries; and pages of a
+history of ten million messages, as it grows. That last step takes half an hour and 20 GB
+of disk, the others two minutes.
+
+Data lie in the folder for temporary files: where that is no disk, name one with --dir.`
+
+const wordsStoreExamples = `  voicebench store --html store.html
+  voicebench store --short
+  voicebench store --only sqlite --history 1000000 --dir /var/tmp
+  voicebench store --only cql --cql cql://db1,db2,db3/bench --rate 5000`
+
 const wordsScenario = `A scenario is a load that is written down: rooms and who talks in them, how members
 arrive and leave, what goes wrong when, and the goals. Those that come with the
 program are a library to run as they are or to start from: show prints one with every

@@ -24,6 +24,8 @@ const CQLEnv = "VOICEFLEET_CQL"
 type CQLServer struct {
 	// Profile is "quick" (default) or "durable", see the script.
 	Profile string
+	// Dir is where its data lie (default: the folder for temporary files).
+	Dir string
 
 	once sync.Once
 	// Set by once.
@@ -42,14 +44,20 @@ var errNoJava = errors.New("the CQL server needs Java 17 and Maven: sh deploy/se
 // Maven the test is skipped; a server that does not start fails it.
 func (c *CQLServer) Address(t testing.TB) string {
 	t.Helper()
+	addr, err := c.Start()
+	if errors.Is(err, errNoJava) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+// Start is Address for what is no test.
+func (c *CQLServer) Start() (string, error) {
 	c.once.Do(func() { c.err = c.start() })
-	if errors.Is(c.err, errNoJava) {
-		t.Skip(c.err)
-	}
-	if c.err != nil {
-		t.Fatal(c.err)
-	}
-	return c.addr
+	return c.addr, c.err
 }
 
 // Pid is the server's process, to be stopped or killed by crash tests; zero when
@@ -77,6 +85,9 @@ func (c *CQLServer) start() error {
 	var words strings.Builder
 	cmd := exec.Command("sh", filepath.Join(root, "deploy/cql/run.sh"), "--follow", profile)
 	cmd.Env = append(os.Environ(), "CQL_PORT="+ports[0], "CQL_STORAGE_PORT="+ports[1])
+	if c.Dir != "" {
+		cmd.Env = append(cmd.Env, "TMPDIR="+c.Dir)
+	}
 	cmd.Stderr = &words
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

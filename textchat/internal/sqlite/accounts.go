@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -15,7 +14,7 @@ import (
 
 // CreateUser adds a user and perhaps its first token.
 func (s *Store) CreateUser(ctx context.Context, c textchat.Credential, token *textchat.TokenHash, now time.Time) error {
-	return s.change(ctx, "create user", func(tx *sql.Conn) error {
+	return s.change(ctx, "create user", func(tx *txn) error {
 		if _, err := exec(tx, "INSERT INTO users (id, username, hash, created, data) VALUES (?, ?, ?, ?, ?)",
 			int64(c.User.ID), c.User.Username, c.Hash, now.UnixMilli(), encode(c.User)); err != nil {
 			return nameTaken(err)
@@ -37,7 +36,7 @@ func nameTaken(err error) error {
 
 // UpdateUser replaces a user's record.
 func (s *Store) UpdateUser(ctx context.Context, c textchat.Credential) error {
-	return s.change(ctx, "update user", func(tx *sql.Conn) error {
+	return s.change(ctx, "update user", func(tx *txn) error {
 		n, err := exec(tx, "UPDATE users SET username = ?, data = ?, hash = CASE WHEN ? = '' THEN hash ELSE ? END WHERE id = ?",
 			c.User.Username, encode(c.User), c.Hash, c.Hash, int64(c.User.ID))
 		if err != nil {
@@ -75,14 +74,14 @@ func (s *Store) Users(ctx context.Context, after textchat.ID, limit int) ([]text
 	return all[textchat.User](rows, err, "list users")
 }
 
-func addToken(tx *sql.Conn, user textchat.ID, token textchat.TokenHash, now time.Time) error {
+func addToken(tx *txn, user textchat.ID, token textchat.TokenHash, now time.Time) error {
 	_, err := exec(tx, "INSERT INTO tokens (hash, user_id, created) VALUES (?, ?, ?)", token[:], int64(user), now.UnixMilli())
 	return err
 }
 
 // AddToken gives a user one more token.
 func (s *Store) AddToken(ctx context.Context, user textchat.ID, token textchat.TokenHash, now time.Time) error {
-	return s.change(ctx, "add token", func(tx *sql.Conn) error { return addToken(tx, user, token, now) })
+	return s.change(ctx, "add token", func(tx *txn) error { return addToken(tx, user, token, now) })
 }
 
 // TokenUser finds whose token it is.
@@ -93,7 +92,7 @@ func (s *Store) TokenUser(ctx context.Context, token textchat.TokenHash) (textch
 
 // RevokeToken makes one token void.
 func (s *Store) RevokeToken(ctx context.Context, token textchat.TokenHash) error {
-	return s.change(ctx, "revoke token", func(tx *sql.Conn) error {
+	return s.change(ctx, "revoke token", func(tx *txn) error {
 		_, err := exec(tx, "DELETE FROM tokens WHERE hash = ?", token[:])
 		return err
 	})
@@ -101,7 +100,7 @@ func (s *Store) RevokeToken(ctx context.Context, token textchat.TokenHash) error
 
 // RevokeTokens makes all tokens of a user void.
 func (s *Store) RevokeTokens(ctx context.Context, user textchat.ID) error {
-	return s.change(ctx, "revoke tokens", func(tx *sql.Conn) error {
+	return s.change(ctx, "revoke tokens", func(tx *txn) error {
 		_, err := exec(tx, "DELETE FROM tokens WHERE user_id = ?", int64(user))
 		return err
 	})

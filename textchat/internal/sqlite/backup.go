@@ -53,7 +53,9 @@ func synced(path string) error {
 // openFile opens a database file.
 func openFile(file, extra string) (*sql.DB, error) {
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: file}).EscapedPath()}
-	return sql.Open("sqlite", u.String()+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(0)"+extra)
+	// The log is brought into the file every 16 MiB: a page that is written again and
+	// again, as the newest of a channel, is then brought once for many times.
+	return sql.Open("sqlite", u.String()+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(0)&_pragma=wal_autocheckpoint(4000)"+extra)
 }
 
 // Check says whether the database in dir is whole and of a version that this

@@ -45,7 +45,7 @@ func in(list []textchat.ID, before ...any) (string, []any) {
 }
 
 // saveCommunity does the changes of bans, webhooks and the audit log.
-func saveCommunity(tx *sql.Conn, g int64, c textchat.Change) error {
+func saveCommunity(tx *txn, g int64, c textchat.Change) error {
 	var err error
 	switch {
 	case c.PutBan != nil:
@@ -74,24 +74,24 @@ func saveCommunity(tx *sql.Conn, g int64, c textchat.Change) error {
 }
 
 // mustHave refuses with ErrNoRecord when a message does not exist.
-func mustHave(tx *sql.Conn, channel, message textchat.ID) error {
+func mustHave(tx *txn, channel, message textchat.ID) error {
 	var n int
-	err := tx.QueryRowContext(context.Background(), "SELECT 1 FROM messages WHERE channel_id = ? AND id = ?", int64(channel), int64(message)).Scan(&n)
+	err := tx.row("SELECT 1 FROM messages WHERE channel_id = ? AND id = ?", int64(channel), int64(message)).Scan(&n)
 	if errors.Is(err, sql.ErrNoRows) {
 		return textchat.ErrNoRecord
 	}
 	return err
 }
 
-func count(tx *sql.Conn, q string, args ...any) (n int, err error) {
-	err = tx.QueryRowContext(context.Background(), q, args...).Scan(&n)
+func count(tx *txn, q string, args ...any) (n int, err error) {
+	err = tx.row(q, args...).Scan(&n)
 	return n, err
 }
 
 // React adds a reaction.
 func (s *Store) React(ctx context.Context, channel, message textchat.ID, emoji string, user textchat.ID, most int) (bool, error) {
 	added := false
-	err := s.change(ctx, "react", func(tx *sql.Conn) error {
+	err := s.change(ctx, "react", func(tx *txn) error {
 		if err := mustHave(tx, channel, message); err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func (s *Store) React(ctx context.Context, channel, message textchat.ID, emoji s
 // Unreact takes reactions away.
 func (s *Store) Unreact(ctx context.Context, channel, message textchat.ID, emoji string, user textchat.ID) (int, error) {
 	var n int64
-	err := s.change(ctx, "unreact", func(tx *sql.Conn) error {
+	err := s.change(ctx, "unreact", func(tx *txn) error {
 		var err error
 		n, err = exec(tx, "DELETE FROM reactions WHERE channel_id = ?1 AND message_id = ?2 AND (?3 = '' OR emoji = ?3) AND (?4 = 0 OR user_id = ?4)",
 			int64(channel), int64(message), emoji, int64(user))
@@ -176,7 +176,7 @@ func (s *Store) Marks(ctx context.Context, channel textchat.ID, messages []textc
 // Pin pins a message.
 func (s *Store) Pin(ctx context.Context, channel, message textchat.ID, at time.Time, most int) (bool, error) {
 	changed := false
-	err := s.change(ctx, "pin", func(tx *sql.Conn) error {
+	err := s.change(ctx, "pin", func(tx *txn) error {
 		if err := mustHave(tx, channel, message); err != nil {
 			return err
 		}
@@ -198,7 +198,7 @@ func (s *Store) Pin(ctx context.Context, channel, message textchat.ID, at time.T
 // Unpin takes a pin away.
 func (s *Store) Unpin(ctx context.Context, channel, message textchat.ID) (bool, error) {
 	var n int64
-	err := s.change(ctx, "unpin", func(tx *sql.Conn) error {
+	err := s.change(ctx, "unpin", func(tx *txn) error {
 		var err error
 		n, err = exec(tx, "DELETE FROM pins WHERE channel_id = ? AND message_id = ?", int64(channel), int64(message))
 		return err
@@ -241,9 +241,9 @@ func (s *Store) DeleteMessages(ctx context.Context, channel textchat.ID, list []
 	if len(list) == 0 {
 		return nil, nil
 	}
-	err := s.change(ctx, "delete messages", func(tx *sql.Conn) error {
+	err := s.change(ctx, "delete messages", func(tx *txn) error {
 		set, args := in(list, int64(channel))
-		rows, err := tx.QueryContext(context.Background(), "SELECT id FROM messages WHERE channel_id = ? AND id IN "+set+" ORDER BY id", args...)
+		rows, err := tx.rows("SELECT id FROM messages WHERE channel_id = ? AND id IN "+set+" ORDER BY id", args...)
 		if gone, err = ids(rows, err, "find messages"); err != nil {
 			return err
 		}
@@ -324,12 +324,12 @@ func dm(row interface{ Scan(...any) error }) (textchat.DM, error) {
 func (s *Store) OpenDM(ctx context.Context, d textchat.DM) (textchat.DM, error) {
 	var found textchat.DM
 	low, high := int64(min(d.Users[0], d.Users[1])), int64(max(d.Users[0], d.Users[1]))
-	err := s.change(ctx, "open dm", func(tx *sql.Conn) error {
+	err := s.change(ctx, "open dm", func(tx *txn) error {
 		if _, err := exec(tx, "INSERT INTO dms (id, low, high) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", int64(d.ID), low, high); err != nil {
 			return err
 		}
 		var err error
-		found, err = dm(tx.QueryRowContext(context.Background(), dmColumns+"WHERE d.low = ? AND d.high = ?", low, high))
+		found, err = dm(tx.row(dmColumns+"WHERE d.low = ? AND d.high = ?", low, high))
 		return err
 	})
 	if err != nil {

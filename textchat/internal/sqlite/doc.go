@@ -2,7 +2,8 @@
 // writer that commits in groups, several readers.
 //
 // Writers hand a function to the one writing goroutine. It takes what waits (at
-// most groupMax), runs each inside a savepoint of one transaction, commits with
-// one fsync and only then tells them. So a write that returned is durable, and
-// 64 writers share the price of one disk flush.
+// most groupMax), runs all of it in one transaction, commits with one fsync and
+// only then tells them. So a write that returned is durable, and 64 writers share
+// the price of one disk flush. When one of them fails the others are done again
+// without it.
 package sqlite

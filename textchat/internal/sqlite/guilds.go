@@ -69,7 +69,7 @@ func (s *Store) Guild(ctx context.Context, id textchat.ID) (textchat.GuildRecord
 
 // Save does all changes or none.
 func (s *Store) Save(ctx context.Context, guild textchat.ID, changes []textchat.Change) error {
-	return s.change(ctx, "save guild", func(tx *sql.Conn) error {
+	return s.change(ctx, "save guild", func(tx *txn) error {
 		for _, c := range changes {
 			if err := saveOne(tx, int64(guild), c); err != nil {
 				return err
@@ -79,7 +79,7 @@ func (s *Store) Save(ctx context.Context, guild textchat.ID, changes []textchat.
 	})
 }
 
-func saveOne(tx *sql.Conn, g int64, c textchat.Change) error {
+func saveOne(tx *txn, g int64, c textchat.Change) error {
 	var err error
 	switch {
 	case c.PutGuild != nil:
@@ -193,8 +193,8 @@ func (s *Store) Invites(ctx context.Context, guild textchat.ID) ([]textchat.Invi
 // UseInvite counts one use.
 func (s *Store) UseInvite(ctx context.Context, code string, now time.Time) (textchat.Invite, error) {
 	var used textchat.Invite
-	err := s.change(ctx, "use invite", func(tx *sql.Conn) error {
-		i, err := s.invite(tx.QueryRowContext(context.Background(), "SELECT uses, data FROM invites WHERE code = ?", code))
+	err := s.change(ctx, "use invite", func(tx *txn) error {
+		i, err := s.invite(tx.row("SELECT uses, data FROM invites WHERE code = ?", code))
 		if err != nil {
 			return err
 		}
@@ -229,7 +229,7 @@ func (s *Store) Setting(ctx context.Context, key string) (string, error) {
 
 // SetSetting writes a setting.
 func (s *Store) SetSetting(ctx context.Context, key, value string) error {
-	return s.change(ctx, "write setting", func(tx *sql.Conn) error {
+	return s.change(ctx, "write setting", func(tx *txn) error {
 		_, err := exec(tx, "INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", key, value)
 		return err
 	})
@@ -237,7 +237,7 @@ func (s *Store) SetSetting(ctx context.Context, key, value string) error {
 
 // TakeSetting removes a setting of this value.
 func (s *Store) TakeSetting(ctx context.Context, key, value string) error {
-	return s.change(ctx, "take setting", func(tx *sql.Conn) error {
+	return s.change(ctx, "take setting", func(tx *txn) error {
 		n, err := exec(tx, "DELETE FROM settings WHERE key = ? AND value = ?", key, value)
 		if err == nil && n == 0 {
 			err = textchat.ErrNoRecord

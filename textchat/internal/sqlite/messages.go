@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 
@@ -17,11 +16,12 @@ const noncesTidied = 4
 func (s *Store) AddMessage(ctx context.Context, m textchat.Message, nonce string) (textchat.Message, bool, error) {
 	var earlier *textchat.Message
 	m.Nonce = nil
-	err := s.change(ctx, "add message", func(tx *sql.Conn) error {
-		ctx := context.Background()
+	data := encode(m)
+	err := s.change(ctx, "add message", func(tx *txn) error {
+		earlier = nil
 		if nonce != "" {
 			oldest := m.Timestamp.UnixMilli() - textchat.NonceLife.Milliseconds()
-			old, err := one[textchat.Message](tx.QueryRowContext(ctx, `SELECT m.data FROM nonces n
+			old, err := one[textchat.Message](tx.row(`SELECT m.data FROM nonces n
 				JOIN messages m ON m.channel_id = n.channel_id AND m.id = n.message_id
 				WHERE n.channel_id = ? AND n.author_id = ? AND n.nonce = ? AND n.created > ?`,
 				int64(m.Channel), int64(m.Author.ID), nonce, oldest), "find nonce")
@@ -43,7 +43,7 @@ func (s *Store) AddMessage(ctx context.Context, m textchat.Message, nonce string
 			}
 		}
 		_, err := exec(tx, "INSERT INTO messages (channel_id, id, author_id, data) VALUES (?, ?, ?, ?)",
-			int64(m.Channel), int64(m.ID), int64(m.Author.ID), encode(m))
+			int64(m.Channel), int64(m.ID), int64(m.Author.ID), data)
 		return err
 	})
 	if err != nil {
@@ -58,8 +58,9 @@ func (s *Store) AddMessage(ctx context.Context, m textchat.Message, nonce string
 // EditMessage replaces what an edit may change.
 func (s *Store) EditMessage(ctx context.Context, m textchat.Message) error {
 	m.Nonce = nil
-	return s.change(ctx, "edit message", func(tx *sql.Conn) error {
-		n, err := exec(tx, "UPDATE messages SET data = ? WHERE channel_id = ? AND id = ?", encode(m), int64(m.Channel), int64(m.ID))
+	data := encode(m)
+	return s.change(ctx, "edit message", func(tx *txn) error {
+		n, err := exec(tx, "UPDATE messages SET data = ? WHERE channel_id = ? AND id = ?", data, int64(m.Channel), int64(m.ID))
 		if err == nil && n == 0 {
 			err = textchat.ErrNoRecord
 		}
@@ -69,7 +70,7 @@ func (s *Store) EditMessage(ctx context.Context, m textchat.Message) error {
 
 // DeleteMessage removes a message.
 func (s *Store) DeleteMessage(ctx context.Context, channel, id textchat.ID) error {
-	return s.change(ctx, "delete message", func(tx *sql.Conn) error {
+	return s.change(ctx, "delete message", func(tx *txn) error {
 		n, err := exec(tx, "DELETE FROM messages WHERE channel_id = ? AND id = ?", int64(channel), int64(id))
 		if err == nil && n == 0 {
 			err = textchat.ErrNoRecord

@@ -32,7 +32,7 @@ type Store struct {
 	write *sql.DB
 	jobs  chan job
 	done  chan struct{} // closed when the writer has ended
-	begun *sql.Conn     // owned by the writer
+	tx    *txn          // owned by the writer
 	once  sync.Once
 
 	mu sync.RWMutex
@@ -43,7 +43,7 @@ type Store struct {
 var _ textchat.Store = (*Store)(nil)
 
 type job struct {
-	do   func(*sql.Conn) error
+	do   func(*txn) error
 	done chan error
 }
 
@@ -75,7 +75,7 @@ func Open(dir string) (*Store, error) {
 		write.Close()
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{read: read, write: write, jobs: make(chan job, writeQueue), done: make(chan struct{}), begun: conn, open: true}
+	s := &Store{read: read, write: write, jobs: make(chan job, writeQueue), done: make(chan struct{}), tx: &txn{conn: conn, kept: make(map[string]*sql.Stmt)}, open: true}
 	go s.writer()
 	return s, nil
 }
@@ -89,16 +89,17 @@ func (s *Store) Close() error {
 		close(s.jobs)
 		s.mu.Unlock()
 		<-s.done
-		_, cerr := s.begun.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
-		err = errors.Join(cerr, s.begun.Close(), s.read.Close(), s.write.Close())
+		ferr := s.tx.forget()
+		_, cerr := s.tx.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
+		err = errors.Join(ferr, cerr, s.tx.conn.Close(), s.read.Close(), s.write.Close())
 	})
 	return err
 }
 
 // change runs do in the next group and returns when it is durable. do may run
-// only statements on its connection; what it keeps outside must be set, not
-// added to.
-func (s *Store) change(ctx context.Context, verb string, do func(*sql.Conn) error) error {
+// only statements on its connection, and may be run twice: what it keeps outside
+// must be set, not added to.
+func (s *Store) change(ctx context.Context, verb string, do func(*txn) error) error {
 	j := job{do: do, done: make(chan error, 1)}
 	s.mu.RLock()
 	if !s.open {
@@ -145,51 +146,141 @@ func (s *Store) writer() {
 	}
 }
 
+// commit writes a group. Nearly always all of it succeeds: so it is done without
+// savepoints first, as each of those has a copy made of every page that is touched
+// after it. When a job fails the group is rolled back and done again with them.
 func (s *Store) commit(group []job) {
-	ctx := context.Background()
 	results := make([]error, len(group))
-	_, err := s.begun.ExecContext(ctx, "BEGIN IMMEDIATE")
-	if err == nil {
-		for i, j := range group {
-			results[i] = s.runOne(ctx, j)
-		}
-		if _, err = s.begun.ExecContext(ctx, "COMMIT"); err != nil {
-			_, _ = s.begun.ExecContext(ctx, "ROLLBACK")
-		}
+	if s.attempt(group, results, false) != nil && len(group) > 1 {
+		clear(results)
+		_ = s.attempt(group, results, true) // the results have it
 	}
 	for i, j := range group {
-		if err != nil && results[i] == nil {
-			results[i] = err
-		}
 		j.done <- results[i]
 	}
 }
 
-// runOne is one job inside its savepoint: it fails, or panics, alone.
-func (s *Store) runOne(ctx context.Context, j job) (err error) {
-	if _, err := s.begun.ExecContext(ctx, "SAVEPOINT one"); err != nil {
+// attempt is one transaction: all jobs or, with savepoints, those that succeed. When
+// it was not committed every job has an error.
+func (s *Store) attempt(group []job, results []error, savepoints bool) error {
+	_, err := exec(s.tx, "BEGIN IMMEDIATE")
+	if err != nil {
+		return failed(results, err)
+	}
+	for i, j := range group {
+		if savepoints {
+			results[i] = s.apart(j)
+		} else if err = s.run(j); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		_, err = exec(s.tx, "COMMIT")
+	}
+	if err != nil {
+		_, _ = exec(s.tx, "ROLLBACK")
+		return failed(results, err)
+	}
+	return nil
+}
+
+// failed gives the error to all jobs that have none of their own.
+func failed(results []error, err error) error {
+	for i := range results {
+		if results[i] == nil {
+			results[i] = err
+		}
+	}
+	return err
+}
+
+// apart is one job inside its savepoint: it fails alone.
+func (s *Store) apart(j job) error {
+	if _, err := exec(s.tx, "SAVEPOINT one"); err != nil {
 		return err
 	}
+	err := s.run(j)
+	if err != nil {
+		_, _ = exec(s.tx, "ROLLBACK TO one")
+	}
+	_, rerr := exec(s.tx, "RELEASE one")
+	return errors.Join(err, rerr)
+}
+
+// run is one job; a panic is its failure.
+func (s *Store) run(j job) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v", r)
 		}
-		if err != nil {
-			_, _ = s.begun.ExecContext(ctx, "ROLLBACK TO one")
-		}
-		_, rerr := s.begun.ExecContext(ctx, "RELEASE one")
-		err = errors.Join(err, rerr)
 	}()
-	return j.do(s.begun)
+	return j.do(s.tx)
+}
+
+// keptMost bounds the statements of a txn. There are some 50, and those with lists of
+// ids besides, one for each length.
+const keptMost = 128
+
+// txn is the writing connection as a job sees it. It keeps its statements: to parse
+// one takes several times as long as to run it.
+type txn struct {
+	conn *sql.Conn
+	kept map[string]*sql.Stmt
+}
+
+func (t *txn) prepare(q string) (*sql.Stmt, error) {
+	if st := t.kept[q]; st != nil {
+		return st, nil
+	}
+	if len(t.kept) >= keptMost {
+		if err := t.forget(); err != nil {
+			return nil, err
+		}
+	}
+	st, err := t.conn.PrepareContext(context.Background(), q)
+	if err == nil {
+		t.kept[q] = st
+	}
+	return st, err
+}
+
+// forget closes all statements.
+func (t *txn) forget() error {
+	var errs []error
+	for _, st := range t.kept {
+		errs = append(errs, st.Close())
+	}
+	clear(t.kept)
+	return errors.Join(errs...)
 }
 
 // exec runs one statement of a job.
-func exec(c *sql.Conn, q string, args ...any) (int64, error) {
-	r, err := c.ExecContext(context.Background(), q, args...)
+func exec(t *txn, q string, args ...any) (int64, error) {
+	st, err := t.prepare(q)
+	if err != nil {
+		return 0, err
+	}
+	r, err := st.ExecContext(context.Background(), args...)
 	if err != nil {
 		return 0, err
 	}
 	return r.RowsAffected()
+}
+
+func (t *txn) rows(q string, args ...any) (*sql.Rows, error) {
+	st, err := t.prepare(q)
+	if err != nil {
+		return nil, err
+	}
+	return st.QueryContext(context.Background(), args...)
+}
+
+func (t *txn) row(q string, args ...any) *sql.Row {
+	st, err := t.prepare(q)
+	if err != nil {
+		return t.conn.QueryRowContext(context.Background(), q, args...) // which has the error
+	}
+	return st.QueryRowContext(context.Background(), args...)
 }
 
 func encode(v any) string {

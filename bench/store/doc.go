@@ -1,0 +1,25 @@
+// Package store measures the stores of messages (textchat.Store): the embedded one on
+// this machine's disk, and one node of CQL that it starts, or a cluster of yours.
+//
+// In come the engines and how long each step takes; out goes a [bench.Report] of Kind
+// store. Every figure is that of the store's own interface, as the chat server calls
+// it: JSON, queues, breakers and all.
+//
+// A run is up to four steps for each engine:
+//
+//  1. writes: as many writers as there are, each with its next message when the last
+//     one is durable: messages a second;
+//
+//  2. steady: messages and pages that are due at fixed moments, whether or not those
+//     before them are done; a time begins when it was due, so that a store that stands
+//     still is not flattered by having been asked less;
+//
+//  3. equal reads (CQL): many who read one page at once, and as many who read a page
+//     each; what it cost in queries;
+//
+//  4. history: messages of a year in a thousand channels, some busier than others, are
+//     written in the order of their time; at each power of ten pages of 50 are read, as
+//     of people who scroll back.
+//
+// Server, store and load share this machine: its figures are those of all three.
+package store
