@@ -156,6 +156,20 @@ func (l *Log) Since(ctx context.Context, key string, after uint64) ([]Record, er
 	}
 }
 
+// Position is the number of the last entry of any key.
+func (l *Log) Position(ctx context.Context) (uint64, error) {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	if err := l.c.await(ctx); err != nil {
+		return 0, fmt.Errorf("read %s: %w", l.name, err)
+	}
+	s, err := l.c.js.Stream(ctx, l.name)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", l.name, err)
+	}
+	return s.CachedInfo().State.LastSeq, nil
+}
+
 // Last is the number of the last entry of a key, zero when none is kept.
 func (l *Log) Last(ctx context.Context, key string) (uint64, error) {
 	ctx, cancel := withDeadline(ctx)

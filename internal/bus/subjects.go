@@ -75,6 +75,10 @@ func TextSubject(instance, verb string) string { return "v1.text." + instance + 
 // and who writes: what counts for a moment only.
 func OnlineSubject(guild string) string { return "v1.online." + guild }
 
+// DeliveredSubject is where text instances tell one another what they gave out to
+// sessions in which order, and which sessions went on with them.
+const DeliveredSubject = "v1.delivered"
+
 // GeneratorSubject is where a generator of load takes requests of its
 // coordinator: verb is take, beat, free, ask, fetch (see bench/internal/remote).
 func GeneratorSubject(generator, verb string) string { return "v1.generator." + generator + "." + verb }

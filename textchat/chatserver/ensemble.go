@@ -3,12 +3,15 @@ package chatserver
 import (
 	"cmp"
 	"context"
+	"crypto/cipher"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,9 +41,12 @@ const (
 	retryPause = 100 * time.Millisecond
 	// liveTry is how long an instance waits for what others have of a guild.
 	liveTry = time.Second
-	// instanceGrace is how long the sessions of an instance that died may take to
-	// begin anew elsewhere before they count as gone.
+	// instanceGrace is how long the sessions of an instance that died may take to go on
+	// elsewhere before their users are shown as offline.
 	instanceGrace = 10 * time.Second
+	// nameWait is how long an instance waits for its name: longer than the lease of one
+	// that died.
+	nameWait = 7 * time.Second
 	// firstKey is a key of the log: who appends first makes the first guild, in at most
 	// firstWait.
 	firstKey  = "first"
@@ -60,6 +66,8 @@ type ensemble struct {
 	srv  *Server
 	bus  *bus.Conn
 	self string
+	life string // of this run of the instance
+	aead cipher.AEAD
 	all  *bus.Bucket[Instance]
 	log  *bus.Log
 
@@ -67,6 +75,10 @@ type ensemble struct {
 	// Guarded by mu.
 	alive   map[string]time.Time // zero, or until when it is passed over
 	members []string             // those that lead guilds, sorted
+
+	order   order
+	mirrors mirrors
+	claimed bool // it is this instance's to make what there must be once
 
 	checks chan struct{} // holds one token for each guild that is compared with the store
 
@@ -76,8 +88,9 @@ type ensemble struct {
 
 // newEnsemble joins; the server must be served by run.
 func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
-	e := &ensemble{srv: s, bus: s.cfg.Bus, self: s.cfg.Instance, alive: map[string]time.Time{s.cfg.Instance: {}}, members: []string{s.cfg.Instance},
-		checks: make(chan struct{}, checksAtOnce)}
+	began := time.Now()
+	e := &ensemble{srv: s, bus: s.cfg.Bus, self: s.cfg.Instance, life: s.cfg.Instance + lifeSep + strconv.FormatInt(began.UnixMilli(), 36), alive: map[string]time.Time{s.cfg.Instance: {}}, members: []string{s.cfg.Instance},
+		order: order{tell: make(chan struct{}, 1)}, checks: make(chan struct{}, checksAtOnce)}
 	var err error
 	if e.all, err = bus.OpenBucket[Instance](ctx, e.bus, bus.TextsBucket); err != nil {
 		return nil, err
@@ -85,13 +98,41 @@ func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
 	if e.log, err = bus.OpenLog(ctx, e.bus, bus.GuildsLog); err != nil {
 		return nil, err
 	}
-	switch _, err = e.all.Create(ctx, e.self, Instance{Began: time.Now()}); {
-	case errors.Is(err, bus.ErrConflict):
-		return nil, fmt.Errorf("an instance %s runs already, or did so 5 s ago: give each its own --worker", e.self)
-	case err != nil:
+	for { // one of this name may have died just now
+		_, err = e.all.Create(ctx, e.self, Instance{Began: began})
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, bus.ErrConflict) {
+			return nil, err
+		}
+		if time.Since(began) > nameWait {
+			return nil, fmt.Errorf("another instance %s runs: give each its own --worker", e.self)
+		}
+		time.Sleep(retryPause)
+	}
+	if err := e.claim(ctx); err != nil {
 		return nil, err
 	}
+	if e.aead, err = e.sealer(ctx); err != nil {
+		return nil, err
+	}
+	seen, err := e.log.Position(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e.order.seen.Store(seen)
+	e.order.previous = [2]uint64{seen, seen}
 	return e, nil
+}
+
+// claim finds out whether this instance is the first for a while.
+func (e *ensemble) claim(ctx context.Context) error {
+	_, err := e.log.Append(ctx, firstKey, 0, []byte(e.self))
+	if e.claimed = err == nil; e.claimed || errors.Is(err, bus.ErrConflict) {
+		return nil
+	}
+	return err
 }
 
 // run takes part until ctx ends; ready is called when the others are known and can
@@ -111,13 +152,20 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 	e.usersMu.Unlock()
 	serving, err := bus.Serve(ctx, e.bus, bus.Service{
 		Name: bus.TextService, Subject: bus.TextSubject(e.self, ""), Metadata: map[string]string{"instance": e.self},
-		Verbs: []bus.Verb{bus.Handle("do", e.takeDo), bus.Handle("live", e.takeLive), bus.Handle("lead", e.takeLead)},
-		Code:  refusalOf, Concurrency: 1024, Timeout: askTimeout, Metrics: e.srv.cfg.Metrics, Log: e.srv.cfg.Log,
+		Verbs: []bus.Verb{bus.Handle("do", e.takeDo), bus.Handle("live", e.takeLive), bus.Handle("lead", e.takeLead),
+			bus.Handle("mirror", e.takeMirror), bus.Handle("yield", e.takeYield)},
+		Code: refusalOf, Concurrency: 1024, Timeout: askTimeout, Metrics: e.srv.cfg.Metrics, Log: e.srv.cfg.Log,
 	})
 	if err != nil {
 		return err
 	}
 	defer serving.Stop()
+	heard, err := bus.Subscribe(ctx, e.bus, bus.DeliveredSubject, e.hear)
+	if err != nil {
+		return err
+	}
+	defer heard.Unsubscribe()
+	e.tellOrder(ctx, true)
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	parts.Go(func() { bus.Lease(ctx, e.all, e.self, Instance{Began: time.Now()}, leaseEvery) })
@@ -130,6 +178,7 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 		})
 	})
 	parts.Go(func() { e.sweep(ctx) })
+	parts.Go(func() { e.runOrder(ctx) })
 	ready()
 	<-ctx.Done()
 	return nil
@@ -138,12 +187,8 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 // first says whether this instance is the one that makes what there must be once.
 // Another one then has made it.
 func (e *ensemble) first(ctx context.Context) (bool, error) {
-	_, err := e.log.Append(ctx, firstKey, 0, []byte(e.self))
-	if err == nil {
+	if e.claimed {
 		return true, nil
-	}
-	if !errors.Is(err, bus.ErrConflict) {
-		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, firstWait)
 	defer cancel()
@@ -235,6 +280,11 @@ func (e *ensemble) review() {
 	}
 	e.srv.metrics.instances.Set(float64(len(members)))
 	e.srv.cfg.Log.Info("text instances", "now", members, "before", before)
+	for _, name := range members {
+		if !slices.Contains(before, name) {
+			e.srv.task(func() { e.learn(name) })
+		}
+	}
 	death := slices.ContainsFunc(before, func(n string) bool { return !slices.Contains(members, n) })
 	led := make(map[string][]textchat.ID)
 	for _, o := range e.srv.loaded() {
@@ -265,11 +315,20 @@ func (e *ensemble) bury(name string) {
 	e.mu.Lock()
 	_, back := e.alive[name]
 	e.mu.Unlock()
-	if back {
+	if !back {
+		for _, o := range e.srv.loaded() {
+			o.soon(func() { o.dim(name) })
+		}
+	}
+	select {
+	case <-e.srv.life.Done():
 		return
+	case <-time.After(e.srv.resumeWindow):
 	}
 	for _, o := range e.srv.loaded() {
-		o.soon(func() { o.bury(name) })
+		o.soon(func() {
+			o.bury(func(life string) bool { return strings.HasPrefix(life, name+lifeSep) && !e.mirrors.lives(life) })
+		})
 	}
 }
 
@@ -558,7 +617,7 @@ type (
 // tellUsers does something for the sessions of users, wherever they are.
 func (s *Server) tellUsers(ctx context.Context, u usersEntry) error {
 	if s.ensemble == nil {
-		s.forUsers(u)
+		s.forUsers(u, 0)
 		return nil
 	}
 	// What is said of a user is not lost because an asker does not wait.
@@ -571,11 +630,12 @@ func (s *Server) tellUsers(ctx context.Context, u usersEntry) error {
 	return nil
 }
 
-// forUsers does it here.
-func (s *Server) forUsers(u usersEntry) {
+// forUsers does it here; at is the position of an event.
+func (s *Server) forUsers(u usersEntry, at uint64) {
 	switch {
 	case u.Event != nil:
 		e := gatewayEvent(u.Event.Name, u.Event.Body)
+		e.At = at
 		for _, id := range u.Event.Users {
 			for _, x := range s.hub.of(id) {
 				if u.Event.Intent&^x.intents == 0 && x.shardHas(0) {
@@ -615,12 +675,22 @@ func (e *ensemble) toldUsers(r bus.Record) {
 
 func (e *ensemble) usersLocked(r bus.Record) {
 	e.users = r.Seq
+	e.order.sawEntry(r.Seq)
 	var u usersEntry
 	if err := json.Unmarshal(r.Body, &u); err != nil {
 		e.srv.cfg.Log.Error("malformed entry", "key", bus.UsersKey, "err", err)
 		return
 	}
-	e.srv.forUsers(u)
+	if u.Event == nil {
+		e.srv.forUsers(u, 0)
+		return
+	}
+	e.order.mu.Lock()
+	defer e.order.mu.Unlock()
+	at := e.order.take()
+	e.srv.forUsers(u, at)
+	e.order.batch = append(e.order.batch, delivered{P: at, Key: bus.UsersKey, Seq: r.Seq})
+	e.order.signal()
 }
 
 func (e *ensemble) catchUpUsers() {

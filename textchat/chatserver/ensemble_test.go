@@ -251,6 +251,101 @@ func TestInstancesVoice(t *testing.T) {
 	}
 }
 
+// TestInstancesResume holds that a session goes on at another instance: what its client
+// has not seen comes once, in order, whether its instance lives, has ended, or was cut
+// off without a word.
+func TestInstancesResume(t *testing.T) {
+	for _, how := range []string{"lives", "ends", "dies"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			all := newTogether(t, 3)
+			w := all.worlds
+			here, there, third := 0, 1, 2
+			ann, bob := w[here].guest("ann"), w[there].guest("bob")
+			as, bs := w[here].enter(ann), w[there].enter(bob)
+			general := w[there].channelID(bob, "general")
+			dm := w[there].do("POST", "/users/@me/channels", bob.token, map[string]any{"recipient_id": ann.id}).body["id"].(string)
+			n := 0
+			post := func(w *world, channel string) {
+				n++
+				w.do("POST", "/channels/"+channel+"/messages", bob.token, map[string]any{"content": fmt.Sprint(n)})
+			}
+			read := 0
+			expect := func(s *socket, to int) {
+				t.Helper()
+				for read < to {
+					read++
+					if got := s.until("MESSAGE_CREATE")["content"]; got != fmt.Sprint(read) {
+						t.Fatalf("ann reads %v, want %d", got, read)
+					}
+				}
+			}
+			// Marks are told each second, and what the first says is two older.
+			eventually(t, "the others know of this instance", func() bool {
+				_, ok := w[there].srv.ensemble.mirrors.spots(w[here].srv.ensemble.life, 0)
+				return ok || w[there].srv.ensemble.mirrors.lives(w[here].srv.ensemble.life)
+			})
+			for range 5 {
+				post(w[there], general)
+			}
+			post(w[there], dm)
+			expect(as, 6)
+			as.breakOff()
+			for i := range 6 {
+				post(w[there+i%2], []string{general, dm}[i/3])
+			}
+			for range 9 {
+				bs.until("MESSAGE_CREATE")
+			}
+			switch how {
+			case "ends":
+				w[here].end()
+			case "dies":
+				w[here].srv.ensemble.bus.Close()
+			}
+			again := w[third].dial("?v=10&encoding=json")
+			again.next()
+			again.last = as.last
+			again.send(6, map[string]any{"token": ann.token, "session_id": as.session, "seq": as.last})
+			seen := map[string]bool{}
+			for {
+				f := again.next()
+				if f.Op == 9 {
+					t.Fatal("the session cannot be resumed")
+				}
+				if f.T == "RESUMED" {
+					break
+				}
+				if f.T == "MESSAGE_CREATE" {
+					seen[f.data()["content"].(string)] = true
+				}
+			}
+			for i := 7; i <= 12; i++ {
+				if !seen[fmt.Sprint(i)] {
+					t.Errorf("%d is missing", i)
+				}
+			}
+			if len(seen) != 6 {
+				t.Errorf("came %v", slices.Sorted(maps.Keys(seen)))
+			}
+			// It goes on there, and from there to the next.
+			read = 12
+			post(w[there], general)
+			expect(again, 13)
+			again.breakOff()
+			post(w[there], general)
+			last := w[there].dial("?v=10&encoding=json")
+			last.next()
+			last.last = again.last
+			last.send(6, map[string]any{"token": ann.token, "session_id": as.session, "seq": again.last})
+			expect(last, 14)
+			last.until("RESUMED")
+			post(w[third], dm)
+			expect(last, 15)
+		})
+	}
+}
+
 // TestLeaders holds that guilds are spread evenly and that an instance that comes or
 // goes moves only what is its own.
 func TestLeaders(t *testing.T) {

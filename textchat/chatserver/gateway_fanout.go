@@ -2,6 +2,8 @@ package chatserver
 
 import (
 	"encoding/json"
+	"iter"
+	"maps"
 	"slices"
 
 	"voicefleet/textchat"
@@ -10,35 +12,42 @@ import (
 )
 
 // publish gives an event to everybody it is for, encoded once.
-func (o *owner) publish(e guild.Event) {
+func (o *owner) publish(e guild.Event) { o.publishTo(e, maps.Keys(o.subs)) }
+
+// publishTo is publish for some sessions. All forms of an event have its position.
+func (o *owner) publishTo(e guild.Event, to iter.Seq[*session]) {
+	var at uint64
+	late := lateness(e)
+	if o.spreading && late.Kind == 0 {
+		at = o.srv.ensemble.order.take()
+	}
 	if v, ok := e.Data.(guild.VoiceServer); ok {
-		for s := range o.subs {
+		for s := range to {
 			if s.id == e.Session {
 				v.Endpoint = s.endpoint(v.Endpoints)
-				s.deliver(&gatewaysession.Event{Name: e.Name, Body: encode(v)})
+				s.deliver(&gatewaysession.Event{Name: e.Name, Body: encode(v), At: at})
 			}
 		}
 		return
 	}
-	late := lateness(e)
 	var open, hidden, bare *gatewaysession.Event
-	for s := range o.subs {
+	for s := range to {
 		show, isOpen := o.wants(s, e)
 		switch {
 		case !show:
 		case isOpen && !mayRead(s, e):
 			if bare == nil {
-				bare = &gatewaysession.Event{Name: e.Name, Body: withoutContent(encode(e.Data))}
+				bare = &gatewaysession.Event{Name: e.Name, Body: withoutContent(encode(e.Data)), At: at}
 			}
 			s.deliver(bare)
 		case isOpen:
 			if open == nil {
-				open = &gatewaysession.Event{Name: e.Name, Body: encode(e.Data), Late: late}
+				open = &gatewaysession.Event{Name: e.Name, Body: encode(e.Data), Late: late, At: at}
 			}
 			s.deliver(open)
 		case e.Hidden != nil:
 			if hidden == nil {
-				hidden = &gatewaysession.Event{Name: e.Name, Body: encode(e.Hidden)}
+				hidden = &gatewaysession.Event{Name: e.Name, Body: encode(e.Hidden), At: at}
 			}
 			s.deliver(hidden)
 		}

@@ -26,14 +26,20 @@ func (s *Server) authenticate(ctx context.Context, t string) (textchat.User, tex
 	return u, hash, err
 }
 
-// sessionID makes the id of a session, which says at which instance it began.
-func (s *Server) sessionID() string {
-	var id [16]byte
-	rand.Read(id[:])
-	if s.ensemble == nil {
-		return hex.EncodeToString(id[:])
+// name makes the id of a session. With several instances it says what the session is,
+// to who may open it.
+func (s *Server) name(x *session) {
+	e := s.ensemble
+	if e == nil {
+		var id [16]byte
+		rand.Read(id[:])
+		x.id = hex.EncodeToString(id[:])
+		return
 	}
-	return s.ensemble.self + sessionSep + hex.EncodeToString(id[:])
+	e.order.mu.Lock()
+	x.base = int64(e.order.p)
+	e.order.mu.Unlock()
+	x.id = e.seal(sealed{x.user, x.intents, x.large, x.shard, x.compress, x.version, x.base})
 }
 
 func (c *conn) authenticate(t string) (textchat.User, textchat.TokenHash, bool) {
@@ -88,9 +94,10 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 		return
 	}
 	defer leave()
-	s := &session{srv: c.srv, id: c.srv.sessionID(), user: u.ID, token: hash, intents: in.Intents, large: in.Large,
+	s := &session{srv: c.srv, user: u.ID, token: hash, intents: in.Intents, large: in.Large,
 		shard: in.Shard, compress: in.Compress, version: c.version, presence: in.Presence,
 		replay: gatewaysession.Replay{Count: textchat.ReplayEvents, Bytes: textchat.ReplayBytes}}
+	c.srv.name(s)
 	// Known to the hub before the guilds are listed: who joins one meanwhile is
 	// added by its owner, and both ways at once add it once.
 	surplus := c.srv.hub.addSession(s)
@@ -181,6 +188,9 @@ func (c *conn) resume(in gatewaysession.Resume) {
 		return
 	}
 	s := c.srv.hub.session(in.Session)
+	if s == nil && c.srv.ensemble != nil {
+		s = c.resumeElsewhere(in, u.ID, hash)
+	}
 	if s == nil || s.user != u.ID || s.token != hash {
 		c.srv.metrics.resumes.WithLabelValues("unknown").Inc()
 		c.send(encodeOp(textchat.OpInvalidSession, false))

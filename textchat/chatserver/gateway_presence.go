@@ -107,7 +107,7 @@ func (o *owner) greet(s *session) {
 			Presences []presenceBody `json:"presences"`
 		}{snap, o.presences(0, snap.Members)}
 	}
-	s.deliver(&gatewaysession.Event{Name: textchat.EventGuildCreate, Body: encode(body)})
+	s.deliver(o.place(&gatewaysession.Event{Name: textchat.EventGuildCreate, Body: encode(body)}))
 }
 
 // presences are those of the listed members who are online.

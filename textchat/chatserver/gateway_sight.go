@@ -78,7 +78,7 @@ func (o *owner) review(changes []textchat.Change, events []guild.Event) {
 			if gone[id] == nil {
 				gone[id] = o.channelGone(id)
 			}
-			s.deliver(gone[id])
+			s.deliver(o.place(gone[id]))
 		}
 		for _, id := range changed[s.user].came {
 			if news[id] == nil {
@@ -86,7 +86,7 @@ func (o *owner) review(changes []textchat.Change, events []guild.Event) {
 			}
 			for i, e := range news[id] {
 				if i == 0 || e.Name == textchat.EventThreadListSync || s.intents&textchat.IntentVoiceStates != 0 {
-					s.deliver(e)
+					s.deliver(o.place(e))
 				}
 			}
 		}

@@ -120,9 +120,11 @@ func (o *owner) guarded(do func() error) (err error) {
 func (o *owner) greetAll() {
 	clear(o.sights)
 	o.sight = nil
-	for s := range o.subs {
-		o.greet(s)
-	}
+	o.ordered(func() {
+		for s := range o.subs {
+			o.greet(s)
+		}
+	})
 }
 
 // load reads the guild, if it is not there.
@@ -202,7 +204,7 @@ func (o *owner) handle(in guild.Input, result *guild.Out) error {
 	if err := o.save(out.Changes); err != nil {
 		return err
 	}
-	o.spread(&out)
+	o.spread(&out, 0)
 	o.srv.voice.begin(o, out.Effects)
 	if result != nil {
 		*result = out
@@ -210,10 +212,20 @@ func (o *owner) handle(in guild.Input, result *guild.Out) error {
 	return nil
 }
 
-// spread has everybody here see what came of an input.
-func (o *owner) spread(out *guild.Out) {
-	for _, e := range out.Events {
+// spread has everybody here see what came of an input, which is an entry of the log
+// where several instances serve the guild.
+func (o *owner) spread(out *guild.Out, seq uint64) {
+	o.ordered(func() { o.spreadOrdered(out, seq) })
+	o.remindOf(out, seq)
+	o.spreadSeq.Store(seq)
+}
+
+func (o *owner) spreadOrdered(out *guild.Out, seq uint64) {
+	for i, e := range out.Events {
 		o.publish(e)
+		if i < len(out.Events)-1 {
+			o.gave(seq, i+1)
+		}
 	}
 	for _, c := range out.Changes {
 		switch {
@@ -237,6 +249,7 @@ func (o *owner) spread(out *guild.Out) {
 		}
 	}
 	o.review(out.Changes, out.Events)
+	o.gave(seq, 0)
 }
 
 // wants says whether a session gets an event, and whether in its open form.
@@ -276,7 +289,7 @@ func (o *owner) add(s *session) {
 		return
 	}
 	o.subs[s] = struct{}{}
-	o.greet(s)
+	o.ordered(func() { o.greet(s) })
 	o.arrive(s)
 }
 

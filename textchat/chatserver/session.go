@@ -26,6 +26,7 @@ type session struct {
 	shard    [2]uint64
 	compress bool
 	version  int
+	base     int64 // where its numbers begin in the order of this instance; see mirror.go
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -58,13 +59,21 @@ func (s *session) deliver(e *gatewaysession.Event) {
 	}
 	s.ready = true
 	c := s.conn
-	slow := false
+	slow, over := false, false
 	if e.Late.Kind != 0 {
 		s.holdLocked(e)
 	} else {
-		s.replay.Push(e)
+		seq, ok := s.numberLocked(e)
+		if !ok { // only of an event for this session alone: nobody else waits for it
+			s.mu.Unlock()
+			s.advance()
+			s.deliver(e)
+			return
+		}
+		over = seq > lastNumber
+		s.replay.Push(seq, e)
 		if c != nil {
-			_, _, kept := s.replay.Next(s.sent)
+			_, _, _, kept := s.replay.Next(s.sent)
 			slow = !kept || s.replay.Lag(s.sent) > textchat.ReplayEvents/2
 			if slow {
 				s.detachLocked(c)
@@ -74,12 +83,42 @@ func (s *session) deliver(e *gatewaysession.Event) {
 	s.mu.Unlock()
 	s.srv.metrics.events.Inc()
 	switch {
+	case over && s.srv.ensemble != nil:
+		s.finish(textchat.CloseSessionTimeout)
 	case slow:
 		s.srv.gate.metrics.slow.Inc()
 		c.shut(textchat.CloseUnknown)
+	case c != nil && e.At != 0:
+		s.srv.ensemble.order.wake = append(s.srv.ensemble.order.wake, c) // the caller holds its mu
 	case c != nil:
 		c.wake()
 	}
+}
+
+// numberLocked is the number of the next event, if there is one left before the next
+// position: see advance.
+func (s *session) numberLocked(e *gatewaysession.Event) (seq uint64, ok bool) {
+	seq = s.replay.Last() + 1
+	switch {
+	case s.srv.ensemble == nil:
+		return seq, true
+	case e.At != 0:
+		return max(seq, uint64(int64(e.At)-s.base)*numbers), true
+	}
+	return seq, seq%numbers != 0
+}
+
+// advance takes a position for the session alone.
+func (s *session) advance() {
+	o := &s.srv.ensemble.order
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p := o.take()
+	o.batch = append(o.batch, delivered{P: p})
+	o.signal()
+	s.mu.Lock()
+	s.replay.Skip(uint64(int64(p)-s.base) * numbers)
+	s.mu.Unlock()
 }
 
 // holdLocked keeps an event until nothing more important is to be sent. Typing is
@@ -105,11 +144,21 @@ func (s *session) next(c *conn) (e *gatewaysession.Event, seq uint64, more bool)
 	if s.conn != c {
 		return nil, 0, false
 	}
-	if e, more, _ = s.replay.Next(s.sent); !more {
+	e, seq, more, _ = s.replay.Next(s.sent)
+	if more && e.At != 0 && e.At > s.srv.ensemble.order.told.Load() {
+		return nil, 0, false // whoever tells the others wakes us
+	}
+	if !more {
 		if s.lane != nil {
-			if e = s.lane.Pop(); e != nil {
-				s.replay.Push(e)
-				more = true
+			if late, ok := s.numberLocked(noEvent); !ok && !s.lane.Idle() {
+				s.srv.task(func() {
+					s.advance()
+					c.wake()
+				})
+				return nil, 0, false
+			} else if e = s.lane.Pop(); e != nil {
+				s.replay.Push(late, e)
+				seq, more = late, true
 			} else {
 				if stale := s.lane.TakeStale(); len(stale) > 0 {
 					s.relistLocked(stale)
@@ -119,8 +168,8 @@ func (s *session) next(c *conn) (e *gatewaysession.Event, seq uint64, more bool)
 		}
 	}
 	if more {
-		s.sent++
-		return e, s.sent, true
+		s.sent = seq
+		return e, seq, true
 	}
 	s.calmLocked()
 	return nil, 0, false
@@ -151,6 +200,9 @@ func (s *session) settled() (calm <-chan struct{}, ok bool) {
 	return s.calm, true
 }
 
+// noEvent stands for one that is for a session alone.
+var noEvent = new(gatewaysession.Event)
+
 var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // attach gives the session a connection that has seen everything up to seq; last,
@@ -159,12 +211,19 @@ var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c
 func (s *session) attach(c *conn, seq uint64, last *gatewaysession.Event) (old *conn, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, _, kept := s.replay.Next(seq); s.ended || !kept {
+	if _, _, _, kept := s.replay.Next(seq); s.ended || !kept {
 		return nil, false
 	}
 	if last != nil {
-		s.replay.Push(last)
-		if _, _, kept := s.replay.Next(seq); !kept {
+		number, ok := s.numberLocked(last)
+		if !ok {
+			s.mu.Unlock()
+			s.advance()
+			s.mu.Lock()
+			number, _ = s.numberLocked(last)
+		}
+		s.replay.Push(number, last)
+		if _, _, _, kept := s.replay.Next(seq); !kept {
 			return nil, false
 		}
 		s.srv.metrics.events.Inc()
@@ -218,7 +277,10 @@ func (s *session) listenTo(o *owner) bool {
 }
 
 // finish ends the session for good: its voice state goes with it.
-func (s *session) finish(code textchat.CloseCode) {
+func (s *session) finish(code textchat.CloseCode) { s.end(code, false) }
+
+// end ends it here; one that goes on elsewhere keeps its voice state.
+func (s *session) end(code textchat.CloseCode, elsewhere bool) {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
@@ -240,7 +302,7 @@ func (s *session) finish(code textchat.CloseCode) {
 		s.srv.task(func() {
 			o.later(func() {
 				o.part(s)
-				if o.core.Holds(s.user, s.id) {
+				if !elsewhere && o.core.Holds(s.user, s.id) {
 					s.srv.task(func() { o.post(guild.SessionGone{User: s.user, Session: s.id}) })
 				}
 			})

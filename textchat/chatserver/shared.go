@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"sort"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"voicefleet/internal/bus"
@@ -122,6 +125,21 @@ type shared struct {
 	recent    map[string]doReply // inputs handled as of late, by id
 	order     []string           // their ids, oldest first
 	waiting   []waiting
+
+	spreading bool // positions are taken; see ordered
+	// history are the entries since historyFrom, for sessions that come from elsewhere.
+	history     []past
+	historyFrom uint64
+
+	// Safe for concurrent use: the last entry that came, and that was given out.
+	toldSeq, spreadSeq atomic.Uint64
+}
+
+// past is what an entry had for sessions.
+type past struct {
+	seq            uint64
+	events         []guild.Event
+	joined, parted []textchat.ID
 }
 
 // waiting is somebody who wants the core to have an entry.
@@ -140,7 +158,11 @@ func (o *owner) mine() bool {
 func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 	e := o.srv.ensemble
 	if o.following == nil {
-		told, err := e.log.Follow(ctx, o.key, func(r bus.Record) { o.later(func() { o.follow(r) }) })
+		told, err := e.log.Follow(ctx, o.key, func(r bus.Record) {
+			o.toldSeq.Store(r.Seq)
+			e.order.sawEntry(r.Seq)
+			o.later(func() { o.follow(r) })
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -171,6 +193,7 @@ func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 			return nil, err
 		}
 	}
+	o.history, o.historyFrom = nil, o.applied
 	lead := e.leader(o.id)
 	if o.led = lead == e.self; !o.led {
 		e.srv.task(func() { _, _ = e.askLead(lead, []textchat.ID{o.id}, false) })
@@ -232,7 +255,7 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 		}
 		rep := doReply{Seq: seq, Result: resultOf(&out)}
 		o.remember(id, rep)
-		o.spread(&out)
+		o.spread(&out, seq)
 		o.srv.voice.begin(o, out.Effects)
 		for _, u := range out.Joined {
 			// Where they have sessions nobody may follow the guild yet.
@@ -393,7 +416,7 @@ func (o *owner) apply(seq uint64, l *logged) {
 		}
 		out.Events = append(out.Events, e)
 	}
-	o.spread(&out)
+	o.spread(&out, seq)
 }
 
 // reload begins anew with what the others and the store have, and gives it to the
@@ -442,23 +465,151 @@ func (o *owner) compare() {
 	}
 }
 
-// bury forgets the sessions of an instance that died.
-func (o *owner) bury(name string) {
+// dim shows those as offline who were online at an instance that died, and are
+// nowhere else.
+func (o *owner) dim(name string) {
 	for user := range o.seen {
 		o.noteOnline(name, user, gatewaysession.PresenceUpdate{Status: gatewaysession.Offline})
 	}
+}
+
+// bury ends the voice states of sessions of lives that are over, but for those that
+// went on elsewhere.
+func (o *owner) bury(over func(life string) bool) {
 	if !o.led || o.core == nil {
 		return
 	}
 	for session, user := range o.core.Sessions() {
-		if strings.HasPrefix(session, name+sessionSep) {
+		life, _, _ := strings.Cut(session, sessionSep)
+		if a, ok := o.srv.ensemble.mirrors.adoption(session); ok {
+			life = a.Life
+		}
+		if over(life) {
 			_, _ = o.commit(guild.SessionGone{User: user, Session: session}, "")
 		}
 	}
 }
 
-// sessionSep stands between the instance and the rest in the id of a session.
-const sessionSep = "-"
+// sessionSep stands between the life of the instance and the rest in the id of a
+// session, lifeSep between its name and when it began.
+const (
+	sessionSep = "-"
+	lifeSep    = "."
+)
+
+// ordered does what gives events to sessions. With several instances all that this one
+// gives out has one order.
+func (o *owner) ordered(do func()) {
+	e := o.srv.ensemble
+	if e == nil || o.spreading {
+		do()
+		return
+	}
+	e.order.mu.Lock()
+	defer e.order.mu.Unlock()
+	o.spreading = true
+	defer func() { o.spreading = false }()
+	do()
+	e.order.signal()
+}
+
+// gave notes that the first part events of an entry have been given out, or (0) all.
+func (o *owner) gave(seq uint64, part int) {
+	if o.srv.ensemble == nil || seq == 0 {
+		return
+	}
+	order := &o.srv.ensemble.order
+	order.batch = append(order.batch, delivered{P: order.p, Key: o.key, Seq: seq, Part: part})
+}
+
+// place gives an event its position. Events of one session alone, and those that may be
+// late, need none.
+func (o *owner) place(e *gatewaysession.Event) *gatewaysession.Event {
+	if o.spreading && e.At == 0 && e.Late.Kind == 0 {
+		e.At = o.srv.ensemble.order.take()
+	}
+	return e
+}
+
+// remindOf keeps an entry for sessions that come from elsewhere.
+func (o *owner) remindOf(out *guild.Out, seq uint64) {
+	if o.srv.ensemble == nil || seq == 0 {
+		return
+	}
+	if o.history = append(o.history, past{seq, out.Events, out.Joined, out.Parted}); len(o.history) > historyKept {
+		o.historyFrom = o.history[0].seq
+		o.history = o.history[1:]
+	}
+}
+
+// since are the entries after one, up to those that sessions here have been given.
+func (o *owner) since(seq uint64) ([]past, error) {
+	if seq < o.historyFrom {
+		ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
+		defer cancel()
+		list, err := o.srv.ensemble.log.Since(ctx, o.key, seq)
+		if err != nil {
+			return nil, err
+		}
+		var before []past
+		for _, r := range list {
+			var l logged
+			if r.Seq > o.historyFrom {
+				break
+			}
+			if err := json.Unmarshal(r.Body, &l); err != nil {
+				return nil, err
+			}
+			p := past{seq: r.Seq, joined: l.Joined, parted: l.Parted}
+			for i := range l.Events {
+				if e, err := l.Events[i].event(); err == nil {
+					p.events = append(p.events, e)
+				}
+			}
+			before = append(before, p)
+		}
+		o.history, o.historyFrom = append(before, o.history...), seq
+	}
+	i := sort.Search(len(o.history), func(i int) bool { return o.history[i].seq > seq })
+	return o.history[i:], nil
+}
+
+// resume gives a session from elsewhere what its client has not seen of the guild, and
+// has it listen.
+func (o *owner) resume(s *session, from spot) error {
+	after := from.Seq
+	if from.Part > 0 {
+		after-- // the rest of this one, too
+	}
+	missed, err := o.since(after)
+	if err != nil {
+		return err
+	}
+	if o.core.Member(s.user) == nil {
+		return nil
+	}
+	for _, p := range missed {
+		for i, e := range p.events {
+			if p.seq == from.Seq && i < from.Part {
+				continue
+			}
+			o.publishTo(e, func(yield func(*session) bool) { yield(s) })
+		}
+		if slices.Contains(p.joined, s.user) {
+			o.greet(s)
+		}
+	}
+	if !s.listenTo(o) {
+		return nil
+	}
+	o.subs[s] = struct{}{}
+	o.see(s.user)
+	o.arrive(s)
+	if s.intents&textchat.IntentPresences != 0 {
+		o.relist(s)
+	}
+	return nil
+}
 
 // tellAll passes an input that must not be lost to the leader, and goes on when ctx
 // ends and nobody has taken it.
@@ -517,7 +668,7 @@ func (o *owner) noted(n onlineNote) {
 func (o *owner) typing(in guild.Typing) {
 	var out guild.Out
 	o.core.Handle(time.Now(), in, &out)
-	o.spread(&out)
+	o.spread(&out, 0)
 }
 
 // noteOnline keeps how the sessions of another instance show a user.

@@ -52,6 +52,9 @@ func (l *Lane) Stale(guild snowflake.ID) (shed int) {
 	return before - len(l.queue)
 }
 
+// Idle says that nothing waits.
+func (l *Lane) Idle() bool { return len(l.queue) == 0 }
+
 // Pop is the oldest event, or nil.
 func (l *Lane) Pop() *Event {
 	if len(l.queue) == 0 {

@@ -1,6 +1,7 @@
 package gatewaysession
 
 import (
+	"sort"
 	"strconv"
 	"sync"
 
@@ -12,6 +13,8 @@ import (
 type Event struct {
 	Name string
 	Body []byte
+	// At, when set, is where the event stands among all that its instance delivers.
+	At uint64
 	// Late, when set, says that the event may come late or not at all: see Lane.
 	Late Key
 
@@ -45,8 +48,8 @@ const (
 // events and their compressed forms; each counts them as if they were its own.
 const overhead = 64
 
-// Replay numbers the events of one session and keeps the last of them, bounded
-// by count and bytes. The newest is kept whatever its size. The zero Replay
+// Replay keeps the last events of one session with their numbers, which grow,
+// bounded by count and bytes. The newest is kept whatever its size. The zero Replay
 // keeps none; set the bounds first.
 type Replay struct {
 	// Immutable.
@@ -54,36 +57,53 @@ type Replay struct {
 	Bytes int
 
 	// Owned by the caller.
-	last  uint64   // sequence of the newest; 0: none yet
-	ring  []*Event // grows up to Count, then wraps
-	first int      // index of the oldest
+	last  uint64     // number of the newest; 0: none yet
+	lost  uint64     // of the newest that is not kept any more
+	ring  []numbered // grows up to Count, then wraps
+	first int        // index of the oldest
 	n     int
 	bytes int
 }
 
-// Push numbers an event and keeps it, at the cost of the oldest.
-func (r *Replay) Push(e *Event) uint64 {
-	r.last++
+type numbered struct {
+	seq uint64
+	e   *Event
+}
+
+// Push keeps an event, at the cost of the oldest. Its number must be above Last.
+func (r *Replay) Push(seq uint64, e *Event) {
 	for r.n > 0 && (r.n >= r.Count || r.bytes+len(e.Body)+overhead > r.Bytes) {
 		r.drop()
 	}
 	if r.n == len(r.ring) {
-		grown := make([]*Event, min(max(4, 2*len(r.ring)), r.Count))
+		grown := make([]numbered, min(max(4, 2*len(r.ring)), r.Count))
 		for i := range r.n {
-			grown[i] = r.ring[(r.first+i)%len(r.ring)]
+			grown[i] = *r.at(i)
 		}
 		r.ring, r.first = grown, 0
 	}
-	r.ring[(r.first+r.n)%len(r.ring)] = e
 	r.n++
+	*r.at(r.n - 1) = numbered{seq, e}
+	r.last = seq
 	r.bytes += len(e.Body) + overhead
-	return r.last
+}
+
+func (r *Replay) at(i int) *numbered { return &r.ring[(r.first+i)%len(r.ring)] }
+
+// after is the index of the first event after seq.
+func (r *Replay) after(seq uint64) int {
+	if r.n == 0 || seq >= r.last {
+		return r.n
+	}
+	return sort.Search(r.n, func(i int) bool { return r.at(i).seq > seq })
 }
 
 // drop forgets the oldest.
 func (r *Replay) drop() {
-	r.bytes -= len(r.ring[r.first].Body) + overhead
-	r.ring[r.first] = nil
+	oldest := r.at(0)
+	r.bytes -= len(oldest.e.Body) + overhead
+	r.lost = oldest.seq
+	*oldest = numbered{}
 	r.first = (r.first + 1) % len(r.ring)
 	r.n--
 }
@@ -94,7 +114,7 @@ func (r *Replay) Trim(seq uint64) {
 	if seq > r.last {
 		return
 	}
-	for r.n > 0 && r.last-uint64(r.n) < seq {
+	for r.n > 0 && r.at(0).seq <= seq {
 		r.drop()
 	}
 	if r.n == 0 {
@@ -102,24 +122,31 @@ func (r *Replay) Trim(seq uint64) {
 	}
 }
 
-// Last is the sequence of the newest event.
+// Last is the number of the newest event.
 func (r *Replay) Last() uint64 { return r.last }
 
-// Next is the event after seq. kept says whether everything after seq is still
-// there (and seq is not from the future); more whether there is such an event.
-func (r *Replay) Next(seq uint64) (e *Event, more, kept bool) {
-	oldest := r.last - uint64(r.n) + 1
-	switch {
-	case seq > r.last || seq+1 < oldest:
-		return nil, false, false
-	case seq == r.last:
-		return nil, false, true
+// Begin has numbers go on after seq, of a session that began elsewhere.
+func (r *Replay) Begin(seq uint64) { r.last, r.lost = seq, seq }
+
+// Skip has numbers go on after seq.
+func (r *Replay) Skip(seq uint64) { r.last = max(r.last, seq) }
+
+// Next is the event after seq, with its number. kept says whether everything after
+// seq is still there (and seq is not from the future); more whether there is such an
+// event.
+func (r *Replay) Next(seq uint64) (e *Event, number uint64, more, kept bool) {
+	if seq > r.last || seq < r.lost {
+		return nil, 0, false, false
 	}
-	return r.ring[(r.first+int(seq+1-oldest))%len(r.ring)], true, true
+	i := r.after(seq)
+	if i == r.n {
+		return nil, 0, false, true
+	}
+	return r.at(i).e, r.at(i).seq, true, true
 }
 
 // Lag is how many events came after seq.
-func (r *Replay) Lag(seq uint64) int { return int(r.last - seq) }
+func (r *Replay) Lag(seq uint64) int { return r.n - r.after(seq) }
 
 // Weight is how many bytes are kept.
 func (r *Replay) Weight() int { return r.bytes }

@@ -1,0 +1,601 @@
+package chatserver
+
+import (
+	"cmp"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"voicefleet/internal/bus"
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/gatewaysession"
+)
+
+// A session can be resumed at another instance, and its own may be gone by then. That
+// needs two things of which neither is kept anywhere: what the session is, which its
+// id says, sealed; and which events the client has, which the number of the last one
+// says. For an instance gives out entries one at a time, to all sessions: each has a
+// position in that order, and the number of an event is made of it. Which entry stood
+// at which position every instance tells the others before a client can see it.
+
+const (
+	// numbers lie between two positions: those of events for one session alone.
+	numbers = 128
+	// lastNumber is where a session ends: many clients keep numbers in 32 bits.
+	lastNumber = 1<<31 - numbers
+	// markEvery is how often an instance says how far it is, whatever happens.
+	markEvery = time.Second
+	// mirrorKept bounds what is kept of the order of another instance, beside the
+	// time in which a session can be resumed.
+	mirrorKept = 1 << 18
+	// mirrorPage is how much of it is told at once.
+	mirrorPage = 4000
+	// historyKept bounds the entries of a guild that are kept for sessions to come.
+	historyKept = 4096
+	// yieldTry is how long an instance is asked for a session that is resumed here.
+	yieldTry = time.Second
+)
+
+// delivered says what stood at a position.
+type delivered struct {
+	P   uint64 `json:"p"`
+	Key string `json:"k,omitempty"` // of the log; empty: a mark, see below
+	// Seq is the entry that was given out, whole (Part 0) or its first Part events. Of
+	// a mark: all entries up to it that were to be given out were, by this position;
+	// zero: nothing stood there.
+	Seq  uint64 `json:"s,omitempty"`
+	Part int    `json:"i,omitempty"`
+	T    int64  `json:"t,omitempty"` // of a mark: when, in Unix milliseconds
+}
+
+// order is the order in which this instance gives out entries.
+type order struct {
+	mu sync.Mutex
+	// Guarded by mu.
+	p     uint64
+	batch []delivered
+	wake  []*conn // that have events which nobody may see yet
+
+	told     atomic.Uint64 // the position up to which the others know
+	tell     chan struct{} // holds a token when there is something to tell
+	seen     atomic.Uint64 // the highest number of an entry that came
+	previous [2]uint64     // what seen was, one and two marks ago; owned by runOrder
+}
+
+// take is the next position. The caller holds mu.
+func (o *order) take() uint64 { o.p++; return o.p }
+
+func (o *order) sawEntry(seq uint64) {
+	for {
+		was := o.seen.Load()
+		if seq <= was || o.seen.CompareAndSwap(was, seq) {
+			return
+		}
+	}
+}
+
+// signal has the others told soon.
+func (o *order) signal() {
+	select {
+	case o.tell <- struct{}{}:
+	default:
+	}
+}
+
+// mirror is the order of one life of an instance, as far as it was told.
+type mirror struct {
+	list []delivered // by position
+}
+
+// adoption says where a session is that was resumed elsewhere than it began.
+type adoption struct {
+	Life string    `json:"life"`
+	Base int64     `json:"base"`
+	At   time.Time `json:"at"`
+}
+
+// mirrors are those of all instances, this one's own included.
+type mirrors struct {
+	mu sync.Mutex
+	// Guarded by mu.
+	of      map[string]*mirror  // by life
+	adopted map[string]adoption // by session
+}
+
+// orderNote is what instances say on bus.DeliveredSubject.
+type orderNote struct {
+	Life    string              `json:"life"`
+	List    []delivered         `json:"list,omitempty"`
+	Adopted map[string]adoption `json:"adopted,omitempty"`
+}
+
+// runOrder tells the others what this instance gives out, and lets clients see it
+// when they know.
+func (e *ensemble) runOrder(ctx context.Context) {
+	tick := time.NewTicker(markEvery)
+	defer tick.Stop()
+	for {
+		mark := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.order.tell:
+		case <-tick.C:
+			mark = true
+		}
+		e.tellOrder(ctx, mark)
+		if mark {
+			e.mirrors.forget(time.Now().Add(-textchat.ResumeWindow - time.Minute))
+		}
+	}
+}
+
+func (e *ensemble) tellOrder(ctx context.Context, mark bool) {
+	o := &e.order
+	seq := uint64(0)
+	if mark {
+		// What came two marks ago has been given out, but where a guild lags behind.
+		seq = o.previous[1]
+		o.previous = [2]uint64{o.seen.Load(), o.previous[0]}
+		for _, g := range e.srv.loaded() {
+			if done := g.spreadSeq.Load(); g.toldSeq.Load() > done {
+				seq = min(seq, done)
+			}
+		}
+	}
+	o.mu.Lock()
+	batch, wake, p := o.batch, o.wake, o.p
+	o.batch, o.wake = nil, nil
+	o.mu.Unlock()
+	if seq != 0 {
+		batch = append(batch, delivered{P: p, Seq: seq, T: time.Now().UnixMilli()})
+	}
+	if len(batch) > 0 {
+		e.mirrors.add(e.life, batch)
+		for part := range slices.Chunk(batch, 500) {
+			if bus.Publish(e.bus, bus.DeliveredSubject, orderNote{Life: e.life, List: part}) != nil {
+				break // counted there
+			}
+		}
+		flush, cancel := context.WithTimeout(ctx, time.Second)
+		_ = e.bus.Flush(flush) // when the bus is away nobody can resume elsewhere, and all go on here
+		cancel()
+	}
+	o.told.Store(p)
+	for _, c := range wake {
+		c.wake()
+	}
+}
+
+func (m *mirrors) mirror(life string) *mirror {
+	if m.of == nil {
+		m.of, m.adopted = make(map[string]*mirror), make(map[string]adoption)
+	}
+	if m.of[life] == nil {
+		m.of[life] = &mirror{}
+	}
+	return m.of[life]
+}
+
+// add keeps what an instance told, some of which may be known.
+func (m *mirrors) add(life string, list []delivered) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.mirror(life)
+	sorted := true
+	for _, d := range list {
+		sorted = sorted && (len(r.list) == 0 || r.list[len(r.list)-1].P <= d.P)
+		r.list = append(r.list, d)
+	}
+	if !sorted {
+		slices.SortStableFunc(r.list, func(a, b delivered) int { return cmp.Compare(a.P, b.P) })
+	}
+	if over := len(r.list) - mirrorKept; over > 0 {
+		r.list = slices.Delete(r.list, 0, over)
+	}
+}
+
+// adopt notes where sessions are now.
+func (m *mirrors) adopt(list map[string]adoption) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mirror("")
+	for id, a := range list {
+		if old, ok := m.adopted[id]; !ok || a.At.After(old.At) {
+			m.adopted[id] = a
+		}
+	}
+}
+
+func (m *mirrors) adoption(id string) (adoption, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a, ok := m.adopted[id]
+	return a, ok
+}
+
+func (m *mirrors) release(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.adopted, id)
+}
+
+// forget drops what was told before a time, but for the last mark before it, and
+// lives of which nothing was heard since.
+func (m *mirrors) forget(before time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for life, r := range m.of {
+		old, ended := 0, true
+		for i, d := range r.list {
+			if d.T == 0 {
+				continue
+			}
+			if ended = d.T < before.UnixMilli(); !ended {
+				break
+			}
+			old = i
+		}
+		if r.list = slices.Delete(r.list, 0, old); ended {
+			delete(m.of, life)
+		}
+	}
+	for id, a := range m.adopted {
+		if m.of[a.Life] == nil {
+			delete(m.adopted, id)
+		}
+	}
+}
+
+// spot is how far a client is in one key: it has the entry Seq, or its first Part
+// events, and all before.
+type spot struct {
+	Seq  uint64
+	Part int
+}
+
+// spots are how far a client is: in some keys where it says, in all others at all.
+type spots struct {
+	all uint64
+	of  map[string]spot
+}
+
+func (s spots) in(key string) spot {
+	if at, ok := s.of[key]; ok && at.Seq > s.all {
+		return at
+	}
+	return spot{Seq: s.all}
+}
+
+// spots finds what a client has that was given everything up to a position by a life
+// of an instance. ok is false when that is not known.
+func (m *mirrors) spots(life string, p uint64) (at spots, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.of[life]
+	if r == nil || len(r.list) == 0 || r.list[len(r.list)-1].P < p {
+		return at, false // it was given what nobody was told of
+	}
+	at.of = make(map[string]spot)
+	for _, d := range r.list {
+		switch {
+		case d.P > p && at.all != 0:
+			return at, true
+		case d.P > p && d.T != 0:
+			// A client that is behind all that is known was given nothing for longer
+			// than a session can be resumed, or it would have it.
+			at.all = d.Seq
+			return at, time.Since(time.UnixMilli(d.T)) > textchat.ResumeWindow
+		case d.P > p:
+		case d.Key != "":
+			at.of[d.Key] = spot{d.Seq, d.Part}
+		case d.T != 0:
+			at.all = d.Seq
+		}
+	}
+	return at, at.all != 0
+}
+
+// lives says whether something was heard of a life of late.
+func (m *mirrors) lives(life string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.of[life]
+	if r == nil {
+		return false
+	}
+	for _, d := range slices.Backward(r.list) {
+		if d.T != 0 {
+			return time.Since(time.UnixMilli(d.T)) < suspectFor
+		}
+	}
+	return false
+}
+
+// hear takes what another instance told.
+func (e *ensemble) hear(_ string, t orderNote) {
+	if t.Life == e.life {
+		return
+	}
+	if len(t.List) > 0 {
+		e.mirrors.add(t.Life, t.List)
+	}
+	if len(t.Adopted) > 0 {
+		e.mirrors.adopt(t.Adopted)
+		for id := range t.Adopted {
+			if s := e.srv.hub.session(id); s != nil {
+				s.handOver()
+			}
+		}
+	}
+}
+
+// mirrorRequest asks an instance for what it knows, a page at a time.
+type (
+	mirrorRequest struct {
+		After int `json:"after"`
+	}
+	mirrorReply struct {
+		Life    string              `json:"life"`
+		List    []delivered         `json:"list,omitempty"`
+		Adopted map[string]adoption `json:"adopted,omitempty"` // on the first page
+		More    bool                `json:"more,omitempty"`
+	}
+)
+
+func (e *ensemble) takeMirror(_ context.Context, req mirrorRequest) (mirrorReply, error) {
+	m := &e.mirrors
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := m.mirror(e.life).list
+	from := min(max(req.After, 0), len(list))
+	to := min(from+mirrorPage, len(list))
+	rep := mirrorReply{Life: e.life, List: slices.Clone(list[from:to]), More: to < len(list)}
+	if from == 0 {
+		rep.Adopted = make(map[string]adoption)
+		for id, a := range m.adopted {
+			if len(rep.Adopted) < mirrorPage {
+				rep.Adopted[id] = a
+			}
+		}
+	}
+	return rep, nil
+}
+
+// learn asks another instance for its order so far: it may die in a moment, and this
+// one has only begun to listen.
+func (e *ensemble) learn(name string) {
+	ctx, cancel := context.WithTimeout(e.srv.life, askTimeout)
+	defer cancel()
+	for after := 0; ; {
+		rep, err := bus.Request[mirrorRequest, mirrorReply](ctx, e.bus, bus.TextSubject(name, "mirror"), mirrorRequest{after})
+		if err != nil || rep.Life == "" || rep.Life == e.life {
+			return
+		}
+		e.mirrors.add(rep.Life, rep.List)
+		e.mirrors.adopt(rep.Adopted)
+		if after += len(rep.List); !rep.More {
+			return
+		}
+	}
+}
+
+// yieldRequest asks an instance to let a session go that is resumed elsewhere.
+type (
+	yieldRequest struct {
+		Session string `json:"session"`
+	}
+	yieldReply struct {
+		Known bool   `json:"known"`
+		Life  string `json:"life"`
+	}
+)
+
+func (e *ensemble) takeYield(_ context.Context, req yieldRequest) (yieldReply, error) {
+	s := e.srv.hub.session(req.Session)
+	if s != nil {
+		s.handOver()
+	}
+	return yieldReply{s != nil, e.life}, nil
+}
+
+// handOver ends the session here: it goes on elsewhere.
+func (s *session) handOver() { s.end(textchat.CloseUnknown, true) }
+
+// sealed is what the id of a session says of it.
+type sealed struct {
+	User     textchat.ID
+	Intents  textchat.Intents
+	Large    int
+	Shard    [2]uint64
+	Compress bool
+	Version  int
+	Base     int64 // position at which its numbers begin
+}
+
+// settingSessionKey names the key by which the ids of sessions are sealed.
+const settingSessionKey = "session_key"
+
+// sealer opens the key, and makes it on the first start.
+func (e *ensemble) sealer(ctx context.Context) (cipher.AEAD, error) {
+	ctx, cancel := context.WithTimeout(ctx, firstWait)
+	defer cancel()
+	for {
+		text, err := e.srv.store.Setting(ctx, settingSessionKey)
+		switch {
+		case err == nil:
+			key, err := hex.DecodeString(text)
+			if err != nil {
+				return nil, fmt.Errorf("setting %s: %w", settingSessionKey, err)
+			}
+			block, err := aes.NewCipher(key)
+			if err != nil {
+				return nil, fmt.Errorf("setting %s: %w", settingSessionKey, err)
+			}
+			return cipher.NewGCM(block)
+		case !errors.Is(err, textchat.ErrNoRecord):
+			return nil, err
+		case e.claimed:
+			var key [32]byte
+			rand.Read(key[:])
+			if err := e.srv.store.SetSetting(ctx, settingSessionKey, hex.EncodeToString(key[:])); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			e.claimed = true // who was to make it died on the way
+			ctx = e.srv.life
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// seal makes the id of a session: the life of the instance where it begins, in the
+// clear, and what it is.
+func (e *ensemble) seal(s sealed) string {
+	var nonce [12]byte
+	rand.Read(nonce[:])
+	return e.life + sessionSep + base64.RawURLEncoding.EncodeToString(e.aead.Seal(nonce[:], nonce[:], packSealed(s), []byte(e.life)))
+}
+
+func (e *ensemble) unseal(id string) (life string, s sealed, ok bool) {
+	life, text, _ := strings.Cut(id, sessionSep)
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(b) < 12 {
+		return "", s, false
+	}
+	plain, err := e.aead.Open(nil, b[:12], b[12:], []byte(life))
+	if err != nil {
+		return "", s, false
+	}
+	s, ok = unpackSealed(plain)
+	return life, s, ok
+}
+
+// resumeElsewhere finds a session that began at another instance, with what its client
+// has not seen; nil when it cannot be resumed.
+func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token textchat.TokenHash) *session {
+	e := c.srv.ensemble
+	life, what, ok := e.unseal(in.Session)
+	if !ok || what.User != user {
+		return nil
+	}
+	if a, ok := e.mirrors.adoption(in.Session); ok {
+		life, what.Base = a.Life, a.Base
+	}
+	if life == e.life {
+		return nil // it has ended
+	}
+	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
+	defer cancel()
+	name, _, _ := strings.Cut(life, lifeSep)
+	if slices.Contains(e.others(), name) {
+		try, stop := context.WithTimeout(ctx, yieldTry)
+		rep, err := bus.Request[yieldRequest, yieldReply](try, e.bus, bus.TextSubject(name, "yield"), yieldRequest{in.Session})
+		stop()
+		if err == nil && !rep.Known && rep.Life == life {
+			return nil // it has ended there
+		}
+	}
+	at, ok := e.mirrors.spots(life, uint64(what.Base)+in.Seq/numbers)
+	if !ok {
+		return nil
+	}
+	s := &session{srv: c.srv, id: in.Session, user: user, token: token, intents: what.Intents, large: what.Large, shard: what.Shard,
+		compress: what.Compress, version: what.Version, presence: gatewaysession.PresenceUpdate{Status: gatewaysession.Online}, ready: true,
+		replay: gatewaysession.Replay{Count: textchat.ReplayEvents, Bytes: textchat.ReplayBytes}}
+	s.replay.Begin(in.Seq)
+	e.order.mu.Lock()
+	s.base = int64(e.order.p) - int64(in.Seq/numbers)
+	e.order.mu.Unlock()
+	here := map[string]adoption{in.Session: {Life: e.life, Base: s.base, At: time.Now()}}
+	e.mirrors.adopt(here)
+	_ = bus.Publish(e.bus, bus.DeliveredSubject, orderNote{Life: e.life, Adopted: here})
+	c.srv.metrics.sessions.Inc()
+	if !s.catchUp(ctx, at) {
+		s.finish(textchat.CloseSessionTimeout)
+		return nil
+	}
+	return s
+}
+
+// catchUp gives a session what its client has not seen, and has it listen.
+func (s *session) catchUp(ctx context.Context, at spots) bool {
+	ids, err := s.srv.store.GuildIDs(ctx, s.user)
+	if err != nil {
+		return false
+	}
+	for _, id := range ids {
+		if !s.shardHas(id) {
+			continue
+		}
+		o, err := s.srv.owner(id)
+		if err == nil {
+			err = o.ask(ctx, func() error { return o.resume(s, at.in(o.key)) })
+		}
+		if err != nil && !errors.Is(err, textchat.ErrUnknownGuild) {
+			return false
+		}
+	}
+	e := s.srv.ensemble
+	e.usersMu.Lock()
+	defer e.usersMu.Unlock()
+	list, err := e.log.Since(ctx, bus.UsersKey, at.in(bus.UsersKey).Seq)
+	if err != nil {
+		return false
+	}
+	for _, r := range list {
+		var u usersEntry
+		if r.Seq > e.users {
+			break // it comes to all sessions here
+		}
+		if json.Unmarshal(r.Body, &u) == nil && u.Event != nil && slices.Contains(u.Event.Users, s.user) && u.Event.Intent&^s.intents == 0 && s.shardHas(0) {
+			s.deliver(gatewayEvent(u.Event.Name, u.Event.Body))
+		}
+	}
+	if surplus := s.srv.hub.addSession(s); surplus != nil {
+		surplus.finish(textchat.CloseSessionTimeout)
+	}
+	return true
+}
+
+// packSealed writes what the id of a session holds.
+func packSealed(s sealed) []byte {
+	flags := uint64(0)
+	if s.Compress {
+		flags = 1
+	}
+	var b []byte
+	for _, v := range []uint64{uint64(s.User), uint64(s.Intents), uint64(s.Large), s.Shard[0], s.Shard[1], flags, uint64(s.Version)} {
+		b = binary.AppendUvarint(b, v)
+	}
+	return binary.AppendVarint(b, s.Base)
+}
+
+func unpackSealed(b []byte) (s sealed, ok bool) {
+	var v [7]uint64
+	for i := range v {
+		n := 0
+		if v[i], n = binary.Uvarint(b); n <= 0 {
+			return s, false
+		}
+		b = b[n:]
+	}
+	base, n := binary.Varint(b)
+	return sealed{User: textchat.ID(v[0]), Intents: textchat.Intents(v[1]), Large: int(v[2]), Shard: [2]uint64{v[3], v[4]},
+		Compress: v[5] == 1, Version: int(v[6]), Base: base}, n > 0
+}
