@@ -55,6 +55,10 @@ const (
 	// MaxRelayPeers bounds the other nodes of a call. Each gets every speaker of
 	// this one.
 	MaxRelayPeers = 7
+	// RelayEvery is how often a worker gives relay packets to the agent at most: what
+	// it forwards meanwhile shares the next datagram. A packet waits for half of it on
+	// average, and one that comes after a pause does not wait.
+	RelayEvery = 2 * time.Millisecond
 	// MaxRemoteSpeakers bounds the speakers of other nodes that a call knows at
 	// once: the stages of three of them.
 	MaxRemoteSpeakers = 99

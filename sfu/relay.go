@@ -36,8 +36,10 @@ const (
 	RelayVersion = 0xF1
 	// RelayHeader is the length of a relay packet without its payload.
 	RelayHeader = 40
+	// RelayPrefix is what each takes more in a list.
+	RelayPrefix = 2
 	// MaxRelayPacket bounds a relay packet.
-	MaxRelayPacket = MaxDatagram - RelayLocal
+	MaxRelayPacket = MaxDatagram - RelayLocal - RelayPrefix
 )
 
 // The flags of a relay packet.
@@ -125,16 +127,35 @@ func (p *RelayPacket) Append(dst []byte) []byte {
 	return append(dst, p.Payload...)
 }
 
-// Between engine and agent a relay packet goes over loopback, from and to the
-// media port of the call, behind a header of its own:
+// Packets that travel together are a list: each behind its length in two bytes.
+
+// AppendTo appends the packet to a list.
+func (p *RelayPacket) AppendTo(list []byte) []byte {
+	return p.Append(binary.BigEndian.AppendUint16(list, uint16(RelayHeader+len(p.Payload))))
+}
+
+// NextRelay cuts the first packet off a list. It fails when the length lies.
+func NextRelay(list []byte) (packet, rest []byte, err error) {
+	if len(list) < RelayPrefix {
+		return nil, nil, ErrRelayForm
+	}
+	n := RelayPrefix + int(binary.BigEndian.Uint16(list))
+	if n == RelayPrefix || n > len(list) {
+		return nil, nil, ErrRelayForm
+	}
+	return list[RelayPrefix:n], list[n:], nil
+}
+
+// Between engine and agent relay packets go over loopback, from and to the media
+// port of their calls, as a list behind a header of its own:
 //
 //	0  1  RelayLocalVersion
 //	1  1  zero
-//	2  2  towards the engine: the number of the peer it came from, as the agent
+//	2  2  towards the engine: the number of the peer they came from, as the agent
 //	      counts them; zero from the engine
 //	4  8  the secret that the agent gave the engine with [Relay]
 const (
-	RelayLocalVersion = 0xF0
+	RelayLocalVersion = 0xF2
 	RelayLocal        = 12
 )
 
@@ -142,16 +163,16 @@ const (
 // program on the machine.
 type RelaySecret [8]byte
 
-// AppendRelayLocal begins a local datagram; the relay packet is to follow.
+// AppendRelayLocal begins a local datagram; the list of packets is to follow.
 func AppendRelayLocal(dst []byte, peer uint16, secret *RelaySecret) []byte {
 	dst = append(dst, RelayLocalVersion, 0)
 	dst = binary.BigEndian.AppendUint16(dst, peer)
 	return append(dst, secret[:]...)
 }
 
-// ReadRelayLocal is the relay packet of a local datagram and the peer it came
+// ReadRelayLocal is the list of packets of a local datagram and the peer it came
 // from. It is false without the secret.
-func ReadRelayLocal(d []byte, secret *RelaySecret) (peer uint16, packet []byte, ok bool) {
+func ReadRelayLocal(d []byte, secret *RelaySecret) (peer uint16, list []byte, ok bool) {
 	if len(d) <= RelayLocal || d[0] != RelayLocalVersion || d[1] != 0 || RelaySecret(d[4:12]) != *secret {
 		return 0, nil, false
 	}

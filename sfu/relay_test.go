@@ -64,16 +64,16 @@ func TestRelayPacketRefuses(t *testing.T) {
 
 func TestRelayLocal(t *testing.T) {
 	secret := RelaySecret{1, 2, 3, 4, 5, 6, 7, 8}
-	d := append(AppendRelayLocal(nil, 0x0a0b, &secret), "packet"...)
-	if got := hex.EncodeToString(d); got != "f0000a0b0102030405060708"+hex.EncodeToString([]byte("packet")) {
+	d := append(AppendRelayLocal(nil, 0x0a0b, &secret), "list"...)
+	if got := hex.EncodeToString(d); got != "f2000a0b0102030405060708"+hex.EncodeToString([]byte("list")) {
 		t.Errorf("on the wire: %s", got)
 	}
-	if peer, packet, ok := ReadRelayLocal(d, &secret); !ok || peer != 0x0a0b || string(packet) != "packet" {
-		t.Errorf("%d, %q, %v", peer, packet, ok)
+	if peer, list, ok := ReadRelayLocal(d, &secret); !ok || peer != 0x0a0b || string(list) != "list" {
+		t.Errorf("%d, %q, %v", peer, list, ok)
 	}
 	for name, bad := range map[string][]byte{
-		"empty": nil, "no packet": d[:RelayLocal], "another version": append([]byte{0xF1}, d[1:]...),
-		"something reserved": append([]byte{0xF0, 1}, d[2:]...), "another secret": []byte(strings.Replace(string(d), "\x08", "\x09", 1)),
+		"empty": nil, "no list": d[:RelayLocal], "another version": append([]byte{0xF1}, d[1:]...),
+		"something reserved": append([]byte{0xF2, 1}, d[2:]...), "another secret": []byte(strings.Replace(string(d), "\x08", "\x09", 1)),
 	} {
 		if _, _, ok := ReadRelayLocal(bad, &secret); ok {
 			t.Errorf("%s is taken", name)
@@ -81,11 +81,30 @@ func TestRelayLocal(t *testing.T) {
 	}
 }
 
+func TestRelayList(t *testing.T) {
+	list := relayed.AppendTo(relayed.AppendTo(nil))
+	one := "002b" + relayedBytes
+	if got := hex.EncodeToString(list); got != one+one {
+		t.Errorf("two packets: %s", got)
+	}
+	packet, rest, err := NextRelay(list)
+	if hex.EncodeToString(packet) != relayedBytes || hex.EncodeToString(rest) != one || err != nil {
+		t.Errorf("%x, %x, %v", packet, rest, err)
+	}
+	for name, bad := range map[string]string{"half a length": "00", "nothing": "0000", "longer than there is": "000261"} {
+		raw, _ := hex.DecodeString(bad)
+		if _, _, err := NextRelay(raw); err != ErrRelayForm {
+			t.Errorf("%s is read: %v", name, err)
+		}
+	}
+}
+
 func TestRelayDoesNotAllocate(t *testing.T) {
 	buf, secret := make([]byte, 0, MaxDatagram), RelaySecret{1}
 	if n := testing.AllocsPerRun(100, func() {
-		d := relayed.Append(AppendRelayLocal(buf, 1, &secret))
-		_, packet, ok := ReadRelayLocal(d, &secret)
+		d := relayed.AppendTo(AppendRelayLocal(buf, 1, &secret))
+		_, list, ok := ReadRelayLocal(d, &secret)
+		packet, _, _ := NextRelay(list)
 		if p, err := ReadRelayPacket(packet); !ok || err != nil || p.SSRC != relayed.SSRC {
 			panic("lost")
 		}
@@ -102,7 +121,11 @@ func FuzzRelayFrame(f *testing.F) {
 	f.Add(append([]byte{RelayVersion, 4}, good[2:]...))
 	f.Add(AppendRelayLocal(nil, 3, &RelaySecret{1}))
 	f.Fuzz(func(t *testing.T, d []byte) {
-		ReadRelayLocal(d, &RelaySecret{1})
+		if _, list, ok := ReadRelayLocal(d, &RelaySecret{1}); ok {
+			for err := error(nil); err == nil && len(list) > 0; {
+				_, list, err = NextRelay(list)
+			}
+		}
 		p, err := ReadRelayPacket(d)
 		if err != nil {
 			return

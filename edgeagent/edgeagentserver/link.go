@@ -270,7 +270,7 @@ func (k *link) receive(conn *quic.Conn) error {
 	m := k.all.metrics
 	var tally linkwire.Tally
 	var halves linkwire.Joiner
-	buf := make([]byte, 0, sfu.MaxDatagram)
+	var parcels parcels
 	lost, orphans := uint64(0), uint64(0)
 	for {
 		d, err := conn.ReceiveDatagram(k.ctx)
@@ -290,7 +290,7 @@ func (k *link) receive(conn *quic.Conn) error {
 		}
 		for len(rest) > 0 {
 			var packet []byte
-			if packet, rest, err = linkwire.Next(rest); err != nil {
+			if packet, rest, err = sfu.NextRelay(rest); err != nil {
 				m.drop(dropMalformed)
 				break
 			}
@@ -310,7 +310,8 @@ func (k *link) receive(conn *quic.Conn) error {
 				}
 				p = whole
 			}
-			buf = k.all.toEngine(k, &p, buf)
+			k.all.sort(k, &p, &parcels)
 		}
+		k.all.toEngine(&parcels)
 	}
 }

@@ -306,9 +306,10 @@ func (l *links) lost() []edgeagent.NodeID {
 	return list
 }
 
-// fromEngine hands what the engine forwards to the links of its call.
+// fromEngine hands what the engine forwards to the links of its calls.
 func (l *links) fromEngine() {
 	buf := make([]byte, sfu.MaxDatagram+1)
+	var used []*link
 	for {
 		n, _, err := l.inner.ReadFromUDPAddrPort(buf)
 		if errors.Is(err, net.ErrClosed) {
@@ -317,37 +318,79 @@ func (l *links) fromEngine() {
 		if err != nil {
 			continue // an ICMP error about an engine that is being replaced
 		}
-		_, packet, ok := sfu.ReadRelayLocal(buf[:n], &l.secret)
+		_, list, ok := sfu.ReadRelayLocal(buf[:n], &l.secret)
 		if !ok {
 			l.metrics.drop(dropStranger)
 			continue
 		}
-		p, err := sfu.ReadRelayPacket(packet)
-		if err != nil {
-			l.metrics.drop(dropMalformed)
-			continue
-		}
-		c := (*l.calls.Load())[p.Call]
-		switch {
-		case c == nil:
-			l.metrics.drop(dropCall)
-			continue
-		case c.epoch != p.Epoch:
-			l.metrics.drop(dropEpoch)
-			continue
-		}
-		for _, k := range c.links {
-			if !k.open.Load() {
-				l.metrics.drop(dropDown)
-				continue
+		used = used[:0]
+		for len(list) > 0 {
+			packet, rest, err := sfu.NextRelay(list)
+			if err != nil {
+				l.metrics.drop(dropMalformed)
+				break
 			}
-			k.ring.Put(packet)
+			list = rest
+			used = l.queue(packet, used)
+		}
+		for _, k := range used {
+			k.ring.Rouse()
 		}
 	}
 }
 
-// toEngine brings a packet from a peer to the engine. buf is for the datagram.
-func (l *links) toEngine(from *link, p *sfu.RelayPacket, buf []byte) []byte {
+// queue hands a packet to the links of its call, and adds them to used.
+func (l *links) queue(packet []byte, used []*link) []*link {
+	p, err := sfu.ReadRelayPacket(packet)
+	if err != nil {
+		l.metrics.drop(dropMalformed)
+		return used
+	}
+	c := (*l.calls.Load())[p.Call]
+	switch {
+	case c == nil:
+		l.metrics.drop(dropCall)
+		return used
+	case c.epoch != p.Epoch:
+		l.metrics.drop(dropEpoch)
+		return used
+	}
+	for _, k := range c.links {
+		if !k.open.Load() {
+			l.metrics.drop(dropDown)
+			continue
+		}
+		k.ring.Put(packet)
+		if !slices.Contains(used, k) {
+			used = append(used, k)
+		}
+	}
+	return used
+}
+
+// parcels are the packets of a datagram from a peer, by the port of the engine
+// they are for. Each port keeps its buffer.
+type parcels []parcel
+
+type parcel struct {
+	port     uint16
+	datagram []byte // empty: nothing is in it
+	packets  int
+}
+
+// of is the parcel for a port.
+func (all *parcels) of(port uint16) *parcel {
+	for i := range *all {
+		if (*all)[i].port == port {
+			return &(*all)[i]
+		}
+	}
+	*all = append(*all, parcel{port: port, datagram: make([]byte, 0, sfu.MaxDatagram)})
+	return &(*all)[len(*all)-1]
+}
+
+// sort puts a packet from a peer into the parcel for its call's port.
+func (l *links) sort(from *link, p *sfu.RelayPacket, all *parcels) {
 	c := (*l.calls.Load())[p.Call]
 	switch {
 	case c == nil:
@@ -359,14 +402,34 @@ func (l *links) toEngine(from *link, p *sfu.RelayPacket, buf []byte) []byte {
 	case c.port == 0:
 		l.metrics.drop(dropAbsent)
 	default:
-		buf = p.Append(sfu.AppendRelayLocal(buf[:0], from.number, &l.secret))
-		if _, err := l.inner.WriteToUDPAddrPort(buf, netip.AddrPortFrom(ownHost, c.port)); err != nil {
-			l.metrics.drop(dropEngine)
-			return buf
+		to := all.of(c.port)
+		if len(to.datagram)+sfu.RelayPrefix+sfu.RelayHeader+len(p.Payload) > sfu.MaxDatagram {
+			l.post(to)
 		}
-		l.metrics.in.Inc()
+		if to.packets == 0 {
+			to.datagram = sfu.AppendRelayLocal(to.datagram, from.number, &l.secret)
+		}
+		to.datagram = p.AppendTo(to.datagram)
+		to.packets++
 	}
-	return buf
+}
+
+// toEngine brings parcels to the engine.
+func (l *links) toEngine(all *parcels) {
+	for i := range *all {
+		if to := &(*all)[i]; to.packets > 0 {
+			l.post(to)
+		}
+	}
+}
+
+func (l *links) post(to *parcel) {
+	if _, err := l.inner.WriteToUDPAddrPort(to.datagram, netip.AddrPortFrom(ownHost, to.port)); err != nil {
+		l.metrics.drops[dropEngine].Add(float64(to.packets))
+	} else {
+		l.metrics.in.Add(float64(to.packets))
+	}
+	to.datagram, to.packets = to.datagram[:0], 0
 }
 
 // perSecond allows so many in each second.

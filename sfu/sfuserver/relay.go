@@ -61,37 +61,48 @@ func (w *worker) setRelay(now time.Duration, c *sfu.Relay) bool {
 	w.workOn(r)
 	if len(c.Peers) == 0 || r.echo {
 		r.relay = nil
-		r.core.SetRelay(now, &sfu.Relay{Call: c.Call, Epoch: c.Epoch}, w.sock.leave(demux.Remote{}, netip.Addr{}, 0), w.out)
+		r.core.SetRelay(now, &sfu.Relay{Call: c.Call, Epoch: c.Epoch}, w.relay, w.out)
 		return true
 	}
-	w.agent = agent{remote: demux.RemoteFrom(c.To), secret: c.Secret}
+	if now := (agent{remote: demux.RemoteFrom(c.To), secret: c.Secret}); now != w.agent {
+		w.agent = now
+		w.relay.Lead(w.sock.leave(now.remote, netip.Addr{}, 0), now.secret, w.out)
+	}
 	r.relay = c
-	r.core.SetRelay(now, c, w.sock.leave(w.agent.remote, netip.Addr{}, 0), w.out)
+	r.core.SetRelay(now, c, w.relay, w.out)
 	return true
 }
 
-// relayed is the way of a packet that another node forwards, as the agent brings
-// it: source, call, then as any voice.
+// relayed is the way of packets that another node forwards, as the agent brings
+// them: source, then of each its call, then as any voice.
 func (w *worker) relayed(now time.Duration, d []byte, from demux.Remote) {
 	if from != w.agent.remote {
 		w.drop(sfu.DropRelaySource)
 		return
 	}
-	peer, packet, ok := sfu.ReadRelayLocal(d, &w.agent.secret)
+	peer, list, ok := sfu.ReadRelayLocal(d, &w.agent.secret)
 	if !ok {
 		w.drop(sfu.DropRelaySource)
 		return
 	}
-	p, err := sfu.ReadRelayPacket(packet)
-	if err != nil {
-		w.drop(sfu.DropMalformed)
-		return
+	for len(list) > 0 {
+		packet, rest, err := sfu.NextRelay(list)
+		if err != nil {
+			w.drop(sfu.DropMalformed)
+			return
+		}
+		list = rest
+		p, err := sfu.ReadRelayPacket(packet)
+		if err != nil {
+			w.drop(sfu.DropMalformed)
+			continue
+		}
+		r := w.calls[p.Call]
+		if r == nil {
+			w.drop(sfu.DropRelayCall)
+			continue
+		}
+		w.workOn(r)
+		r.core.Relayed(now, peer, &p, w.out)
 	}
-	r := w.calls[p.Call]
-	if r == nil {
-		w.drop(sfu.DropRelayCall)
-		return
-	}
-	w.workOn(r)
-	r.core.Relayed(now, peer, &p, w.out)
 }

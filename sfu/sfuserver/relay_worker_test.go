@@ -33,12 +33,14 @@ func TestRelayDatagrams(t *testing.T) {
 		if d.to != agent {
 			continue
 		}
-		_, packet, ok := sfu.ReadRelayLocal(d.bytes, &testSecret)
-		r, err := sfu.ReadRelayPacket(packet)
-		if !ok || err != nil {
+		_, list, ok := sfu.ReadRelayLocal(d.bytes, &testSecret)
+		packet, rest, err := sfu.NextRelay(list)
+		if !ok || err != nil || len(rest) > 0 {
 			t.Fatalf("%x: %v", d.bytes, err)
 		}
-		got = r
+		if got, err = sfu.ReadRelayPacket(packet); err != nil {
+			t.Fatalf("%x: %v", d.bytes, err)
+		}
 	}
 	if got.Call != id || got.Epoch != 3 || got.User != p.session.user || got.SSRC != p.session.ssrc || got.Sequence != 1 || string(got.Payload) != "a frame of voice" {
 		t.Errorf("to the agent went %+v", got)
@@ -50,7 +52,7 @@ func TestRelayDatagrams(t *testing.T) {
 		if change != nil {
 			change(&r)
 		}
-		return r.Append(sfu.AppendRelayLocal(nil, 1, &testSecret))
+		return r.AppendTo(sfu.AppendRelayLocal(nil, 1, &testSecret))
 	}
 	if sent, drops := b.receive(from(nil), agent); len(sent) != 2 || drops != "" {
 		t.Errorf("a speaker of another node: %d datagrams, %s", len(sent), drops)
@@ -62,11 +64,12 @@ func TestRelayDatagrams(t *testing.T) {
 	}{
 		{"not from the agent's port", "relay_source", from(nil), netip.MustParseAddrPort("127.0.0.1:4445")},
 		{"not from this machine", "relay_source", from(nil), netip.MustParseAddrPort("192.0.2.9:4444")},
-		{"another secret", "relay_source", got.Append(sfu.AppendRelayLocal(nil, 1, &sfu.RelaySecret{})), agent},
-		{"no packet in it", "malformed", append(sfu.AppendRelayLocal(nil, 1, &testSecret), "junk"...), agent},
+		{"another secret", "relay_source", got.AppendTo(sfu.AppendRelayLocal(nil, 1, &sfu.RelaySecret{})), agent},
+		{"no list in it", "malformed", append(sfu.AppendRelayLocal(nil, 1, &testSecret), "junk"...), agent},
+		{"no packet in it", "malformed", append(sfu.AppendRelayLocal(nil, 1, &testSecret), "\x00\x04junk"...), agent},
 		{"a call that is not here", "relay_call", from(func(r *sfu.RelayPacket) { r.Call.ID = 999 }), agent},
 		{"an old epoch", "relay_epoch", from(func(r *sfu.RelayPacket) { r.Epoch = 2 }), agent},
-		{"another node", "relay_peer", got.Append(sfu.AppendRelayLocal(nil, 2, &testSecret)), agent},
+		{"another node", "relay_peer", got.AppendTo(sfu.AppendRelayLocal(nil, 2, &testSecret)), agent},
 		{"a member's SSRC", "relay_speaker", from(func(r *sfu.RelayPacket) { r.SSRC = p.session.ssrc }), agent},
 		{"the packet without the way", "not_voice", got.Append(nil), agent},
 	} {
@@ -92,23 +95,35 @@ func TestRelayPathDoesNotAllocate(t *testing.T) {
 	b.command(sfu.Command{Relay: &sfu.Relay{Call: p.session.call.id, Epoch: 3, Peers: []uint16{1}, To: agent, Secret: testSecret}})
 	b.w.out = egress.NewBatch(func(*egress.Batch) {})
 	r := sfu.RelayPacket{Call: p.session.call.id, Epoch: 3, User: sfu.UserID{ID: 77}, SSRC: 77, Level: 0x80 | 30, Payload: []byte("a frame of voice")}
-	good := r.Append(sfu.AppendRelayLocal(nil, 1, &testSecret))
+	good := r.AppendTo(r.AppendTo(sfu.AppendRelayLocal(nil, 1, &testSecret)))
+	again := func(d []byte) [][]byte { return [][]byte{d} }
+	var said [][]byte
+	for range 103 {
+		said = append(said, p.voice())
+	}
 	for name, c := range map[string]struct {
-		d    []byte
+		d    [][]byte // in turn
 		from netip.AddrPort
-	}{"taken": {good, agent}, "strange": {good, netip.MustParseAddrPort("192.0.2.9:1")}, "junk": {[]byte{sfu.RelayLocalVersion}, agent}} {
-		for range 2 { // a speaker not heard before has its state made
-			b.inject(0, c.d, c.from)
-			b.w.packets(b.now, 0, 1)
-		}
-		if n := testing.AllocsPerRun(100, func() {
-			b.inject(0, c.d, c.from)
+	}{
+		"given": {said, p.at}, "taken": {again(good), agent},
+		"strange": {again(good), netip.MustParseAddrPort("192.0.2.9:1")}, "junk": {again([]byte{sfu.RelayLocalVersion}), agent},
+	} {
+		i := 0
+		work := func() {
+			b.inject(0, c.d[i%len(c.d)], c.from)
+			i++
 			b.now += 20 * time.Millisecond
 			b.w.packets(b.now, 0, 1)
-			b.w.out.Flush()
-		}); n != 0 {
+			b.w.flush(b.now)
+		}
+		work() // a speaker not heard before has its state made
+		work()
+		if n := testing.AllocsPerRun(100, work); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
+	}
+	if c := b.w.count; c.RelayOut != uint64(len(said)) || c.RelayIn == 0 {
+		t.Errorf("%d given and %d taken", c.RelayOut, c.RelayIn)
 	}
 }
 

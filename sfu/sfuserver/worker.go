@@ -46,6 +46,7 @@ type worker struct {
 	turn     int
 	due      time.Duration // the next tick
 	out      *egress.Batch
+	relay    *egress.Bundle
 	count    counters
 	turned   time.Duration // when the loop did last
 	worked   time.Duration // at work in all, not waiting
@@ -96,7 +97,7 @@ func newWorker(srv *Server, number int, sock *socket, limits sfu.Limits, noGate 
 		compound: make([]byte, 0, sfu.MaxDatagram),
 		sealed:   make([]byte, 0, sfu.MaxDatagram),
 	}
-	w.mail = &mail{wake: sock.wake}
+	w.mail, w.relay = &mail{wake: sock.wake}, egress.NewBundle()
 	w.out = egress.NewBatch(func(b *egress.Batch) {
 		if w.late() {
 			w.count.Drops[sfu.DropFenced] += uint64(b.Len())
@@ -110,22 +111,21 @@ func newWorker(srv *Server, number int, sock *socket, limits sfu.Limits, noGate 
 // run serves until the context ends. Whoever cancels it wakes the socket, too.
 func (w *worker) run(ctx context.Context) error {
 	defer w.stop()
-	armed := false
+	armed := time.Duration(-1) // until when the socket waits
 	w.turned = time.Since(w.start)
 	for ctx.Err() == nil {
-		if !armed {
+		if until := min(w.due, w.relay.Due()); until != armed {
 			// Orders posted before this wake nobody; those posted after it end
 			// the wait.
-			if err := w.sock.conn.SetReadDeadline(w.start.Add(w.due)); err != nil {
+			if err := w.sock.conn.SetReadDeadline(w.start.Add(until)); err != nil {
 				return fmt.Errorf("arm socket: %w", err)
 			}
-			armed = true
+			armed = until
 			if !w.mail.empty() || ctx.Err() != nil {
 				now := time.Since(w.start)
 				w.looped(now)
 				w.orders(now)
-				w.out.Flush()
-				w.rest()
+				w.flush(now)
 				continue
 			}
 		}
@@ -139,18 +139,23 @@ func (w *worker) run(ctx context.Context) error {
 			at = w.packets(now, at, n)
 		}
 		if n == 0 {
-			armed = false
+			armed = -1
 		}
 		w.orders(now)
 		if now >= w.due {
 			w.tick(now)
-			armed = false
 		}
-		w.out.Flush()
-		w.rest()
+		w.flush(now)
 		w.worked += time.Since(w.start) - now
 	}
 	return nil
+}
+
+// flush ends a round: all that is to be sent goes, and nobody's work is under way.
+func (w *worker) flush(now time.Duration) {
+	w.relay.Send(now, w.out)
+	w.out.Flush()
+	w.rest()
 }
 
 // stop ends what the sessions have running elsewhere.

@@ -81,7 +81,7 @@ func (b *bench) command(c sfu.Command) sfu.Event {
 	b.srv.command(c, func(func(context.Context) error) {})
 	if b.w != nil {
 		b.w.orders(b.now)
-		b.w.out.Flush()
+		b.w.flush(b.now)
 	}
 	for _, ev := range b.srv.events.queue {
 		if ev.Seq == 1 {
@@ -131,7 +131,7 @@ func (b *bench) receive(d []byte, from netip.AddrPort) (sent []sentDatagram, dro
 	before := b.w.count.Drops
 	b.inject(0, d, from)
 	b.w.packets(b.now, 0, 1)
-	b.w.out.Flush()
+	b.w.flush(b.now)
 	for i, n := range b.w.count.Drops {
 		if n != before[i] {
 			drops += sfu.DropReason(i).String()
@@ -145,7 +145,7 @@ func (b *bench) pass(d time.Duration) {
 	for end := b.now + d; b.now < end; {
 		b.now = min(end, b.now+20*time.Millisecond)
 		b.w.tick(b.now)
-		b.w.out.Flush()
+		b.w.flush(b.now)
 	}
 }
 

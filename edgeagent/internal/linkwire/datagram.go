@@ -12,11 +12,9 @@ const (
 	Version = 0xE1
 	// Header is the length of a datagram without packets.
 	Header = 8
-	// prefix is the length in front of each packet.
-	prefix = 2
 	// MinRoom is the least a link must carry in one datagram: half of the longest
 	// packet, with both headers.
-	MinRoom = Header + prefix + sfu.RelayHeader + (sfu.MaxRelayPacket-sfu.RelayHeader+1)/2
+	MinRoom = Header + sfu.RelayPrefix + sfu.RelayHeader + (sfu.MaxRelayPacket-sfu.RelayHeader+1)/2
 )
 
 // Builder makes datagrams of at most so many bytes.
@@ -36,7 +34,7 @@ func (b *Builder) Begin() {
 }
 
 // Fits says whether a packet of so many bytes still fits.
-func (b *Builder) Fits(packet, room int) bool { return len(b.buf)+prefix+packet <= room }
+func (b *Builder) Fits(packet, room int) bool { return len(b.buf)+sfu.RelayPrefix+packet <= room }
 
 // Add appends a packet.
 func (b *Builder) Add(packet []byte) {
@@ -53,24 +51,12 @@ func (b *Builder) Datagram() []byte { return b.buf }
 // ErrForm is a datagram that no link sends.
 var ErrForm = errors.New("no datagram of a link")
 
-// Open reads the header of a datagram; the packets follow.
-func Open(d []byte) (number uint32, packets []byte, err error) {
+// Open reads the header of a datagram; the list of packets follows (sfu.NextRelay).
+func Open(d []byte) (number uint32, list []byte, err error) {
 	if len(d) < Header || d[0] != Version || d[1] != 0 || d[2] != 0 || d[3] != 0 {
 		return 0, nil, ErrForm
 	}
 	return binary.BigEndian.Uint32(d[4:]), d[Header:], nil
-}
-
-// Next cuts the next packet off. It fails when the length lies.
-func Next(packets []byte) (packet, rest []byte, err error) {
-	if len(packets) < prefix {
-		return nil, nil, ErrForm
-	}
-	n := int(binary.BigEndian.Uint16(packets))
-	if n == 0 || prefix+n > len(packets) {
-		return nil, nil, ErrForm
-	}
-	return packets[prefix : prefix+n], packets[prefix+n:], nil
 }
 
 // Tally counts what a link loses, by the numbers of what comes.

@@ -7,8 +7,7 @@
 //	0  1  Version
 //	1  3  zero
 //	4  4  number: rises by one per datagram; what is missing was lost on the way
-//	8     any number of relay packets (sfu.RelayPacket), each behind its length in
-//	      two bytes. None: the link is alive
+//	8     a list of relay packets (sfu.NextRelay). None: the link is alive
 //
 // Packets that wait at the same time share a datagram, so a link costs less per
 // packet the more it carries, and nobody waits for company.

@@ -14,7 +14,7 @@ const RingPackets = 256
 // Ring is the queue in front of a link. When it is full, the oldest packet makes
 // room: voice is worth less the longer it waits.
 type Ring struct {
-	wake chan struct{} // holds a token when something waits
+	wake chan struct{} // holds one token
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -27,8 +27,8 @@ type Ring struct {
 // NewRing is empty.
 func NewRing() *Ring { return &Ring{wake: make(chan struct{}, 1)} }
 
-// Put copies a packet in. It never waits. What is longer than a packet may be is
-// not taken.
+// Put copies a packet in; Rouse is to follow. It never waits. What is longer than a
+// packet may be is not taken.
 func (r *Ring) Put(packet []byte) {
 	if len(packet) > sfu.MaxRelayPacket {
 		return
@@ -43,13 +43,17 @@ func (r *Ring) Put(packet []byte) {
 	r.lengths[at] = copy(r.slots[at][:], packet)
 	r.n++
 	r.mu.Unlock()
+}
+
+// Rouse wakes who takes.
+func (r *Ring) Rouse() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Wake gets a token when something waits.
+// Wake gets a token at Rouse.
 func (r *Ring) Wake() <-chan struct{} { return r.wake }
 
 // Take copies the oldest packet into dst[:0]. It is false when nothing waits.

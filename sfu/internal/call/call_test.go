@@ -55,9 +55,10 @@ type rig struct {
 	order     []string
 	seqs      map[string]uint64
 	out       *egress.Batch
+	bundle    *egress.Bundle
 	lines     []string
 	tally     map[string]int      // instead of lines, while a long run goes on
-	relayed   [][]byte            // what went to the agent, for other nodes
+	relayed   [][]byte            // packets that went to the agent, for other nodes
 	strangers map[sfu.SSRC]string // names of speakers of other nodes
 }
 
@@ -75,7 +76,16 @@ func newRig(t testing.TB, cfg Config) *rig {
 			r.datagram(d, to)
 		}
 	})
+	r.bundle = egress.NewBundle()
 	return r
+}
+
+// flush sends all there is, be it due or not.
+func (r *rig) flush() {
+	path := egress.Path{Len: 16}
+	path.Sockaddr[1] = agentMark
+	r.bundle.Lead(path, relaySecret, r.out)
+	r.out.Flush()
 }
 
 func (r *rig) name(ssrc sfu.SSRC) string {
@@ -105,7 +115,17 @@ func (r *rig) say(format string, args ...any) {
 // datagram writes a packet as "listener/slot #sequence time speaker payload".
 func (r *rig) datagram(d []byte, to *egress.Path) {
 	if to.Sockaddr[1] == agentMark {
-		r.relayed = append(r.relayed, slices.Clone(d))
+		_, list, ok := sfu.ReadRelayLocal(d, &relaySecret)
+		if !ok {
+			r.t.Fatalf("not for the agent: %x", d)
+		}
+		for len(list) > 0 {
+			packet, rest, err := sfu.NextRelay(list)
+			if err != nil {
+				r.t.Fatalf("%v: %x", err, d)
+			}
+			r.relayed, list = append(r.relayed, slices.Clone(packet)), rest
+		}
 		return
 	}
 	listener := r.order[to.Sockaddr[0]]
@@ -174,7 +194,7 @@ func (r *rig) voice(name string, payload string, level uint8, behind time.Durati
 		Timestamp: uint32(1_000_000*(slices.Index(r.order, name)+1)) + uint32(ticks(r.now-behind)),
 	}
 	r.call.Voice(r.now, m, h, r.seqs[name], []byte(payload), r.out)
-	r.out.Flush()
+	r.flush()
 }
 
 // advance lets time pass, with ticks.
@@ -182,7 +202,7 @@ func (r *rig) advance(to time.Duration) {
 	for next := r.now - r.now%TickEvery + TickEvery; next <= to; next += TickEvery {
 		r.now = next
 		r.call.Tick(next, r.out)
-		r.out.Flush()
+		r.flush()
 	}
 	r.now = to
 }
@@ -345,7 +365,7 @@ func (r *rig) obey(w []string) {
 	default:
 		r.t.Fatalf("%q", w)
 	}
-	r.out.Flush()
+	r.flush()
 }
 
 func (r *rig) level(s string) uint8 {

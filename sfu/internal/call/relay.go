@@ -11,11 +11,10 @@ import (
 
 // relay is what a call that spans nodes knows of the others.
 type relay struct {
-	on     bool
-	epoch  uint64
-	peers  []uint16
-	secret sfu.RelaySecret
-	path   egress.Path // to the agent
+	on    bool
+	epoch uint64
+	peers []uint16
+	to    *egress.Bundle // for the agent
 	// speakers are those of other nodes, and byName where each is.
 	speakers []*remote
 	byName   map[remoteName]*remote
@@ -35,9 +34,9 @@ type remote struct {
 
 // SetRelay begins, changes or, without peers, ends the relaying of a call. The
 // speakers of nodes that are no peers any more leave it.
-func (c *Call) SetRelay(now time.Duration, r *sfu.Relay, path egress.Path, out *egress.Batch) {
+func (c *Call) SetRelay(now time.Duration, r *sfu.Relay, to *egress.Bundle, out *egress.Batch) {
 	c.relay.on = len(r.Peers) > 0
-	c.relay.epoch, c.relay.secret, c.relay.path = r.Epoch, r.Secret, path
+	c.relay.epoch, c.relay.to = r.Epoch, to
 	c.relay.peers = append(c.relay.peers[:0], r.Peers...)
 	if c.relay.byName == nil {
 		c.relay.byName = make(map[remoteName]*remote)
@@ -89,7 +88,7 @@ func (c *Call) sendRelay(m *Member, ts uint32, level uint8, payload []byte, out 
 		Call: c.cfg.ID, Epoch: c.relay.epoch, User: m.User, SSRC: m.SSRC, Sequence: m.relayed, Timestamp: ts,
 		Level: level, Priority: m.rights.Priority, Payload: payload,
 	}
-	out.Put(p.Append(sfu.AppendRelayLocal(out.Next(), 0, &c.relay.secret)), &c.relay.path)
+	c.relay.to.Add(&p, out)
 	c.cfg.Count.RelayOut++
 }
 

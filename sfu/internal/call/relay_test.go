@@ -16,28 +16,23 @@ var relaySecret = sfu.RelaySecret{1, 2, 3, 4, 5, 6, 7, 8}
 
 // span has the call of a rig span to so many other nodes.
 func (r *rig) span(epoch uint64, peers ...uint16) {
-	path := egress.Path{Len: 16}
-	path.Sockaddr[1] = agentMark
-	r.call.SetRelay(r.now, &sfu.Relay{Call: sfu.CallID{ID: 7}, Epoch: epoch, Peers: peers, Secret: relaySecret}, path, r.out)
-	r.out.Flush()
+	r.flush()
+	r.call.SetRelay(r.now, &sfu.Relay{Call: sfu.CallID{ID: 7}, Epoch: epoch, Peers: peers}, r.bundle, r.out)
+	r.flush()
 }
 
 // carry brings what a rig's call gave its agent to that of another, as peer 1.
 func (r *rig) carry(t *testing.T, to *rig, keep func(i int) bool) int {
 	t.Helper()
 	n := 0
-	for i, d := range r.relayed {
-		_, packet, ok := sfu.ReadRelayLocal(d, &relaySecret)
-		if !ok {
-			t.Fatalf("not for the agent: %x", d)
-		}
+	for i, packet := range r.relayed {
 		p, err := sfu.ReadRelayPacket(packet)
 		if err != nil {
-			t.Fatalf("%v: %x", err, d)
+			t.Fatalf("%v: %x", err, packet)
 		}
 		if keep == nil || keep(i) {
 			to.call.Relayed(to.now, 1, &p, to.out)
-			to.out.Flush()
+			to.flush()
 		}
 		n++
 	}
@@ -285,8 +280,9 @@ func TestRelayDrops(t *testing.T) {
 // TestRelayDoesNotAllocate: neither giving nor taking, talk spurts included.
 func TestRelayDoesNotAllocate(t *testing.T) {
 	c, members, out, count := forwarding(t, 10, 16, 7, true)
-	path := egress.Path{Len: 16}
-	c.SetRelay(0, &sfu.Relay{Epoch: 1, Peers: []uint16{1}}, path, out)
+	bundle := egress.NewBundle()
+	bundle.Lead(egress.Path{Len: 16}, relaySecret, out)
+	c.SetRelay(0, &sfu.Relay{Epoch: 1, Peers: []uint16{1}}, bundle, out)
 	payload := make([]byte, 120)
 	n := 0
 	cycle := func() {
@@ -303,6 +299,7 @@ func TestRelayDoesNotAllocate(t *testing.T) {
 				c.Relayed(now, 1, &p, out)
 			}
 			c.Tick(now, out)
+			bundle.Send(now, out)
 		}
 	}
 	cycle()
