@@ -43,6 +43,7 @@ type media struct {
 	link      int
 	linkMTU   int
 	links     *net.UDPConn // for links to other edges; nil: none
+	trust     *fleetTrust  // on links; nil: no authority vouches for edges
 }
 
 // maxWorkers bounds the workers of a node: one UDP port each.
@@ -126,6 +127,10 @@ func (m *media) start(conn *bus.Conn, e *engines, closed *edgeagentserver.Closed
 	if at, err := edgeagent.ParseLocation(m.location); err == nil { // checked before
 		location = &at
 	}
+	var trust edgeagentserver.PeerTrust
+	if m.trust != nil {
+		trust = m.trust
+	}
 	var program func(context.Context) (edgeagentserver.Program, error)
 	if e.child { // otherwise engine and agent are parts of a program with more to it
 		program = e.program
@@ -149,6 +154,7 @@ func (m *media) start(conn *bus.Conn, e *engines, closed *edgeagentserver.Closed
 		Program:       program,
 		Closed:        closed,
 		Link:          m.links,
+		Trust:         trust,
 		LinkPacket:    m.linkMTU,
 		Metrics:       metrics,
 		Log:           log,
@@ -232,12 +238,18 @@ func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, drai
 		return err
 	}
 	defer conn.Close()
+	if at.identity != nil {
+		m.trust = newFleetTrust(at.identity)
+	}
 	agent, err := m.start(conn, media, closed, watch, shown.registry(), log)
 	if err != nil {
 		return err
 	}
 	shown.ready("bus", conn.Ready)
 	parts := append([]part{{"addresses", watch.Run}}, at.parts(log)...)
+	if m.trust != nil {
+		parts = append(parts, part{"revocations", func(ctx context.Context) error { return m.trust.follow(ctx, conn, log) }})
+	}
 	if listen != "" {
 		side, err := sideDoor(listen, "--http", shown, token)
 		if err != nil {

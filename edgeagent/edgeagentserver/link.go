@@ -87,10 +87,23 @@ func (k *link) hear() {
 // silent is for how long nothing came.
 func (k *link) silent() time.Duration { return time.Since(k.began) - time.Duration(k.heard.Load()) }
 
-// watch gives a dead connection up, and tells when the node is lost and found.
+// doubt ends a connection to a node that is not believed any more.
+func (k *link) doubt(conn *quic.Conn) {
+	leaf, _, err := named(k.all.trust, conn.ConnectionState().TLS)
+	if err == nil {
+		err = k.all.trust.Check(*k.who.Load(), leaf)
+	}
+	if k.all.refuse(err) != nil {
+		_ = conn.CloseWithError(0, "not believed any more")
+	}
+}
+
+// watch gives a dead connection up, and one to who is not believed any more, and
+// tells when the node is lost and found.
 func (k *link) watch() {
 	tick := time.NewTicker(aliveEvery)
 	defer tick.Stop()
+	trusted := time.Now()
 	for {
 		select {
 		case <-k.ctx.Done():
@@ -101,6 +114,9 @@ func (k *link) watch() {
 		idle := min(silent, time.Since(k.began)-time.Duration(k.joined.Load()))
 		if conn := k.conn.Load(); conn != nil && idle > deadAfter {
 			_ = conn.CloseWithError(0, "nothing was heard")
+		} else if conn != nil && time.Since(trusted) > trustEvery {
+			trusted = time.Now()
+			k.doubt(conn)
 		}
 		patience := lostAfter
 		if !k.known.Load() {

@@ -48,7 +48,7 @@ func newLinkMetrics(reg prometheus.Registerer) *linkMetrics {
 		lost:      counter("datagrams_lost_total", "Datagrams of other nodes that did not come, or late."),
 		split:     counter("packets_split_total", "Relay packets too long for one datagram, sent in halves."),
 		losses:    counter("losses_total", "Times that a node could not be reached any more."),
-		refused:   counter("refused_total", "Nodes refused for their certificate, or because no call is shared."),
+		refused:   counter("refused_total", "Links refused for the certificate of the other node, or because no call is shared, and ended when it was not believed any more."),
 		rosters:   counter("rosters_missed_total", "Nodes that did not say in time who is in a call they share."),
 		wanted:    gauge("peers", "Nodes that calls are shared with."),
 		up:        gauge("peers_up", "Nodes of these that are connected."),

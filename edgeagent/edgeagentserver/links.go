@@ -50,6 +50,9 @@ const (
 	aliveEvery = 40 * time.Millisecond
 	deadAfter  = 320 * time.Millisecond
 	lostAfter  = 440 * time.Millisecond
+	// trustEvery is how often a peer must still be believed: it may have been revoked,
+	// or its certificate may have ended.
+	trustEvery = time.Second
 	// firstPatience is how long a link may take that never was.
 	firstPatience = 3 * time.Second
 	// dialTime bounds one attempt at one address, dialPause is between rounds.
@@ -165,8 +168,9 @@ func (l *links) quic() *quic.Config {
 
 func (l *links) tls() *tls.Config {
 	return &tls.Config{
-		Certificates: []tls.Certificate{l.trust.Own()}, NextProtos: []string{linkProtocol},
-		MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true,
+		GetCertificate:       func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return l.trust.Own(), nil },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return l.trust.Own(), nil },
+		NextProtos:           []string{linkProtocol}, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true,
 	}
 }
 
@@ -175,7 +179,7 @@ func (l *links) serverTLS() *tls.Config {
 	c := l.tls()
 	c.ClientAuth = tls.RequireAnyClientCert
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
-		leaf, node, err := named(cs)
+		leaf, node, err := named(l.trust, cs)
 		if err == nil {
 			if peer := l.peer(node); peer == nil {
 				err = fmt.Errorf("no call is shared with node %s", node)
@@ -183,13 +187,18 @@ func (l *links) serverTLS() *tls.Config {
 				err = l.trust.Check(*peer.who.Load(), leaf)
 			}
 		}
-		if err != nil {
-			l.metrics.refused.Inc()
-			l.log.Log(slog.LevelWarn, "refused", "refused a link", "err", err)
-		}
-		return err
+		return l.refuse(err)
 	}
 	return c
+}
+
+// refuse counts and tells of a node that is not believed, if there is an error.
+func (l *links) refuse(err error) error {
+	if err != nil {
+		l.metrics.refused.Inc()
+		l.log.Log(slog.LevelWarn, "refused", "refused a link", "err", err)
+	}
+	return err
 }
 
 // clientTLS believes one node.
@@ -197,14 +206,14 @@ func (l *links) clientTLS(who edgeagent.RelayPeer) *tls.Config {
 	c := l.tls()
 	c.InsecureSkipVerify = true // VerifyConnection does it, by who it is and not by its address
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
-		leaf, node, err := named(cs)
+		leaf, node, err := named(l.trust, cs)
 		if err == nil && node != who.Node {
 			err = fmt.Errorf("node %s is there", node)
 		}
 		if err == nil {
 			err = l.trust.Check(who, leaf)
 		}
-		return err
+		return l.refuse(err)
 	}
 	return c
 }
@@ -223,7 +232,7 @@ func (l *links) accept(in *quic.Listener) {
 		if err != nil {
 			return // it is closed
 		}
-		_, node, err := named(conn.ConnectionState().TLS)
+		_, node, err := named(l.trust, conn.ConnectionState().TLS)
 		peer := l.peer(node)
 		if err != nil || peer == nil || node > l.node {
 			_ = conn.CloseWithError(0, "no call is shared")

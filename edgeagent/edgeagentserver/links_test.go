@@ -377,7 +377,7 @@ func TestLinkBelievesOnlyWhomItIsTold(t *testing.T) {
 	if _, p := b.hear(); p.Sequence != 1 {
 		t.Error("the right node is not heard")
 	}
-	if _, _, err := named(tls.ConnectionState{}); err == nil {
+	if _, _, err := named(b.links.trust, tls.ConnectionState{}); err == nil {
 		t.Error("a connection without certificate is named")
 	}
 	// A dialler believes whom it was told, too.

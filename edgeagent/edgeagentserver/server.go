@@ -65,7 +65,7 @@ type Config struct {
 	// Nil: no call of this node spans nodes.
 	Link *net.UDPConn
 	// Trust says which nodes are believed there. Nil: those whose certificates the
-	// allocator names.
+	// allocator names, as no authority vouches for them.
 	Trust PeerTrust
 	// LinkPacket is how long the packets of links are (UDP payload; default 1,400).
 	// Each path between nodes must take them; shorter ones cost more of each.

@@ -20,10 +20,12 @@ import (
 
 // PeerTrust says who this node is to other nodes, and whom it believes to be one.
 type PeerTrust interface {
-	// Own is what this node shows on links. The first DNS name of its leaf is the
-	// node.
-	Own() tls.Certificate
-	// Check says why a certificate is not that of a peer.
+	// Own is what this node shows on links from now on.
+	Own() *tls.Certificate
+	// Node is whom a certificate names, be that believed or not.
+	Node(leaf *x509.Certificate) (edgeagent.NodeID, bool)
+	// Check says why a certificate is not that of a peer. It is asked when a link
+	// begins, and every second as long as it lasts.
 	Check(peer edgeagent.RelayPeer, leaf *x509.Certificate) error
 }
 
@@ -55,7 +57,16 @@ func newPinned(node edgeagent.NodeID) (*pinned, error) {
 }
 
 // Own serves PeerTrust.
-func (p *pinned) Own() tls.Certificate { return p.own }
+func (p *pinned) Own() *tls.Certificate { return &p.own }
+
+// Node serves PeerTrust.
+func (p *pinned) Node(leaf *x509.Certificate) (edgeagent.NodeID, bool) {
+	if len(leaf.DNSNames) == 0 {
+		return "", false
+	}
+	node := edgeagent.NodeID(leaf.DNSNames[0])
+	return node, node.Valid()
+}
 
 // Check serves PeerTrust.
 func (p *pinned) Check(peer edgeagent.RelayPeer, leaf *x509.Certificate) error {
@@ -75,13 +86,14 @@ func fingerprint(der []byte) string {
 var errStranger = errors.New("certificate names no node")
 
 // named is the leaf of a connection and the node it names.
-func named(cs tls.ConnectionState) (*x509.Certificate, edgeagent.NodeID, error) {
-	if len(cs.PeerCertificates) == 0 || len(cs.PeerCertificates[0].DNSNames) == 0 {
+func named(trust PeerTrust, cs tls.ConnectionState) (*x509.Certificate, edgeagent.NodeID, error) {
+	if len(cs.PeerCertificates) == 0 {
 		return nil, "", errStranger
 	}
 	leaf := cs.PeerCertificates[0]
-	if node := edgeagent.NodeID(leaf.DNSNames[0]); node.Valid() {
-		return leaf, node, nil
+	node, ok := trust.Node(leaf)
+	if !ok {
+		return nil, "", errStranger
 	}
-	return nil, "", errStranger
+	return leaf, node, nil
 }

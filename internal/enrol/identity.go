@@ -31,12 +31,9 @@ const (
 
 // Identity is what a member has of the fleet, in a folder of its machine.
 //
-// For links between members by TLS or QUIC it gives the two ends: Certificate with
-// Pool as RootCAs and ClientCAs, ClientAuth RequireAndVerifyClientCert, MinVersion
-// TLS 1.3. Who dials sets ServerName to the peer's Member.ServerName, which is then
-// verified; who is dialled learns the peer by MemberOf. Both ask Revocations.Refuse in
-// VerifyConnection. Certificates change while a program runs: serve them by
-// GetCertificate and GetClientCertificate.
+// For links between members it gives the two ends: each shows Certificate, which
+// changes while a program runs, verifies the other's chain by Pool, learns who it is
+// by MemberOf, and asks Revocations.Refuse, again and again as long as the link lasts.
 type Identity struct {
 	// Immutable.
 	Member
@@ -114,16 +111,6 @@ func (i *Identity) Credentials() *bus.Credentials { return &i.creds }
 
 // Certificate is the newest of the member.
 func (i *Identity) Certificate() *tls.Certificate { return i.cert.get() }
-
-// GetCertificate serves tls.Config.
-func (i *Identity) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return i.Certificate(), nil
-}
-
-// GetClientCertificate serves tls.Config.
-func (i *Identity) GetClientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	return i.Certificate(), nil
-}
 
 // keys are what a machine makes for itself; of them only public halves leave it.
 type keys struct {
