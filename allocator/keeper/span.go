@@ -122,9 +122,13 @@ func (c *Core) shared(node edgeagent.NodeID) []sfu.CallID {
 }
 
 // links takes in which nodes a node cannot reach: of the calls that two such nodes
-// share, one of them is left, the home last.
+// share, one of them is left, the home last. The links of an agent that died alone
+// are waited for.
 func (c *Core) links(now time.Time, hb edgeagent.Heartbeat, out []Out) []Out {
 	for _, other := range hb.LostLinks {
+		if c.watch.Absent(now, hb.Node) || c.watch.Absent(now, other) {
+			continue
+		}
 		c.place.Cut(now, hb.Node, other)
 		for _, id := range c.shared(hb.Node) {
 			e, _ := c.place.Call(id)

@@ -22,6 +22,7 @@ type fleet struct {
 	sessions map[edgeagent.NodeID]int // of the call
 	epochs   map[edgeagent.NodeID]uint64
 	lost     map[edgeagent.NodeID][]edgeagent.NodeID
+	serving  edgeagent.NodeID // its engine answers
 	told     []allocator.Moved
 	ended    []edgeagent.NodeID
 }
@@ -72,7 +73,7 @@ func (f *fleet) do(out []Out) {
 				f.epochs[o.Relay.Node] = max(f.epochs[o.Relay.Node], r.Epoch)
 			}
 		case o.Ask != nil:
-			out = f.c.Answered(f.now, o.Ask.Node, false, out)
+			out = f.c.Answered(f.now, o.Ask.Node, o.Ask.Node == f.serving, out)
 		}
 	}
 }
@@ -201,6 +202,48 @@ func TestLostLinkFallsBack(t *testing.T) {
 	f.pass(time.Minute, "a", "b", "c")
 	if n := f.join(5, atB); n != "b" {
 		t.Errorf("after a minute: %s", n)
+	}
+}
+
+// TestAgentOfACallIsAway: the links of a node whose agent alone has died are waited
+// for, be it the home of the call or not; if they are not back soon after it, or it
+// stays away, the call falls back to one node.
+func TestAgentOfACallIsAway(t *testing.T) {
+	for _, node := range []edgeagent.NodeID{"a", "b"} {
+		for name, c := range map[string]struct {
+			back, linked time.Duration // zero: never
+			moves        bool
+		}{
+			"started again at once": {300 * time.Millisecond, 700 * time.Millisecond, false},
+			"back without links":    {300 * time.Millisecond, 0, true},
+			"away":                  {0, 0, true},
+		} {
+			f := spanned(t)
+			f.serving = node
+			others := slices.DeleteFunc([]edgeagent.NodeID{"a", "b", "c"}, func(n edgeagent.NodeID) bool { return n == node })
+			f.do(f.c.Closed(f.now, node, f.now, nil))
+			f.pass(400*time.Millisecond, others...)
+			for _, n := range others {
+				f.lost[n] = []edgeagent.NodeID{node}
+			}
+			f.beat(others...)
+			if c.back > 0 {
+				others = append(others, node)
+				f.beat(node)
+			}
+			f.pass(700*time.Millisecond, others...)
+			if c.linked > 0 {
+				f.lost = map[edgeagent.NodeID][]edgeagent.NodeID{}
+				f.beat(others...)
+			}
+			if len(f.told) != 0 {
+				t.Errorf("%s, %s: moved at once: %+v", node, name, f.told)
+			}
+			f.pass(absence+2*time.Second, others...)
+			if moved := len(f.told) > 0; moved != c.moves {
+				t.Errorf("%s, %s: told %+v", node, name, f.told)
+			}
+		}
 	}
 }
 

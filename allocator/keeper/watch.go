@@ -24,6 +24,10 @@ const (
 	askAgain = time.Second
 	// silenceKept is how long a silence report counts.
 	silenceKept = 3 * time.Second
+	// absence is how long the links of a node may be away with its agent, and how long
+	// with the next one they may take to be back: one that its supervisor starts again
+	// takes 0.3 to 1 s for both.
+	absence = 3 * time.Second
 	// settleTime is how long a lost node must beat to be taken back that never
 	// answers: the way to its media port may be closed for us alone.
 	settleTime = 10 * time.Second
@@ -89,6 +93,7 @@ type watched struct {
 	cause        cause
 	since        time.Time // of the suspicion
 	beatingAgain time.Time // since when a lost node beats
+	reopened     time.Time // since when a node is back whose connection had closed
 	asking       bool
 	askedAt      time.Time
 	answered     bool // the last question
@@ -426,6 +431,9 @@ func (w *Watch) lose(now time.Time, id edgeagent.NodeID, n *watched, why string,
 
 func (w *Watch) back(now time.Time, id edgeagent.NodeID, n *watched, why string, out []Verdict) []Verdict {
 	n.standing, n.rounds, n.waits = up, 0, false
+	if n.cause == causeClosed {
+		n.reopened = now
+	}
 	if n.heard.Before(now) && n.cause == causeSilence {
 		n.deaf = max(n.deaf, 1)
 	}
@@ -459,6 +467,19 @@ func (w *Watch) Suspect(node edgeagent.NodeID) bool {
 func (w *Watch) Up(node edgeagent.NodeID) bool {
 	n := w.nodes[node]
 	return n != nil && n.standing == up
+}
+
+// Absent says whether the agent of a node, whose engine may serve on, is away or has
+// just come back.
+func (w *Watch) Absent(now time.Time, node edgeagent.NodeID) bool {
+	n := w.nodes[node]
+	switch {
+	case n == nil:
+		return false
+	case n.standing == up:
+		return now.Sub(n.reopened) < absence
+	}
+	return n.standing != lost && n.cause == causeClosed && now.Sub(n.since) < absence
 }
 
 // Lost says whether a node is lost, or nothing is known of it.

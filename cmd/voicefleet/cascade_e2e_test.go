@@ -4,6 +4,7 @@ import (
 	"context"
 	bits "encoding/binary"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -274,6 +275,102 @@ func TestCallSpansNodes(t *testing.T) {
 	}
 	if gap := first.Sub(last); gap > cutLimit {
 		t.Errorf("a gap of %v, at most %v may be", gap, cutLimit)
+	}
+}
+
+// apartLimit is for how long the nodes of a call may not hear each other when the
+// agent of one dies alone and is started again at once.
+const apartLimit = 3 * time.Second
+
+// silence is the longest pause in what came of a talker after a moment, and how many
+// frames are missing among all that came.
+func (d *delays) silence(user sfu.UserID, after time.Time) (longest time.Duration, missed int) {
+	came := d.of(user)
+	at := slices.SortedFunc(maps.Values(came), time.Time.Compare)
+	for i := 1; i < len(at); i++ {
+		if at[i].After(after) {
+			longest = max(longest, at[i].Sub(at[i-1]))
+		}
+	}
+	numbers := slices.Sorted(maps.Keys(came))
+	return longest, int(numbers[len(numbers)-1]-numbers[0]) + 1 - len(numbers)
+}
+
+// TestAgentOfASpanningCallDies kills the agent of one node of a call, of either, and
+// starts it again: nobody is moved, members of one node hear each other all along,
+// and the nodes hear each other again as soon as the next agent has found its engine.
+func TestAgentOfASpanningCallDies(t *testing.T) {
+	e := launchEdges(t)
+	conn, err := bus.Connect(t.Context(), bus.Config{URL: e.args[2], Name: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	c := &cascade{edges: e, place: allocatorserver.NewClient(conn), call: sfu.CallID{ID: 777}}
+	here := map[string]float64{"edge1": 10, "edge2": 150, "edge3": 150}
+	there := map[string]float64{"edge1": 150, "edge2": 10, "edge3": 150}
+	ear := func() *delays { return &delays{at: map[sfu.UserID]map[uint32]time.Time{}} }
+	ada, dot := c.seat(1, ear(), here), c.seat(2, ear(), here)
+	bob, eve := c.seat(3, ear(), there), c.seat(4, ear(), there)
+	all := []*seated{ada, dot, bob, eve}
+	for _, s := range all {
+		s.says(t, 0)
+	}
+	hear := func(what string, frames int) {
+		t.Helper()
+		var wants []func()
+		for _, s := range all {
+			for _, talker := range all {
+				if s != talker {
+					want := len(s.ear.of(talker.user)) + frames
+					wants = append(wants, func() { t.Helper(); c.comes(s, talker, want, what) })
+				}
+			}
+		}
+		for _, want := range wants {
+			want()
+		}
+	}
+	hear("before", 25)
+	for _, node := range []string{"edge2", "edge1", "edge2"} { // the home is the first's
+		began := time.Now()
+		dead := e.all[node]
+		if err := dead.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-dead.done
+		e.all[node] = launch(t, dead.cmd.Args[1:]...)
+		e.all[node].says(`edge ` + node + ` is up`)
+		up := time.Since(began)
+		hear("after the death of an agent", 25)
+		apart := time.Duration(0)
+		for _, s := range all {
+			for _, talker := range all {
+				if s == talker {
+					continue
+				}
+				gap, missed := s.ear.silence(talker.user, began)
+				if s.node != talker.node {
+					apart = max(apart, gap)
+				} else if missed > 0 {
+					t.Errorf("user %v missed %d frames of %v beside it", s.user, missed, talker.user)
+				}
+			}
+		}
+		t.Logf("the agent of %s was back after %v: silence of at most %v between the nodes", node, up.Round(time.Millisecond), apart.Round(time.Millisecond))
+		if apart > apartLimit {
+			t.Errorf("at most %v may be", apartLimit)
+		}
+	}
+	select {
+	case m := <-e.told:
+		t.Errorf("moved: %+v", m.Moved)
+	default:
+	}
+	for _, s := range all {
+		if v := s.Stats(); v.Resumes != 0 || s.Err() != nil {
+			t.Errorf("user %v: %+v, %v", s.user, v, s.Err())
+		}
 	}
 }
 

@@ -52,9 +52,12 @@ func (k *link) run() {
 	var watching sync.WaitGroup
 	watching.Go(k.watch)
 	defer watching.Wait()
+	patience := dialTime
 	for k.ctx.Err() == nil {
-		conn, err := k.connect()
+		conn, err := k.connect(patience)
+		patience = min(2*patience, dialTime)
 		if err == nil {
+			patience = redialTime
 			k.joined.Store(int64(time.Since(k.began)))
 			err = k.serve(conn)
 		}
@@ -132,8 +135,9 @@ func (k *link) watch() {
 	}
 }
 
-// connect makes a connection, or waits for the one that the peer makes.
-func (k *link) connect() (*quic.Conn, error) {
+// connect makes a connection, or waits for the one that the peer makes. Patience
+// is for one attempt.
+func (k *link) connect(patience time.Duration) (*quic.Conn, error) {
 	if k.node < k.all.node {
 		select {
 		case conn := <-k.came:
@@ -145,7 +149,7 @@ func (k *link) connect() (*quic.Conn, error) {
 	who := *k.who.Load()
 	var why error
 	for _, addr := range who.Addrs {
-		ctx, cancel := context.WithTimeout(k.ctx, dialTime)
+		ctx, cancel := context.WithTimeout(k.ctx, patience)
 		to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, who.Link.Port))
 		conn, err := k.all.outer.Dial(ctx, to, k.all.clientTLS(who), k.all.quic())
 		cancel()

@@ -58,6 +58,10 @@ const (
 	// dialTime bounds one attempt at one address, dialPause is between rounds.
 	dialTime  = 1500 * time.Millisecond
 	dialPause = 50 * time.Millisecond
+	// redialTime bounds the first attempt to make a link anew, each further one takes
+	// twice as long: an agent that was started again hears nothing of an attempt from
+	// before, which would be repeated ever more rarely.
+	redialTime = 100 * time.Millisecond
 	// handshakesPerSecond is how many come in before strangers must show that they
 	// are where they say (QUIC's Retry).
 	handshakesPerSecond = 50
@@ -70,6 +74,7 @@ type links struct {
 	// Immutable.
 	node    edgeagent.NodeID
 	trust   PeerTrust
+	pinned  *pinned // trust, if that is its kind
 	packet  int
 	log     *telemetry.Flood
 	metrics *linkMetrics
@@ -112,9 +117,10 @@ func newLinks(cfg *Config, changed func()) (*links, error) {
 	}
 	if l.trust == nil {
 		var err error
-		if l.trust, err = newPinned(cfg.Node); err != nil {
+		if l.pinned, err = newPinned(cfg.Node); err != nil {
 			return nil, err
 		}
+		l.trust = l.pinned
 	}
 	rand.Read(l.secret[:]) // never fails: it ends the program instead
 	var err error
@@ -132,7 +138,21 @@ func newLinks(cfg *Config, changed func()) (*links, error) {
 
 // door is the agent's side of the way to the engine.
 func (l *links) door() custody.RelayDoor {
-	return custody.RelayDoor{To: l.inner.LocalAddr().(*net.UDPAddr).AddrPort(), Secret: l.secret}
+	d := custody.RelayDoor{To: l.inner.LocalAddr().(*net.UDPAddr).AddrPort(), Secret: l.secret}
+	if l.pinned != nil {
+		d.Identity = l.pinned.identity()
+	}
+	return d
+}
+
+// become takes over the identity of the agent before.
+func (l *links) become(identity []byte) {
+	if l.pinned == nil {
+		return // an authority vouches for the node by now
+	}
+	if err := l.pinned.become(identity); err != nil {
+		l.log.Log(slog.LevelWarn, "identity", "the links of the agent before cannot go on", "err", err)
+	}
 }
 
 // addr is what the heartbeat tells of the links.

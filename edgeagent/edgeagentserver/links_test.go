@@ -393,6 +393,42 @@ func TestLinkBelievesOnlyWhomItIsTold(t *testing.T) {
 	}
 }
 
+// TestLinkOutlivesItsAgent: the next agent of a node, with the identity of the one
+// before, is linked again with nodes that were told nothing, whichever side dials.
+func TestLinkOutlivesItsAgent(t *testing.T) {
+	for _, names := range [][2]edgeagent.NodeID{{"edge-a", "edge-b"}, {"edge-b", "edge-a"}} {
+		t.Run(string(names[0])+" stays", func(t *testing.T) {
+			stays, dies := newLinkEnd(t, names[0], nil), newLinkEnd(t, names[1], nil)
+			stays.share(7, dies.peer())
+			dies.share(7, stays.peer())
+			stays.up(1)
+			dies.up(1)
+			at := dies.outer.LocalAddr().(*net.UDPAddr)
+			dies.links.stop() // and nobody says good-bye:
+			dies.outer.Close()
+			dies.links.close()
+			stays.up(0)
+
+			next := newLinkEnd(t, names[1], func(c *Config) {
+				c.Link.Close()
+				var err error
+				if c.Link, err = net.ListenUDP("udp4", at); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { c.Link.Close() })
+			})
+			next.links.become(dies.links.door().Identity)
+			next.share(7, stays.peer())
+			next.up(1)
+			stays.up(1)
+			stays.say(relayPacket(7, 1, 20))
+			next.hear()
+			next.say(relayPacket(7, 2, 20))
+			stays.hear()
+		})
+	}
+}
+
 // cut is a way between two UDP ports that can be cut. It stands in the middle: the
 // second end sees the first at a port of its own.
 type cutWay struct {

@@ -336,6 +336,10 @@ func (s *Server) perform(o custody.Out) {
 		if s.links != nil {
 			s.links.set(*o.Route, s.core.Number)
 		}
+	case o.Identity != nil:
+		if s.links != nil {
+			s.links.become(o.Identity)
+		}
 	case o.Quarantined != nil:
 		q := o.Quarantined
 		s.cfg.Log.Error("call is quarantined: the media engine failed in its work again and again; report the stack above",

@@ -10,9 +10,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
+	"sync/atomic"
 	"time"
 
 	"voicefleet/edgeagent"
@@ -31,8 +33,11 @@ type PeerTrust interface {
 
 // pinned is a PeerTrust without an authority: each node makes a certificate when
 // it starts and tells its fingerprint in the heartbeat, which nobody else may
-// write; the allocator passes it on to the peers.
-type pinned struct{ own tls.Certificate }
+// write; the allocator passes it on to the peers. The certificate lives as long as
+// the engine: the next agent takes it over.
+type pinned struct {
+	own atomic.Pointer[tls.Certificate]
+}
 
 // certificateLife is that of a certificate made at start: longer than any process.
 const certificateLife = 10 * 365 * 24 * time.Hour
@@ -53,11 +58,34 @@ func newPinned(node edgeagent.NodeID) (*pinned, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make link certificate: %w", err)
 	}
-	return &pinned{tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}}, nil
+	p := &pinned{}
+	p.own.Store(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key})
+	return p, nil
+}
+
+// identity is the certificate with its key, in PEM. Nil: the key is of no kind that
+// can be written.
+func (p *pinned) identity() []byte {
+	own := p.own.Load()
+	key, err := x509.MarshalPKCS8PrivateKey(own.PrivateKey)
+	if err != nil {
+		return nil
+	}
+	return append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: own.Certificate[0]}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
+}
+
+// become has the node show an identity from now on.
+func (p *pinned) become(identity []byte) error {
+	own, err := tls.X509KeyPair(identity, identity)
+	if err != nil {
+		return fmt.Errorf("read identity: %w", err)
+	}
+	p.own.Store(&own)
+	return nil
 }
 
 // Own serves PeerTrust.
-func (p *pinned) Own() *tls.Certificate { return &p.own }
+func (p *pinned) Own() *tls.Certificate { return p.own.Load() }
 
 // Node serves PeerTrust.
 func (p *pinned) Node(leaf *x509.Certificate) (edgeagent.NodeID, bool) {

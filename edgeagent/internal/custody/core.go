@@ -55,6 +55,8 @@ type Out struct {
 	Quarantined *Quarantine
 	// Route is how the links are to carry a call from now on.
 	Route *Route
+	// Identity is who the links are from now on: who they were of the agent before.
+	Identity []byte
 	// Bad says that the engine must be replaced.
 	Bad error
 	// Door is news of where a session can be reached.

@@ -1,6 +1,7 @@
 package custody
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"net/netip"
@@ -36,6 +37,10 @@ type Route struct {
 type RelayDoor struct {
 	To     netip.AddrPort
 	Secret sfu.RelaySecret
+	// Identity is who the links are, if that must outlive the agent: it is left with
+	// the engine, and the agent after this one takes it over, so that the other nodes
+	// know it again.
+	Identity []byte
 }
 
 // maxRelayAddrs bounds the addresses of one peer.
@@ -109,7 +114,7 @@ func (c *Core) resumeRelay(now time.Time, call sfu.CallID, out []Out) []Out {
 	if r == nil {
 		return out
 	}
-	cmd := sfu.Relay{Call: call, Epoch: r.epoch, To: c.cfg.Relay.To, Secret: c.cfg.Relay.Secret, Keep: r.keep()}
+	cmd := sfu.Relay{Call: call, Epoch: r.epoch, To: c.cfg.Relay.To, Secret: c.cfg.Relay.Secret, Keep: r.keep(c.cfg.Relay.Identity)}
 	for _, p := range r.peers {
 		cmd.Peers = append(cmd.Peers, c.number(p.Node))
 	}
@@ -140,10 +145,14 @@ func (c *Core) relayed(p pending, ev sfu.Event, out []Out) []Out {
 func (c *Core) number(node edgeagent.NodeID) uint16 {
 	n, ok := c.numbers[node]
 	if !ok {
-		if len(c.numbers) == math.MaxUint16 {
-			clear(c.numbers) // in a fleet that has renamed 65,535 nodes
+		for _, other := range c.numbers { // of the agent before there may be any
+			n = max(n, other)
 		}
-		n = uint16(len(c.numbers) + 1)
+		if n == math.MaxUint16 {
+			clear(c.numbers) // in a fleet that has renamed 65,535 nodes
+			n = 0
+		}
+		n++
 		c.numbers[node] = n
 	}
 	return n
@@ -155,11 +164,12 @@ func (c *Core) Number(node edgeagent.NodeID) uint16 { return c.number(node) }
 // relayKept is what the agent leaves with a call in the engine, for the agent
 // after it.
 type relayKept struct {
-	Peers []edgeagent.RelayPeer `json:"peers"`
+	Peers    []edgeagent.RelayPeer `json:"peers"`
+	Identity []byte                `json:"identity,omitempty"`
 }
 
-func (r *relay) keep() []byte {
-	b, err := json.Marshal(relayKept{Peers: r.peers})
+func (r *relay) keep(identity []byte) []byte {
+	b, err := json.Marshal(relayKept{Peers: r.peers, Identity: identity})
 	if err != nil || len(b) > sfu.MaxKeep {
 		return nil // then the allocator tells the next agent
 	}
@@ -174,6 +184,15 @@ func (c *Core) relaying(now time.Time, e *sfu.Relay, out []Out) []Out {
 	}
 	if c.checkRelay(edgeagent.RelayRequest{Call: e.Call, Epoch: e.Epoch, Peers: kept.Peers}) != nil || len(kept.Peers) == 0 {
 		return out
+	}
+	if len(kept.Identity) > 0 && !bytes.Equal(kept.Identity, c.cfg.Relay.Identity) {
+		c.cfg.Relay.Identity = kept.Identity
+		out = append(out, Out{Identity: kept.Identity})
+	}
+	for i, n := range e.Peers { // the speakers it knows go on
+		if i < len(kept.Peers) {
+			c.numbers[kept.Peers[i].Node] = n
+		}
 	}
 	r := &relay{epoch: e.Epoch, peers: kept.Peers, told: now}
 	c.relays[e.Call] = r
