@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anishathalye/porcupine"
 	"go.uber.org/goleak"
 
 	"voicefleet/textchat/textchattest"
@@ -114,4 +115,76 @@ func TestConform(t *testing.T) {
 		}
 	})
 	t.Run("Rivals", func(t *testing.T) { textchattest.Rivals(t, 1000, s, other) })
+}
+
+// TestLinearizable holds what clients of two instances are told, who race for the same
+// things, against all orders of it; in half of the histories the connections of one
+// instance are cut.
+func TestLinearizable(t *testing.T) {
+	s := openAt(t, patient(t, runKeyspace()))
+	c := patient(t, runKeyspace())
+	cutter := textchattest.NewCutter(t, c.Hosts[0])
+	if server.Pid() == 0 {
+		t.Skip("the CQL server is somebody else's: its nodes are not reached through one port")
+	}
+	c.Hosts = []string{cutter.Addr()}
+	cut := openAt(t, c)
+	seed := uint64(newID() >> 22) // no two runs share names
+	for n := range uint64(2) {
+		t.Run(fmt.Sprint(n+1), func(t *testing.T) { textchattest.Linearizable(t, seed+n, nil, cut, s) })
+		t.Run(fmt.Sprintf("Cut/%d", n+1), func(t *testing.T) { textchattest.Linearizable(t, seed+2+n, cutter.Cut, cut, s) })
+	}
+}
+
+// TestLeaseLinearizable has processes that want to migrate race for the lease: it is one's
+// at a time, and who asks for more time gets it while it holds the lease.
+func TestLeaseLinearizable(t *testing.T) {
+	openAt(t, patient(t, runKeyspace()))
+	c := patient(t, runKeyspace())
+	session, err := c.cluster().CreateSession()
+	must(t, err)
+	defer session.Close()
+	type act struct{ verb, holder string }
+	var mu sync.Mutex
+	var ops []porcupine.Operation
+	begun := time.Now()
+	do := func(client int, verb string, m *migrator, f func() (bool, error)) {
+		call := time.Since(begun)
+		held, err := f()
+		if err != nil {
+			t.Errorf("%s: %v", verb, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		ops = append(ops, porcupine.Operation{ClientId: client, Input: act{verb, m.holder}, Output: held, Call: call.Nanoseconds(), Return: time.Since(begun).Nanoseconds()})
+	}
+	var running sync.WaitGroup
+	for client := range 3 {
+		running.Go(func() {
+			for range 2 {
+				m := &migrator{session: session, keyspace: runKeyspace()}
+				do(client, "take", m, func() (bool, error) { return true, m.take(ctx) })
+				do(client, "renew", m, func() (bool, error) { return m.renew(ctx) })
+				do(client, "release", m, func() (bool, error) { return true, m.release(ctx) })
+				do(client, "renew", m, func() (bool, error) { return m.renew(ctx) })
+			}
+		})
+	}
+	running.Wait()
+	model := porcupine.Model{
+		Init: func() any { return "" },
+		Step: func(state, input, output any) (bool, any) {
+			holder, in := state.(string), input.(act)
+			switch in.verb {
+			case "take":
+				return holder == "", in.holder
+			case "renew":
+				return output.(bool) == (holder == in.holder), holder
+			}
+			return holder == in.holder, ""
+		},
+	}
+	if verdict := porcupine.CheckOperationsTimeout(model, ops, time.Minute); verdict != porcupine.Ok {
+		t.Errorf("no order fits (%s): %+v", verdict, ops)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -297,9 +298,14 @@ func silence(err error) bool {
 		}
 		return true
 	}
+	// The connection broke after it was sent, for whatever reason.
+	var sent *gocql.QueryError
+	if errors.As(err, &sent) && sent.PotentiallyExecuted() {
+		return true
+	}
 	var network net.Error
 	for _, kind := range []error{context.DeadlineExceeded, context.Canceled, gocql.ErrTimeoutNoResponse, gocql.ErrNoConnections, gocql.ErrConnectionClosed,
-		gocql.ErrNoStreams, gocql.ErrHostDown, gocql.ErrNoPool, gocql.ErrNoConnectionsInPool, gocql.ErrUnavailable, gocql.ErrSessionClosed} {
+		gocql.ErrNoStreams, gocql.ErrHostDown, gocql.ErrNoPool, gocql.ErrNoConnectionsInPool, gocql.ErrUnavailable, gocql.ErrSessionClosed, io.EOF} {
 		if errors.Is(err, kind) {
 			return true
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -384,7 +385,7 @@ func TestSilentServer(t *testing.T) {
 func TestSilence(t *testing.T) {
 	for _, err := range []error{
 		&gocql.RequestErrWriteTimeout{}, &gocql.RequestErrReadTimeout{}, &gocql.RequestErrUnavailable{}, &gocql.RequestErrCASWriteUnknown{},
-		gocql.ErrNoConnections, context.DeadlineExceeded, fmt.Errorf("wrapped: %w", gocql.ErrTimeoutNoResponse), &net.OpError{Err: errors.New("reset")},
+		gocql.ErrNoConnections, context.DeadlineExceeded, fmt.Errorf("wrapped: %w", gocql.ErrTimeoutNoResponse), &net.OpError{Err: errors.New("reset")}, io.EOF,
 	} {
 		if !silence(err) {
 			t.Errorf("%T %v is no silence", err, err)

@@ -15,3 +15,12 @@ func TestConform(t *testing.T) {
 	}
 	textchattest.Rivals(t, 1000, s)
 }
+
+// TestLinearizable holds what racing clients are told against all orders of it; some
+// of them give up waiting.
+func TestLinearizable(t *testing.T) {
+	s := open(t, t.TempDir())
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint(seed+1), func(t *testing.T) { textchattest.Linearizable(t, 2000+seed, func() {}, s) })
+	}
+}
