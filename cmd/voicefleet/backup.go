@@ -140,21 +140,35 @@ func serveBackup(data string, chat *chatserver.Server, token string) http.Handle
 
 // restoreCommand puts a backup in place of a data folder.
 func restoreCommand() *cobra.Command {
-	var data string
+	var data, files string
 	cmd := &cobra.Command{
 		Use: "restore BACKUP", Short: "Put a backup in place of a data folder", Long: wordsRestore,
-		Example: "  voicefleet restore ./data/backups/2026-01-02T030405Z\n  voicefleet restore /mnt/copy --data ./data",
+		Example: wordsRestoreExamples,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, a []string) error {
+			attached, err := chatserver.ParseFiles(files)
+			if err != nil {
+				return fmt.Errorf("--files: %w", err)
+			}
+			bucket, err := attached.Open(cmd.Context())
+			if err != nil {
+				return fmt.Errorf("--files: %w", err)
+			}
 			before, err := restore(cmd.Context(), a[0], data, time.Now())
 			if err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), wordsRestored(data, before))
-			return nil
+			if bucket == nil {
+				return nil
+			}
+			n, err := chatserver.RestoreFiles(cmd.Context(), data, bucket)
+			fmt.Fprintln(cmd.OutOrStdout(), wordsRestoredFiles(n))
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "./data", "data folder to restore; the program must not run on it")
+	cmd.Flags().StringVar(&files, "files", "", "bucket to bring the attachments to, those that it lacks: s3://HOST/BUCKET (default: none)")
 	return cmd
 }
 

@@ -20,10 +20,10 @@ import (
 	"voicefleet/textchat/web"
 )
 
-// newChat makes guilds, accounts and the page, joined to the fleet by the bus. With
-// a store nil it is the embedded one, in dir. Instances that are named share their
-// store.
-func newChat(conn *bus.Conn, dir string, store textchat.Store, instance string, from *known, token string, worker uint16, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
+// newChat makes guilds, accounts and the page, joined to the fleet by the bus. A store
+// that is nil is the embedded one, files that are nil lie in a folder, both in dir.
+// Instances that are named share their store.
+func newChat(conn *bus.Conn, dir string, store textchat.Store, files chatserver.Files, instance string, from *known, token string, worker uint16, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
 	calls := allocatorserver.NewClient(conn)
 	var others *bus.Conn
 	if instance != "" {
@@ -34,6 +34,7 @@ func newChat(conn *bus.Conn, dir string, store textchat.Store, instance string, 
 		Instance:   instance,
 		DataDir:    dir,
 		Store:      store,
+		Files:      files,
 		Placer:     calls,
 		Moves:      calls,
 		Presence:   edgeagentserver.NewClient(conn),
@@ -102,7 +103,7 @@ func storeFolder(at chatserver.StoreAddress, data string) (string, error) {
 func textCommand() *cobra.Command {
 	var c common
 	var at busAt
-	var store, data, name, domain, advertise string
+	var store, files, data, name, domain, advertise string
 	var port int
 	var worker uint16
 	var clients whereabouts
@@ -120,6 +121,10 @@ func textCommand() *cobra.Command {
 			where, err := chatserver.ParseStore(store)
 			if err != nil {
 				return fmt.Errorf("--store: %w", err)
+			}
+			attached, err := chatserver.ParseFiles(files)
+			if err != nil {
+				return fmt.Errorf("--files: %w", err)
 			}
 			dir, err := storeFolder(where, data)
 			if err != nil {
@@ -155,11 +160,15 @@ func textCommand() *cobra.Command {
 				return err
 			}
 			defer closeStore()
+			bucket, err := attached.Open(ctx)
+			if err != nil {
+				return fmt.Errorf("--files: %w", err)
+			}
 			instance := ""
 			if kept != nil {
 				instance = strconv.Itoa(int(worker))
 			}
-			chat, err := newChat(conn, dir, kept, instance, from, h.token, worker, shown.registry(), log)
+			chat, err := newChat(conn, dir, kept, bucket, instance, from, h.token, worker, shown.registry(), log)
 			if err != nil {
 				return err
 			}
@@ -193,6 +202,7 @@ func textCommand() *cobra.Command {
 	clients.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&store, "store", "sqlite:./data", "where guilds and messages are kept: sqlite:FOLDER, or cql://HOST,HOST/KEYSPACE")
+	f.StringVar(&files, "files", "", wordsFilesFlag)
 	f.StringVar(&data, "data", "", "data folder with a cql:// store: admin token and certificates (default ./data)")
 	f.IntVar(&port, "port", 8443, "TCP port of page, REST and gateway, http and https")
 	f.StringVar(&name, "name", "Voicefleet", "name of the first guild")

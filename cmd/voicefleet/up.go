@@ -35,6 +35,7 @@ type upFlags struct {
 	busListen string
 	enrol     bool
 	store     string
+	files     string
 	clients   whereabouts
 }
 
@@ -67,6 +68,7 @@ func upCommand() *cobra.Command {
 	fl.IntVar(&f.port, "port", 8443, "TCP port of page, REST and WebSockets, http and https")
 	fl.StringVar(&f.data, "data", "./data", "data folder; made when missing")
 	fl.StringVar(&f.store, "store", "", "where guilds and messages are kept: cql://HOST,HOST/KEYSPACE (default: in the data folder)")
+	fl.StringVar(&f.files, "files", "", wordsFilesFlag)
 	fl.StringVar(&f.name, "name", "Voicefleet", "name of the first guild")
 	fl.StringVar(&f.domain, "acme-domain", "", "public name of this host: its certificate comes from Let's Encrypt")
 	fl.StringVar(&f.busListen, "bus-listen", "", "ADDR:PORT on which more media nodes may join")
@@ -93,6 +95,10 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 	}
 	if err != nil {
 		return fmt.Errorf("--store: %w", err)
+	}
+	attached, err := chatserver.ParseFiles(f.files)
+	if err != nil {
+		return fmt.Errorf("--files: %w", err)
 	}
 	from, err := f.clients.open(log)
 	if err != nil {
@@ -154,7 +160,11 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 		return err
 	}
 	defer closeStore()
-	chat, err := newChat(conn, h.folder.path, store, "", from, h.token, 0, shown.registry(), log)
+	bucket, err := attached.Open(ctx)
+	if err != nil {
+		return fmt.Errorf("--files: %w", err)
+	}
+	chat, err := newChat(conn, h.folder.path, store, bucket, "", from, h.token, 0, shown.registry(), log)
 	if err != nil {
 		return err
 	}

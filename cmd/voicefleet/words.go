@@ -52,10 +52,17 @@ keyspace is made when missing. Options follow a "?": tls=on, ca=FILE, cert=FILE,
 rack=NAME, replicas=N. $VOICEFLEET_CQL_PASSWORD keeps the password out of the list of processes.
 
 With a store by CQL any number of instances may run, each with its own --worker, behind one name: they
-share all guilds, and when one dies the others go on with them.`
+share all guilds, and when one dies the others go on with them.
+
+Attachments are files of the data folder, or objects of a bucket that is there already, by S3: AWS,
+MinIO, Ceph and others. Options: region=NAME, tls=off. Credentials: $AWS_ACCESS_KEY_ID,
+$AWS_SECRET_ACCESS_KEY, $AWS_SESSION_TOKEN.`
 
 	wordsTextExamples = `  voicefleet text --bus nats://bus.internal:4222 --store sqlite:/var/lib/voicefleet
-  voicefleet text --bus nats://bus.internal:4222 --store "cql://chat@db1,db2,db3/voicefleet?tls=on&dc=fra" --worker 1`
+  voicefleet text --bus nats://bus.internal:4222 --store "cql://chat@db1,db2,db3/voicefleet?tls=on&dc=fra" --worker 1 \
+    --files s3://s3.eu-central-1.amazonaws.com/chat-files`
+
+	wordsFilesFlag = "bucket that keeps attachments: s3://HOST/BUCKET or s3://HOST/BUCKET/PREFIX (default: the data folder)"
 
 	wordsCentral = `Runs the voice gateway and the allocator, which decides on which node a call lives. Any number of
 them may run; when one dies, clients resume at another and audio goes on meanwhile.`
@@ -180,7 +187,18 @@ func wordsNotRunning(data string) string {
 
 const wordsRestore = `Checks a backup that "voicefleet ctl backup" made, moves what is in the data folder to
 backups/TIME.before-restore in it, and copies the backup there. The backup itself stays as it is.
-The program must not run on the folder meanwhile. Until the copy is whole nothing is moved.`
+The program must not run on the folder meanwhile. Until the copy is whole nothing is moved.
+
+With --files it also brings the attachments of the backup to a bucket, those that it lacks: so it is
+also how files of a folder move into one.`
+
+const wordsRestoreExamples = `  voicefleet restore ./data/backups/2026-01-02T030405Z
+  voicefleet restore /mnt/copy --data ./data
+  voicefleet restore /mnt/copy --data ./data --files s3://s3.eu-central-1.amazonaws.com/attachments`
+
+func wordsRestoredFiles(n int) string {
+	return fmt.Sprintf("The bucket has all attachments of the backup; it lacked %d.", n)
+}
 
 func wordsRestored(data, before string) string {
 	text := data + " is as it was when the backup was made. Start: voicefleet up --data " + data

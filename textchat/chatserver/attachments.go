@@ -35,10 +35,12 @@ import (
 type Files interface {
 	// Put keeps all of r, durably; what fails leaves nothing.
 	Put(ctx context.Context, key string, r io.Reader) (int64, error)
-	// Open reads a file (fs.ErrNotExist).
+	// Open reads a file (fs.ErrNotExist). ctx must last until it is closed.
 	Open(ctx context.Context, key string) (io.ReadSeekCloser, error)
 	// Drop removes a file, or all whose keys begin with key and a slash.
 	Drop(ctx context.Context, key string) error
+	// Each calls f with the key of each file.
+	Each(ctx context.Context, f func(key string) error) error
 }
 
 const (
@@ -46,6 +48,9 @@ const (
 	// that fetches one: 25 MiB in 5 minutes are 700 kbit/s.
 	uploadTimeout   = 5 * time.Minute
 	downloadTimeout = 5 * time.Minute
+	// dropTimeout bounds what is removed after one request: shorter than a server may
+	// take to end.
+	dropTimeout = 5 * time.Second
 	// uploadsAtOnce bounds the uploads under way (each costs 64 KiB), and those of
 	// one user; more are told to come back.
 	uploadsAtOnce  = 64
@@ -287,15 +292,17 @@ func fileOf(a textchat.Attachment) string {
 	return key[:max(0, strings.LastIndexByte(key, '/'))]
 }
 
-// dropFiles removes files in the background; one that stays costs only its
-// space.
+// dropFiles removes files in the background, also while the server ends; one that
+// stays costs only its space.
 func (s *Server) dropFiles(keys ...string) {
 	if len(keys) == 0 {
 		return
 	}
 	s.task(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), dropTimeout)
+		defer cancel()
 		for _, k := range keys {
-			if err := s.files.Drop(s.life, k); err != nil {
+			if err := s.files.Drop(ctx, k); err != nil {
 				s.cfg.Log.Warn("drop attachment", "err", err)
 			}
 		}

@@ -2,6 +2,7 @@ package chatserver
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"image"
@@ -9,11 +10,17 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
 	"net/textproto"
-	"os"
+	neturl "net/url"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
+
+	"voicefleet/textchat"
 )
 
 // part is one part of a form.
@@ -79,19 +86,34 @@ func (w *world) fetch(url string) (int, http.Header, string) {
 }
 
 // kept counts the files in the store.
-func kept(t *testing.T, dir string) int {
+func (w *world) kept() (n int) {
+	w.t.Helper()
+	if err := w.srv.files.Each(context.Background(), func(string) error { n++; return nil }); err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}
+
+// bucket is one of an S3 server in this process.
+func bucket(t *testing.T) Files {
 	t.Helper()
-	n := 0
-	err := filepath.WalkDir(filepath.Join(dir, "attachments"), func(_ string, d os.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
-			n++
-		}
-		return nil
-	})
+	backend := s3mem.New()
+	if err := backend.CreateBucket("files"); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(gofakes3.New(backend).Server())
+	t.Cleanup(server.Close)
+	t.Setenv("AWS_ACCESS_KEY_ID", "key")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	at, err := ParseFiles("s3://" + strings.TrimPrefix(server.URL, "http://") + "/files?tls=off&region=us-east-1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+	files, err := at.Open(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }
 
 func picture(t *testing.T) []byte {
@@ -104,8 +126,12 @@ func picture(t *testing.T) []byte {
 }
 
 func TestAttachments(t *testing.T) {
-	dir := t.TempDir()
-	w := newWorld(t, dir, func(c *Config) { c.Limits.File = 1 }, nil)
+	t.Run("Folder", func(t *testing.T) { testAttachments(t, nil) })
+	t.Run("Bucket", func(t *testing.T) { testAttachments(t, bucket(t)) })
+}
+
+func testAttachments(t *testing.T, files Files) {
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Limits.File, c.Files = 1, files }, nil)
 	boss, ann, bob := w.boss(), w.guest("Ann"), w.guest("Bob")
 	general := w.channelID(ann, "general")
 	path := "/channels/" + general + "/messages"
@@ -140,6 +166,20 @@ func TestAttachments(t *testing.T) {
 		if status, _, _ := w.fetch(bad); status != 404 {
 			t.Errorf("%s: %d", bad, status)
 		}
+	}
+	req, err := http.NewRequest("GET", two["url"].(string), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Range", "bytes=3-6")
+	resp, err := w.http.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	some, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil || resp.StatusCode != http.StatusPartialContent || string(some) != "name" {
+		t.Fatalf("a part: %d %q %v", resp.StatusCode, some, err)
 	}
 	// An edit keeps what it lists.
 	id := r.body["id"].(string)
@@ -194,8 +234,44 @@ func TestAttachments(t *testing.T) {
 		t.Errorf("form: %d %s", r.status, r.raw)
 	}
 	w.end() // everything in the background has ended
-	if n := kept(t, dir); n != 0 {
+	if n := w.kept(); n != 0 {
 		t.Errorf("%d files are left over", n)
+	}
+}
+
+// TestBucketBackup: a backup has what is in the bucket, and brings it to another one.
+func TestBucketBackup(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Files = bucket(t) }, nil)
+	ann := w.guest("Ann")
+	r := w.upload("POST", "/channels/"+w.channelID(ann, "general")+"/messages", ann.token, part{"files[0]", "a.txt", []byte("words")})
+	if r.status != 200 {
+		t.Fatalf("upload: %d %s", r.status, r.raw)
+	}
+	dir, data := t.TempDir(), filepath.Join(t.TempDir(), "data")
+	if err := w.srv.Backup(ctx, dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := Restore(ctx, dir, data); err != nil {
+		t.Fatal(err)
+	}
+	to := bucket(t)
+	for _, want := range []int{1, 0} { // what is there is not brought again
+		if n, err := RestoreFiles(ctx, data, to); n != want || err != nil {
+			t.Fatalf("%d files brought back, %v; want %d", n, err, want)
+		}
+	}
+	url, err := neturl.Parse(field(r.body, "attachments.0.url").(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := to.Open(ctx, fileOf(textchat.Attachment{URL: url.Path}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if b, err := io.ReadAll(f); string(b) != "words" {
+		t.Errorf("%q, %v", b, err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"voicefleet/textchat/internal/filestore"
 	"voicefleet/textchat/internal/sqlite"
 )
 
@@ -43,17 +44,61 @@ var ErrNotEmbedded = errors.New("the store is not embedded: a cluster is backed 
 
 // Backup writes all that the server keeps to dir, an empty folder, as it is at one
 // moment, while it goes on serving. Attachments never change: where dir lies on the
-// same file system they are linked, which takes no room.
+// same file system they are linked, which takes no room; those of a bucket are fetched.
 func (s *Server) Backup(ctx context.Context, dir string) error {
 	db, ok := s.store.(*sqlite.Store)
-	if !ok || s.cfg.Files != nil {
+	if !ok {
 		return ErrNotEmbedded
 	}
 	if err := db.Backup(ctx, dir); err != nil {
 		return err
 	}
 	// After the database: what it names is there, or was erased meanwhile.
+	if s.cfg.Files != nil {
+		to, err := filestore.Open(filepath.Join(dir, folderFiles))
+		if err == nil {
+			_, err = copyKept(ctx, s.files, to)
+		}
+		return err
+	}
 	return copyFiles(ctx, filepath.Join(s.cfg.DataDir, folderFiles), filepath.Join(dir, folderFiles), true)
+}
+
+// RestoreFiles brings the attachments in dir, a restored data folder, to where the
+// server will look for them: those that are not there. It says how many.
+func RestoreFiles(ctx context.Context, dir string, to Files) (int, error) {
+	from, err := filestore.Open(filepath.Join(dir, folderFiles))
+	if err != nil {
+		return 0, err
+	}
+	return copyKept(ctx, from, to)
+}
+
+// copyKept brings files from one place to another, those that are not there. One that
+// vanishes on the way is left out.
+func copyKept(ctx context.Context, from, to Files) (n int, err error) {
+	err = from.Each(ctx, func(key string) error {
+		there, err := to.Open(ctx, key)
+		if err == nil {
+			return there.Close()
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		f, err := from.Open(ctx, key)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			_, err = to.Put(ctx, key, f)
+			err = errors.Join(err, f.Close())
+		}
+		if err == nil {
+			n++
+		}
+		return err
+	})
+	return n, err
 }
 
 // copyFiles brings all regular files below from to the same places below to: by

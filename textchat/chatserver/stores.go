@@ -2,6 +2,7 @@ package chatserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/cql"
+	"voicefleet/textchat/internal/filestore"
 	"voicefleet/textchat/internal/sqlite"
 )
 
@@ -45,6 +47,39 @@ func ParseStore(address string) (StoreAddress, error) {
 	}
 	a.cql = c
 	return a, nil
+}
+
+// FilesAddress says where attachments are.
+type FilesAddress struct {
+	s3 filestore.S3Config
+}
+
+// ParseFiles reads s3://HOST/BUCKET; empty is the data folder. Credentials are those
+// in $AWS_ACCESS_KEY_ID, $AWS_SECRET_ACCESS_KEY and $AWS_SESSION_TOKEN, as other
+// clients of S3 read them.
+func ParseFiles(address string) (FilesAddress, error) {
+	var a FilesAddress
+	if address == "" {
+		return a, nil
+	}
+	c, err := filestore.ParseS3(address)
+	if err != nil {
+		return a, err
+	}
+	c.Access, c.Secret, c.Session = os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")
+	if c.Access == "" || c.Secret == "" {
+		return a, errors.New("a bucket wants $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY")
+	}
+	a.s3 = c
+	return a, nil
+}
+
+// Open opens the bucket; files of the data folder are nil, as in Config.
+func (a FilesAddress) Open(ctx context.Context) (Files, error) {
+	if a.s3.Endpoint == "" {
+		return nil, nil
+	}
+	return filestore.OpenS3(ctx, a.s3)
 }
 
 // Folder is that of an embedded store, or empty.

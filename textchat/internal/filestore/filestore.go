@@ -1,6 +1,6 @@
-// Package filestore keeps what people attach as files of a folder. Keys are
-// paths of plain letters and digits, made by the server; no name that a stranger
-// chose becomes a path.
+// Package filestore keeps what people attach: as files of a folder, or as objects
+// of a bucket that is reached by S3. Keys are paths of plain letters and digits,
+// made by the server; no name that a stranger chose becomes a path.
 package filestore
 
 import (
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,18 +28,23 @@ func Open(dir string) (*Store, error) {
 	return &Store{root: dir}, nil
 }
 
-func (s *Store) path(key string) (string, error) {
+// check refuses what is no key.
+func check(key string) error {
 	for part := range strings.SplitSeq(key, "/") {
 		if part == "" {
-			return "", ErrBadKey
+			return ErrBadKey
 		}
 		for _, c := range []byte(part) {
 			if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
-				return "", ErrBadKey
+				return ErrBadKey
 			}
 		}
 	}
-	return filepath.Join(s.root, filepath.FromSlash(key)), nil
+	return nil
+}
+
+func (s *Store) path(key string) (string, error) {
+	return filepath.Join(s.root, filepath.FromSlash(key)), check(key)
 }
 
 // Put keeps all of r, durably, and says how much that was. What fails leaves
@@ -91,6 +97,29 @@ func (s *Store) Drop(_ context.Context, key string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("drop file: %w", err)
+	}
+	return nil
+}
+
+// Each calls f with the key of each file, in order.
+func (s *Store) Each(ctx context.Context, f func(key string) error) error {
+	err := filepath.WalkDir(s.root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // dropped on the way
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		key, err := filepath.Rel(s.root, path)
+		if key = filepath.ToSlash(key); err != nil || !d.Type().IsRegular() || check(key) != nil {
+			return err
+		}
+		return f(key)
+	})
+	if err != nil {
+		return fmt.Errorf("list files: %w", err)
 	}
 	return nil
 }

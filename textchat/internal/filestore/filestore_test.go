@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -52,6 +53,10 @@ func TestStore(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "files", "3", "x")); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("half a file lies there: %v", err)
+	}
+	var keys []string
+	if err := s.Each(ctx, func(key string) error { keys = append(keys, key); return nil }); err != nil || !slices.Equal(keys, []string{"1/2/aB9"}) {
+		t.Fatalf("keys %v, %v", keys, err)
 	}
 	if err := s.Drop(ctx, "1"); err != nil {
 		t.Fatal(err)
