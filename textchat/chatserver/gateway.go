@@ -52,7 +52,7 @@ type conn struct {
 	reading atomic.Bool  // somebody reads, of those that poll tells of
 	beat    atomic.Int64 // when the last heartbeat came, in nanoseconds; 0 before Identify
 	dead    atomic.Bool  // nothing is read any more, and no event written
-	ended   atomic.Bool  // the socket is closed
+	ended   atomic.Bool  // the socket is closed, or will be by the writer
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -63,8 +63,9 @@ type conn struct {
 	writing bool // a writer runs, or is to
 	again   bool // it must look once more
 	over    bool // no writer must begin
+	heir    bool // the writer is to release the connection when it ends
 
-	// Owned by the writer, and by gone when there is none.
+	// Owned by the writer, and by release when there is none.
 	frames gatewaysession.Framer
 }
 
@@ -126,11 +127,21 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, prefix str
 	}
 	_ = socket.SetDeadline(time.Time{})
 	c := &conn{srv: s, wire: newWire(socket, s.gate.poll), prefix: prefix, client: s.clientAddr(r), host: hostOnly(r.Host), url: s.gatewayURL(r),
-		opened: time.Now(), version: 10, mode: mode, in: wsframe.Reader{Most: textchat.MaxFrame}}
+		opened: time.Now(), version: 10, mode: mode, frames: gatewaysession.Framer{Mode: mode}, in: wsframe.Reader{Most: textchat.MaxFrame}}
 	if v := r.URL.Query().Get("v"); v != "" {
 		c.version, _ = strconv.Atoi(v)
 	}
-	if c.wire.put(wsframe.Accept(r)) != nil {
+	// The greeting goes with the answer: when all come at once it is a third of the
+	// writes.
+	answer := wsframe.Accept(r)
+	from := len(answer)
+	known := c.version == 9 || c.version == 10
+	if known {
+		var binary bool
+		answer, binary = c.frames.Control(wsframe.Begin(answer), hello)
+		answer = wsframe.End(answer, from, opcode(binary))
+	}
+	if c.wire.put(answer) != nil {
 		_ = socket.Close()
 		return false
 	}
@@ -145,19 +156,17 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, prefix str
 	// goroutine, with its request and buffers, is let go.
 	early := make([]byte, buffered.Reader.Buffered())
 	_, _ = io.ReadFull(buffered.Reader, early)
+	if !known {
+		c.shut(textchat.CloseInvalidVersion)
+	}
 	if !s.task(func() { c.open(early) }) {
 		c.gone()
 	}
 	return true
 }
 
-// open greets the client and begins to read.
+// open begins to read.
 func (c *conn) open(early []byte) {
-	if c.version != 9 && c.version != 10 {
-		c.shut(textchat.CloseInvalidVersion)
-	} else {
-		c.send(hello)
-	}
 	c.feed(early)
 	if c.wire.raw == nil {
 		c.readLoop()
@@ -211,6 +220,9 @@ func (c *conn) look() {
 // linger follows our close frame: what the client still sends is read away, so that
 // it sees why.
 func (c *conn) linger() {
+	if c.idle() {
+		return
+	}
 	c.wire.half()
 	if c.wire.raw == nil {
 		return // readLoop does
@@ -232,10 +244,21 @@ func (c *conn) gone() {
 	c.part()
 	c.mu.Lock()
 	c.over = true
-	if !c.writing {
-		c.closeFramesLocked()
-	}
+	c.heir = c.writing
+	left := c.heir
 	c.mu.Unlock()
+	if left {
+		_ = c.wire.SetDeadline(time.Unix(1, 0)) // it waits no longer
+		return
+	}
+	c.release()
+}
+
+// release closes the socket, when nobody uses it any more.
+func (c *conn) release() {
+	if c.frames.Close() {
+		c.srv.gate.metrics.streams.Dec()
+	}
 	if c.wire.raw != nil {
 		c.srv.gate.poll.forget(c)
 	}
@@ -243,12 +266,6 @@ func (c *conn) gone() {
 	c.srv.metrics.connections.Dec()
 	c.srv.hub.release(c.prefix)
 	c.srv.hub.removeConn(c)
-}
-
-func (c *conn) closeFramesLocked() {
-	if c.frames.Close() {
-		c.srv.gate.metrics.streams.Dec()
-	}
 }
 
 var hello = encodeOp(textchat.OpHello, map[string]any{"heartbeat_interval": textchat.HeartbeatInterval.Milliseconds(), "_trace": []string{}})

@@ -164,10 +164,22 @@ func (c *conn) flushFrom(rest []byte, last bool) {
 // lose ends a connection that cannot be written to.
 func (c *conn) lose() {
 	c.mu.Lock()
-	c.writing, c.over = false, true
-	c.closeFramesLocked()
+	c.over = true
 	c.mu.Unlock()
+	c.idle()
 	c.gone()
+}
+
+// idle says that the writer has ended; true: so has the connection.
+func (c *conn) idle() (released bool) {
+	c.mu.Lock()
+	c.writing = false
+	heir := c.heir
+	c.mu.Unlock()
+	if heir {
+		c.release()
+	}
+	return heir
 }
 
 // collect appends what is to be written next: frames that are no events go first,
@@ -180,9 +192,8 @@ func (c *conn) collect(b []byte) (_ []byte, last, ok bool) {
 		c.again = false
 		switch {
 		case c.over:
-			c.writing = false
-			c.closeFramesLocked()
 			c.mu.Unlock()
+			c.idle()
 			return b, false, false
 		case len(c.urgent) > 0:
 			u := c.urgent[0]
@@ -203,8 +214,6 @@ func (c *conn) collect(b []byte) (_ []byte, last, ok bool) {
 		case c.bye != nil:
 			b = append(b, c.bye...)
 			c.over = true
-			c.writing = false
-			c.closeFramesLocked()
 			c.mu.Unlock()
 			return b, true, true
 		}
@@ -226,7 +235,7 @@ func (c *conn) collect(b []byte) (_ []byte, last, ok bool) {
 			return b, false, true
 		}
 		c.mu.Lock()
-		if !c.again {
+		if !c.again && !c.over {
 			c.writing = false
 			c.mu.Unlock()
 			return b, false, false

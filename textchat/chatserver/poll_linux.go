@@ -127,14 +127,8 @@ func (w *wire) look(b []byte) (n int, err error) {
 
 // offer writes as much as the kernel has room for.
 func (w *wire) offer(b []byte) (n int, err error) {
-	done := w.raw.Write(func(fd uintptr) bool {
-		n, err = unix.Write(int(fd), b)
-		return true
-	})
-	switch {
-	case done != nil:
-		return 0, done
-	case err == unix.EAGAIN, err == unix.EINTR:
+	n, err = unix.Write(w.fd, b)
+	if err == unix.EAGAIN || err == unix.EINTR {
 		return 0, nil
 	}
 	return max(n, 0), err

@@ -25,10 +25,10 @@ const (
 	lateRead = 50 * time.Millisecond
 	// interval is how often a session beats: the server asks for one in 41.25 s.
 	interval = 40 * time.Second
-	// retryLeast and retrySpread are when a connection that was refused is tried
-	// again: as a client does, at a random moment soon.
-	retryLeast  = 250 * time.Millisecond
-	retrySpread = time.Second
+	// retryFirst is about when a connection that was refused is tried again, at a
+	// random moment as clients do; each time twice as late, up to retryMost.
+	retryFirst = time.Second
+	retryMost  = 4 * time.Second
 	// readBuffer is shared by all sessions.
 	readBuffer = 256 << 10
 	// events are taken of epoll at once.
@@ -257,7 +257,7 @@ func (l *Loop) group(list []*session, patience time.Duration) chan Entered {
 
 // enter notes that a session is in.
 func (l *Loop) enter(s *session, at int64) {
-	s.stage = in
+	s.stage, s.tries = in, 0
 	if e := l.entering; e != nil && e.waiting[s] {
 		delete(e.waiting, s)
 		e.left--
@@ -294,7 +294,9 @@ func (l *Loop) fail(s *session, why error) {
 		e.failed[reason(why)]++
 	default:
 		l.tally.Retries++
-		l.later(time.Now().Add(retryLeast+time.Duration(l.random.Int64N(int64(retrySpread)))), func() {
+		wait := min(retryFirst<<s.tries, retryMost)
+		s.tries = min(s.tries+1, 10)
+		l.later(time.Now().Add(wait/2+time.Duration(l.random.Int64N(int64(wait)))), func() {
 			if !s.given && s.stage == away {
 				l.connect(s)
 			}

@@ -34,6 +34,7 @@ type session struct {
 	given   bool // up: it is in nobody's way any more
 	resumes bool
 	fd      int
+	tries   int   // that failed since it was in
 	due     int64 // Unix ns: when it was to come, or to resume
 	id      string
 	seq     uint64
