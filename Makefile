@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-demo cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway bench-store sim fresh-test clean
+.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-demo text-test cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway bench-store sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -67,6 +67,9 @@ bench-store: ## durable writes, latency at a rate, equal reads, histories of 10 
 
 closed-test: ## how soon the Go client and Chromium talk without UDP, and the gap when it closes in a call (needs root and nft; 5 minutes)
 	@$(ENV) && VOICEFLEET_CLOSED=12 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only|TestPageByRelay)$$' ./cmd/e2e
+
+text-test: ## three text instances on a NATS cluster and a CQL server under 24 faults: nothing acknowledged is lost or comes twice (5 minutes)
+	@$(ENV) && VOICEFLEET_LEDGER=24 go test -count=1 -v -timeout 20m -run '^TestLedger$$' ./cmd/e2e
 
 cascade-test: ## a call on two nodes: each voice crosses once, what that adds, and the gap when the nodes lose each other (1 minute)
 	@$(ENV) && VOICEFLEET_CASCADE=1 go test -count=1 -v -timeout 5m -run '^(TestCallSpansNodes|TestRelayedPacketsAreCheap)$$' ./cmd/voicefleet

@@ -12,25 +12,27 @@ import (
 
 // TestDiscordGo holds the unmodified discordgo to the common script.
 func TestDiscordGo(t *testing.T) {
-	runScript(t, func(t *testing.T, base, token string, shards int) library {
-		// The library has its addresses in variables of its package.
-		api := base + "/api/v" + discordgo.APIVersion + "/"
-		discordgo.EndpointDiscord, discordgo.EndpointAPI = base+"/", api
-		discordgo.EndpointGuilds, discordgo.EndpointChannels, discordgo.EndpointUsers = api+"guilds/", api+"channels/", api+"users/"
-		discordgo.EndpointGateway, discordgo.EndpointGatewayBot = api+"gateway", api+"gateway/bot"
-		l := &discordgoLib{events: make(chan string, eventsHeld)}
-		for i := range shards {
-			s, err := discordgo.New("Bot " + token)
-			must(t, err)
-			s.ShardID, s.ShardCount = i, shards
-			s.Identify.Intents = discordgo.IntentsAll
-			s.StateEnabled = false
-			l.listen(s)
-			must(t, s.Open())
-			l.sessions = append(l.sessions, s)
-		}
-		return l
-	})
+	runScript(t, startDiscordGo)
+}
+
+func startDiscordGo(t *testing.T, base, token string, shards int) library {
+	// The library has its addresses in variables of its package.
+	api := base + "/api/v" + discordgo.APIVersion + "/"
+	discordgo.EndpointDiscord, discordgo.EndpointAPI = base+"/", api
+	discordgo.EndpointGuilds, discordgo.EndpointChannels, discordgo.EndpointUsers = api+"guilds/", api+"channels/", api+"users/"
+	discordgo.EndpointGateway, discordgo.EndpointGatewayBot = api+"gateway", api+"gateway/bot"
+	l := &discordgoLib{events: make(chan string, eventsHeld)}
+	for i := range shards {
+		s, err := discordgo.New("Bot " + token)
+		must(t, err)
+		s.ShardID, s.ShardCount = i, shards
+		s.Identify.Intents = discordgo.IntentsAll
+		s.StateEnabled = false
+		l.listen(s)
+		must(t, s.Open())
+		l.sessions = append(l.sessions, s)
+	}
+	return l
 }
 
 type discordgoLib struct {

@@ -89,23 +89,25 @@ func needDiscordJS(t *testing.T) {
 // TestDiscordJSScript holds the unmodified discord.js to the common script.
 func TestDiscordJSScript(t *testing.T) {
 	needDiscordJS(t)
-	runScript(t, func(t *testing.T, base, token string, shards int) library {
-		node := exec.Command("node", "script.mjs", base, token, fmt.Sprint(shards))
-		node.Dir = "testdata/discordjs"
-		node.Stderr = t.Output()
-		in, err := node.StdinPipe()
-		must(t, err)
-		out, err := node.StdoutPipe()
-		must(t, err)
-		must(t, node.Start())
-		l := &discordjsLib{node: node, in: in, events: make(chan string, eventsHeld), answers: make(chan discordjsAnswer, 1), ended: make(chan struct{})}
-		go l.read(t, out)
-		t.Cleanup(l.close)
-		if _, err := l.answer(0); err != nil {
-			t.Fatal(err)
-		}
-		return l
-	})
+	runScript(t, startDiscordJS)
+}
+
+func startDiscordJS(t *testing.T, base, token string, shards int) library {
+	node := exec.Command("node", "script.mjs", base, token, fmt.Sprint(shards))
+	node.Dir = "testdata/discordjs"
+	node.Stderr = t.Output()
+	in, err := node.StdinPipe()
+	must(t, err)
+	out, err := node.StdoutPipe()
+	must(t, err)
+	must(t, node.Start())
+	l := &discordjsLib{node: node, in: in, events: make(chan string, eventsHeld), answers: make(chan discordjsAnswer, 1), ended: make(chan struct{})}
+	go l.read(t, out)
+	t.Cleanup(l.close)
+	if _, err := l.answer(0); err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // discordjsLib is a discord.js in a process of its own, told by lines.

@@ -22,42 +22,44 @@ import (
 
 // TestDisgo holds the unmodified disgo to the common script.
 func TestDisgo(t *testing.T) {
-	runScript(t, func(t *testing.T, base, token string, shards int) library {
-		l := &disgoLib{events: make(chan string, eventsHeld)}
-		say := func(format string, args ...any) { l.events <- fmt.Sprintf(format, args...) }
-		connect := []gateway.ConfigOpt{gateway.WithIntents(gateway.IntentsAll)}
-		opts := []disgobot.ConfigOpt{
-			disgobot.WithLogger(slog.New(slog.DiscardHandler)),
-			disgobot.WithRestClientConfigOpts(rest.WithURL(base + "/api/v10")),
-			disgobot.WithEventManagerConfigOpts(disgobot.WithListenerFunc(func(e *events.Ready) { say("ready %d", e.ShardID()) })),
-			disgobot.WithEventListenerFunc(func(*events.Resumed) { say("resumed") }),
-			disgobot.WithEventListenerFunc(func(e *events.GuildMessageCreate) { say("message %s", e.Message.Content) }),
-			disgobot.WithEventListenerFunc(func(e *events.GuildMessageUpdate) { say("edited %s", e.Message.Content) }),
-			disgobot.WithEventListenerFunc(l.deleted),
-			disgobot.WithEventListenerFunc(func(e *events.GuildMessageReactionAdd) { say("reaction %s", *e.Emoji.Name) }),
-			disgobot.WithEventListenerFunc(func(e *events.RoleCreate) { say("role %s", e.Role.Name) }),
+	runScript(t, startDisgo)
+}
+
+func startDisgo(t *testing.T, base, token string, shards int) library {
+	l := &disgoLib{events: make(chan string, eventsHeld)}
+	say := func(format string, args ...any) { l.events <- fmt.Sprintf(format, args...) }
+	connect := []gateway.ConfigOpt{gateway.WithIntents(gateway.IntentsAll)}
+	opts := []disgobot.ConfigOpt{
+		disgobot.WithLogger(slog.New(slog.DiscardHandler)),
+		disgobot.WithRestClientConfigOpts(rest.WithURL(base + "/api/v10")),
+		disgobot.WithEventManagerConfigOpts(disgobot.WithListenerFunc(func(e *events.Ready) { say("ready %d", e.ShardID()) })),
+		disgobot.WithEventListenerFunc(func(*events.Resumed) { say("resumed") }),
+		disgobot.WithEventListenerFunc(func(e *events.GuildMessageCreate) { say("message %s", e.Message.Content) }),
+		disgobot.WithEventListenerFunc(func(e *events.GuildMessageUpdate) { say("edited %s", e.Message.Content) }),
+		disgobot.WithEventListenerFunc(l.deleted),
+		disgobot.WithEventListenerFunc(func(e *events.GuildMessageReactionAdd) { say("reaction %s", *e.Emoji.Name) }),
+		disgobot.WithEventListenerFunc(func(e *events.RoleCreate) { say("role %s", e.Role.Name) }),
+	}
+	if shards > 1 {
+		ids := make([]int, shards)
+		for i := range ids {
+			ids[i] = i
 		}
-		if shards > 1 {
-			ids := make([]int, shards)
-			for i := range ids {
-				ids[i] = i
-			}
-			opts = append(opts, disgobot.WithShardManagerConfigOpts(sharding.WithShardIDs(ids...), sharding.WithShardCount(shards), sharding.WithGatewayConfigOpts(connect...)))
-		} else {
-			opts = append(opts, disgobot.WithGatewayConfigOpts(connect...))
-		}
-		c, err := disgo.New(token, opts...)
-		must(t, err)
-		l.client = c
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		if shards > 1 {
-			must(t, c.OpenShardManager(ctx))
-		} else {
-			must(t, c.OpenGateway(ctx))
-		}
-		return l
-	})
+		opts = append(opts, disgobot.WithShardManagerConfigOpts(sharding.WithShardIDs(ids...), sharding.WithShardCount(shards), sharding.WithGatewayConfigOpts(connect...)))
+	} else {
+		opts = append(opts, disgobot.WithGatewayConfigOpts(connect...))
+	}
+	c, err := disgo.New(token, opts...)
+	must(t, err)
+	l.client = c
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if shards > 1 {
+		must(t, c.OpenShardManager(ctx))
+	} else {
+		must(t, c.OpenGateway(ctx))
+	}
+	return l
 }
 
 type disgoLib struct {

@@ -39,10 +39,18 @@ type script struct {
 	t       *testing.T
 	h       *house
 	lib     library
+	bot     scriptBot
 	api     string // by which the script itself writes
 	ada     string // a person's token
 	guild   string
 	channel string
+}
+
+// scriptBot is the account of a library.
+type scriptBot struct {
+	Token string
+	User  struct{ ID string }
+	Guild string `json:"guild_id"`
 }
 
 // ask is do that must succeed.
@@ -114,10 +122,10 @@ func (s *script) says(text string) {
 // ones wait meanwhile: a library whose connection is refused outright may give its
 // session up, as discord.js does.
 type relay struct {
-	l  net.Listener
-	to string
+	l net.Listener
 
 	mu    sync.Mutex
+	to    string
 	conns []net.Conn
 	shut  chan struct{} // closed when new connections may pass
 }
@@ -149,7 +157,10 @@ func (r *relay) pass(c net.Conn) {
 	r.conns = append(r.conns, c)
 	r.mu.Unlock()
 	<-shut
-	up, err := net.Dial("tcp", r.to)
+	r.mu.Lock()
+	to := r.to
+	r.mu.Unlock()
+	up, err := net.Dial("tcp", to)
 	if err != nil {
 		return
 	}
@@ -180,33 +191,49 @@ func (r *relay) open() {
 	close(r.shut)
 }
 
+// lead has new connections go to another address.
+func (r *relay) lead(to string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.to = to
+}
+
+// startLibrary logs a library in, with this many shards.
+type startLibrary func(t *testing.T, base, token string, shards int) library
+
 // runScript is what every library has to do, through a house of its own: all
 // message verbs, refusals and limits, files, roles, invites, shards, and a lost
 // connection with every missed event once.
-func runScript(t *testing.T, start func(t *testing.T, base, token string, shards int) library) {
+func runScript(t *testing.T, start startLibrary) {
 	h := startUp(t, "")
 	via := newRelay(t, fmt.Sprintf("127.0.0.1:%d", h.port))
-	base := fmt.Sprintf("http://localhost:%d", via.l.Addr().(*net.TCPAddr).Port)
-	var bot struct {
-		Token string
-		User  struct{ ID string }
-		Guild string `json:"guild_id"`
-	}
-	must(t, json.Unmarshal([]byte(h.ctl("bot", "create", "Parrot", "--json")), &bot))
-	s := &script{t: t, h: h, api: h.page("/api/v10"), guild: bot.Guild}
-	s.ada, s.channel = s.comeIn(h.invite, bot.User.ID, bot.Guild)
+	s := newScript(t, h, "Parrot")
+	s.run(start, via, func() { s.missesNothing(via) })
+}
 
-	s.lib = start(t, base, bot.Token, 1)
-	s.messages(bot.User.ID)
+// newScript makes the library's account, and a person that speaks to it.
+func newScript(t *testing.T, h *house, name string) *script {
+	s := &script{t: t, h: h, api: h.page("/api/v10")}
+	must(t, json.Unmarshal([]byte(h.ctl("bot", "create", name, "--json")), &s.bot))
+	s.guild = s.bot.Guild
+	s.ada, s.channel = s.comeIn(h.invite, s.bot.User.ID, s.bot.Guild)
+	return s
+}
+
+// run is the script, by way of a relay; lost is what becomes of the connection.
+func (s *script) run(start startLibrary, via *relay, lost func()) {
+	base := fmt.Sprintf("http://localhost:%d", via.l.Addr().(*net.TCPAddr).Port)
+	s.lib = start(s.t, base, s.bot.Token, 1)
+	s.messages(s.bot.User.ID)
 	s.refusals()
 	s.files()
-	s.roles(bot.User.ID)
+	s.roles(s.bot.User.ID)
 	s.invites()
 	s.quiet()
-	s.missesNothing(via)
+	lost()
 	s.lib.close()
 
-	s.lib = start(t, base, bot.Token, 2)
+	s.lib = start(s.t, base, s.bot.Token, 2)
 	s.quiet() // once, though there are two sessions
 	s.lib.close()
 }

@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
+	if err := cqlServer.Stop(); err != nil {
+		fmt.Fprintf(os.Stderr, "stop the CQL server: %v\n", err)
+		code = 1
+	}
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }

@@ -33,12 +33,25 @@ type FirstGuild struct {
 // the first start and finds it again on later ones. It belongs to a system user
 // that nobody can log in as, until somebody shows the owner code.
 func (s *Server) Bootstrap(ctx context.Context, name string) (FirstGuild, error) {
-	f, err := s.bootstrap(ctx, name)
-	if err != nil {
-		return f, fmt.Errorf("bootstrap: %w", err)
+	for began := time.Now(); ; {
+		f, err := s.bootstrap(ctx, name)
+		if err == nil {
+			return f, nil
+		}
+		// A store that has much to do just now is no reason not to start.
+		if !errors.Is(err, textchat.ErrBusy) || time.Since(began) > bootstrapPatience {
+			return f, fmt.Errorf("bootstrap: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return f, fmt.Errorf("bootstrap: %w", err)
+		case <-time.After(retryPause):
+		}
 	}
-	return f, nil
 }
+
+// bootstrapPatience is how long a busy store is asked again.
+const bootstrapPatience = 20 * time.Second
 
 func (s *Server) bootstrap(ctx context.Context, name string) (FirstGuild, error) {
 	var f FirstGuild

@@ -45,8 +45,8 @@ const (
 	// elsewhere before their users are shown as offline.
 	instanceGrace = 10 * time.Second
 	// nameWait is how long an instance waits for its name: longer than the lease of one
-	// that died.
-	nameWait = 7 * time.Second
+	// that died, and an election of the bus.
+	nameWait = 20 * time.Second
 	// firstKey is a key of the log: who appends first makes the first guild, in at most
 	// firstWait.
 	firstKey  = "first"
@@ -83,7 +83,9 @@ type ensemble struct {
 	checks chan struct{} // holds one token for each guild that is compared with the store
 
 	usersMu sync.Mutex
-	users   uint64 // the last entry of bus.UsersKey that was delivered; guarded by usersMu
+	// Guarded by usersMu.
+	users    uint64 // the last entry of bus.UsersKey that was delivered
+	usersIDs recent[struct{}]
 }
 
 // newEnsemble joins; the server must be served by run.
@@ -193,7 +195,7 @@ func (e *ensemble) first(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, firstWait)
 	defer cancel()
 	for {
-		if _, err := e.srv.firstGuild(ctx); !errors.Is(err, textchat.ErrNoRecord) {
+		if _, err := e.srv.firstGuild(ctx); !errors.Is(err, textchat.ErrNoRecord) && !errors.Is(err, textchat.ErrBusy) {
 			return false, err
 		}
 		select {
@@ -518,9 +520,12 @@ func (e *ensemble) askLead(name string, ids []textchat.ID, death bool) (bus.Done
 	return bus.Request[leadRequest, bus.Done](ctx, e.bus, bus.TextSubject(name, "lead"), leadRequest{ids, death})
 }
 
-// pass has the leader of a guild handle an input, whoever that is by then.
-func (e *ensemble) pass(ctx context.Context, o *owner, in guild.Input) (guild.Out, error) {
-	req := doRequest{Guild: o.id, ID: randomCode(16), Input: guild.Parcel{Input: in}}
+// pass has the leader of a guild handle an input, whoever that is by then, once for
+// each id.
+func (e *ensemble) pass(ctx context.Context, o *owner, in guild.Input, id string) (guild.Out, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	req := doRequest{Guild: o.id, ID: id, Input: guild.Parcel{Input: in}}
 	for {
 		lead := e.leader(o.id)
 		var rep doReply
@@ -589,6 +594,7 @@ func (e *ensemble) gather(ctx context.Context, id textchat.ID) map[string]liveRe
 
 // usersEntry is an entry of bus.UsersKey; one of its parts is set.
 type usersEntry struct {
+	ID    string      `json:"id,omitempty"` // of several with one id the first counts
 	Event *usersEvent `json:"event,omitempty"`
 	End   *usersEnd   `json:"end,omitempty"`
 	Enter *usersEnter `json:"enter,omitempty"`
@@ -681,6 +687,12 @@ func (e *ensemble) usersLocked(r bus.Record) {
 		e.srv.cfg.Log.Error("malformed entry", "key", bus.UsersKey, "err", err)
 		return
 	}
+	if u.ID != "" {
+		if _, again := e.usersIDs.get(u.ID); again {
+			return
+		}
+		e.usersIDs.put(u.ID, struct{}{})
+	}
 	if u.Event == nil {
 		e.srv.forUsers(u, 0)
 		return
@@ -707,6 +719,34 @@ func (e *ensemble) catchUpUsersLocked() {
 	}
 	for _, r := range list {
 		e.usersLocked(r)
+	}
+}
+
+// recent remembers values by id, the last ones.
+type recent[V any] struct {
+	values map[string]V
+	order  []string // oldest first
+}
+
+func (r *recent[V]) get(id string) (V, bool) {
+	v, ok := r.values[id]
+	return v, ok
+}
+
+func (r *recent[V]) put(id string, v V) {
+	if id == "" {
+		return
+	}
+	if r.values == nil {
+		r.values = make(map[string]V)
+	}
+	if _, known := r.values[id]; !known {
+		r.order = append(r.order, id)
+	}
+	r.values[id] = v
+	if len(r.order) > recentInputs {
+		delete(r.values, r.order[0])
+		r.order = r.order[1:]
 	}
 }
 

@@ -387,6 +387,10 @@ func (c *call) post(p place, author textchat.User, webhook textchat.ID, in *mess
 		if err != nil {
 			return m, err
 		}
+		if c.srv.ensemble != nil {
+			// The instance that took it first may have died before it told of it.
+			p.tell(c.ctx, c.srv, guild.Posted{Message: list[0]})
+		}
 		return list[0], nil
 	}
 	c.whole(&stored)

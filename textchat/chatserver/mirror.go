@@ -445,18 +445,22 @@ func (e *ensemble) sealer(ctx context.Context) (cipher.AEAD, error) {
 				return nil, fmt.Errorf("setting %s: %w", settingSessionKey, err)
 			}
 			return cipher.NewGCM(block)
+		case errors.Is(err, textchat.ErrBusy): // it has much to do: others start, too
 		case !errors.Is(err, textchat.ErrNoRecord):
 			return nil, err
 		case e.claimed:
 			var key [32]byte
 			rand.Read(key[:])
-			if err := e.srv.store.SetSetting(ctx, settingSessionKey, hex.EncodeToString(key[:])); err != nil {
+			if err := e.srv.store.SetSetting(ctx, settingSessionKey, hex.EncodeToString(key[:])); err != nil && !errors.Is(err, textchat.ErrBusy) {
 				return nil, err
 			}
 			continue
 		}
 		select {
 		case <-ctx.Done():
+			if e.claimed || err != nil && !errors.Is(err, textchat.ErrNoRecord) {
+				return nil, err
+			}
 			e.claimed = true // who was to make it died on the way
 			ctx = e.srv.life
 		case <-time.After(retryPause):

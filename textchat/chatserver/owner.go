@@ -330,9 +330,7 @@ func (o *owner) ask(ctx context.Context, do func() error) error {
 // do passes an input and waits for what came of it.
 func (o *owner) do(ctx context.Context, in guild.Input) (guild.Out, error) {
 	if e := o.srv.ensemble; e != nil {
-		ctx, cancel := context.WithTimeout(ctx, askTimeout)
-		defer cancel()
-		return e.pass(ctx, o, in)
+		return e.pass(ctx, o, in, randomCode(16))
 	}
 	result := new(guild.Out) // not a local of ours: we may stop waiting first
 	if err := o.ask(ctx, func() error { return o.handle(in, result) }); err != nil {

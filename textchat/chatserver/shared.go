@@ -24,7 +24,7 @@ const (
 	commitTries = 5
 	// recentInputs bounds the ids of inputs that are remembered, so that one that is
 	// passed on again is not handled again.
-	recentInputs = 512
+	recentInputs = 4096
 	// largestEntry bounds what is told of an input, in bytes. Beyond it, as when a role
 	// of very many is deleted, the others load the guild anew.
 	largestEntry = 768 << 10
@@ -122,8 +122,7 @@ type shared struct {
 	led       bool   // this instance leads the guild
 	unsure    bool   // there may be entries that the core does not have
 	following []*bus.Subscription
-	recent    map[string]doReply // inputs handled as of late, by id
-	order     []string           // their ids, oldest first
+	recent    recent[doReply] // inputs handled as of late
 	waiting   []waiting
 
 	spreading bool // positions are taken; see ordered
@@ -147,6 +146,9 @@ type waiting struct {
 	seq  uint64
 	done chan struct{}
 }
+
+// newMessage begins the id of an input that tells of a message's creation.
+const newMessage = "m"
 
 // mine says whether what the voice side tells all instances is for this one.
 func (o *owner) mine() bool {
@@ -211,12 +213,12 @@ func (o *owner) unshare() {
 
 // commit handles an input as the leader does, once for each id.
 func (o *owner) commit(in guild.Input, id string) (doReply, error) {
-	if known, ok := o.recent[id]; ok {
+	if known, ok := o.recent.get(id); ok {
 		return known, nil
 	}
 	if o.unsure {
 		o.catchUp()
-		if known, ok := o.recent[id]; ok {
+		if known, ok := o.recent.get(id); ok {
 			return known, nil
 		}
 		if o.unsure {
@@ -243,7 +245,7 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 					return doReply{}, err
 				}
 			}
-			if known, ok := o.recent[id]; ok {
+			if known, ok := o.recent.get(id); ok {
 				return known, nil
 			}
 			continue
@@ -254,7 +256,7 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 			return doReply{}, textchat.Unavailable("The other servers do not answer, try again.", time.Second)
 		}
 		rep := doReply{Seq: seq, Result: resultOf(&out)}
-		o.remember(id, rep)
+		o.recent.put(id, rep)
 		o.spread(&out, seq)
 		o.srv.voice.begin(o, out.Effects)
 		for _, u := range out.Joined {
@@ -299,20 +301,6 @@ func (o *owner) write(body []byte) (uint64, error) {
 	}
 	o.advance(seq)
 	return seq, nil
-}
-
-func (o *owner) remember(id string, rep doReply) {
-	if id == "" {
-		return
-	}
-	if o.recent == nil {
-		o.recent = make(map[string]doReply)
-	}
-	o.recent[id] = rep
-	if o.order = append(o.order, id); len(o.order) > recentInputs {
-		delete(o.recent, o.order[0])
-		o.order = o.order[1:]
-	}
 }
 
 func (o *owner) advance(seq uint64) {
@@ -397,7 +385,7 @@ func (o *owner) catchUp() {
 
 // apply does what an entry says.
 func (o *owner) apply(seq uint64, l *logged) {
-	o.remember(l.ID, doReply{Seq: seq, Result: l.Result})
+	o.recent.put(l.ID, doReply{Seq: seq, Result: l.Result})
 	if l.Reset {
 		o.advance(seq)
 		o.reload("the leader says so")
@@ -619,11 +607,14 @@ func (o *owner) tellAll(ctx context.Context, in guild.Input) {
 		o.later(func() { o.typing(t) })
 		return
 	}
-	done := make(chan struct{})
+	done, id := make(chan struct{}), randomCode(16)
+	if p, ok := in.(guild.Posted); ok && !p.Edited {
+		id = newMessage + p.Message.ID.String() // whoever tells of it
+	}
 	started := o.srv.task(func() {
 		defer close(done)
 		for o.srv.life.Err() == nil {
-			_, err := o.do(o.srv.life, in)
+			_, err := o.srv.ensemble.pass(o.srv.life, o, in, id)
 			if refusal := (*textchat.Error)(nil); err == nil || errors.As(err, &refusal) && refusal.Status != 503 {
 				return
 			}
