@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
