@@ -26,7 +26,7 @@ import (
 const ledgerEnv = "VOICEFLEET_LEDGER"
 
 // TestLedger keeps a ledger of what was acknowledged to ten writers and what fifty
-// sessions were given, while instances are killed and frozen, the store stands still,
+// sessions were given, while instances are killed, ended and frozen, the store stands still,
 // a server of the bus dies, connections are cut and readers are slow: nothing that was
 // acknowledged is missing or comes twice at anybody, and all see one order.
 func TestLedger(t *testing.T) {
@@ -77,11 +77,12 @@ func TestLedger(t *testing.T) {
 	for n := range rounds {
 		i := rnd.IntN(3)
 		pause := time.Duration(500+rnd.IntN(2500)) * time.Millisecond
-		fault := []string{"kill", "freeze", "store", "cut", "slow", "bus"}[(n+rnd.IntN(2)*3)%6]
+		faults := []string{"kill", "freeze", "store", "end", "cut", "slow", "bus"}
+		fault := faults[(n+rnd.IntN(2)*3)%len(faults)]
 		began, before := time.Now(), l.acknowledged()
 		switch fault {
-		case "kill":
-			x.houses[i].signal(syscall.SIGKILL)
+		case "kill", "end":
+			x.houses[i].signal(map[string]syscall.Signal{"kill": syscall.SIGKILL, "end": syscall.SIGTERM}[fault])
 			<-x.houses[i].done
 			x.start(i)
 		case "freeze":
