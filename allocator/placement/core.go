@@ -516,9 +516,13 @@ func (c *Core) Size(id sfu.CallID) int {
 // longer fits goes as a whole to a node that has room for all of it, and where
 // there is none the joiner is refused.
 func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.NodeID, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
-	fits, easily := c.fleet.Fits(home)
+	more := 1
+	if k := c.calls[req.Call]; k != nil && k.held > len(k.seats) {
+		more = 0 // a seat is reserved that nobody has taken: the size of the call was predicted
+	}
+	fits, easily := c.fleet.Fits(home, more)
 	if !easily {
-		if ex, err := c.Elsewhere(now, req, c.Size(req.Call)+1, "call moves, its node is full: ", draw); err == nil {
+		if ex, err := c.Elsewhere(now, req, c.Size(req.Call)+more, "call moves, its node is full: ", draw); err == nil {
 			return ex, nil
 		}
 	}
@@ -531,7 +535,7 @@ func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.No
 	}
 	if !fits && !req.Inside {
 		ex.Chosen, ex.Reason = "", "call is live on a full node"
-		err := allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full, and no other has room for all %d", home, c.Size(req.Call)+1)
+		err := allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full, and no other has room for all %d", home, c.Size(req.Call)+more)
 		return ex, c.full(now, err, home, ex.Candidates)
 	}
 	return ex, nil

@@ -235,15 +235,15 @@ func (f *Fleet) Node(id edgeagent.NodeID) (edgeagent.Heartbeat, bool) {
 	return edgeagent.Heartbeat{}, false
 }
 
-// Fits says whether a node has room for one more session beside what is reserved
+// Fits says whether a node has room for so many more sessions beside what is reserved
 // on it, and whether with ease: without, a live call better moves.
-func (f *Fleet) Fits(id edgeagent.NodeID) (fits, easily bool) {
+func (f *Fleet) Fits(id edgeagent.NodeID, more int) (fits, easily bool) {
 	i, ok := f.index[id]
 	if !ok {
 		return false, false
 	}
 	n := &f.nodes[i]
-	load, limit := sum(n.hb.Load, Seats(n.reserved+1)), n.hb.Capacity
+	load, limit := sum(n.hb.Load, Seats(n.reserved+more)), n.hb.Capacity
 	full := Fullness(load, limit)
 	return full <= 1 && max(share(load.PPS, limit.PPS), share(load.BPS, limit.BPS)) <= brim, full <= crowded
 }

@@ -70,6 +70,22 @@ func TestFullSaysWhatToHopeFor(t *testing.T) {
 	if _, err = c.Decide(now, fresh, draw); err == nil || err.Code != allocator.CodeFull || err.Full == nil || err.Full.Elsewhere != nil {
 		t.Errorf("a new call without room is refused with %+v", err)
 	}
+	// What a young call is expected to be is room for its own members, and for others none.
+	young := sfu.CallID{ID: 9}
+	beat("home", "here", 9, 10)
+	c.ObserveCall(allocator.CallEntry{Call: young, Node: "home", Epoch: 2, Created: now})
+	c.Seat(now, young, 2)
+	beat("home", "here", 9, 10, edgeagent.CallOnANode{Call: young, Epoch: 2, Sessions: 1})
+	now = now.Add(11 * time.Second)
+	member := allocator.PlaceRequest{Call: young, User: sfu.UserID{ID: snowflake.ID(2)}}
+	if ex, err := c.Decide(now, member, draw); err != nil || ex.Chosen != "home" {
+		t.Errorf("a member that was expected is sent to %q, %v", ex.Chosen, err)
+	}
+	if _, err = c.Decide(now, fresh, draw); err == nil || err.Code != allocator.CodeFull {
+		t.Errorf("the expected seat is given away: %v", err)
+	}
+	c.LoseCall(young)
+	beat("home", "here", 10, 10)
 	// And one that expects more than any node holds hears of room for one.
 	beat("more", "farther", 9, 10)
 	fresh.Expected = 5
