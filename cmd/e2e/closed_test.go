@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,28 +30,73 @@ const partnerEnv = "VOICEFLEET_PARTNER"
 const hum = "f8a8b6c96a118b8e1f2660180298d4faf5edcfa72fe375d12e45a1bf1cd0de54675796650580e32e7f2ddaf79bf2af6905d08c7492d87a73e255c3d8d1"
 
 // TestClosedPartner is not a test but somebody who hums in the Lobby, next to the
-// server, until its standard input ends.
+// server, until its standard input ends. For each byte of that it says for how long at
+// most it has heard nothing since the last one.
 func TestClosedPartner(t *testing.T) {
 	base, invite, ok := strings.Cut(os.Getenv(partnerEnv), " ")
 	if !ok {
 		return
 	}
-	call := joinLobby(t, &house{invite: invite}, base, "", "Humming", nil)
+	var g gauge
+	call := joinLobby(t, &house{invite: invite}, base, "", "Humming", g.heard)
 	frame, err := hex.DecodeString(hum)
 	must(t, err)
 	fmt.Println("partner hums")
-	gone := make(chan struct{})
-	go func() { defer close(gone); _, _ = os.Stdin.Read(make([]byte, 1)) }()
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		for {
+			if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+				return
+			}
+			asked <- struct{}{}
+		}
+	}()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
-		case <-gone:
-			return
+		case _, more := <-asked:
+			if !more {
+				return
+			}
+			fmt.Println("partner heard nothing for", g.take())
 		case <-tick.C:
 			_ = call.WriteOpus(frame, 20*time.Millisecond, 20)
 		}
 	}
+}
+
+// gauge measures for how long nothing is heard.
+type gauge struct {
+	mu      sync.Mutex
+	last    time.Time
+	longest time.Duration
+}
+
+func (g *gauge) heard(p voiceclient.Packet) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.last.IsZero() {
+		g.longest = max(g.longest, p.Arrived.Sub(g.last))
+	}
+	g.last = p.Arrived
+}
+
+// quiet is for how long nothing has come.
+func (g *gauge) quiet() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return time.Since(g.last)
+}
+
+// take is the longest such time since the last take.
+func (g *gauge) take() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	longest := max(g.longest, time.Since(g.last))
+	g.longest = 0
+	return longest
 }
 
 // closedLAN is a server in a network namespace, with a partner who hums next to it.
@@ -57,6 +104,9 @@ func TestClosedPartner(t *testing.T) {
 type closedLAN struct {
 	*house
 	ns, base, ca string
+
+	ask   io.Writer   // has the partner say for how long it heard nothing
+	heard chan string // what it says
 }
 
 func newClosedLAN(t *testing.T, v6 bool) *closedLAN {
@@ -128,18 +178,36 @@ func (c *closedLAN) partner(t *testing.T) {
 		_ = in.Close()
 		_ = cmd.Wait()
 	})
-	said := make([]byte, 4096)
-	n, err := out.Read(said)
-	if err != nil || !strings.Contains(string(said[:n]), "partner hums") {
-		t.Fatalf("partner says %q, %v", said[:n], err)
+	lines := bufio.NewScanner(out)
+	for said := ""; said != "partner hums"; said = lines.Text() {
+		if !lines.Scan() {
+			t.Fatalf("partner ends: %v", lines.Err())
+		}
 	}
+	c.ask, c.heard = in, make(chan string, 1)
 	go func() { // until it ends
-		for {
-			if _, err := out.Read(said); err != nil {
-				return
+		for lines.Scan() {
+			if gap, ok := strings.CutPrefix(lines.Text(), "partner heard nothing for "); ok {
+				c.heard <- gap
 			}
 		}
 	}()
+}
+
+// unheard is for how long at most the partner has heard nothing since the last call.
+func (c *closedLAN) unheard(t *testing.T) time.Duration {
+	t.Helper()
+	_, err := c.ask.Write([]byte{'?'})
+	must(t, err)
+	select {
+	case said := <-c.heard:
+		gap, err := time.ParseDuration(said)
+		must(t, err)
+		return gap
+	case <-time.After(5 * time.Second):
+		t.Fatal("partner says nothing")
+		return 0
+	}
 }
 
 // shut drops what the rules say on the cable, both ways; none opens it again.
@@ -269,9 +337,8 @@ func TestIPv6Only(t *testing.T) {
 
 // relaysOnly has a page believe that neither UDP nor TCP lead to the node, but relays.
 const relaysOnly = `(() => {
-	const Real = window.RTCPeerConnection;
 	window.__took = [];
-	window.RTCPeerConnection = class extends Real {
+	for (const w of [window, ...Array.from(document.querySelectorAll('iframe'), (f) => f.contentWindow)]) w.RTCPeerConnection = class extends w.RTCPeerConnection {
 		constructor(c) {
 			super({ ...c, iceTransportPolicy: 'relay' });
 			this.addEventListener('connectionstatechange', async () => {
@@ -344,21 +411,10 @@ func (c *closedLAN) goGaps(t *testing.T, n int, rules []string) (gaps []time.Dur
 	t.Helper()
 	for range n {
 		c.shut(t)
-		var mu sync.Mutex
-		var last time.Time
-		var longest time.Duration
-		cfg := guest(t, c.house, c.base, c.ca, "Closed", func(p voiceclient.Packet) {
-			mu.Lock()
-			defer mu.Unlock()
-			if !last.IsZero() {
-				longest = max(longest, p.Arrived.Sub(last))
-			}
-			last = p.Arrived
-		})
-		call, err := voiceclient.Join(context.Background(), cfg)
+		var g gauge
+		call, err := voiceclient.Join(context.Background(), guest(t, c.house, c.base, c.ca, "Closed", g.heard))
 		must(t, err)
-		hearing := func() bool { mu.Lock(); defer mu.Unlock(); return time.Since(last) < 200*time.Millisecond }
-		for end := time.Now().Add(10 * time.Second); !hearing(); {
+		for end := time.Now().Add(10 * time.Second); g.quiet() > 200*time.Millisecond; {
 			if time.Now().After(end) {
 				t.Fatal("nothing is heard")
 			}
@@ -367,14 +423,10 @@ func (c *closedLAN) goGaps(t *testing.T, n int, rules []string) (gaps []time.Dur
 		if way := call.Stats().Voice.Way; way != "udp" {
 			t.Errorf("open, media goes by %s", way)
 		}
-		mu.Lock()
-		longest = 0
-		mu.Unlock()
+		g.take()
 		c.shut(t, rules...)
 		time.Sleep(wantGap + 2*time.Second) // is what is measured
-		mu.Lock()
-		gap := max(longest, time.Since(last))
-		mu.Unlock()
+		gap := g.take()
 		t.Logf("gap %v, then by %s; %d moves", gap, call.Stats().Voice.Way, call.Stats().Moves)
 		gaps = append(gaps, gap)
 		_ = call.Close()

@@ -73,6 +73,17 @@ func Sockets(p Page, part string) (int, error) {
 	return n, err
 }
 
+// Alive says whether something came to such a WebSocket within the last d.
+func Alive(p Page, part string, d time.Duration) (bool, error) {
+	b, err := json.Marshal(part)
+	if err != nil {
+		return false, err
+	}
+	alive := false
+	err = p.Eval(fmt.Sprintf("window.__ears.open(%s).some((s) => performance.now() - s.__heard < %d)", b, d.Milliseconds()), &alive)
+	return alive, err
+}
+
 // Cut closes every open WebSocket of the page whose address contains part, and
 // says how many there were.
 func Cut(p Page, part string) (int, error) {
@@ -108,6 +119,21 @@ func Mean(hs []Hearing, i int, floor float64) (db float64, ok bool) {
 // Script is to run before any script of a page.
 const Script = `(() => {
   if (window.__ears) return;
+  const wrap = (hear) => {
+    const Peer = window.RTCPeerConnection;
+    window.RTCPeerConnection = class extends Peer {
+      constructor(...args) {
+        super(...args);
+        this.addEventListener('track', (e) => { if (e.track.kind === 'audio') hear(e.track); });
+      }
+    };
+  };
+  // What a frame of the page receives is heard with the rest.
+  if (window.parent !== window && window.parent.__ears) {
+    window.__ears = window.parent.__ears;
+    wrap(window.__ears.hear);
+    return;
+  }
   const ears = { joins: [], rows: [], freqs: [], sent: 0, conns: [] };
   window.__ears = ears;
   let ctx, sum, node;
@@ -147,20 +173,18 @@ const Script = `(() => {
   ears.take = () => ears.rows.splice(0);
   ears.open = (part) => ears.conns.filter((s) => s.readyState === 1 && s.url.includes(part));
   ears.cut = (part) => ears.open(part).map((s) => s.close(4999)).length;
-  const Peer = window.RTCPeerConnection;
-  window.RTCPeerConnection = class extends Peer {
-    constructor(...args) {
-      super(...args);
-      ensure();
-      this.addEventListener('track', (e) => {
-        if (e.track.kind !== 'audio') return;
-        ctx.createMediaStreamSource(new MediaStream([e.track])).connect(sum);
-      });
-    }
+  ears.hear = (track) => {
+    ensure();
+    ctx.createMediaStreamSource(new MediaStream([track])).connect(sum);
   };
+  wrap(ears.hear);
   const Socket = window.WebSocket;
   window.WebSocket = class extends Socket {
-    constructor(...args) { super(...args); ears.conns.push(this); }
+    constructor(...args) {
+      super(...args);
+      ears.conns.push(this);
+      this.addEventListener('message', () => { this.__heard = performance.now(); });
+    }
     send(data) {
       if (typeof data === 'string' && data.length < 400) {
         try {

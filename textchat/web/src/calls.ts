@@ -16,7 +16,7 @@ import { isSilent, movedNotice } from './text';
 import type { VoiceError, VoiceMove, VoiceServer, VoiceState } from './types';
 import { Call } from './voice';
 
-export type CallState = 'none' | 'connecting' | 'placing' | 'waiting' | 'line' | 'connected' | 'resuming';
+export type CallState = 'none' | 'connecting' | 'placing' | 'waiting' | 'queued' | 'connected' | 'resuming';
 
 export const callChannel = signal(''); // what is wanted; '' is no call
 export const callState = signal<CallState>('none');
@@ -42,6 +42,7 @@ const hushed = 100; // at least, and up to three times as long, before the first
 const anewEvery = 2_000; // to be told of another server, before one is asked for; oftener the gateway does not answer
 const anewTries = 4; // then the channel is left and entered again
 const openPatience = 6_000; // for a voice session to open; a join takes less than one
+const goesOn = 250; // whoever was heard within it is heard from the new address, too
 const crossEvery = 20;
 const checkEvery = 2_000; // each pause of a talk is a silence, too
 
@@ -146,7 +147,7 @@ function ask(channel: string) {
   const before = houseOf(callChannel.value);
   if (before && house && before !== house) gateway?.send(4, state(null));
   callChannel.value = channel;
-  if (!live) callState.value = callState.value === 'waiting' || callState.value === 'placing' || callState.value === 'line' ? callState.value : 'connecting';
+  if (!live) callState.value = callState.value === 'waiting' || callState.value === 'placing' || callState.value === 'queued' ? callState.value : 'connecting';
   asked = true;
   const mine = ++turn;
   const place = () => { if (mine === turn && asked) gateway?.send(4, { ...state(channel), rtt: distances(), ...(queueing && { wait: true }) }); };
@@ -264,6 +265,7 @@ export function onVoiceServer(server: VoiceServer) {
       checked = performance.now();
       gateway?.check(elsewhere);
     },
+    moved: () => { if (live?.call === call) gateway?.check(elsewhere); },
     silent: () => { if (live?.call === call) hush(); },
     over: (then) => { if (mine()) broken(call, then); else if (old?.call === call) dropOld(); },
   });
@@ -346,6 +348,7 @@ function elsewhere() {
   renewing = true; // onOnline goes on
   relayed = false; // that was the other network's
   gateway?.renew();
+  live.call.renew();
 }
 let renewing = false;
 let relayed = false; // this network lets through neither UDP nor plain TCP
@@ -391,6 +394,7 @@ export function onOnline(fresh: boolean) {
   const renewed = renewing;
   renewing = false;
   if (fresh) ask(channel);
+  else if (renewed && live && live.call.silent < goesOn) return; // its sockets are of no address
   else if (renewed) anew();
   else if (!next && (!live || live.call.quiet >= reportFrom)) bringBack();
 }
@@ -426,7 +430,7 @@ export function onVoiceError(e: VoiceError) {
     // Told once more from time to time: whoever keeps the line may have been replaced.
     queueing = e.code === 'queued';
     line.value = { message: e.message, waits: queueing };
-    if (!live) callState.value = 'line';
+    if (!live) callState.value = 'queued';
     asked = queueing;
     if (queueing) again = window.setTimeout(() => ask(e.channel_id), lineAgain);
     return;

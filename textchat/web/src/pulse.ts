@@ -3,7 +3,7 @@
 // sign of life only every 2.5 s, so while nobody is to be heard silence says less.
 
 export const reportFrom = 1_000; // a silence is reported at once
-export const lostAfter = 1_500; // and the path is lost
+export const lostAfter = 1_200; // and the path is lost: of somebody's voice 60 packets in a row
 export const idleLostAfter = 6_000; // two signs of life that did not come, and some more
 const doubtAfter = 250; // a dozen packets in a row
 const idleDoubtAfter = 2_500; // whoever sends gets a report every second or so
@@ -23,6 +23,8 @@ export class Pulse {
 
   /** For how long nothing has come that ought to. */
   quiet = 0;
+  /** For how long nothing has come at all. */
+  silent = 0;
 
   /**
    * Takes what was counted so far. `expected`: somebody is to be heard. Says whether
@@ -31,7 +33,7 @@ export class Pulse {
    */
   beat(now: number, bytes: number, expected: boolean): Beat {
     if (bytes !== this.bytes) { this.bytes = bytes; this.last = now; }
-    const silent = now - this.last;
+    const silent = this.silent = now - this.last;
     this.quiet = expected || silent >= idleLostAfter ? silent : 0;
     const marks = this.quiet >= (expected ? lostAfter : idleLostAfter) ? 2 : this.quiet >= reportFrom ? 1 : 0;
     if (expected) this.expected = now;
@@ -48,14 +50,21 @@ export class Pulse {
   }
 }
 
-/** Bytes and media packets that a connection got so far. */
-export function counted(stats: Iterable<any>): { bytes: number; received: number } {
+/**
+ * Bytes and media packets that a connection got so far, and the candidate it sends
+ * from: it is another one when the node sees it at another address.
+ */
+export function counted(stats: Iterable<any>): { bytes: number; received: number; from?: string } {
   const c = { bytes: 0, received: 0 };
+  const from = new Map<string, string>();
+  let pair = '';
   for (const s of stats) {
+    if (s.type === 'transport') pair = s.selectedCandidatePairId;
+    if (s.type === 'candidate-pair') from.set(s.id, s.localCandidateId);
     // The answers to STUN checks are among nobody's bytes. What is counted twice does
     // no harm: only changes count.
     if (s.type === 'transport' || s.type === 'candidate-pair') c.bytes += (s.bytesReceived ?? 0) + (s.responsesReceived ?? 0);
     else if (s.type === 'inbound-rtp') c.received += s.packetsReceived ?? 0;
   }
-  return c;
+  return { ...c, from: from.get(pair) };
 }

@@ -2,6 +2,7 @@
 // checks of a PeerConnection, but one without media. Nothing waits for it for long:
 // it runs ahead of the first call, and again when the network changed.
 import * as api from './api';
+import { peers } from './rtc';
 
 /** An entry of GET /voice/regions. */
 export interface Region { id: string; optimal: boolean; probe?: { address: string; port: number; ufrag: string; password: string; expires: string } }
@@ -31,7 +32,7 @@ export function answerOf(p: NonNullable<Region['probe']>): string {
 
 /** Measures one until `until`, and tells the least round trip so far, in ms, whenever there is an answer more. */
 async function measureOne(p: NonNullable<Region['probe']>, until: number, tell: (ms: number) => void): Promise<void> {
-  const pc = new RTCPeerConnection();
+  const pc = new (peers().RTCPeerConnection)();
   try {
     pc.createDataChannel('');
     await pc.setLocalDescription(await pc.createOffer());

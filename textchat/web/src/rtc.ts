@@ -17,13 +17,31 @@ function opusOnly(t: RTCRtpTransceiver) {
  */
 const noTCP = typeof navigator !== 'undefined' && /firefox/i.test(navigator.userAgent);
 
+let maker: { RTCPeerConnection: typeof RTCPeerConnection } | undefined;
+
+/**
+ * What makes connections. Chromium binds the sockets of a document that may use the
+ * microphone to the addresses of this host, of which it hears anew up to 2 s late. One
+ * that may not gets sockets of no address: they go on from whichever the host has. So
+ * connections are made in a frame that may not, and use the microphone of the page.
+ */
+export function peers() {
+  if (maker || noTCP) return maker ?? window;
+  const frame = document.createElement('iframe');
+  frame.hidden = true;
+  frame.allow = "microphone 'none'; camera 'none'";
+  document.body.append(frame);
+  maker = (frame.contentWindow as (Window & typeof globalThis) | null) ?? window;
+  return maker;
+}
+
 /**
  * Makes the connection and its offer. A microphone that comes later goes into the same
  * sender. The offer is applied at once, ahead of time, unless relays are to be tried
  * from the beginning: only the node knows them (settle).
  */
 export async function prepare(mic: MediaStreamTrack | undefined, relayed = false): Promise<RTCPeerConnection> {
-  const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+  const pc = new (peers().RTCPeerConnection)({ bundlePolicy: 'max-bundle' });
   opusOnly(pc.addTransceiver(mic ?? 'audio', { direction: 'sendonly' }));
   for (let i = 0; i < SLOTS; i++) {
     const slot = pc.addTransceiver('audio', { direction: 'recvonly' });

@@ -24,6 +24,8 @@ export interface CallEvents {
   stuck(): void;
   /** Nothing has come for a moment: it may be this host that reaches nobody. */
   doubt(): void;
+  /** The node sees us at another address than before. */
+  moved(): void;
   /** Nothing comes from the node any more. The server was told. */
   silent(): void;
   /** It is over, and not by close(): 'again' wants a new grant, 'told' waits for what the text gateway says. */
@@ -59,6 +61,7 @@ export class Call {
   private timer = 0; // of the pulse
   private pulse = new Pulse();
   private feeling = false;
+  private from = ''; // the candidate we send from
   private talking = new Set<string>();
   /** Who else is there, as the server says. */
   readonly users = new Set<string>();
@@ -77,6 +80,8 @@ export class Call {
 
   /** For how many ms nothing has come that ought to. */
   get quiet() { return this.pulse.quiet; }
+  /** For how many ms nothing has come at all. */
+  get silent() { return this.pulse.silent; }
   get ended() { return this.over; }
 
   /** Leaves; the server ends the session at once. */
@@ -134,6 +139,8 @@ export class Call {
       const some = await read(pc.getSenders()[0].getStats()); // less than all of it
       if (this.over) return;
       const b = this.pulse.beat(performance.now(), some.bytes, this.talking.size > 0 && this.ws?.readyState === WebSocket.OPEN);
+      if (this.from && some.from && this.from !== some.from) this.on.moved();
+      this.from = some.from ?? this.from;
       if (b.doubt) this.on.doubt();
       if (b.lost) this.on.silent();
       if (!b.report) return;
@@ -175,6 +182,15 @@ export class Call {
     this.ws = undefined;
     ws?.close(4000);
     this.lost(1006);
+  }
+
+  /** This host has another address: what is open leads nowhere. */
+  renew() {
+    if (this.ws) this.abandon();
+    if (this.over) return;
+    clearTimeout(this.retry);
+    this.backoff.reset();
+    this.connect();
   }
 
   private hurry = () => {

@@ -58,21 +58,22 @@ test('the pulse of a path: silence is doubted, reported and lost, once each', ()
     // now, bytes, expected
     [0, 10, false], [1000, 10, false], [2000, 11, false], // alone: a report of the server now and then
     [3000, 500, true], [3250, 900, true], [4000, 1800, true], // somebody speaks
-    [4249, 1800, true], [4250, 1800, true], [5000, 1800, true], [5250, 1800, true], [5500, 1800, true], [5750, 1800, true], [6500, 1800, true], // cut off
+    [4249, 1800, true], [4250, 1800, true], [5000, 1800, true], [5199, 1800, true], [5200, 1800, true], [5750, 1800, true], [6500, 1800, true], // cut off
     [7000, 1900, true], [7500, 1900, false], // back, and a pause
     [7600, 1900, false], [8100, 1900, false], [9500, 1900, false], [12900, 1900, false], [13000, 1900, false],
   ] as const).map(([now, bytes, expected]) => {
     const b = p.beat(now, bytes, expected);
     return `${b.report ? Math.round(p.quiet) : '-'}${b.doubt ? ' doubt' : ''}${b.lost ? ' lost' : ''}`;
   });
-  assert.deepEqual(beats, ['-', '-', '-', '0', '-', '0', '-', '- doubt', '1000', '-', '1500 lost', '-', '2500', '-', '- doubt', '-', '-', '- doubt', '-', '6000 lost']);
+  assert.deepEqual(beats, ['-', '-', '-', '0', '-', '0', '-', '- doubt', '1000', '-', '1200 lost', '-', '2500', '-', '- doubt', '-', '-', '- doubt', '-', '6000 lost']);
 });
 
 test('what a connection got', () => {
   assert.deepEqual(counted([
-    { type: 'transport', bytesReceived: 100 }, { type: 'candidate-pair', responsesReceived: 2 }, { type: 'candidate-pair' },
+    { type: 'transport', bytesReceived: 100, selectedCandidatePairId: 'p' }, { type: 'candidate-pair', id: 'o', localCandidateId: 'x', responsesReceived: 2 },
+    { type: 'candidate-pair', id: 'p', localCandidateId: 'y' },
     { type: 'inbound-rtp', packetsReceived: 3 }, { type: 'inbound-rtp', packetsReceived: 4 }, { type: 'outbound-rtp', packetsReceived: 5 },
-  ]), { bytes: 102, received: 7 });
+  ]), { bytes: 102, received: 7, from: 'y' });
 });
 
 test('two connections stand until everybody has come over, and no longer', () => {

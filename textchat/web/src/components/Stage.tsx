@@ -10,7 +10,7 @@ import { show } from './views';
 
 const SHOWN = 120; // tiles; a bigger crowd is counted
 
-const states = { none: '', connecting: 'Connecting…', placing: 'Your call is being placed anew…', waiting: 'Joins wait: voice does not answer just now. You get in by yourself.', line: 'All seats are taken.', connected: 'Connected', resuming: 'Reconnecting…' };
+const states = { none: '', connecting: 'Connecting…', placing: 'Your call is being placed anew…', waiting: 'Joins wait: voice does not answer just now. You get in by yourself.', queued: 'All seats are taken.', connected: 'Connected', resuming: 'Reconnecting…' };
 
 function Clock() {
   const [, tick] = useState(0);

@@ -1,0 +1,89 @@
+package e2e
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"voicefleet/cmd/internal/chromium"
+)
+
+// rebind has a NAT on the cable forget what it knew, for the n-th time: who is on this
+// side comes from another port, and what is sent to the old one is lost. Each time has
+// its own zone of connection tracking, in which nothing is known yet.
+func (c *closedLAN) rebind(t *testing.T, n int) {
+	t.Helper()
+	media, from := fmt.Sprintf("%d-%d", c.media, c.media+3), 20000+1000*n
+	script := fmt.Sprintf(`table ip rebind
+delete table ip rebind
+table ip rebind {
+	chain prerouting { type filter hook prerouting priority raw; iifname eth0 udp dport %[1]s ct zone set %[2]d
+	}
+	chain output { type filter hook output priority raw; oifname eth0 udp sport %[1]s udp dport != %[3]d-%[4]d drop
+		oifname eth0 udp sport %[1]s ct zone set %[2]d
+	}
+	chain input { type nat hook input priority 100; iifname eth0 udp dport %[1]s snat to 10.79.0.1:%[3]d-%[4]d
+	}
+}
+`, media, n+1, from, from+999)
+	cmd := exec.Command("ip", "netns", "exec", c.ns, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v: %s\n%s", err, out, script)
+	}
+}
+
+// TestNATRebindOfPages: the NAT in front of a browser forgets it, time after time. Who
+// talks is found within 0.3 s, both ways, on a machine that has time for it; who only
+// listens, with a muted microphone or without any, within 3 s.
+func TestNATRebindOfPages(t *testing.T) {
+	c := newClosedLAN(t, false)
+	const tone = 2 // brian's first, which is near that of the partner
+	times := 0
+	for name, one := range map[string]struct {
+		rounds int
+		bound  time.Duration
+		before func(*testing.T, *chromium.Page) // it joins
+		in     func(*testing.T, *chromium.Page)
+	}{
+		"talks": {rounds: 5, bound: time.Second},
+		"is muted": {rounds: 3, bound: 3 * time.Second, in: func(t *testing.T, p *chromium.Page) {
+			must(t, p.Click("button", "Mute", 5*time.Second))
+		}},
+		"has no microphone": {rounds: 3, bound: 3 * time.Second, before: func(t *testing.T, p *chromium.Page) {
+			must(t, p.Eval(`navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('none', 'NotFoundError'))`, nil))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.rebind(t, times)
+			humming := ada
+			humming.hums = true
+			p := visit(t, humming, c.base+"/invite/"+c.invite, c.ca)
+			if one.before != nil {
+				one.before(t, p)
+			}
+			must(t, p.Click("button", "Join voice channel Lobby", 5*time.Second))
+			awaitTone(t, p, "page", tone)
+			if one.in != nil {
+				one.in(t, p)
+			}
+			listenFor(t, p, time.Second)
+			for range one.rounds {
+				c.unheard(t)
+				times++
+				c.rebind(t, times)
+				heard := longestGap(listenFor(t, p, 4*time.Second), tone)
+				said := c.unheard(t)
+				if name != "talks" {
+					said = 0
+				}
+				t.Logf("heard nothing for %v, was not heard for %v", heard, said)
+				if max(heard, said) > one.bound {
+					t.Errorf("a gap of %v, want %v at most", max(heard, said), one.bound)
+				}
+			}
+		})
+	}
+}
