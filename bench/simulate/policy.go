@@ -85,7 +85,7 @@ func (o *ours) choose(a *ask) int32 {
 	return -1
 }
 
-func (o *ours) fits(node int32) (bool, bool) { return o.fleet.Fits(o.w.nodes[node].id) }
+func (o *ours) fits(node int32) (bool, bool) { return o.fleet.Fits(o.w.nodes[node].id, 1) }
 func (o *ours) reserve(node int32, sess int) { o.fleet.Reserve(o.w.nodes[node].id, sess) }
 
 // told is what a yardstick knows: heartbeats alone, without reservations.
