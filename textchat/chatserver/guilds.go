@@ -264,11 +264,15 @@ func (c *call) channelList() (int, any, error) {
 
 func (c *call) channelGet() (int, any, error) {
 	p, err := c.place(textchat.ViewChannel)
-	if err == nil && p.owner == nil {
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case p.owner == nil:
 		d, err := c.dmSeen(p.dm, c.user.ID)
 		return http.StatusOK, d, err
 	}
-	return http.StatusOK, p.channel.Shown(c.user.ID), err
+	_, ch, _, err := c.channel(textchat.ViewChannel) // with its newest message
+	return http.StatusOK, ch.Shown(c.user.ID), err
 }
 
 // channelTypes are those that can be made.

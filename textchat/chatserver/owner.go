@@ -29,6 +29,8 @@ type owner struct {
 	inbox chan request
 	gone  chan struct{} // closed when it turned out that there is no such guild
 
+	settings atomic.Pointer[settings] // stored by run alone; nil while the guild is not loaded
+
 	// Owned by run.
 	core *guild.Guild // nil: must be loaded
 	subs map[*session]struct{}
@@ -89,6 +91,7 @@ func (o *owner) run() {
 // guarded runs one request. A panic throws the core away: it starts again from
 // the store, its calls end, and its sessions get the guild anew.
 func (o *owner) guarded(do func() error) (err error) {
+	defer o.turn()
 	defer func() {
 		r := recover()
 		if r == nil {
@@ -215,6 +218,7 @@ func (o *owner) handle(in guild.Input, result *guild.Out) error {
 // spread has everybody here see what came of an input, which is an entry of the log
 // where several instances serve the guild.
 func (o *owner) spread(out *guild.Out, seq uint64) {
+	o.turn()
 	o.ordered(func() { o.spreadOrdered(out, seq) })
 	o.remindOf(out, seq)
 	o.spreadSeq.Store(seq)

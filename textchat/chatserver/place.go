@@ -26,7 +26,7 @@ const dmPermissions = textchat.ViewChannel | textchat.SendMessages | textchat.Se
 
 // place finds the channel of the path, of a guild or private.
 func (c *call) place(need textchat.Permissions) (place, error) {
-	o, ch, perms, err := c.channel(need)
+	o, ch, perms, err := c.viewed(need)
 	if err == nil {
 		return place{owner: o, channel: ch, perms: perms}, nil
 	}

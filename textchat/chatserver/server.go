@@ -62,6 +62,7 @@ type Server struct {
 
 	uploads uploads
 	private private
+	views   views
 
 	regionsKnown regionList
 
@@ -123,6 +124,7 @@ func New(cfg Config) (*Server, error) {
 	s.mint.Worker = cfg.Worker
 	s.slow.Turn = slowTurn
 	s.private.seed = maphash.MakeSeed()
+	s.views.init(s.metrics)
 	s.hub.init()
 	s.voice.init(s)
 	if err := s.gate.init(s); err != nil {

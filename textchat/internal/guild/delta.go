@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"time"
 
 	"voicefleet/textchat"
@@ -89,6 +90,10 @@ func (g *Guild) Apply(d *Delta) {
 	if d.Self != nil {
 		g.self = *d.Self
 	}
+	for id, c := range d.Channels {
+		g.turned = g.turned || !sameSettings(g.channels[id], c)
+	}
+	g.turned = g.turned || d.Self != nil || len(d.Roles)+len(d.Members)+len(d.TimedOut) > 0
 	assign(g.roles, d.Roles)
 	assign(g.channels, d.Channels)
 	assign(g.members, d.Members)
@@ -113,6 +118,16 @@ func (g *Guild) Apply(d *Delta) {
 	if d.Archives != nil {
 		g.archives = *d.Archives
 	}
+}
+
+// sameSettings says whether two channels differ at most in what messages change.
+func sameSettings(a, b *textchat.Channel) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, y := *a, *b
+	x.LastMessage, x.MessageCount, y.LastMessage, y.MessageCount = nil, nil, nil, nil
+	return reflect.DeepEqual(x, y)
 }
 
 func assign[V any](to, from map[textchat.ID]*V) {

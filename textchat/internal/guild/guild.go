@@ -33,6 +33,7 @@ type Guild struct {
 	undo    []func() // takes the last input back, last step first
 	touched []touched
 	renamed bool // self is another one than before the last input
+	turned  bool // see Turned
 }
 
 // begin forgets the last input.
@@ -73,6 +74,29 @@ func (g *Guild) Revert() {
 		g.undo[i]()
 	}
 	g.begin()
+	g.turned = true
+}
+
+// Turned says whether permissions, or settings of channels, may be others than when
+// it was asked last. Which message of a channel is the newest is no setting.
+func (g *Guild) Turned() bool {
+	turned := g.turned
+	g.turned = false
+	return turned
+}
+
+// notice looks whether an input turned something.
+func (g *Guild) notice(in Input, out *Out) {
+	if _, ok := in.(Posted); ok && len(out.Changes) == 0 {
+		return
+	}
+	g.turned = g.turned || g.renamed
+	for _, t := range g.touched {
+		switch t.table.(type) {
+		case map[textchat.ID]*textchat.Role, map[textchat.ID]*textchat.Channel, map[textchat.ID]*textchat.Member, map[textchat.ID]time.Time:
+			g.turned = true
+		}
+	}
 }
 
 // New is the guild as the store has it. openTimeout is how long a placed user
@@ -80,6 +104,7 @@ func (g *Guild) Revert() {
 func New(r textchat.GuildRecord, openTimeout time.Duration) *Guild {
 	g := &Guild{
 		openTimeout: openTimeout,
+		turned:      true,
 		self:        r.Guild,
 		roles:       make(map[textchat.ID]*textchat.Role, len(r.Roles)),
 		channels:    make(map[textchat.ID]*textchat.Channel, len(r.Channels)),
@@ -117,6 +142,9 @@ func (g *Guild) Self() textchat.Guild { return g.self }
 func (g *Guild) Role(id textchat.ID) *textchat.Role       { return g.roles[id] }
 func (g *Guild) Channel(id textchat.ID) *textchat.Channel { return g.channels[id] }
 func (g *Guild) Member(id textchat.ID) *textchat.Member   { return g.members[id] }
+
+// ByID are all channels as they are now.
+func (g *Guild) ByID() map[textchat.ID]*textchat.Channel { return maps.Clone(g.channels) }
 
 // MemberCount is how many members there are, VoiceCount how many of them talk.
 func (g *Guild) MemberCount() int { return len(g.members) }

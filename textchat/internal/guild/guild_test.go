@@ -1,8 +1,10 @@
 package guild
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -102,15 +104,23 @@ func TestTranscripts(t *testing.T) {
 				}
 				in := travelled(t, parse(t, words))
 				before := stateOf(t, g)
+				g.Turned()
+				twin.Turned()
+				settings := settingsOf(t, g)
 				var out Out
 				g.Handle(now, in, &out)
 				g.Revert()
+				g.Turned()
 				if after := stateOf(t, g); after != before {
 					t.Fatalf("%s: taken back, what was\n%s\nis\n%s", line, before, after)
 				}
 				out = Out{}
 				g.Handle(now, in, &out)
 				twin.Apply(travelled(t, g.Delta()))
+				mine, its := g.Turned(), twin.Turned()
+				if changed := settingsOf(t, g) != settings; changed && (!mine || !its) {
+					t.Fatalf("%s: permissions or settings are others, and noticed by the leader: %v, by the others: %v", line, mine, its)
+				}
 				for _, c := range out.Changes {
 					if c.DropChannel != 0 {
 						g.Forget(c.DropChannel)
@@ -134,6 +144,26 @@ func TestTranscripts(t *testing.T) {
 }
 
 // parse reads "verb key=value ...".
+// settingsOf is what members may do in channels, and what channels are but for their
+// newest messages.
+func settingsOf(t *testing.T, g *Guild) string {
+	t.Helper()
+	var b strings.Builder
+	for _, id := range slices.Sorted(maps.Keys(g.channels)) {
+		c := *g.channels[id]
+		c.LastMessage, c.MessageCount = nil, nil
+		text, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "%s\n", text)
+		for _, user := range slices.Sorted(maps.Keys(g.members)) {
+			fmt.Fprintf(&b, "%d: %d\n", user, g.Permissions(user, id))
+		}
+	}
+	return b.String()
+}
+
 func parse(t *testing.T, words []string) Input {
 	t.Helper()
 	arg := map[string]string{}
@@ -396,5 +426,28 @@ func TestSnapshotHidesWhatMayNotBeSeen(t *testing.T) {
 	}
 	if large := g.Snapshot(ids["ann"], 2); !large.Large || len(large.Members) != 1 {
 		t.Errorf("a large guild lists %d members", len(large.Members))
+	}
+}
+
+// TestTurned: a message turns nothing, whoever applies it.
+func TestTurned(t *testing.T) {
+	g, twin := testGuild(), testGuild()
+	for i, c := range []struct {
+		in   Input
+		want bool
+	}{
+		{Typing{User: ids["ann"], Channel: ids["general"]}, true}, // it is new
+		{Posted{Message: textchat.Message{ID: 100, Channel: ids["general"], Author: textchat.User{ID: ids["ann"]}}}, false},
+		{Typing{User: ids["ann"], Channel: ids["general"]}, false},
+		{PutRole{Actor: ids["boss"], Role: textchat.Role{ID: ids["vip"], Name: "vip", Permissions: textchat.Speak}}, true},
+		{Posted{Message: textchat.Message{ID: 101, Channel: ids["general"], Author: textchat.User{ID: ids["ann"]}}}, false},
+		{Leave{User: ids["bob"]}, true},
+	} {
+		var out Out
+		g.Handle(time.Unix(1_800_000_000, 0), c.in, &out)
+		twin.Apply(travelled(t, g.Delta()))
+		if mine, its := g.Turned(), twin.Turned(); mine != c.want || its != c.want || out.Err != nil {
+			t.Errorf("%d: %v and %v, want %v; %v", i, mine, its, c.want, out.Err)
+		}
 	}
 }

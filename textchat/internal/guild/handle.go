@@ -14,6 +14,7 @@ type Input interface{ handle(*Guild, time.Time, *Out) }
 func (g *Guild) Handle(now time.Time, in Input, out *Out) {
 	g.begin()
 	in.handle(g, now, out)
+	g.notice(in, out)
 }
 
 func (in VoiceUpdate) handle(g *Guild, now time.Time, out *Out) { g.handleVoiceUpdate(now, in, out) }
