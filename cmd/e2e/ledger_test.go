@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -55,7 +56,7 @@ func TestLedger(t *testing.T) {
 		must(t, json.Unmarshal(b, &g))
 		return g.Token
 	}
-	l := &ledger{x: x}
+	l := &ledger{x: x, at: make(map[string]noted)}
 	for i := range 50 {
 		r := &reader{ledger: l, token: guest(i), name: fmt.Sprint("session ", i), in: make(chan struct{}), over: make(chan struct{})}
 		l.readers = append(l.readers, r)
@@ -80,6 +81,7 @@ func TestLedger(t *testing.T) {
 		faults := []string{"kill", "freeze", "store", "end", "cut", "slow", "bus"}
 		fault := faults[(n+rnd.IntN(2)*3)%len(faults)]
 		began, before := time.Now(), l.acknowledged()
+		l.during(fault)
 		switch fault {
 		case "kill", "end":
 			x.houses[i].signal(map[string]syscall.Signal{"kill": syscall.SIGKILL, "end": syscall.SIGTERM}[fault])
@@ -161,6 +163,23 @@ type ledger struct {
 
 	mu    sync.Mutex
 	acked []string
+	fault string           // that was last
+	at    map[string]noted // when each was acknowledged
+}
+
+// noted is when a message was acknowledged, and after which fault.
+type noted struct {
+	at    time.Time
+	fault string
+}
+
+// deliveredIn bounds the time from an acknowledgement to the last session.
+const deliveredIn = 5 * time.Second
+
+func (l *ledger) during(fault string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fault = fault
 }
 
 func (l *ledger) acknowledged() int {
@@ -199,6 +218,7 @@ func (l *ledger) write(t *testing.T, i int, token, channel string, stop <-chan s
 		}
 		l.mu.Lock()
 		l.acked = append(l.acked, text)
+		l.at[text] = noted{time.Now(), l.fault}
 		l.mu.Unlock()
 	}
 }
@@ -243,12 +263,17 @@ func (l *ledger) settle(t *testing.T, fault string, n int) {
 // judge holds all readers to the ledger.
 func (l *ledger) judge(t *testing.T) {
 	resumed := 0
+	late := make(map[string]time.Duration) // by fault
 	var first []string
 	for i, r := range l.readers {
 		r.close()
 		r.mu.Lock()
 		list := slices.Clone(r.given)
 		resumed += r.resumed
+		for text, at := range r.had {
+			n := l.at[text]
+			late[n.fault] = max(late[n.fault], at.Sub(n.at))
+		}
 		r.mu.Unlock()
 		count := make(map[string]int)
 		for _, text := range list {
@@ -270,6 +295,13 @@ func (l *ledger) judge(t *testing.T) {
 	if n := l.anew.Load(); n > 0 {
 		t.Errorf("%d sessions could not be resumed", n)
 	}
+	for _, fault := range slices.Sorted(maps.Keys(late)) {
+		t.Logf("after %s the last session had a message %v after its acknowledgement at most", fault, late[fault].Round(time.Millisecond))
+	}
+	// A session whose instance is frozen, or that reads slowly, has it when that ends.
+	if late["kill"] > deliveredIn || late["end"] > deliveredIn {
+		t.Errorf("want at most %v after an instance was killed or ended", deliveredIn)
+	}
 	t.Logf("%d messages acknowledged, given to %d sessions once each; %d resumes, 0 sessions begun anew", l.acknowledged(), len(l.readers), resumed)
 }
 
@@ -289,7 +321,7 @@ type reader struct {
 	session string
 	seq     uint64
 	given   []string
-	had     map[string]bool
+	had     map[string]time.Time
 	resumed int
 	once    sync.Once
 }
@@ -364,9 +396,11 @@ func (r *reader) OnMessage(ws *gws.Conn, m *gws.Message) {
 			if json.Unmarshal(f.D, &d) == nil && strings.Contains(d.Content, ".") {
 				r.given = append(r.given, d.Content)
 				if r.had == nil {
-					r.had = make(map[string]bool)
+					r.had = make(map[string]time.Time)
 				}
-				r.had[d.Content] = true
+				if r.had[d.Content].IsZero() {
+					r.had[d.Content] = time.Now()
+				}
 			}
 		}
 	}
@@ -376,7 +410,7 @@ func (r *reader) missing(want []string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, text := range slices.Backward(want) {
-		if !r.had[text] {
+		if r.had[text].IsZero() {
 			return text
 		}
 	}
