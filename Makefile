@@ -71,8 +71,8 @@ closed-test: ## how soon the Go client and Chromium talk without UDP, and the ga
 text-test: ## three text instances on a NATS cluster and a CQL server under 24 faults: nothing acknowledged is lost or comes twice (5 minutes)
 	@$(ENV) && VOICEFLEET_LEDGER=24 go test -count=1 -v -timeout 20m -run '^TestLedger$$' ./cmd/e2e
 
-cascade-test: ## a call on two nodes: each voice crosses once, what that adds, and the gap when the nodes lose each other (1 minute)
-	@$(ENV) && VOICEFLEET_CASCADE=1 go test -count=1 -v -timeout 5m -run '^(TestCallSpansNodes|TestRelayedPacketsAreCheap)$$' ./cmd/voicefleet
+cascade-test: ## a call on two nodes: each voice crosses once, what that adds and costs, and the gaps when nodes lose each other or an agent dies (3 minutes)
+	@$(ENV) && VOICEFLEET_CASCADE=1 go test -count=1 -v -timeout 10m -run '^(TestCallSpansNodes|TestAgentOfASpanningCallDies|TestRelayedPacketsAreCheap)$$' ./cmd/voicefleet
 
 FLEET := $(ENV) && mkdir -p out bin && CGO_ENABLED=0 go build -o bin/voicefleet ./cmd/voicefleet && CGO_ENABLED=0 go build -o bin/voicebench ./cmd/voicebench && exec bin/voicebench fleet
 
