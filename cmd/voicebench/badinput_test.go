@@ -111,6 +111,7 @@ goals:
 // TestBadInput holds that what is wrong is told with its place and the next step,
 // with status 1, by the program that people start.
 func TestBadInput(t *testing.T) {
+	t.Parallel() // it mostly waits
 	voicebench, voicefleet := build(t)
 	server := startServer(t, voicefleet)
 	broken := scenarioFile(t, brokenScenario)

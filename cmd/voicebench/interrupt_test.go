@@ -156,6 +156,7 @@ goals:
 // processes of the run get: what was measured is reported and marked, and nothing is
 // left running.
 func TestInterrupted(t *testing.T) {
+	t.Parallel() // it mostly waits
 	voicebench, voicefleet := build(t)
 	for _, c := range []struct {
 		name, when string
@@ -190,6 +191,7 @@ func TestInterrupted(t *testing.T) {
 // TestServerDies ends the server in the middle of a run: the report tells so, keeps
 // what was measured, and nothing is left running.
 func TestServerDies(t *testing.T) {
+	t.Parallel() // it mostly waits
 	voicebench, voicefleet := build(t)
 	for _, c := range []struct {
 		name, when, victim string
