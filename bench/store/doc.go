@@ -17,7 +17,7 @@
 //  3. equal reads (CQL): many who read one page at once, and as many who read a page
 //     each; what it cost in queries;
 //
-//  4. history: messages of a year in a thousand channels, some busier than others, are
+//  4. history: messages of a year in a hundred channels, some busier than others, are
 //     written in the order of their time; at each power of ten pages of 50 are read, as
 //     of people who scroll back.
 //

@@ -491,8 +491,8 @@ func (r *run) equalReads(ctx context.Context, e *engine) error {
 
 const (
 	// historyChannels share the history, which is as long as historySpan when it has
-	// all its messages.
-	historyChannels = 1000
+	// all its messages: then each ten days of a channel have some 2,700.
+	historyChannels = 100
 	historySpan     = 365 * 24 * time.Hour
 	// historyPages are read at each size, by historyReaders at once; half as many before
 	// them are not counted.
@@ -575,8 +575,10 @@ func (r *run) history(ctx context.Context, e *engine) error {
 	r.report.Tables = append(r.report.Tables, table)
 	last := results[len(results)-1]
 	r.goal(bench.Goal{Name: fmt.Sprintf("%s: page of a history of %d, p99", e.title(), last.Messages), Value: last.P99, Bound: millis(c.MaxPage), Unit: "ms"})
-	if len(results) > 1 {
-		r.goal(bench.Goal{Name: fmt.Sprintf("%s: p50 of a page in %d messages, against that in %d", e.title(), last.Messages, results[0].Messages), Value: last.P50 / results[0].P50, Bound: 2, Unit: "times"})
+	// Short pages take less time: what is compared is full ones.
+	full := slices.IndexFunc(results, func(v historyResult) bool { return v.Page > 49 })
+	if first := results[max(full, 0)]; full >= 0 && full < len(results)-1 {
+		r.goal(bench.Goal{Name: fmt.Sprintf("%s: p50 of a page in %d messages, against that in %d", e.title(), last.Messages, first.Messages), Value: last.P50 / first.P50, Bound: 2, Unit: "times"})
 	}
 	return nil
 }
