@@ -104,9 +104,9 @@ type Limits struct {
 	Logins int
 	// Invites are looked-up invites a minute (default 60).
 	Invites int
-	// Connections are gateway connections open at once (default 1,024, some 10 KiB
-	// each), Attempts new ones a minute (default 3,000: everybody behind one router
-	// comes back at once).
+	// Connections are gateway connections open at once (default 1,024, some 2 KiB each
+	// over plain TCP), Attempts new ones a minute (default 3,000: everybody behind one
+	// router comes back at once).
 	Connections int
 	Attempts    int
 	// Identifying are sessions that begin at once (default 64); as many again may

@@ -86,8 +86,7 @@ func (s *Store) AddToken(ctx context.Context, user textchat.ID, token textchat.T
 
 // TokenUser finds whose token it is.
 func (s *Store) TokenUser(ctx context.Context, token textchat.TokenHash) (textchat.User, error) {
-	return one[textchat.User](s.read.QueryRowContext(ctx,
-		"SELECT u.data FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.hash = ?", token[:]), "find token")
+	return one[textchat.User](s.tokenUser.QueryRowContext(ctx, token[:]), "find token")
 }
 
 // RevokeToken makes one token void.

@@ -28,12 +28,13 @@ const (
 // Store is one database file.
 type Store struct {
 	// Immutable.
-	read  *sql.DB
-	write *sql.DB
-	jobs  chan job
-	done  chan struct{} // closed when the writer has ended
-	tx    *txn          // owned by the writer
-	once  sync.Once
+	read      *sql.DB
+	write     *sql.DB
+	tokenUser *sql.Stmt // of read
+	jobs      chan job
+	done      chan struct{} // closed when the writer has ended
+	tx        *txn          // owned by the writer
+	once      sync.Once
 
 	mu sync.RWMutex
 	// Guarded by mu: jobs is open. A writer holds it shared while it enqueues.
@@ -75,7 +76,16 @@ func Open(dir string) (*Store, error) {
 		write.Close()
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{read: read, write: write, jobs: make(chan job, writeQueue), done: make(chan struct{}), tx: &txn{conn: conn, kept: make(map[string]*sql.Stmt)}, open: true}
+	// To prepare a statement takes longer than to run it, and this one is run for every
+	// request.
+	tokenUser, err := read.Prepare("SELECT u.data FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.hash = ?")
+	if err != nil {
+		conn.Close()
+		read.Close()
+		write.Close()
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s := &Store{read: read, write: write, tokenUser: tokenUser, jobs: make(chan job, writeQueue), done: make(chan struct{}), tx: &txn{conn: conn, kept: make(map[string]*sql.Stmt)}, open: true}
 	go s.writer()
 	return s, nil
 }
@@ -91,7 +101,7 @@ func (s *Store) Close() error {
 		<-s.done
 		ferr := s.tx.forget()
 		_, cerr := s.tx.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
-		err = errors.Join(ferr, cerr, s.tx.conn.Close(), s.read.Close(), s.write.Close())
+		err = errors.Join(ferr, cerr, s.tx.conn.Close(), s.tokenUser.Close(), s.read.Close(), s.write.Close())
 	})
 	return err
 }
