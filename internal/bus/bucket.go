@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,22 +91,50 @@ func OpenBucket[T any](ctx context.Context, c *Conn, name string) (*Bucket[T], e
 // cluster that starts takes up to 10 s to choose its leaders.
 const openTimeout = 30 * time.Second
 
-// openTry bounds one try: servers without a leader do not answer at all.
-const openTry = 2 * time.Second
+// firstTry and openTry bound the first try and the later ones: servers without a
+// leader do not answer at all, and are asked again when they have one.
+const (
+	firstTry = 250 * time.Millisecond
+	openTry  = 2 * time.Second
+)
+
+// remakePause comes after one try to make a bucket that nobody answers for, before it
+// is asked again: its servers may only have been without a leader.
+const remakePause = 50 * time.Millisecond
+
+// putTry is how long a Put waits before it is taken for lost: where somebody overhears
+// the bucket, it is delivered, and nothing tells that there is no bucket.
+const putTry = time.Second
+
+// errUnanswered tells that nobody said within putTry that it is written.
+var errUnanswered = errors.New("no answer")
 
 // ensure makes the bucket where it is missing, and tries again until ctx ends
 // while the servers do not answer.
 func (b *Bucket[T]) ensure(ctx context.Context) error {
-	for {
-		try, cancel := context.WithTimeout(ctx, openTry)
+	for wait := firstTry; ; wait = min(2*wait, openTry) {
+		try, cancel := context.WithTimeout(ctx, wait)
 		err := b.ensureOnce(try)
-		unanswered := try.Err() != nil
+		early := b.c.early(try, err)
 		cancel()
-		if err == nil || ctx.Err() != nil || !unanswered {
+		if !early || ctx.Err() != nil {
 			return err
 		}
 	}
 }
+
+// early says whether a try to make something failed because the servers have no leader
+// yet, or have not all found each other: then it waits for the rest of its time.
+func (c *Conn) early(try context.Context, err error) bool {
+	if refused := (*jetstream.APIError)(nil); errors.As(err, &refused) && (refused.ErrorCode == noPeers || refused.Code == 503) {
+		<-try.Done()
+	}
+	return err != nil && try.Err() != nil
+}
+
+// noPeers is what a server says that does not know of the others yet (error 10005 of
+// JetStream).
+const noPeers jetstream.ErrorCode = 10005
 
 func (b *Bucket[T]) ensureOnce(ctx context.Context) error {
 	if b.c.guest {
@@ -176,24 +205,24 @@ func (b *Bucket[T]) find(ctx context.Context) error {
 	}
 }
 
-// do runs op, once again after making the bucket anew when it is lost: a bucket
-// in memory ends with its last server.
+// do runs op, and again while nobody takes it, until ctx ends: the servers are
+// choosing another leader, or the bucket is lost, as one in memory is with its last
+// server, and is made anew.
 func (b *Bucket[T]) do(ctx context.Context, verb, key string, op func(context.Context, jetstream.KeyValue) error) error {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
 	if err := b.c.await(ctx); err != nil {
 		return fmt.Errorf("%s %s in %s: %w", verb, key, b.name, err)
 	}
-	b.mu.Lock()
-	kv := b.kv
-	b.mu.Unlock()
-	err := op(ctx, kv)
-	if lost(err) {
-		if err = b.ensure(ctx); err == nil {
-			b.mu.Lock()
-			kv = b.kv
-			b.mu.Unlock()
-			err = op(ctx, kv)
+	err := op(ctx, b.store())
+	for lost(err) && ctx.Err() == nil {
+		try, cancel := context.WithTimeout(ctx, firstTry)
+		_ = b.ensureOnce(try) // if it fails, op does and tells why
+		cancel()
+		select {
+		case <-ctx.Done():
+		case <-time.After(remakePause):
+			err = op(ctx, b.store())
 		}
 	}
 	switch {
@@ -207,8 +236,14 @@ func (b *Bucket[T]) do(ctx context.Context, verb, key string, op func(context.Co
 	return fmt.Errorf("%s %s in %s: %w", verb, key, b.name, err)
 }
 
+func (b *Bucket[T]) store() jetstream.KeyValue {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.kv
+}
+
 func lost(err error) bool {
-	for _, e := range []error{jetstream.ErrNoStreamResponse, jetstream.ErrStreamNotFound, jetstream.ErrBucketNotFound, nats.ErrNoResponders} {
+	for _, e := range []error{jetstream.ErrNoStreamResponse, jetstream.ErrStreamNotFound, jetstream.ErrBucketNotFound, nats.ErrNoResponders, errUnanswered} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -228,7 +263,13 @@ type Entry[T any] struct {
 // Put writes a value, whatever was there.
 func (b *Bucket[T]) Put(ctx context.Context, key string, value T) (revision uint64, err error) {
 	return b.write(ctx, "put", key, value, func(ctx context.Context, kv jetstream.KeyValue, body []byte) (uint64, error) {
-		return kv.Put(ctx, key, body)
+		try, cancel := context.WithTimeout(ctx, putTry)
+		defer cancel()
+		revision, err := kv.Put(try, key, body)
+		if err != nil && try.Err() != nil && ctx.Err() == nil {
+			return 0, errUnanswered
+		}
+		return revision, err
 	})
 }
 
@@ -303,6 +344,8 @@ const (
 	checkInterval = 10 * time.Second
 	// rewatchWait is the pause after a watch that failed.
 	rewatchWait = 200 * time.Millisecond
+	// watchTry bounds the beginning of a watch: servers without a leader do not answer.
+	watchTry = time.Second
 )
 
 // Watch calls fn with every value of the bucket, then with Synced, then with
@@ -311,8 +354,14 @@ const (
 // is told, and so nothing vanishes.
 func (b *Bucket[T]) Watch(ctx context.Context, fn func(Change[T])) {
 	known := make(map[string]bool)
+	var ending sync.WaitGroup
+	defer ending.Wait()
+	watch := func() error { return b.watchOnce(ctx, known, &ending, fn) }
+	if b.c.guest {
+		watch = func() error { return b.watchAsGuest(ctx, known, fn) }
+	}
 	for ctx.Err() == nil {
-		if err := b.watchOnce(ctx, known, fn); err != nil && ctx.Err() == nil {
+		if err := watch(); err != nil && ctx.Err() == nil {
 			b.c.log.Log(slog.LevelWarn, "watch", "watch is interrupted", "bucket", b.name, "err", err)
 			select {
 			case <-ctx.Done():
@@ -325,32 +374,43 @@ func (b *Bucket[T]) Watch(ctx context.Context, fn func(Change[T])) {
 
 // watchOnce watches until ctx ends, the connection was lost and is back, or the
 // bucket is another one.
-func (b *Bucket[T]) watchOnce(ctx context.Context, known map[string]bool, fn func(Change[T])) error {
+func (b *Bucket[T]) watchOnce(ctx context.Context, known map[string]bool, ending *sync.WaitGroup, fn func(Change[T])) error {
 	reconnected := b.c.Reconnected()
 	opening, cancel := withDeadline(ctx)
 	defer cancel()
 	if err := b.ensure(opening); err != nil {
 		return err
 	}
-	born, age, err := b.born(opening)
+	looking, enough := context.WithTimeout(ctx, watchTry)
+	defer enough()
+	born, age, err := b.born(looking)
 	if err != nil {
 		return err
 	}
 	bornSeen := time.Now()
-	b.mu.Lock()
-	kv := b.kv
-	b.mu.Unlock()
 	watching, stop := context.WithCancel(ctx) // lives as long as the watch
 	defer stop()
-	w, err := kv.WatchAll(watching)
+	overdue := time.AfterFunc(watchTry, stop)
+	w, err := b.store().WatchAll(watching)
 	if err != nil {
 		return fmt.Errorf("watch bucket %s: %w", b.name, err)
 	}
-	defer func() {
+	defer ending.Go(func() { // for seconds, where no server answers
 		_ = w.Stop()
-		for range w.Updates() { // its sender blocks until read or closed
+		for { // its sender blocks until read
+			select {
+			case _, ok := <-w.Updates():
+				if !ok {
+					return
+				}
+			case <-time.After(watchTry): // it is not closed where it was stopped at its very beginning
+				return
+			}
 		}
-	}()
+	})
+	if !overdue.Stop() {
+		return fmt.Errorf("watch bucket %s: it took longer than %v", b.name, watchTry)
+	}
 	check := time.NewTicker(checkInterval)
 	defer check.Stop()
 	seen := make(map[string]bool)
@@ -386,7 +446,12 @@ func (b *Bucket[T]) watchOnce(ctx context.Context, known map[string]bool, fn fun
 
 func (b *Bucket[T]) pass(got jetstream.KeyValueEntry, known, seen map[string]bool, fn func(Change[T])) {
 	ch := Change[T]{Entry: Entry[T]{Key: got.Key(), Revision: got.Revision(), Written: got.Created()}}
-	if got.Operation() != jetstream.KeyValuePut {
+	b.passValue(ch, got.Value(), got.Operation() != jetstream.KeyValuePut, known, seen, fn)
+}
+
+// passValue tells a value of the key in ch, or the end of one.
+func (b *Bucket[T]) passValue(ch Change[T], body []byte, over bool, known, seen map[string]bool, fn func(Change[T])) {
+	if over {
 		if known[ch.Key] {
 			delete(known, ch.Key)
 			ch.Gone = true
@@ -394,7 +459,7 @@ func (b *Bucket[T]) pass(got jetstream.KeyValueEntry, known, seen map[string]boo
 		}
 		return
 	}
-	if err := readValue(ch.Key, got.Value(), &ch.Value); err != nil {
+	if err := readValue(ch.Key, body, &ch.Value); err != nil {
 		b.c.metrics.malformed.Inc()
 		b.c.log.Log(slog.LevelWarn, "malformed", "malformed value", "bucket", b.name, "key", ch.Key, "err", err)
 		return
@@ -404,6 +469,11 @@ func (b *Bucket[T]) pass(got jetstream.KeyValueEntry, known, seen map[string]boo
 		seen[ch.Key] = true
 	}
 	fn(ch)
+}
+
+// keyOf is the key of a bucket that a subject stands for.
+func keyOf(bucket, subject string) (key string, ok bool) {
+	return strings.CutPrefix(subject, "$KV."+bucket+".")
 }
 
 // Keyed is a value that knows at which key of a bucket it belongs. At any other it
@@ -428,6 +498,31 @@ func readValue(key string, body []byte, v any) error {
 	}
 	return nil
 }
+
+// Overhear calls fn with every value as it is put and with the end of one as it is
+// deleted, one after the other: what Watch tells of when the bucket has it, sooner, and
+// also while the servers choose a leader and no bucket can be written. Whether the
+// bucket takes it is not known, so this is for keys that one alone puts. It tells
+// neither what there was before nor what expires.
+func (b *Bucket[T]) Overhear(ctx context.Context, fn func(Change[T])) (*Subscription, error) {
+	return b.c.subscribe(ctx, "$KV."+b.name+".>", func(m *nats.Msg) (err error) {
+		key, ours := keyOf(b.name, m.Subject)
+		if !ours {
+			return fmt.Errorf("it belongs to %.100q", m.Subject)
+		}
+		ch := Change[T]{Entry: Entry[T]{Key: key}, Gone: m.Header.Get(kvOperation) != ""}
+		if !ch.Gone {
+			err = readValue(key, m.Data, &ch.Value)
+		}
+		if err == nil {
+			fn(ch)
+		}
+		return err
+	})
+}
+
+// kvOperation is the header of a message that ends the value of a key.
+const kvOperation = "KV-Operation"
 
 // born is when the bucket was made, and how long ago.
 func (b *Bucket[T]) born(ctx context.Context) (time.Time, time.Duration, error) {

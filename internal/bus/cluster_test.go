@@ -1,109 +1,39 @@
 package bus
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"voicefleet/internal/bus/bustest"
 )
 
-// asServer has this test's binary be a server of a cluster until it is killed.
-const asServer = "VOICEFLEET_TEST_SERVER"
-
-func serveForTest(spec string) {
-	var cfg EmbeddedConfig
-	if err := json.Unmarshal([]byte(spec), &cfg); err == nil {
-		if os.Getenv("VOICEFLEET_TEST_LOG") != "" {
-			cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		}
-		if _, err = StartEmbedded(cfg); err == nil {
-			fmt.Println("up")
-			select {}
-		}
-		fmt.Println(err)
-	}
-	os.Exit(1)
-}
-
 // cluster is three servers in processes of their own.
-type cluster struct {
-	urls    []string
-	specs   []string
-	servers []*exec.Cmd
-}
+type cluster struct{ *bustest.Cluster }
 
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{servers: make([]*exec.Cmd, 3)}
-	var ports, routes []string
-	for range 3 {
-		ports = append(ports, fmt.Sprint(freePort(t)))
-		routes = append(routes, fmt.Sprintf("127.0.0.1:%d", freePort(t)))
-	}
-	dir := t.TempDir()
-	for i := range 3 {
-		var port int
-		fmt.Sscan(ports[i], &port)
-		spec, err := json.Marshal(EmbeddedConfig{
-			Name: fmt.Sprint("bus", i), StoreDir: filepath.Join(dir, fmt.Sprint(i)), Port: port, Token: "secret",
-			ClusterListen: routes[i], Routes: routes,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.specs = append(c.specs, string(spec))
-		c.urls = append(c.urls, "nats://secret@127.0.0.1:"+ports[i])
-	}
-	c.start(t, 0, 1, 2)
-	return c
+	return &cluster{bustest.Start(t)}
 }
 
-// start starts servers and returns when they take connections.
-func (c *cluster) start(t *testing.T, which ...int) {
-	t.Helper()
-	var up sync.WaitGroup
-	for _, i := range which {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), asServer+"="+c.specs[i])
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		c.servers[i] = cmd
-		t.Cleanup(func() { cmd.Process.Signal(syscall.SIGCONT); cmd.Process.Kill(); cmd.Wait() })
-		up.Go(func() {
-			if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "up\n" {
-				t.Errorf("server %d says %q, error %v", i, line, err)
-			}
-		})
+func serveForTest(config []byte) error {
+	var cfg EmbeddedConfig
+	if err := json.Unmarshal(config, &cfg); err != nil {
+		return err
 	}
-	up.Wait()
-	if t.Failed() {
-		t.FailNow()
+	if os.Getenv("VOICEFLEET_TEST_LOG") != "" {
+		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-}
-
-func (c *cluster) kill(which ...int) {
-	for _, i := range which {
-		c.servers[i].Process.Kill()
-		c.servers[i].Wait()
-	}
+	_, err := StartEmbedded(cfg)
+	return err
 }
 
 // join connects; the server first in the list is where the client begins.
@@ -111,7 +41,7 @@ func (c *cluster) join(t *testing.T, name string, order ...int) *Conn {
 	t.Helper()
 	var urls []string
 	for _, i := range order {
-		urls = append(urls, c.urls[i])
+		urls = append(urls, c.URLs[i])
 	}
 	conn, err := Connect(t.Context(), Config{URL: strings.Join(urls, ","), Name: name})
 	if err != nil {
@@ -133,12 +63,12 @@ func open(t *testing.T, c *Conn, name string) *Bucket[question] {
 // home is the server a connection has.
 func (c *cluster) home(t *testing.T, conn *Conn) int {
 	t.Helper()
-	for i, u := range c.urls {
+	for i, u := range c.URLs {
 		if strings.HasSuffix(u, conn.nc.ConnectedAddr()) {
 			return i
 		}
 	}
-	t.Fatalf("connected to %s, which is none of %v", conn.nc.ConnectedAddr(), c.urls)
+	t.Fatalf("connected to %s, which is none of %v", conn.nc.ConnectedAddr(), c.URLs)
 	return -1
 }
 
@@ -158,18 +88,15 @@ func leader(t *testing.T, c *Conn, name string) (server int) {
 	}
 }
 
-// TestClusterLosesAServer: requests and events go on within 2 s, whether the
+// TestClusterLosesAServer: requests, events and writes go on after 2 s, whether the
 // server dies or stands still. Writes wait until the others have chosen one of
-// themselves in its place, 4 to 9 s in nats-server.
+// themselves in its place; nats-server by itself takes 4 to 9 s.
 func TestClusterLosesAServer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("three servers choose their leaders for seconds")
 	}
-	for _, how := range []struct {
-		name   string
-		signal syscall.Signal
-	}{{"killed", syscall.SIGKILL}, {"frozen", syscall.SIGSTOP}} {
-		t.Run(how.name, func(t *testing.T) {
+	for _, how := range []string{"killed", "frozen"} {
+		t.Run(how, func(t *testing.T) {
 			c := startCluster(t)
 			asker := c.join(t, "central 1", 0, 1, 2)
 			b := open(t, asker, CallsBucket)
@@ -192,8 +119,10 @@ func TestClusterLosesAServer(t *testing.T) {
 				Handle("of", func(_ context.Context, q question) (answer, error) { return answer{q.N * q.N}, nil }),
 			}})
 			began := time.Now()
-			if err := c.servers[lost].Process.Signal(how.signal); err != nil {
-				t.Fatal(err)
+			if how == "killed" {
+				c.Kill(lost)
+			} else {
+				c.Freeze(lost)
 			}
 			for {
 				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -207,8 +136,8 @@ func TestClusterLosesAServer(t *testing.T) {
 				}
 			}
 			took := time.Since(began)
-			t.Logf("requests go on %v after the server was %s", took.Round(time.Millisecond), how.name)
-			if took > 2*time.Second {
+			t.Logf("requests go on %v after the server was %s", took.Round(time.Millisecond), how)
+			if took > 3*time.Second { // 1.8 s, on a machine of one's own
 				t.Errorf("requests stood for %v", took)
 			}
 			for {
@@ -225,7 +154,11 @@ func TestClusterLosesAServer(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			t.Logf("writes go on after %v", time.Since(began).Round(time.Millisecond))
+			took = time.Since(began)
+			t.Logf("writes go on after %v", took.Round(time.Millisecond))
+			if took > 3*time.Second {
+				t.Errorf("writes stood for %v: does nats-server still have the variables of election.go?", took)
+			}
 		})
 	}
 }
@@ -258,7 +191,7 @@ func TestClusterRestartsWhole(t *testing.T) {
 	}})
 
 	gone := central.nc.StatusChanged(nats.RECONNECTING)
-	c.kill(0, 1, 2)
+	c.Kill()
 	<-gone
 	waiting := make(chan error)
 	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
@@ -268,7 +201,7 @@ func TestClusterRestartsWhole(t *testing.T) {
 		waiting <- err
 	}()
 	back := [...]<-chan struct{}{central.Reconnected(), edge.Reconnected()}
-	c.start(t, 0, 1, 2)
+	c.Start()
 	began := time.Now()
 	for _, b := range back {
 		<-b
@@ -323,7 +256,7 @@ func TestClusterTellsOfAKilledProcess(t *testing.T) {
 	}
 	c := startCluster(t)
 	told := hear(t, c.join(t, "central 1", 0))
-	victim := killable(t, c.urls[1])
+	victim := killable(t, c.URLs[1])
 	// The servers learn of each other's subscriptions as they find one another:
 	// the first death may come before that.
 	for {
@@ -337,7 +270,7 @@ func TestClusterTellsOfAKilledProcess(t *testing.T) {
 			}
 			return
 		case <-time.After(5 * time.Second):
-			victim = killable(t, c.urls[1])
+			victim = killable(t, c.URLs[1])
 		}
 	}
 }

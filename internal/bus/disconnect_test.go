@@ -5,13 +5,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"voicefleet/internal/bus/bustest"
 )
 
 // asClient has this test's binary connect to the bus of that URL and wait to be
@@ -19,9 +20,7 @@ import (
 const asClient = "VOICEFLEET_TEST_BUS"
 
 func TestMain(m *testing.M) {
-	if spec := os.Getenv(asServer); spec != "" {
-		serveForTest(spec)
-	}
+	bustest.Serve(serveForTest)
 	if url := os.Getenv(asClient); url != "" {
 		c, err := Connect(context.Background(), Config{URL: url, Name: ClientName(RoleEdge, "fra1")})
 		if err != nil {
@@ -32,17 +31,6 @@ func TestMain(m *testing.M) {
 		select {}
 	}
 	testMain(m)
-}
-
-// freePort is one that the kernel has just given.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 type ending struct {
@@ -89,7 +77,7 @@ func killable(t *testing.T, url string) *exec.Cmd {
 // TestAKilledProcessIsToldAtOnce: SIGKILL leaves a process no good-bye; its
 // kernel closes the connection, and the bus tells.
 func TestAKilledProcessIsToldAtOnce(t *testing.T) {
-	e, err := StartEmbedded(EmbeddedConfig{StoreDir: t.TempDir(), Port: freePort(t)})
+	e, err := StartEmbedded(EmbeddedConfig{StoreDir: t.TempDir(), Port: bustest.FreePort(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +114,7 @@ func TestAKilledProcessIsToldAtOnce(t *testing.T) {
 // TestAServerThatShutsDownTellsNothing: its clients come back by themselves,
 // quickly, and nobody is told that they had gone.
 func TestAServerThatShutsDownTellsNothing(t *testing.T) {
-	dir, port := t.TempDir(), freePort(t)
+	dir, port := t.TempDir(), bustest.FreePort(t)
 	e, err := StartEmbedded(EmbeddedConfig{StoreDir: dir, Port: port})
 	if err != nil {
 		t.Fatal(err)

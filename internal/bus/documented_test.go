@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"voicefleet/internal/bus/bustest"
 )
 
 // TestDocumentedConfiguration runs a server as the operator's guide configures one of
@@ -20,7 +22,7 @@ func TestDocumentedConfiguration(t *testing.T) {
 	if !ok || !ok2 {
 		t.Fatal("the guide has no configuration")
 	}
-	port := freePort(t)
+	port := bustest.FreePort(t)
 	conf = fmt.Sprintf("accounts {\n%s\nlisten: \"127.0.0.1:%d\"\n", strings.ReplaceAll(conf, "/var/lib/nats", t.TempDir()), port)
 	e, err := StartEmbedded(EmbeddedConfig{ServerConfig: conf})
 	if err != nil {

@@ -92,6 +92,7 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		return nil, fmt.Errorf("start bus: %w", err)
 	}
 	e.tls = opts.TLSConfig != nil
+	electQuickly()
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		e.removeTemp()

@@ -53,15 +53,15 @@ func OpenHistory[T any](ctx context.Context, c *Conn, name string) (*History[T],
 		ctx, cancel = context.WithTimeout(ctx, openTimeout)
 		defer cancel()
 	}
-	for { // as with a bucket: a cluster that starts does not answer at first
-		try, cancel := context.WithTimeout(ctx, openTry)
+	for wait := firstTry; ; wait = min(2*wait, openTry) { // as with a bucket
+		try, cancel := context.WithTimeout(ctx, wait)
 		_, err := h.ensure(try)
-		unanswered := try.Err() != nil
+		early := c.early(try, err)
 		cancel()
 		switch {
 		case err == nil:
 			return h, nil
-		case ctx.Err() != nil || !unanswered:
+		case ctx.Err() != nil || !early:
 			return nil, err
 		}
 	}

@@ -369,18 +369,27 @@ const MaxEvent = 64 << 10
 // SubscribeIf is Subscribe for what credible returns nil for; the rest is dropped
 // and counted as malformed.
 func SubscribeIf[T any](ctx context.Context, c *Conn, pattern string, credible func(subject string, v T) error, fn func(subject string, v T)) (*Subscription, error) {
+	return c.subscribe(ctx, pattern, func(m *nats.Msg) error {
+		v, err := readEvent(pattern, m.Subject, m.Data, credible)
+		if err == nil {
+			fn(m.Subject, v)
+		}
+		return err
+	})
+}
+
+// subscribe calls fn with each message of the pattern; what it returns an error for
+// is counted as malformed.
+func (c *Conn) subscribe(ctx context.Context, pattern string, fn func(m *nats.Msg) error) (*Subscription, error) {
 	s := &Subscription{}
 	sub, err := c.nc.Subscribe(pattern, func(m *nats.Msg) {
 		if s.gone.Load() {
 			return
 		}
-		v, err := readEvent(pattern, m.Subject, m.Data, credible)
-		if err != nil {
+		if err := fn(m); err != nil {
 			c.metrics.malformed.Inc()
 			c.log.Log(slog.LevelWarn, "malformed", "malformed message", "subject", m.Subject, "err", err)
-			return
 		}
-		fn(m.Subject, v)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("subscribe %s: %w", pattern, err)

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
 	"voicefleet/internal/bus"
@@ -181,6 +183,26 @@ func connect(t *testing.T, i *Identity) *bus.Conn {
 	return c
 }
 
+// stream is JetStream as a program of that kind may use it.
+func stream(t *testing.T, urls []string, creds *bus.Credentials) jetstream.JetStream {
+	t.Helper()
+	opts := []nats.Option{nats.UserJWTAndSeed(creds.JWT, string(creds.Seed)), nats.Secure(creds.TLS),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})} // it is refused on purpose
+	if creds.Inbox != "" {
+		opts = append(opts, nats.CustomInboxPrefix(creds.Inbox))
+	}
+	nc, err := nats.Connect(strings.Join(urls, ","), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
 // soon is a context for what must not work: it times out.
 func soon(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -256,6 +278,30 @@ func TestANodePublishesOnlyAsItself(t *testing.T) {
 		if !saw {
 			t.Error("it does not see which nodes there are")
 		}
+		// It has no part in the consumers of a bucket, its own or others'.
+		centrals, err := f.a.Credentials(Member{bus.RoleCentral, "central9"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, its := stream(t, f.urls, centrals), stream(t, f.urls, id.Credentials())
+		for _, bucket := range []string{bus.NodesBucket, bus.KeysBucket, bus.EnrolledBucket, bus.CallsBucket} {
+			name := "KV_" + bucket
+			if _, err := ours.CreateConsumer(t.Context(), name, jetstream.ConsumerConfig{Name: "ours"}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := its.CreateConsumer(soon(t), name, jetstream.ConsumerConfig{Name: "its"}); err == nil {
+				t.Errorf("it made a consumer of %s", bucket)
+			}
+			if err := its.DeleteConsumer(soon(t), name, "ours"); err == nil {
+				t.Errorf("it ended a consumer of %s", bucket)
+			}
+			if _, err := its.Consumer(soon(t), name, "ours"); err == nil {
+				t.Errorf("it looked at a consumer of %s", bucket)
+			}
+			if _, err := ours.Consumer(t.Context(), name, "ours"); err != nil {
+				t.Errorf("our consumer of %s: %v", bucket, err)
+			}
+		}
 		// It is asked on its own subjects and answers; nobody else's requests reach it.
 		answer := bus.Handle("ask", func(context.Context, beat) (beat, error) { return beat{"fra1"}, nil })
 		own, err := bus.Serve(t.Context(), edge, bus.Service{Name: "own", Subject: bus.NodeSubject("fra1", ""), Verbs: []bus.Verb{answer}})
@@ -282,7 +328,11 @@ func TestANodePublishesOnlyAsItself(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(other.Stop)
-		if rep, err := bus.Request[beat, beat](t.Context(), edge, bus.NodeSubject("fra2", "roster"), beat{}); err != nil || rep.Node != "fra2" {
+		rep, err := bus.Request[beat, beat](t.Context(), edge, bus.NodeSubject("fra2", "roster"), beat{})
+		for deadline := time.Now().Add(10 * time.Second); errors.Is(err, bus.ErrNobody) && time.Now().Before(deadline); { // its server has not heard of it yet
+			rep, err = bus.Request[beat, beat](t.Context(), edge, bus.NodeSubject("fra2", "roster"), beat{})
+		}
+		if err != nil || rep.Node != "fra2" {
 			t.Errorf("another node's roster: %+v, error %v", rep, err)
 		}
 		if _, err := bus.Request[beat, beat](soon(t), edge, bus.NodeSubject("fra2", "close"), beat{}); err == nil {

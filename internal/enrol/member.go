@@ -66,10 +66,9 @@ const answerTime = time.Minute
 // and who was revoked, and write its own heartbeat.
 //
 // NATS does not hold the subject at which an answer is wanted against these: one that
-// was broken into can have a server's answer, or a copy of its own heartbeat, sent
-// where it may not publish itself. Such a message still names the subject it is of,
-// or is none of what is expected there: bus.Subscribe, bus.Serve and bus.Keyed refuse
-// and count it.
+// was broken into can have a server's answer sent where it may not publish itself.
+// Such a message is none of what is expected there: bus.Subscribe, bus.Serve and
+// bus.Keyed refuse and count it.
 func (m Member) permissions() jwt.Permissions {
 	var p jwt.Permissions
 	if m.Role != bus.RoleEdge {
@@ -84,7 +83,9 @@ func (m Member) permissions() jwt.Permissions {
 		"$JS.API.STREAM.INFO.KV_"+bus.CallsBucket, "$JS.API.DIRECT.GET.KV_"+bus.CallsBucket+".>",
 	)
 	for _, b := range []string{bus.NodesBucket, bus.KeysBucket, bus.EnrolledBucket} {
-		p.Pub.Allow.Add("$JS.API.STREAM.INFO.KV_"+b, "$JS.API.CONSUMER.CREATE.KV_"+b+".>", "$JS.API.CONSUMER.DELETE.KV_"+b+".>", "$JS.FC.KV_"+b+".>")
+		// No consumers, as bus.Bucket.Watch needs none for a guest.
+		p.Pub.Allow.Add("$JS.API.STREAM.INFO.KV_"+b, "$JS.API.DIRECT.GET.KV_"+b)
+		p.Sub.Allow.Add("$KV." + b + ".>")
 	}
 	p.Sub.Allow.Add(m.inbox()+".>", bus.NodeSubject(m.Name, ">"), "$SRV.>")
 	p.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: answerTime}

@@ -1,0 +1,159 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A guest may make no consumers: who may, may end those of others, and have a stream's
+// messages sent to any subject. It reads a bucket page by page, overhears what is put,
+// and reads again where that is not all: of what expires nothing is heard, and what
+// the bucket did not take is.
+const (
+	// guestPage is how many values are asked for at once.
+	guestPage = 256
+	// guestAgain is how soon after a value was overheard the bucket is read again. Not
+	// where each writes its own key: it is taken.
+	guestAgain = time.Second
+)
+
+// watchAsGuest is watchOnce for a guest.
+func (b *Bucket[T]) watchAsGuest(ctx context.Context, known map[string]bool, fn func(Change[T])) error {
+	reconnected := b.c.Reconnected()
+	opening, cancel := withDeadline(ctx)
+	defer cancel()
+	if err := b.ensure(opening); err != nil {
+		return err
+	}
+	heard := make(chan *nats.Msg, pendingMessages)
+	sub, err := b.c.nc.ChanSubscribe("$KV."+b.name+".>", heard)
+	if err != nil {
+		return fmt.Errorf("watch bucket %s: %w", b.name, err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := b.c.Flush(opening); err != nil {
+		return fmt.Errorf("watch bucket %s: %w", b.name, err)
+	}
+	last, err := b.readAll(ctx, 0, known, fn)
+	if err != nil {
+		return err
+	}
+	check := time.NewTicker(checkInterval)
+	defer check.Stop()
+	var again <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-reconnected:
+			return nil
+		case m := <-heard:
+			b.passHeard(m, known, fn)
+			if b.spec.ttl != leaseTTL && again == nil {
+				again = time.After(guestAgain)
+			}
+			continue
+		case <-again:
+			again, last = nil, 0 // what was not taken left no revision
+		case <-check.C:
+		}
+		if last, err = b.readAll(ctx, last, known, fn); err != nil {
+			return err
+		}
+	}
+}
+
+func (b *Bucket[T]) passHeard(m *nats.Msg, known map[string]bool, fn func(Change[T])) {
+	key, ours := keyOf(b.name, m.Subject)
+	if !ours {
+		b.c.metrics.malformed.Inc()
+		return
+	}
+	b.passValue(Change[T]{Entry: Entry[T]{Key: key}}, m.Data, m.Header.Get(kvOperation) != "", known, nil, fn)
+}
+
+// readAll tells all there is, and that it is all; nothing where the newest revision
+// still is last and nothing can have expired. It returns the newest.
+func (b *Bucket[T]) readAll(ctx context.Context, last uint64, known map[string]bool, fn func(Change[T])) (uint64, error) {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	stream, err := b.c.js.Stream(ctx, "KV_"+b.name)
+	if err != nil {
+		return 0, fmt.Errorf("read bucket %s: %w", b.name, err)
+	}
+	info := stream.CachedInfo()
+	newest := info.State.LastSeq
+	if newest == last && last != 0 {
+		return last, nil
+	}
+	seen := make(map[string]bool)
+	for next := uint64(1); next != 0; {
+		if next, err = b.readPage(ctx, next, known, seen, fn); err != nil {
+			return 0, fmt.Errorf("read bucket %s: %w", b.name, err)
+		}
+	}
+	for key := range known {
+		if !seen[key] {
+			delete(known, key)
+			fn(Change[T]{Entry: Entry[T]{Key: key}, Gone: true})
+		}
+	}
+	fn(Change[T]{Synced: true, Born: info.Created, Age: max(0, info.TimeStamp.Sub(info.Created))})
+	return newest, nil
+}
+
+// readPage tells the values from a revision on, and where the next page begins; 0:
+// there is none.
+func (b *Bucket[T]) readPage(ctx context.Context, from uint64, known, seen map[string]bool, fn func(Change[T])) (next uint64, err error) {
+	body, err := json.Marshal(struct {
+		Seq   uint64 `json:"seq"`
+		Next  string `json:"next_by_subj"`
+		Batch int    `json:"batch"`
+	}{from, "$KV." + b.name + ".>", guestPage})
+	if err != nil {
+		return 0, err
+	}
+	inbox := b.c.nc.NewInbox()
+	sub, err := b.c.nc.SubscribeSync(inbox)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := b.c.nc.PublishRequest("$JS.API.DIRECT.GET.KV_"+b.name, inbox, body); err != nil {
+		return 0, err
+	}
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return 0, err
+		}
+		switch status := m.Header.Get("Status"); status {
+		case "":
+		case "204": // the end of the page
+			if m.Header.Get("Nats-Num-Pending") == "0" {
+				return 0, nil
+			}
+			return next, nil
+		case "404":
+			return 0, nil // nothing from there on
+		default:
+			return 0, fmt.Errorf("%s %s", status, m.Header.Get("Description"))
+		}
+		revision, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
+		key, ours := keyOf(b.name, m.Header.Get(jetstream.SubjectHeader))
+		if err != nil || !ours {
+			b.c.metrics.malformed.Inc()
+			continue
+		}
+		next = revision + 1
+		written, _ := time.Parse(time.RFC3339Nano, m.Header.Get(jetstream.TimeStampHeaer))
+		over := m.Header.Get(kvOperation) != "" || m.Header.Get(jetstream.MarkerReasonHeader) != ""
+		b.passValue(Change[T]{Entry: Entry[T]{Key: key, Revision: revision, Written: written}}, m.Data, over, known, seen, fn)
+	}
+}
