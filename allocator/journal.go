@@ -45,6 +45,9 @@ type JournalEntry struct {
 // from allocators who all saw the same, are one. A deed is the same within a
 // second or so.
 func (e JournalEntry) ID() string {
+	if e.Deed == DeedMend { // of several users at once
+		return fmt.Sprintf("%s|%v|%s|%d", e.Deed, e.Call, e.Why, e.At.Unix()/2)
+	}
 	return fmt.Sprintf("%s|%s|%v|%s|%s|%d", e.Deed, e.Node, e.Call, e.To, e.By, e.At.Unix()/2)
 }
 

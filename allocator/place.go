@@ -36,6 +36,9 @@ type PlaceRequest struct {
 	Epoch uint64 `json:"epoch,omitempty"`
 	// Avoid names nodes that just failed this user.
 	Avoid []edgeagent.NodeID `json:"avoid,omitempty"`
+	// Mend is the node where the user heard nothing, or lost its session, and is
+	// seated anew for that. The journal tells of it (DeedMend).
+	Mend edgeagent.NodeID `json:"mend,omitempty"`
 }
 
 // Assignment is the answer to a PlaceRequest.

@@ -23,9 +23,24 @@ type Client struct {
 // NewClient asks over c.
 func NewClient(c *bus.Conn) *Client { return &Client{bus: c} }
 
+// placeTry is how long an answer to Place is waited for before another allocator is
+// asked, once: a request ends with the server of the bus that has it.
+const placeTry = time.Second
+
 // Place asks for a seat for one user in one call.
 func (c *Client) Place(ctx context.Context, req allocator.PlaceRequest) (allocator.Assignment, error) {
-	return ask[allocator.Assignment](ctx, c, "place", req)
+	ctx, cancel := context.WithTimeout(ctx, bus.RequestTimeout)
+	defer cancel()
+	trying, stop := context.WithTimeout(ctx, placeTry)
+	defer stop()
+	began := time.Now()
+	a, err := ask[allocator.Assignment](trying, c, "place", req)
+	// Who was asked may say itself that its time is over, just before we do.
+	over := time.Since(began) > placeTry-placeTry/10
+	if refused := (*allocator.Error)(nil); over && errors.As(err, &refused) && refused.Code == allocator.CodeUnavailable && ctx.Err() == nil {
+		return ask[allocator.Assignment](ctx, c, "place", req)
+	}
+	return a, err
 }
 
 // Update changes the rights of a user in a live call.

@@ -25,6 +25,13 @@ const (
 	endsAtOnce = 256
 	// writeTimeout bounds the write of a move.
 	writeTimeout = 3 * time.Second
+	// tryTimeout bounds one try of a write that somebody waits for: one that a server
+	// took which has died since is not answered.
+	tryTimeout = 600 * time.Millisecond
+	// behind is how long a server of a bucket may take to hear of a write that another
+	// has taken; readAgain is the pause before it is read again.
+	behind    = 300 * time.Millisecond
+	readAgain = 5 * time.Millisecond
 )
 
 // think lets the core take something in, and does what it says.
@@ -62,6 +69,8 @@ func (s *Server) perform(ctx context.Context, out []keeper.Out) {
 			ends[o.End.Node] = append(ends[o.End.Node], *o.End)
 		case o.Note != nil:
 			s.noted(*o.Note)
+		case o.Refused != "":
+			s.metrics.refused.WithLabelValues(o.Refused).Inc()
 		case o.Relay != nil:
 			s.startTask(func() { s.relay(context.WithoutCancel(ctx), *o.Relay) }) // whoever asks for a seat does not wait
 		}
@@ -122,6 +131,19 @@ func (s *Server) pardon() {
 	s.core.Bus(time.Now(), s.cfg.Bus.Ready() != nil)
 }
 
+// hearNode takes in a heartbeat as it is put, and a lease that is given up.
+func (s *Server) hearNode(ctx context.Context, ch bus.Change[edgeagent.Heartbeat]) {
+	s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out {
+		switch {
+		case ch.Gone:
+			return s.core.NodeGone(now, edgeagent.NodeID(ch.Key), true, out)
+		case string(ch.Value.Node) == ch.Key && ch.Value.Node.Valid():
+			return s.core.SeeNode(now, ch.Value, time.Time{}, out)
+		}
+		return out
+	})
+}
+
 func (s *Server) seeNode(ctx context.Context, ch bus.Change[edgeagent.Heartbeat]) {
 	s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out {
 		switch {
@@ -131,7 +153,7 @@ func (s *Server) seeNode(ctx context.Context, ch bus.Change[edgeagent.Heartbeat]
 			s.core.Bus(now, false)
 		case ch.Gone && ch.Revision == 0: // not in a bucket made anew: its heartbeats tell
 		case ch.Gone:
-			return s.core.NodeGone(now, edgeagent.NodeID(ch.Key), out)
+			return s.core.NodeGone(now, edgeagent.NodeID(ch.Key), false, out)
 		case string(ch.Value.Node) == ch.Key && ch.Value.Node.Valid():
 			return s.core.SeeNode(now, ch.Value, ch.Written, out)
 		}
@@ -203,6 +225,15 @@ func probe(ctx context.Context, hb edgeagent.Heartbeat) bool {
 	return err == nil
 }
 
+// touch writes that a call lives.
+func (s *Server) touch(ctx context.Context, w keeper.Write) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if _, err := s.write(ctx, w); err != nil {
+		s.cfg.Log.Debug("call is not written again yet", "call", w.Entry.Call, "err", err)
+	}
+}
+
 // write does a compare-and-swap and tells the core what came of it.
 func (s *Server) write(ctx context.Context, w keeper.Write) (won bool, err error) {
 	key := w.Entry.Call.String()
@@ -226,21 +257,32 @@ func (s *Server) write(ctx context.Context, w keeper.Write) (won bool, err error
 	s.core.Failed(time.Now(), w)
 	s.mu.Unlock()
 	if errors.Is(err, bus.ErrConflict) {
-		return false, s.reread(ctx, w.Entry.Call)
+		return false, s.reread(ctx, w.Entry.Call, w.Last)
 	}
 	return false, err
 }
 
-// reread takes in what the winner of a race wrote.
-func (s *Server) reread(ctx context.Context, id sfu.CallID) error {
-	e, err := s.calls.Find(ctx, id.String())
-	if err != nil && !errors.Is(err, bus.ErrNotFound) {
-		return fmt.Errorf("read call %v: %w", id, err)
+// reread takes in what somebody else wrote in the place of revision last (0: nothing).
+// It is read from any server of the bucket, which may be some milliseconds behind the
+// one that told of it: so until it is another, or for as long as none is behind.
+func (s *Server) reread(ctx context.Context, id sfu.CallID, last uint64) error {
+	for until := time.Now().Add(behind); ; {
+		e, err := s.calls.Find(ctx, id.String())
+		if err != nil && !errors.Is(err, bus.ErrNotFound) {
+			return fmt.Errorf("read call %v: %w", id, err)
+		}
+		if e.Revision != last || time.Now().After(until) {
+			s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out {
+				return s.core.Reread(now, id, e.Value, e.Revision, err == nil, out)
+			})
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("read call %v: %w", id, ctx.Err())
+		case <-time.After(readAgain):
+		}
 	}
-	s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out {
-		return s.core.Reread(now, id, e.Value, e.Revision, err == nil, out)
-	})
-	return nil
 }
 
 // end has a node end the sessions of calls that live elsewhere. One node is told

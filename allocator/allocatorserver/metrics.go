@@ -19,6 +19,7 @@ type metrics struct {
 	headroom prometheus.Gauge
 	regions  *prometheus.GaugeVec
 	fenced   prometheus.Counter
+	refused  *prometheus.CounterVec
 
 	unwritten prometheus.Counter
 
@@ -71,6 +72,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		fenced: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "voicefleet_allocator_fenced_total", Help: "Calls ended on a node that they had been moved away from while it was out of reach.",
 		})),
+		refused: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "voicefleet_allocator_refused_total", Help: "What heartbeats say that cannot be and is not believed, by kind: name, capacity, load, CPU, loss, weight, epoch, call.",
+		}, []string{"kind"})),
 		unwritten: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "voicefleet_allocator_journal_dropped_total", Help: "Entries of the journal given up because the bus was away for long.",
 		})),

@@ -111,22 +111,22 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) Run(ctx context.Context) error {
 	nodes, err := bus.OpenBucket[edgeagent.Heartbeat](ctx, s.cfg.Bus, bus.NodesBucket)
 	if err != nil {
-		return err
+		return unlessOver(ctx, err)
 	}
 	if s.calls, err = bus.OpenBucket[allocator.CallEntry](ctx, s.cfg.Bus, bus.CallsBucket); err != nil {
-		return err
+		return unlessOver(ctx, err)
 	}
 	gateways, err := bus.OpenBucket[string](ctx, s.cfg.Bus, bus.SignalingBucket)
 	if err != nil {
-		return err
+		return unlessOver(ctx, err)
 	}
 	keys, err := bus.OpenBucket[ed25519.PublicKey](ctx, s.cfg.Bus, bus.KeysBucket)
 	if err != nil {
-		return err
+		return unlessOver(ctx, err)
 	}
 	past, err := bus.OpenHistory[allocator.JournalEntry](ctx, s.cfg.Bus, bus.JournalHistory)
 	if err != nil {
-		return err
+		return unlessOver(ctx, err)
 	}
 	public := s.key.Public().(ed25519.PublicKey)
 	if _, err := keys.Put(ctx, edgeagent.KeyID(public), public); err != nil {
@@ -159,6 +159,11 @@ func (s *Server) Run(ctx context.Context) error {
 		return unlessOver(ctx, err)
 	}
 	defer moves.Unsubscribe()
+	beats, err := nodes.Overhear(ctx, func(ch bus.Change[edgeagent.Heartbeat]) { s.hearNode(ctx, ch) })
+	if err != nil {
+		return unlessOver(ctx, err)
+	}
+	defer beats.Unsubscribe()
 	all.Go(func() { nodes.Watch(ctx, func(ch bus.Change[edgeagent.Heartbeat]) { s.seeNode(ctx, ch) }) })
 	all.Go(func() { s.calls.Watch(ctx, func(ch bus.Change[allocator.CallEntry]) { s.seeCall(ctx, ch) }) })
 	all.Go(func() { s.followDisconnects(ctx) })
@@ -277,6 +282,10 @@ func (s *Server) place(ctx context.Context, req allocator.PlaceRequest) (allocat
 	began := time.Now()
 	a, err := s.seat(ctx, req)
 	s.metrics.placed(time.Since(began), err)
+	if err == nil && req.Mend.Valid() {
+		s.noted(allocator.JournalEntry{At: time.Now(), By: "allocator", Deed: allocator.DeedMend, Node: req.Mend, To: a.Node, Call: req.Call,
+			Why: fmt.Sprintf("user %v heard nothing, or its session broke: it is seated anew", req.User)})
+	}
 	return a, err
 }
 
@@ -301,19 +310,25 @@ func (s *Server) seat(ctx context.Context, req allocator.PlaceRequest) (allocato
 			}
 		case claim.Reread:
 			req.Epoch = 0 // what is found counts
-			if err := s.reread(ctx, req.Call); err != nil {
+			if err := s.reread(ctx, req.Call, claim.Known); err != nil {
 				return allocator.Assignment{}, err
 			}
 			continue
+		case claim.Write != nil && claim.Later:
+			s.startTask(func() { s.touch(context.WithoutCancel(ctx), *claim.Write) })
 		case claim.Write != nil:
-			if tries++; tries > 1 {
-				s.metrics.races.Inc()
-			}
-			won, err := s.write(ctx, *claim.Write)
-			if err != nil {
+			tries++
+			trying, cancel := context.WithTimeout(ctx, tryTimeout)
+			won, err := s.write(trying, *claim.Write)
+			unanswered := trying.Err() != nil && ctx.Err() == nil
+			cancel()
+			switch {
+			case err != nil && unanswered:
+				continue // whether it was written is seen next
+			case err != nil:
 				return allocator.Assignment{}, err
-			}
-			if !won {
+			case !won:
+				s.metrics.races.Inc()
 				continue
 			}
 		}

@@ -5,51 +5,60 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"voicefleet/allocator"
 	"voicefleet/edgeagent"
 	"voicefleet/internal/bus"
+	"voicefleet/internal/bus/bustest"
 	"voicefleet/internal/snowflake"
 	"voicefleet/sfu"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	bustest.Serve(serve)
+	goleak.VerifyTestMain(m)
+}
 
 // fleet is a real bus with some allocators and nodes that only beat.
 type fleet struct {
-	t      testing.TB
-	server *bus.Embedded
-	at     bus.EmbeddedConfig
-	ctx    context.Context
-	conn   *bus.Conn
-	nodes  *bus.Bucket[edgeagent.Heartbeat]
-	keys   *bus.Keys
+	t       testing.TB
+	servers servers
+	ctx     context.Context
+	conn    *bus.Conn
+	nodes   *bus.Bucket[edgeagent.Heartbeat]
+	keys    *bus.Keys
 }
 
 func newFleet(t testing.TB, allocators int, nodes ...string) *fleet {
 	t.Helper()
-	return newFleetWith(t, allocators, nil, nodes...)
+	return newFleetOn(t, startOne(t), allocators, nil, nodes...)
 }
 
-// newFleetWith is newFleet with an answer to probes.
-func newFleetWith(t testing.TB, allocators int, probe func(context.Context, edgeagent.Heartbeat) bool, nodes ...string) *fleet {
+// newFleetOn is newFleet with a bus and an answer to probes.
+func newFleetOn(t testing.TB, servers servers, allocators int, probe func(context.Context, edgeagent.Heartbeat) bool, nodes ...string) *fleet {
 	t.Helper()
-	at := bus.EmbeddedConfig{StoreDir: t.TempDir(), Port: freePort(t)}
-	server, err := bus.StartEmbedded(at)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return newFleetOf(t, fleetConfig{servers: servers, allocators: allocators, probe: probe}, nodes...)
+}
+
+type fleetConfig struct {
+	servers    servers
+	allocators int
+	probe      func(context.Context, edgeagent.Heartbeat) bool
+	metrics    prometheus.Registerer
+}
+
+func newFleetOf(t testing.TB, cfg fleetConfig, nodes ...string) *fleet {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &fleet{t: t, server: server, at: at, ctx: ctx, keys: bus.NewKeys()}
+	f := &fleet{t: t, servers: cfg.servers, ctx: ctx, keys: bus.NewKeys()}
 	var all sync.WaitGroup
 	var conns []*bus.Conn
-	t.Cleanup(func() { f.server.Shutdown() })
 	t.Cleanup(func() {
 		cancel()
 		all.Wait()
@@ -58,7 +67,7 @@ func newFleetWith(t testing.TB, allocators int, probe func(context.Context, edge
 		}
 	})
 	connect := func() *bus.Conn {
-		c, err := bus.Connect(ctx, bus.Config{URL: server.URL()})
+		c, err := bus.Connect(ctx, bus.Config{URL: cfg.servers.URL()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,6 +75,7 @@ func newFleetWith(t testing.TB, allocators int, probe func(context.Context, edge
 		return c
 	}
 	f.conn = connect()
+	var err error
 	if f.nodes, err = bus.OpenBucket[edgeagent.Heartbeat](ctx, f.conn, bus.NodesBucket); err != nil {
 		t.Fatal(err)
 	}
@@ -83,8 +93,8 @@ func newFleetWith(t testing.TB, allocators int, probe func(context.Context, edge
 			}, time.Second)
 		})
 	}
-	for i := range allocators {
-		s, err := New(Config{Bus: connect(), Seed: uint64(i) + 1, Probe: probe})
+	for i := range cfg.allocators {
+		s, err := New(Config{Bus: connect(), Seed: uint64(i) + 1, Probe: cfg.probe, Metrics: cfg.metrics})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,35 +107,10 @@ func newFleetWith(t testing.TB, allocators int, probe func(context.Context, edge
 	return f
 }
 
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// restart ends the bus with all it had in memory, and in files too unless they are
-// kept, and starts it again.
-func (f *fleet) restart(keep bool) {
-	f.t.Helper()
-	f.server.Shutdown()
-	if !keep {
-		f.at.StoreDir = f.t.TempDir()
-	}
-	server, err := bus.StartEmbedded(f.at)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.server = server
-}
-
 // place asks until the allocators have seen the nodes and gateways.
 func (f *fleet) place(call, user int) (allocator.Assignment, error) {
 	c := NewClient(f.conn)
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for {
 		a, err := c.Place(f.ctx, allocator.PlaceRequest{
 			Guild: "1", Call: sfu.CallID{ID: snowflake.ID(call)}, User: sfu.UserID{ID: snowflake.ID(user)}, Session: "gw", Rights: sfu.Rights{Speak: true},

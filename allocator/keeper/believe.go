@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,26 +17,37 @@ const (
 	maxPPS      = edgeagent.MaxPPS
 	maxBPS      = edgeagent.MaxBPS
 	maxSessions = edgeagent.MaxSessions
-	// refusedEvery is how often it is noted that a node is not believed.
-	refusedEvery = time.Minute
+	// refusedKept is how long after its last lie of a kind a node is known for it: all
+	// of that time is one line in the journal.
+	refusedKept = time.Minute
 )
 
-// believe takes from a heartbeat what cannot be, and says what that was; not ok: all
-// of it, for another process goes by that name.
-func (c *Core) believe(now time.Time, hb edgeagent.Heartbeat) (_ edgeagent.Heartbeat, lie string, ok bool) {
+// lie is what a node is not believed, of a few kinds.
+type lie struct {
+	node edgeagent.NodeID
+	kind string
+}
+
+// believe takes from a heartbeat what cannot be; not ok: all of it, for another
+// process goes by that name.
+func (c *Core) believe(now time.Time, hb edgeagent.Heartbeat, out []Out) (_ edgeagent.Heartbeat, _ []Out, ok bool) {
+	refuse := func(kind, format string, args ...any) {
+		out = c.refuse(now, lie{hb.Node, kind}, fmt.Sprintf(format, args...), out)
+	}
 	if n := c.watch.nodes[hb.Node]; n != nil && !n.unknown && hb.Started.Before(n.hb.Started) && now.Sub(n.heard) < late {
-		return hb, fmt.Sprintf("two go by this name: one began at %s, one at %s, which is believed",
-			hb.Started.UTC().Format(time.TimeOnly), n.hb.Started.UTC().Format(time.TimeOnly)), false
+		refuse("name", "two go by this name: one began at %s, one at %s, which is believed",
+			hb.Started.UTC().Format(time.TimeOnly), n.hb.Started.UTC().Format(time.TimeOnly))
+		return hb, out, false
 	}
 	within := func(what string, v *float64, most float64) {
 		if !(*v >= 0 && *v <= most) {
-			lie = fmt.Sprintf("%s of %.3g, of at most %.3g", what, *v, most)
+			refuse(what, "%s of %.3g, of at most %.3g", what, *v, most)
 			*v = min(max(*v, 0), most)
 		}
 	}
 	count := func(what string, v *int) {
 		if *v < 0 || *v > maxSessions {
-			lie = fmt.Sprintf("%s of %d sessions, of at most %d", what, *v, maxSessions)
+			refuse(what, "%s of %d sessions, of at most %d", what, *v, maxSessions)
 			*v = min(max(*v, 0), maxSessions)
 		}
 	}
@@ -49,31 +61,25 @@ func (c *Core) believe(now time.Time, hb edgeagent.Heartbeat) (_ edgeagent.Heart
 	within("loss", &hb.Load.Loss, 1)
 	within("weight", &hb.Weight, 1)
 	if !placement.Plausible(now, hb.Epoch) {
-		lie, hb.Epoch = fmt.Sprintf("epoch %d, of a time to come", hb.Epoch), 0
+		refuse("epoch", "epoch %d, of a time to come", hb.Epoch)
+		hb.Epoch = 0
 	}
 	bad := func(on edgeagent.CallOnANode) bool {
 		return on.Sessions < 0 || on.Sessions > maxSessions || !placement.Plausible(now, on.Epoch)
 	}
 	if i := slices.IndexFunc(hb.Calls, bad); i >= 0 {
-		lie = fmt.Sprintf("call %v of %d sessions in epoch %d", hb.Calls[i].Call, hb.Calls[i].Sessions, hb.Calls[i].Epoch)
+		refuse("call", "call %v of %d sessions in epoch %d", hb.Calls[i].Call, hb.Calls[i].Sessions, hb.Calls[i].Epoch)
 		hb.Calls = slices.DeleteFunc(slices.Clone(hb.Calls), bad)
 	}
-	return hb, lie, true
+	return hb, out, true
 }
 
-// refuse notes now and then that a node is not believed.
-func (c *Core) refuse(now time.Time, node edgeagent.NodeID, lie string, out []Out) []Out {
-	if at, was := c.refused[node]; was && now.Sub(at) < refusedEvery {
-		return out
+// refuse counts a lie, and notes it if the node is not known for it.
+func (c *Core) refuse(now time.Time, l lie, why string, out []Out) []Out {
+	maps.DeleteFunc(c.refused, func(_ lie, at time.Time) bool { return now.Sub(at) >= refusedKept })
+	if _, known := c.refused[l]; !known {
+		out = c.note(now, allocator.DeedRefused, l.node, why, out)
 	}
-	if c.refused == nil {
-		c.refused = map[edgeagent.NodeID]time.Time{}
-	}
-	for n, at := range c.refused {
-		if now.Sub(at) >= refusedEvery {
-			delete(c.refused, n)
-		}
-	}
-	c.refused[node] = now
-	return c.note(now, allocator.DeedRefused, node, lie, out)
+	c.refused[l] = now
+	return append(out, Out{Refused: l.kind})
 }

@@ -62,6 +62,8 @@ type Out struct {
 	End   *placement.Stray        // of sessions, with reason edgeagent.Moved
 	Note  *allocator.JournalEntry // in the journal
 	Relay *Relay                  // to a node
+	// Refused is the kind of what a heartbeat says and is not believed, to be counted.
+	Refused string
 }
 
 // Write is a compare-and-swap of the calls bucket.
@@ -78,9 +80,13 @@ type Claim struct {
 	Why     allocator.Explanation
 	Created bool   // the call is not where it was, or was not live
 	Write   *Write // must be won first
+	// Later tells that the seat need not wait for the write: it says only that the
+	// call lives, and its node shows that, too.
+	Later bool
 	// Wait tells that it cannot be said yet: a node is being asked, or calls are not
-	// all known. Reread, that the asker knows more than we do.
+	// all known; Reread, that the asker knows more than we do, which is revision Known.
 	Wait, Reread bool
+	Known        uint64
 }
 
 // exit is why the calls of a node leave it.
@@ -138,7 +144,7 @@ type Core struct {
 	ticked   time.Time
 	swept    time.Time
 
-	refused map[edgeagent.NodeID]time.Time // when it was noted last
+	refused map[lie]time.Time // when it was told last
 
 	verdicts []Verdict // scratch
 	ailments []Ailment
@@ -156,6 +162,7 @@ func New(number uint64) *Core {
 		writing:   map[sfu.CallID]bool{},
 		retry:     map[sfu.CallID]time.Time{},
 		transits:  map[sfu.CallID]*transit{},
+		refused:   map[lie]time.Time{},
 	}
 	c.place.Number(number)
 	return c
@@ -167,15 +174,16 @@ func (c *Core) Place() *placement.Core { return &c.place }
 // Watch is what is thought of the nodes.
 func (c *Core) Watch() *Watch { return &c.watch }
 
-// SeeNode takes in a heartbeat, written by the clock of the bus.
+// SeeNode takes in a heartbeat: written by the clock of the bus, or overheard while
+// it was, with a zero time. Of one that comes both ways the second is left out.
 func (c *Core) SeeNode(now time.Time, hb edgeagent.Heartbeat, written time.Time, out []Out) []Out {
+	if c.watch.repeats(hb, written) {
+		return out
+	}
 	if hb.State == edgeagent.Gone {
 		return c.leave(now, hb, out)
 	}
-	hb, lie, ok := c.believe(now, hb)
-	if lie != "" {
-		out = c.refuse(now, hb.Node, lie, out)
-	}
+	hb, out, ok := c.believe(now, hb, out)
 	if !ok {
 		return out
 	}
@@ -210,13 +218,13 @@ func (c *Core) leave(now time.Time, hb edgeagent.Heartbeat, out []Out) []Out {
 	return out
 }
 
-// NodeGone tells that the lease of a node ended.
-func (c *Core) NodeGone(now time.Time, node edgeagent.NodeID, out []Out) []Out {
+// NodeGone tells that the lease of a node ended: it was given up, or nobody renewed it.
+func (c *Core) NodeGone(now time.Time, node edgeagent.NodeID, givenUp bool, out []Out) []Out {
 	if hb, there := c.place.Node(node); there && hb.State == edgeagent.Gone {
 		c.place.Lose(now, node)
 		return out
 	}
-	c.verdicts = c.watch.Expired(now, node, c.verdicts[:0])
+	c.verdicts = c.watch.Expired(now, node, givenUp, c.verdicts[:0])
 	return c.act(now, out)
 }
 
@@ -396,7 +404,7 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 	old, live := c.place.Call(req.Call)
 	switch {
 	case live && old.Epoch < req.Epoch || !live && req.Epoch > 0 && c.revisions[req.Call] == 0:
-		return Claim{Reread: true}, nil
+		return Claim{Reread: true, Known: c.revisions[req.Call]}, nil
 	case live && (c.undecided(old.Node) || c.watch.Lost(old.Node) && c.resting(now, req.Call)):
 		return Claim{Wait: true}, nil
 	case !live && c.settling(now):
@@ -425,6 +433,9 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 		if now.Sub(old.Touched) <= touchEvery {
 			return cl, nil
 		}
+		if cl.Later = c.place.Shown(req.Call, old.Node) > 0; cl.Later && c.writing[req.Call] {
+			return cl, nil
+		}
 	case carried && node == ex.Chosen && epoch > old.Epoch:
 		// It lost its entry, not its life.
 		cl.Entry = c.entry(now, ex, req, old)
@@ -443,6 +454,9 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 	cl.Write = &Write{Entry: cl.Entry}
 	if live {
 		cl.Write.Last = c.revisions[req.Call]
+	}
+	if cl.Later {
+		c.writing[req.Call] = true
 	}
 	return cl, nil
 }

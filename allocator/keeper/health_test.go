@@ -422,7 +422,7 @@ func TestALostNodeTakesCallsAgain(t *testing.T) {
 		for s := range away {
 			k.pass(1, func() {})
 			if s == 5 {
-				k.perform(k.c.NodeGone(k.now, "a", nil))
+				k.perform(k.c.NodeGone(k.now, "a", false, nil))
 			}
 		}
 		k.nodes["a"] = a

@@ -41,7 +41,7 @@ func TestForgottenNodeComesBack(t *testing.T) {
 	if !lost || chosen() {
 		t.Fatalf("after ten seconds of silence: lost %v, chosen %v", lost, chosen())
 	}
-	c.NodeGone(now, "n1", nil)
+	c.NodeGone(now, "n1", false, nil)
 	for range 20 {
 		now = now.Add(100 * time.Millisecond)
 		c.Tick(now, nil)

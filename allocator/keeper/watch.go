@@ -85,6 +85,7 @@ type watched struct {
 	hb      edgeagent.Heartbeat // without calls
 	unknown bool                // it never beat: calls live there, that is all
 	heard   time.Time           // its last heartbeat, or since when its silence counts
+	over    time.Time           // by its own clock, the last heartbeat that was overheard
 	closed  time.Time           // of its connection, by the clock of the bus; zero: open
 	silent  time.Time           // the last silence report that counts
 	deaf    int                 // such reports in a row, about once a second
@@ -111,7 +112,23 @@ type Watch struct {
 	order  []edgeagent.NodeID
 }
 
-// Beat takes in a heartbeat that was written at a time by the clock of the bus.
+// repeats says whether a heartbeat was overheard before it came out of the bucket,
+// or a newer one was. A clock that steps back costs nothing: what is overheard always
+// counts. Of a node whose connection closed, the bucket alone tells what came after.
+func (w *Watch) repeats(hb edgeagent.Heartbeat, written time.Time) bool {
+	n := w.nodes[hb.Node]
+	if n == nil || written.IsZero() || hb.At.IsZero() || n.over.IsZero() || !n.closed.IsZero() || hb.State == edgeagent.Gone {
+		return false
+	}
+	behind := n.over.Sub(hb.At)
+	return behind >= 0 && behind < overheardKept
+}
+
+// overheardKept is how far what comes out of the bucket may be behind.
+const overheardKept = 5 * time.Second
+
+// Beat takes in a heartbeat that was written at a time by the clock of the bus, or
+// was overheard (zero).
 func (w *Watch) Beat(now time.Time, hb edgeagent.Heartbeat, written time.Time, out []Verdict) []Verdict {
 	if w.nodes == nil {
 		w.nodes = map[edgeagent.NodeID]*watched{}
@@ -131,6 +148,9 @@ func (w *Watch) Beat(now time.Time, hb edgeagent.Heartbeat, written time.Time, o
 		return out // it came late: the connection closed after it
 	}
 	n.heard, n.closed, n.waits = now, time.Time{}, false
+	if written.IsZero() {
+		n.over = hb.At
+	}
 	switch n.standing {
 	case up:
 		if !n.reached && hb.State == edgeagent.Ready && now.Sub(n.askedAt) >= 10*askAgain {
@@ -164,9 +184,9 @@ func (w *Watch) Closed(now time.Time, node edgeagent.NodeID, at time.Time, out [
 	return w.suspect(now, node, n, causeClosed, "its bus connection closed", out)
 }
 
-// Expired tells that the lease of a node ended. A node that is lost is forgotten:
-// it would begin anew.
-func (w *Watch) Expired(now time.Time, node edgeagent.NodeID, out []Verdict) []Verdict {
+// Expired tells that the lease of a node ended, given up or not. A node that is lost
+// is forgotten: it would begin anew.
+func (w *Watch) Expired(now time.Time, node edgeagent.NodeID, givenUp bool, out []Verdict) []Verdict {
 	n := w.nodes[node]
 	switch {
 	case n == nil:
@@ -174,6 +194,8 @@ func (w *Watch) Expired(now time.Time, node edgeagent.NodeID, out []Verdict) []V
 	case n.standing == lost:
 		delete(w.nodes, node)
 		return out
+	case !givenUp && !n.over.IsZero() && n.closed.IsZero() && now.Sub(n.heard) < late:
+		return out // nothing could be written, but it was overheard
 	}
 	return w.suspect(now, node, n, causeLate, "its lease ended", out)
 }

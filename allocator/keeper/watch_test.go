@@ -269,7 +269,7 @@ func FuzzWatch(f *testing.F) {
 			case 4:
 				check(w.Answered(now, id, b>>6&1 == 0, nil))
 			case 5:
-				check(w.Expired(now, id, nil))
+				check(w.Expired(now, id, false, nil))
 			case 6:
 				w.Bus(now, b>>6&1 == 0)
 			case 7:

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 
 // rig is a bus with a signing key on it and a client.
 type rig struct {
+	server *bus.Embedded
 	conn   *bus.Conn
 	client *Client
 	key    ed25519.PrivateKey
@@ -36,14 +37,14 @@ type rig struct {
 	serial atomic.Uint64
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	e, err := bus.StartEmbedded(bus.EmbeddedConfig{StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.Shutdown)
-	r := &rig{key: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}
+	r := &rig{server: e, key: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}
 	if r.conn, err = bus.Connect(t.Context(), bus.Config{Embedded: e, Name: t.Name()}); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func newRig(t *testing.T) *rig {
 
 // run runs a node until stop, at the latest until the test ends, and waits until
 // it is ready.
-func (r *rig) run(t *testing.T, cfg Config) (s *Server, stop func()) {
+func (r *rig) run(t testing.TB, cfg Config) (s *Server, stop func()) {
 	t.Helper()
 	cfg.Bus = r.conn
 	if cfg.Node == "" {
@@ -97,7 +98,7 @@ func (r *rig) run(t *testing.T, cfg Config) (s *Server, stop func()) {
 }
 
 // await waits for a heartbeat, past or to come.
-func (r *rig) await(t *testing.T, node edgeagent.NodeID, what string, match func(edgeagent.Heartbeat) bool) edgeagent.Heartbeat {
+func (r *rig) await(t testing.TB, node edgeagent.NodeID, what string, match func(edgeagent.Heartbeat) bool) edgeagent.Heartbeat {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), edgeagenttest.Timeout)
 	defer cancel()
@@ -123,7 +124,7 @@ func (r *rig) grant(call, user uint64) edgeagent.Grant {
 	}
 }
 
-func (r *rig) token(t *testing.T, g edgeagent.Grant) string {
+func (r *rig) token(t testing.TB, g edgeagent.Grant) string {
 	t.Helper()
 	token, err := edgeagent.SignGrant(r.key, g)
 	if err != nil {
@@ -132,7 +133,7 @@ func (r *rig) token(t *testing.T, g edgeagent.Grant) string {
 	return token
 }
 
-func (r *rig) open(t *testing.T, g edgeagent.Grant) (edgeagent.SessionReply, string) {
+func (r *rig) open(t testing.TB, g edgeagent.Grant) (edgeagent.SessionReply, string) {
 	t.Helper()
 	token := r.token(t, g)
 	rep, err := r.client.Open(t.Context(), g.Node, edgeagent.OpenRequest{Token: token})
