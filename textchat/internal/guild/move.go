@@ -62,6 +62,14 @@ type moving struct {
 
 func (m moving) on() bool { return m.Cause != "" }
 
+// mends is the node that the user leaves for its own sake; empty: it is not so.
+func (m moving) mends() edgeagent.NodeID {
+	if m.Cause != allocator.CauseMend {
+		return ""
+	}
+	return m.From
+}
+
 // told is what the client reads of the move to node.
 func (m moving) told(node edgeagent.NodeID) *VoiceMove {
 	if !m.on() {

@@ -329,7 +329,7 @@ func (g *Guild) order(out *Out, user textchat.ID, p *pending) {
 	}
 	out.Effects = append(out.Effects, Effect{User: user, Place: &PlaceOrder{Attempt: p.Attempt, Move: p.Moving.on(), Request: allocator.PlaceRequest{
 		Guild: g.self.ID.String(), Call: callID(p.Channel), User: userID(user), Session: p.Session, Rights: p.Rights,
-		Echo: g.channels[p.Channel].Echo, RTT: rtt, Region: region, Location: where, Epoch: p.Moved.Epoch, Expected: expected, Avoid: p.Moving.Avoid,
+		Echo: g.channels[p.Channel].Echo, RTT: rtt, Region: region, Location: where, Epoch: p.Moved.Epoch, Expected: expected, Avoid: p.Moving.Avoid, Mend: p.Moving.mends(),
 		Inside: g.voice[user] != nil && g.voice[user].Channel == p.Channel,
 	}}})
 }
