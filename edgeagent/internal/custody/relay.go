@@ -179,15 +179,15 @@ func (r *relay) keep(identity []byte) []byte {
 // relaying takes over a call that spans nodes, of the agent before this one.
 func (c *Core) relaying(now time.Time, e *sfu.Relay, out []Out) []Out {
 	var kept relayKept
-	if c.engine != engineStarting || c.relays[e.Call] != nil || json.Unmarshal(e.Keep, &kept) != nil {
-		return out
-	}
-	if c.checkRelay(edgeagent.RelayRequest{Call: e.Call, Epoch: e.Epoch, Peers: kept.Peers}) != nil || len(kept.Peers) == 0 {
+	if c.engine != engineStarting || json.Unmarshal(e.Keep, &kept) != nil || len(kept.Peers) == 0 {
 		return out
 	}
 	if len(kept.Identity) > 0 && !bytes.Equal(kept.Identity, c.cfg.Relay.Identity) {
 		c.cfg.Relay.Identity = kept.Identity
 		out = append(out, Out{Identity: kept.Identity})
+	}
+	if c.relays[e.Call] != nil || c.checkRelay(edgeagent.RelayRequest{Call: e.Call, Epoch: e.Epoch, Peers: kept.Peers}) != nil {
+		return out // the allocator was faster
 	}
 	for i, n := range e.Peers { // the speakers it knows go on
 		if i < len(kept.Peers) {

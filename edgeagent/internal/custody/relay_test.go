@@ -71,6 +71,13 @@ func TestNextAgentRelaysOn(t *testing.T) {
 	if again == nil || !slices.Equal(again.Peers, told.Peers) || string(again.Keep) != string(told.Keep) || again.To != told.To {
 		t.Errorf("the engine is told %+v, was told %+v", again, told)
 	}
+
+	third := New(Config{Node: "edge-1", Relay: door("third")}) // the allocator is faster than its engine
+	third.EngineFound(base, nil)
+	third.Relay(base, 1, edgeagent.RelayRequest{Call: call, Epoch: 3, Peers: []edgeagent.RelayPeer{peer("edge-3")}}, nil)
+	if out := third.Event(base, sfu.Event{Relaying: told}, nil); len(out) != 1 || string(out[0].Identity) != "first" {
+		t.Errorf("an agent that was told before does %+v", out)
+	}
 }
 
 // relayIn is the order to the engine among what is to be done.
