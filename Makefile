@@ -62,7 +62,7 @@ bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of
 	@$(BENCH) join $(ARGS)
 	@$(ENV) && VOICEFLEET_JOINS=200 go test -count=1 -v -run '^TestJoinFromThePage$$' ./cmd/e2e
 
-bench-store: ## durable writes, latency at a rate, equal reads, histories of 10 million messages (ARGS=--short: 40 s)
+bench-store: ## durable writes, latency at a rate, equal reads, histories of 10 million messages (ARGS=--short: half a minute)
 	@$(BENCH) store $(ARGS)
 
 closed-test: ## how soon the Go client and Chromium talk without UDP, and the gap when it closes in a call (needs root and nft; 5 minutes)

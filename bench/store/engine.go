@@ -21,6 +21,9 @@ const (
 	CQL    = "cql"
 )
 
+// openTries bounds how often a node of its own is connected to.
+const openTries = 5
+
 // engine is an open store.
 type engine struct {
 	textchat.Store
@@ -54,6 +57,11 @@ func (c *Config) open(ctx context.Context, name string) (*engine, error) {
 	}
 	at, err := chatserver.ParseStore(address)
 	if err == nil {
+		e.Store, err = at.Open(ctx, e.metrics, slog.New(slog.DiscardHandler))
+	}
+	// A node that has just begun, on a busy machine, may take longer than a store waits.
+	for n := 1; err != nil && name == CQL && c.Address == "" && n < openTries && ctx.Err() == nil; n++ {
+		e.metrics = prometheus.NewRegistry()
 		e.Store, err = at.Open(ctx, e.metrics, slog.New(slog.DiscardHandler))
 	}
 	if err != nil {

@@ -452,11 +452,13 @@ func (r *run) equalReads(ctx context.Context, e *engine) error {
 		}
 		for range equalRounds {
 			if err := each(ctx, equalReaders, func(ctx context.Context, i int) error {
-				list, err := e.Page(ctx, channel(i), textchat.PageQuery{Limit: 50})
-				if err == nil && len(list) != 50 {
-					err = fmt.Errorf("a page of %d messages", len(list))
-				}
-				return err
+				return again(ctx, func() error {
+					list, err := e.Page(ctx, channel(i), textchat.PageQuery{Limit: 50})
+					if err == nil && len(list) != 50 {
+						err = fmt.Errorf("a page of %d messages", len(list))
+					}
+					return err
+				})
 			}); err != nil {
 				return v, err
 			}
@@ -621,7 +623,12 @@ func (r *run) scroll(ctx context.Context, e *engine, p *past, size int) (spent *
 			// From the first tenth on, so that there is a page before it.
 			before := p.id(size/10 + lots.IntN(size-size/10))
 			from := time.Now()
-			page, err := e.Page(ctx, p.channel(lots), textchat.PageQuery{Limit: 50, Before: before})
+			channel := p.channel(lots)
+			var page []textchat.Message
+			err := again(ctx, func() (err error) {
+				page, err = e.Page(ctx, channel, textchat.PageQuery{Limit: 50, Before: before})
+				return err
+			})
 			if err != nil {
 				return err
 			}

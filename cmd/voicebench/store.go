@@ -21,7 +21,7 @@ func storeCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if short {
-				for name, value := range map[string]string{"length": "5s", "warm": "5s", "history": "0"} {
+				for name, value := range map[string]string{"length": "4s", "warm": "4s", "history": "0"} {
 					if f := cmd.Flags().Lookup(name); !f.Changed {
 						if err := f.Value.Set(value); err != nil {
 							return err
@@ -47,7 +47,7 @@ func storeCommand() *cobra.Command {
 	f.StringSliceVar(&config.Only, "only", nil, "engines to measure, of "+strings.Join([]string{store.SQLite, store.CQL}, ", ")+" (default: both)")
 	f.StringVar(&config.Dir, "dir", "", "where their data lie while it runs, on the disk that is to be measured (default: the folder for temporary files)")
 	f.StringVar(&config.Address, "cql", "", "measure this store, cql://HOST/KEYSPACE, in place of a node of its own; what is written stays there")
-	f.BoolVar(&short, "short", false, "steps of 5 s and no history (40 s in all)")
+	f.BoolVar(&short, "short", false, "steps of 4 s and no history (half a minute in all)")
 	f.IntVar(&config.Writers, "writers", 64, "writers at once in the step writes")
 	f.DurationVar(&config.Length, "length", 20*time.Second, "length of the steps writes and steady")
 	f.DurationVar(&config.Warm, "warm", 30*time.Second, "load on CQL before anything is measured, for the node's compiler")
