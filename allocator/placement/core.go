@@ -518,11 +518,12 @@ func (c *Core) Size(id sfu.CallID) int {
 func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.NodeID, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
 	more := 1
 	if k := c.calls[req.Call]; k != nil && k.held > len(k.seats) {
-		more = 0 // a seat is reserved that nobody has taken: the size of the call was predicted
+		more -= k.held - len(k.seats) // reserved for its members, as its size was predicted, and taken by nobody
 	}
 	fits, easily := c.fleet.Fits(home, more)
+	size := c.Size(req.Call) + max(0, more)
 	if !easily {
-		if ex, err := c.Elsewhere(now, req, c.Size(req.Call)+more, "call moves, its node is full: ", draw); err == nil {
+		if ex, err := c.Elsewhere(now, req, size, "call moves, its node is full: ", draw); err == nil {
 			return ex, nil
 		}
 	}
@@ -535,7 +536,7 @@ func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.No
 	}
 	if !fits && !req.Inside {
 		ex.Chosen, ex.Reason = "", "call is live on a full node"
-		err := allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full, and no other has room for all %d", home, c.Size(req.Call)+more)
+		err := allocator.Refuse(allocator.CodeFull, "node %s, where the call is, is full, and no other has room for all %d", home, size)
 		return ex, c.full(now, err, home, ex.Candidates)
 	}
 	return ex, nil

@@ -74,7 +74,7 @@ func TestFullSaysWhatToHopeFor(t *testing.T) {
 	young := sfu.CallID{ID: 9}
 	beat("home", "here", 9, 10)
 	c.ObserveCall(allocator.CallEntry{Call: young, Node: "home", Epoch: 2, Created: now})
-	c.Seat(now, young, 2)
+	c.Seat(now, young, 3) // more than there is room for
 	beat("home", "here", 9, 10, edgeagent.CallOnANode{Call: young, Epoch: 2, Sessions: 1})
 	now = now.Add(11 * time.Second)
 	member := allocator.PlaceRequest{Call: young, User: sfu.UserID{ID: snowflake.ID(2)}}
