@@ -152,12 +152,18 @@ func (l *listener) silence() time.Duration {
 // enter joins the voice channel.
 func enter(t *testing.T, server string, trust *tls.Config, g guest, channel textchat.ID) *listener {
 	t.Helper()
+	return enterBy(t, server, g, channel, voiceclient.Options{TLS: trust})
+}
+
+func enterBy(t *testing.T, server string, g guest, channel textchat.ID, options voiceclient.Options) *listener {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
 	l := &listener{heard: make(chan struct{}, 1), next: make(map[int]uint16), frames: make(map[sfu.UserID]map[uint32]bool)}
+	options.OnAudio = l.onAudio
 	call, err := voiceclient.Join(ctx, voiceclient.Config{
 		Server: server, Token: g.Token, Guild: g.GuildID, Channel: channel,
-		Options: voiceclient.Options{TLS: trust, OnAudio: l.onAudio},
+		Options: options,
 	})
 	if err != nil {
 		t.Fatalf("join: %v", err)
