@@ -25,7 +25,6 @@ func FuzzBusMsg(f *testing.F) {
 	r := newRig(f)
 	reg := prometheus.NewRegistry()
 	r.run(f, Config{Engine: edgeagenttest.NewEngine(f).Start, Metrics: reg})
-	_, token := r.open(f, r.grant(call, user))
 	nc, err := nats.Connect("", nats.InProcessServer(r.server))
 	if err != nil {
 		f.Fatal(err)
@@ -47,6 +46,8 @@ func FuzzBusMsg(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, which uint8, body []byte) {
+		// One that nobody negotiates ends by itself, so each has its own.
+		_, token := r.open(t, r.grant(call, user))
 		subject := subjects[int(which)%len(subjects)]
 		took := bustest.Allocated(func() {
 			if int(which)%len(subjects) >= verbs {
@@ -64,6 +65,9 @@ func FuzzBusMsg(f *testing.F) {
 		}
 		if _, err := r.client.Resume(t.Context(), "edge-1", edgeagent.ResumeRequest{Token: token}); err != nil {
 			t.Errorf("the session is gone: %v", err)
+		}
+		if _, err := r.client.Undrain(t.Context(), "edge-1", edgeagent.DrainRequest{By: "test"}); err != nil {
+			t.Error(err)
 		}
 		if n := panics(t, reg); n != 0 {
 			t.Errorf("%v panics", n)
