@@ -57,7 +57,7 @@ func (e *Error) Error() string { return e.Code + ": " + e.Message }
 // Codes that the bus itself answers with, before a handler has seen the request.
 // Every room's list has them.
 const (
-	codeBadRequest  = "bad_request" // the body is not JSON of the promised type
+	CodeBadRequest  = "bad_request" // the body is not JSON of the promised type
 	codeUnavailable = "unavailable" // too many requests at once, or shutting down
 )
 
@@ -130,13 +130,18 @@ const MaxRequest = 256 << 10
 // Handle makes a verb of fn. ctx ends when the asker has given up, or the service
 // stops.
 func Handle[Req, Rep any](name string, fn func(ctx context.Context, req Req) (Rep, error)) Verb {
+	return HandleUpTo(name, MaxRequest, fn)
+}
+
+// HandleUpTo is Handle for requests of up to most bytes.
+func HandleUpTo[Req, Rep any](name string, most int, fn func(ctx context.Context, req Req) (Rep, error)) Verb {
 	return Verb{name: name, handle: func(ctx context.Context, body []byte) (any, error) {
 		var req Req
-		if len(body) > MaxRequest {
-			return nil, &Error{Code: codeBadRequest, Message: fmt.Sprintf("%d bytes, of at most %d", len(body), MaxRequest)}
+		if len(body) > most {
+			return nil, &Error{Code: CodeBadRequest, Message: fmt.Sprintf("%d bytes, of at most %d", len(body), most)}
 		}
 		if err := json.Unmarshal(body, &req); err != nil {
-			return nil, &Error{Code: codeBadRequest, Message: err.Error()}
+			return nil, &Error{Code: CodeBadRequest, Message: err.Error()}
 		}
 		return fn(ctx, req)
 	}}

@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"voicefleet/internal/bus"
@@ -35,12 +37,15 @@ const (
 	// nothing more.
 	leaseEvery = time.Second
 	suspectFor = 5 * time.Second
+	// largestDo bounds an input that is passed on, in bytes: a message with all it may
+	// have, every character of it escaped.
+	largestDo = 900 << 10
 	// leadTry is how long one attempt waits for the leader of a guild, retryPause what
 	// passes before the next.
 	leadTry    = 1500 * time.Millisecond
 	retryPause = 100 * time.Millisecond
 	// liveTry is how long an instance waits for what others have of a guild.
-	liveTry = time.Second
+	liveTry = 2 * time.Second
 	// instanceGrace is how long the sessions of an instance that died may take to go on
 	// elsewhere before their users are shown as offline.
 	instanceGrace = 10 * time.Second
@@ -71,6 +76,9 @@ type ensemble struct {
 	all  *bus.Bucket[Instance]
 	log  *bus.Log
 
+	known  sync.Once
+	synced chan struct{} // closed by known, when all others are in alive
+
 	mu sync.Mutex
 	// Guarded by mu.
 	alive   map[string]time.Time // zero, or until when it is passed over
@@ -86,13 +94,17 @@ type ensemble struct {
 	// Guarded by usersMu.
 	users    uint64 // the last entry of bus.UsersKey that was delivered
 	usersIDs recent[struct{}]
+	past     []usersPast // the last ones
+	pastFrom uint64      // since when
+
+	usersBehind atomic.Bool // entries may be missing
 }
 
 // newEnsemble joins; the server must be served by run.
 func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
 	began := time.Now()
 	e := &ensemble{srv: s, bus: s.cfg.Bus, self: s.cfg.Instance, life: s.cfg.Instance + lifeSep + strconv.FormatInt(began.UnixMilli(), 36), alive: map[string]time.Time{s.cfg.Instance: {}}, members: []string{s.cfg.Instance},
-		order: order{tell: make(chan struct{}, 1)}, checks: make(chan struct{}, checksAtOnce)}
+		synced: make(chan struct{}), order: order{tell: make(chan struct{}, 1)}, checks: make(chan struct{}, checksAtOnce)}
 	var err error
 	if e.all, err = bus.OpenBucket[Instance](ctx, e.bus, bus.TextsBucket); err != nil {
 		return nil, err
@@ -151,10 +163,11 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 	}
 	e.usersMu.Lock()
 	e.users = max(e.users, last)
+	e.pastFrom = max(e.pastFrom, last)
 	e.usersMu.Unlock()
 	serving, err := bus.Serve(ctx, e.bus, bus.Service{
 		Name: bus.TextService, Subject: bus.TextSubject(e.self, ""), Metadata: map[string]string{"instance": e.self},
-		Verbs: []bus.Verb{bus.Handle("do", e.takeDo), bus.Handle("live", e.takeLive), bus.Handle("lead", e.takeLead),
+		Verbs: []bus.Verb{bus.HandleUpTo("do", largestDo, e.takeDo), bus.Handle("live", e.takeLive), bus.Handle("lead", e.takeLead),
 			bus.Handle("mirror", e.takeMirror), bus.Handle("yield", e.takeYield)},
 		Code: refusalOf, Concurrency: 1024, Timeout: askTimeout, Metrics: e.srv.cfg.Metrics, Log: e.srv.cfg.Log,
 	})
@@ -175,12 +188,17 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 	parts.Go(func() {
 		_ = bus.Disconnects(ctx, e.bus, func(name string, _ time.Time) {
 			if other, ok := bus.TextOf(name); ok && other != e.self {
-				e.suspect(other)
+				e.suspect(other, true)
 			}
 		})
 	})
 	parts.Go(func() { e.sweep(ctx) })
 	parts.Go(func() { e.runOrder(ctx) })
+	select {
+	case <-e.synced: // who the others are
+	case <-ctx.Done():
+		return nil
+	}
 	ready()
 	<-ctx.Done()
 	return nil
@@ -229,7 +247,18 @@ func (e *ensemble) sweep(ctx context.Context) {
 				}
 			}
 			e.mu.Unlock()
-			e.review()
+			e.review("")
+			for _, o := range e.srv.loaded() {
+				switch {
+				case o.behind.Load():
+					o.soon(o.catchUp)
+				case o.mine() != o.leads.Load():
+					o.soon(o.lead)
+				}
+			}
+			if e.usersBehind.Load() {
+				e.catchUpUsers()
+			}
 		}
 	}
 }
@@ -237,31 +266,39 @@ func (e *ensemble) sweep(ctx context.Context) {
 // see takes a change of the list of instances.
 func (e *ensemble) see(c bus.Change[Instance]) {
 	if c.Synced {
+		e.known.Do(func() { close(e.synced) })
 		return
 	}
 	e.mu.Lock()
+	died := ""
 	if c.Gone {
 		delete(e.alive, c.Key)
+		died = c.Key
 	} else {
 		e.alive[c.Key] = time.Time{}
 	}
 	e.mu.Unlock()
-	e.review()
+	e.review(died)
 }
 
-// suspect passes an instance over until it says again that it lives.
-func (e *ensemble) suspect(name string) {
+// suspect passes an instance over until it says again that it lives; died says that
+// its connection is closed, not only that it does not answer.
+func (e *ensemble) suspect(name string, died bool) {
 	e.mu.Lock()
 	if _, ok := e.alive[name]; ok && name != e.self {
 		e.alive[name] = time.Now().Add(suspectFor)
 	}
 	e.mu.Unlock()
-	e.review()
+	if !died {
+		name = ""
+	}
+	e.review(name)
 }
 
 // review makes the list of members anew. When it is another one guilds may have
-// other leaders.
-func (e *ensemble) review() {
+// other leaders. died, when set, is an instance that ended without having told all,
+// perhaps.
+func (e *ensemble) review(died string) {
 	e.mu.Lock()
 	members := []string{}
 	for name, until := range e.alive {
@@ -287,17 +324,19 @@ func (e *ensemble) review() {
 			e.srv.task(func() { e.learn(name) })
 		}
 	}
-	death := slices.ContainsFunc(before, func(n string) bool { return !slices.Contains(members, n) })
 	led := make(map[string][]textchat.ID)
 	for _, o := range e.srv.loaded() {
 		if lead := e.leader(o.id); lead != e.self {
 			led[lead] = append(led[lead], o.id)
 		}
-		o.soon(func() { o.lead(death) })
+		o.soon(o.lead)
+		if died != "" && leaderOf(before, o.id) == died {
+			e.srv.task(o.compare)
+		}
 	}
 	for lead, ids := range led {
 		for batch := range slices.Chunk(ids, leadBatch) {
-			e.srv.task(func() { _, _ = e.askLead(lead, batch, death) })
+			e.srv.task(func() { _, _ = e.askLead(lead, batch) })
 		}
 	}
 	for _, name := range before {
@@ -397,7 +436,6 @@ type (
 	}
 	leadRequest struct {
 		Guilds []textchat.ID `json:"guilds"`
-		Death  bool          `json:"death,omitempty"` // the one that led them is gone
 	}
 )
 
@@ -413,6 +451,12 @@ func (r *result) out() (out guild.Out) {
 		out.Role, out.Channel, out.Member, out.Guild = r.Role, r.Channel, r.Member, r.Guild
 	}
 	return out
+}
+
+// final says that asking again changes nothing.
+func final(err error) bool {
+	var refusal *textchat.Error
+	return errors.As(err, &refusal) && refusal.Status != http.StatusServiceUnavailable
 }
 
 // refused is a textchat.Error with what JSON leaves out, as it crosses the bus.
@@ -478,7 +522,10 @@ func (e *ensemble) takeDo(ctx context.Context, req doRequest) (doReply, error) {
 		rep, err = o.commit(req.Input.Input, req.ID)
 		return err
 	})
-	return rep, err
+	if err != nil {
+		return doReply{}, err // the owner may write the other still
+	}
+	return rep, nil
 }
 
 // takeLive tells what this instance has of a guild.
@@ -498,7 +545,10 @@ func (e *ensemble) takeLive(ctx context.Context, req liveRequest) (liveReply, er
 		rep = liveReply{Loaded: true, Seq: o.applied, Live: new(guild.Delta), Online: o.onlineHere()}
 		return json.Unmarshal(b, rep.Live)
 	})
-	return rep, err
+	if err != nil {
+		return liveReply{}, err
+	}
+	return rep, nil
 }
 
 // takeLead has this instance look after guilds that it leads now.
@@ -508,16 +558,16 @@ func (e *ensemble) takeLead(_ context.Context, req leadRequest) (bus.Done, error
 			continue
 		}
 		if o, err := e.srv.owner(id); err == nil {
-			o.soon(func() { o.lead(req.Death) })
+			o.soon(o.lead)
 		}
 	}
 	return bus.Done{}, nil
 }
 
-func (e *ensemble) askLead(name string, ids []textchat.ID, death bool) (bus.Done, error) {
+func (e *ensemble) askLead(name string, ids []textchat.ID) (bus.Done, error) {
 	ctx, cancel := context.WithTimeout(e.srv.life, askTimeout)
 	defer cancel()
-	return bus.Request[leadRequest, bus.Done](ctx, e.bus, bus.TextSubject(name, "lead"), leadRequest{ids, death})
+	return bus.Request[leadRequest, bus.Done](ctx, e.bus, bus.TextSubject(name, "lead"), leadRequest{ids})
 }
 
 // pass has the leader of a guild handle an input, whoever that is by then, once for
@@ -539,13 +589,13 @@ func (e *ensemble) pass(ctx context.Context, o *owner, in guild.Input, id string
 		} else {
 			rep, err = e.askDo(ctx, lead, req)
 		}
-		switch refusal := (*textchat.Error)(nil); {
+		switch {
 		case err == nil:
 			if lead != e.self && rep.Seq != 0 {
 				o.await(ctx, rep.Seq)
 			}
 			return rep.Result.out(), nil
-		case errors.As(err, &refusal) && refusal.Status != 503:
+		case final(err):
 			return guild.Out{}, err
 		}
 		select {
@@ -565,31 +615,52 @@ func (e *ensemble) askDo(ctx context.Context, lead string, req doRequest) (doRep
 	if refusal := errorOf(err); refusal != nil {
 		return rep, refusal
 	}
-	if err != nil && ctx.Err() == nil && e.bus.Ready() == nil {
-		e.suspect(lead) // gone, or frozen: if it is not it says so within a second
+	answered := (*bus.Error)(nil)
+	switch {
+	case err == nil || ctx.Err() != nil || e.bus.Ready() != nil:
+	case errors.As(err, &answered):
+		if answered.Code == bus.CodeBadRequest {
+			return rep, textchat.Refuse(http.StatusBadRequest, textchat.CodeTooLarge, "This is too large.")
+		}
+	default:
+		e.suspect(lead, errors.Is(err, bus.ErrNobody)) // gone, or frozen: if it is not it says so within a second
 	}
 	return rep, err
 }
 
-// gather asks all others what they have of a guild.
-func (e *ensemble) gather(ctx context.Context, id textchat.ID) map[string]liveReply {
+// gather asks all others what they have of a guild. One that lives and does not answer
+// may have it.
+func (e *ensemble) gather(ctx context.Context, id textchat.ID) (map[string]liveReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, liveTry)
 	defer cancel()
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	found := make(map[string]liveReply)
+	var failed error
 	for _, name := range e.others() {
 		all.Go(func() {
 			rep, err := bus.Request[liveRequest, liveReply](ctx, e.bus, bus.TextSubject(name, "live"), liveRequest{id, e.self})
-			if err == nil && rep.Loaded {
-				mu.Lock()
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case errors.Is(err, bus.ErrNobody):
+				e.srv.task(func() { e.suspect(name, true) })
+			case err != nil:
+				failed = err
+			case rep.Loaded:
 				found[name] = rep
-				mu.Unlock()
 			}
 		})
 	}
 	all.Wait()
-	return found
+	return found, failed
+}
+
+// usersPast is one that was, for sessions that come from elsewhere.
+type usersPast struct {
+	seq   uint64
+	at    time.Time
+	entry usersEntry
 }
 
 // usersEntry is an entry of bus.UsersKey; one of its parts is set.
@@ -657,7 +728,10 @@ func (s *Server) forUsers(u usersEntry, at uint64) {
 		}
 	case u.Enter != nil:
 		list := s.hub.of(u.Enter.User)
-		if o, err := s.owner(u.Enter.Guild); err == nil && len(list) > 0 {
+		if len(list) == 0 {
+			return
+		}
+		if o, err := s.owner(u.Enter.Guild); err == nil {
 			o.soon(func() {
 				for _, x := range list {
 					o.add(x)
@@ -693,6 +767,12 @@ func (e *ensemble) usersLocked(r bus.Record) {
 		}
 		e.usersIDs.put(u.ID, struct{}{})
 	}
+	now := time.Now()
+	e.past = append(e.past, usersPast{r.Seq, now, u})
+	for len(e.past) > historyKept || now.Sub(e.past[0].at) > textchat.ResumeWindow+time.Minute {
+		e.pastFrom = e.past[0].seq
+		e.past = e.past[1:]
+	}
 	if u.Event == nil {
 		e.srv.forUsers(u, 0)
 		return
@@ -712,7 +792,10 @@ func (e *ensemble) catchUpUsers() {
 }
 
 func (e *ensemble) catchUpUsersLocked() {
-	list, err := e.log.Since(e.srv.life, bus.UsersKey, e.users)
+	ctx, cancel := context.WithTimeout(e.srv.life, askTimeout)
+	defer cancel()
+	list, err := e.log.Since(ctx, bus.UsersKey, e.users)
+	e.usersBehind.Store(err != nil)
 	if err != nil {
 		e.srv.cfg.Log.Warn("read what was missed", "key", bus.UsersKey, "err", err)
 		return

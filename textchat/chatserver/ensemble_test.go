@@ -14,6 +14,7 @@ import (
 	"voicefleet/sfu"
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/filestore"
+	core "voicefleet/textchat/internal/guild"
 	"voicefleet/textchat/internal/sqlite"
 )
 
@@ -343,6 +344,169 @@ func TestInstancesResume(t *testing.T) {
 			post(w[third], dm)
 			expect(last, 15)
 		})
+	}
+}
+
+// known waits until instances know the order of another one.
+func (all *together) known(t *testing.T, of *world, by ...*world) {
+	t.Helper()
+	for _, w := range by {
+		eventually(t, "instance "+w.srv.cfg.Instance+" knows the order of "+of.srv.cfg.Instance, func() bool {
+			return w.srv.ensemble.mirrors.lives(of.srv.ensemble.life)
+		})
+	}
+}
+
+// marked is the time of the last mark that an instance has of another.
+func (w *world) marked(of *world) int64 {
+	m := &w.srv.ensemble.mirrors
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range slices.Backward(m.mirror(of.srv.ensemble.life).list) {
+		if d.T != 0 {
+			return d.T
+		}
+	}
+	return 0
+}
+
+// TestInstancesTyping holds that what is no entry of the log leaves the order as it is.
+func TestInstancesTyping(t *testing.T) {
+	t.Parallel()
+	all := newTogether(t, 2)
+	w := all.worlds
+	ann := w[0].guest("ann")
+	as := w[0].enter(ann)
+	general := w[0].channelID(ann, "general")
+	all.known(t, w[0], w[1])
+	w[0].do("POST", "/channels/"+general+"/messages", ann.token, map[string]any{"content": "hello"})
+	w[0].do("POST", "/channels/"+general+"/typing", ann.token, nil)
+	as.until("TYPING_START")
+	for range 2 {
+		before := w[1].marked(w[0])
+		eventually(t, "marks go on", func() bool { return w[1].marked(w[0]) > before })
+	}
+}
+
+// TestInstancesResumeAnew holds that a client that was cut off again before it had read
+// anything, or in the middle of its log-in, misses nothing.
+func TestInstancesResumeAnew(t *testing.T) {
+	t.Parallel()
+	all := newTogether(t, 3)
+	w := all.worlds
+	ann, bob, cat := w[0].guest("ann"), w[1].guest("bob"), w[0].guest("cat")
+	as, bs := w[0].enter(ann), w[1].enter(bob)
+	general := w[1].channelID(bob, "general")
+	all.known(t, w[0], w[1], w[2])
+
+	cs := w[0].dial("?v=10&encoding=json")
+	cs.next()
+	cs.send(2, identify(cat.token, allIntents))
+	session := cs.event("READY")["session_id"].(string)
+	cs.breakOff()
+	cs = w[2].dial("?v=10&encoding=json")
+	cs.next()
+	cs.last = 1
+	cs.send(6, map[string]any{"token": cat.token, "session_id": session, "seq": 1})
+	if f := cs.next(); f.T != "GUILD_CREATE" {
+		t.Fatalf("came op %d %s", f.Op, f.T)
+	}
+	cs.until("RESUMED")
+
+	post := func(i int) {
+		w[1].do("POST", "/channels/"+general+"/messages", bob.token, map[string]any{"content": fmt.Sprint(i)})
+	}
+	post(1)
+	as.until("MESSAGE_CREATE")
+	as.breakOff()
+	for i := 2; i <= 4; i++ {
+		post(i)
+	}
+	for range 4 {
+		bs.until("MESSAGE_CREATE")
+	}
+	resume := func(w *world) *socket {
+		s := w.dial("?v=10&encoding=json")
+		s.next()
+		s.last = as.last
+		s.send(6, map[string]any{"token": ann.token, "session_id": as.session, "seq": as.last})
+		return s
+	}
+	// At 2 the client is gone before it has read anything.
+	x := resume(w[2])
+	eventually(t, "instance 2 has the session", func() bool { return w[2].srv.hub.session(as.session) != nil })
+	x.breakOff()
+	y := resume(w[1])
+	for i := 2; i <= 4; i++ {
+		if got := y.until("MESSAGE_CREATE")["content"]; got != fmt.Sprint(i) {
+			t.Fatalf("ann reads %v, want %d", got, i)
+		}
+	}
+	y.until("RESUMED")
+	if w[2].srv.hub.session(as.session) != nil {
+		t.Error("instance 2 has the session still")
+	}
+}
+
+// TestInstancesTakeOver holds that an heir that did not know the guild asks again for
+// the seat of who was on the way into voice, and that one who begins to serve a guild
+// waits for what a busy leader knows.
+func TestInstancesTakeOver(t *testing.T) {
+	t.Parallel()
+	all := newTogether(t, 3)
+	w := all.worlds
+	boss := w[0].boss()
+	user, err := w[0].srv.store.User(t.Context(), boss.user().ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A guild that 1 leads, then 2.
+	var guild, lobby textchat.ID
+	for guild == 0 || w[0].srv.ensemble.leader(guild) != "1" || leaderOf([]string{"0", "2"}, guild) != "2" {
+		r, err := w[0].srv.makeGuild(t.Context(), "another", user, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guild, lobby = r.Guild.ID, r.Channels[1].ID
+	}
+	s := w[0].dial("?v=10&encoding=json")
+	s.next()
+	s.send(2, identify(boss.token, allIntents))
+	for s.until("GUILD_CREATE")["id"] != guild.String() {
+	}
+	all.voice.mu.Lock()
+	hold := make(chan struct{})
+	all.voice.hold = hold
+	all.voice.mu.Unlock()
+	s.joinVoice(guild.String(), lobby.String(), false)
+	all.voice.expect(t, "place "+boss.id)
+	w[1].end()
+	all.see(t, 2)
+	all.voice.expect(t, "place "+boss.id)
+	close(hold)
+	s.until("VOICE_SERVER_UPDATE")
+
+	heir, err := w[2].srv.owner(guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy := make(chan struct{})
+	heir.later(func() { <-busy })
+	late := all.add(t, "3", w[0].srv.store, w[0].srv.files)
+	o, err := late.srv.owner(guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error, 1)
+	go func() { asked <- o.ask(t.Context(), func() error { return nil }) }()
+	eventually(t, "the busy leader is asked", func() bool { return len(heir.inbox) > 0 })
+	close(busy)
+	if err := <-asked; err != nil {
+		t.Fatal(err)
+	}
+	n, err := read(t.Context(), o, func(g *core.Guild) (int, error) { return g.VoiceCount(), nil })
+	if err != nil || n != 1 {
+		t.Errorf("who came last has %d in voice: %v", n, err)
 	}
 }
 

@@ -179,6 +179,9 @@ func (c *conn) take(s *session, seq uint64, last *gatewaysession.Event) bool {
 		s.detach(c) // the connection ended meanwhile and OnClose saw no session
 	}
 	c.wake()
+	if e := c.srv.ensemble; e != nil {
+		e.order.wakeLater(c) // some of what waits may not be seen yet
+	}
 	return true
 }
 

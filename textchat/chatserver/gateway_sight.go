@@ -1,6 +1,7 @@
 package chatserver
 
 import (
+	"cmp"
 	"slices"
 
 	"voicefleet/textchat"
@@ -70,25 +71,41 @@ func (o *owner) review(changes []textchat.Change, events []guild.Event) {
 	}
 	news := make(map[textchat.ID][]*gatewaysession.Event) // the channel, then who talks there
 	gone := make(map[textchat.ID]*gatewaysession.Event)
+	for _, c := range changed { // what is given out has its position before it is
+		for _, id := range c.went {
+			if gone[id] == nil {
+				gone[id] = o.place(o.channelGone(id))
+			}
+		}
+	}
+	for _, c := range changed {
+		for _, id := range c.came {
+			if news[id] == nil {
+				news[id] = o.channelCame(id)
+				for _, e := range news[id] {
+					o.place(e)
+				}
+			}
+		}
+	}
 	for s := range o.subs {
 		if s.intents&textchat.IntentGuilds == 0 {
 			continue
 		}
+		var list []*gatewaysession.Event
 		for _, id := range changed[s.user].went {
-			if gone[id] == nil {
-				gone[id] = o.channelGone(id)
-			}
-			s.deliver(o.place(gone[id]))
+			list = append(list, gone[id])
 		}
 		for _, id := range changed[s.user].came {
-			if news[id] == nil {
-				news[id] = o.channelCame(id)
-			}
 			for i, e := range news[id] {
 				if i == 0 || e.Name == textchat.EventThreadListSync || s.intents&textchat.IntentVoiceStates != 0 {
-					s.deliver(o.place(e))
+					list = append(list, e)
 				}
 			}
+		}
+		slices.SortStableFunc(list, func(a, b *gatewaysession.Event) int { return cmp.Compare(a.At, b.At) })
+		for _, e := range list {
+			s.deliver(e)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,7 +33,7 @@ import (
 
 const (
 	// numbers lie between two positions: those of events for one session alone.
-	numbers = 128
+	numbers = 16
 	// lastNumber is where a session ends: many clients keep numbers in 32 bits.
 	lastNumber = 1<<31 - numbers
 	// markEvery is how often an instance says how far it is, whatever happens.
@@ -86,6 +87,14 @@ func (o *order) sawEntry(seq uint64) {
 	}
 }
 
+// wakeLater wakes a connection when the others know of all there is now.
+func (o *order) wakeLater(c *conn) {
+	o.mu.Lock()
+	o.wake = append(o.wake, c)
+	o.mu.Unlock()
+	o.signal()
+}
+
 // signal has the others told soon.
 func (o *order) signal() {
 	select {
@@ -101,17 +110,30 @@ type mirror struct {
 
 // adoption says where a session is that was resumed elsewhere than it began.
 type adoption struct {
-	Life string    `json:"life"`
-	Base int64     `json:"base"`
-	At   time.Time `json:"at"`
+	whence
+	At time.Time `json:"at"`
+	// From is the number at which the session was resumed: a client that has no more has
+	// seen nothing there, and what it has is told by Before. After is the number up to
+	// which it was given what it had missed, zero until that is done.
+	From   uint64 `json:"from"`
+	After  uint64 `json:"after,omitempty"`
+	Before whence `json:"before"`
+}
+
+// whence is what the numbers of a session count: positions in the order of a life, from
+// Base on.
+type whence struct {
+	Life string `json:"life"`
+	Base int64  `json:"base"`
 }
 
 // mirrors are those of all instances, this one's own included.
 type mirrors struct {
 	mu sync.Mutex
 	// Guarded by mu.
-	of      map[string]*mirror  // by life
-	adopted map[string]adoption // by session
+	of       map[string]*mirror  // by life
+	adopted  map[string]adoption // by session
+	adopting map[string]bool     // sessions that are being resumed here
 }
 
 // orderNote is what instances say on bus.DeliveredSubject.
@@ -150,15 +172,21 @@ func (e *ensemble) tellOrder(ctx context.Context, mark bool) {
 		seq = o.previous[1]
 		o.previous = [2]uint64{o.seen.Load(), o.previous[0]}
 		for _, g := range e.srv.loaded() {
-			if done := g.spreadSeq.Load(); g.toldSeq.Load() > done {
+			if done := g.spreadSeq.Load(); g.toldSeq.Load() > done || g.behind.Load() {
 				seq = min(seq, done)
 			}
+		}
+		if e.usersBehind.Load() {
+			seq = 0
 		}
 	}
 	o.mu.Lock()
 	batch, wake, p := o.batch, o.wake, o.p
 	o.batch, o.wake = nil, nil
 	o.mu.Unlock()
+	if n := len(batch); p > o.told.Load() && (n == 0 || batch[n-1].P < p) {
+		batch = append(batch, delivered{P: p}) // of sessions alone
+	}
 	if seq != 0 {
 		batch = append(batch, delivered{P: p, Seq: seq, T: time.Now().UnixMilli()})
 	}
@@ -202,8 +230,8 @@ func (m *mirrors) add(life string, list []delivered) {
 	if !sorted {
 		slices.SortStableFunc(r.list, func(a, b delivered) int { return cmp.Compare(a.P, b.P) })
 	}
-	if over := len(r.list) - mirrorKept; over > 0 {
-		r.list = slices.Delete(r.list, 0, over)
+	if len(r.list) > mirrorKept {
+		r.list = slices.Delete(r.list, 0, mirrorKept/8)
 	}
 }
 
@@ -226,10 +254,29 @@ func (m *mirrors) adoption(id string) (adoption, bool) {
 	return a, ok
 }
 
+// release forgets where a session is that has ended.
 func (m *mirrors) release(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.adopted, id)
+}
+
+// begin says whether this is the only attempt to resume a session here; done ends it.
+func (m *mirrors) begin(id string) (done func(), ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.adopting[id] {
+		return nil, false
+	}
+	if m.adopting == nil {
+		m.adopting = make(map[string]bool)
+	}
+	m.adopting[id] = true
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.adopting, id)
+	}, true
 }
 
 // forget drops what was told before a time, but for the last mark before it, and
@@ -262,13 +309,15 @@ func (m *mirrors) forget(before time.Time) {
 // spot is how far a client is in one key: it has the entry Seq, or its first Part
 // events, and all before.
 type spot struct {
-	Seq  uint64
-	Part int
+	Seq   uint64
+	Part  int
+	exact bool // there is such an entry
 }
 
 // spots are how far a client is: in some keys where it says, in all others at all.
 type spots struct {
 	all uint64
+	at  int64 // when that was told, in Unix milliseconds
 	of  map[string]spot
 }
 
@@ -279,6 +328,10 @@ func (s spots) in(key string) spot {
 	return spot{Seq: s.all}
 }
 
+// spotsBack is how far before the mark that counts an entry may stand that the mark
+// does not count: guilds lag behind by no more.
+const spotsBack = 30 * time.Second
+
 // spots finds what a client has that was given everything up to a position by a life
 // of an instance. ok is false when that is not known.
 func (m *mirrors) spots(life string, p uint64) (at spots, ok bool) {
@@ -288,24 +341,32 @@ func (m *mirrors) spots(life string, p uint64) (at spots, ok bool) {
 	if r == nil || len(r.list) == 0 || r.list[len(r.list)-1].P < p {
 		return at, false // it was given what nobody was told of
 	}
+	end := sort.Search(len(r.list), func(i int) bool { return r.list[i].P > p })
 	at.of = make(map[string]spot)
-	for _, d := range r.list {
+	for _, d := range slices.Backward(r.list[:end]) {
 		switch {
-		case d.P > p && at.all != 0:
+		case d.T != 0 && at.all == 0:
+			at.all, at.at = d.Seq, d.T
+		case d.T != 0 && d.T < at.at-spotsBack.Milliseconds():
 			return at, true
-		case d.P > p && d.T != 0:
-			// A client that is behind all that is known was given nothing for longer
-			// than a session can be resumed, or it would have it.
-			at.all = d.Seq
-			return at, time.Since(time.UnixMilli(d.T)) > textchat.ResumeWindow
-		case d.P > p:
 		case d.Key != "":
-			at.of[d.Key] = spot{d.Seq, d.Part}
-		case d.T != 0:
-			at.all = d.Seq
+			if _, later := at.of[d.Key]; !later {
+				at.of[d.Key] = spot{d.Seq, d.Part, true}
+			}
 		}
 	}
-	return at, at.all != 0
+	if at.all != 0 {
+		return at, true
+	}
+	for _, d := range r.list[end:] {
+		if d.T != 0 {
+			// A client that is behind all that is known was given nothing for longer than
+			// a session can be resumed, or it would have it.
+			at.all, at.at = d.Seq, d.T
+			return at, time.Since(time.UnixMilli(d.T)) > textchat.ResumeWindow
+		}
+	}
+	return at, false
 }
 
 // lives says whether something was heard of a life of late.
@@ -490,6 +551,9 @@ func (e *ensemble) unseal(id string) (life string, s sealed, ok bool) {
 	return life, s, ok
 }
 
+// loginTime is how long a session may take to be given its guilds.
+const loginTime = 10 * time.Second
+
 // resumeElsewhere finds a session that began at another instance, with what its client
 // has not seen; nil when it cannot be resumed.
 func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token textchat.TokenHash) *session {
@@ -498,26 +562,45 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 	if !ok || what.User != user {
 		return nil
 	}
-	if a, ok := e.mirrors.adoption(in.Session); ok {
-		life, what.Base = a.Life, a.Base
-	}
-	if life == e.life {
-		return nil // it has ended
-	}
-	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
-	defer cancel()
-	name, _, _ := strings.Cut(life, lifeSep)
-	if slices.Contains(e.others(), name) {
-		try, stop := context.WithTimeout(ctx, yieldTry)
-		rep, err := bus.Request[yieldRequest, yieldReply](try, e.bus, bus.TextSubject(name, "yield"), yieldRequest{in.Session})
-		stop()
-		if err == nil && !rep.Known && rep.Life == life {
-			return nil // it has ended there
-		}
-	}
-	at, ok := e.mirrors.spots(life, uint64(what.Base)+in.Seq/numbers)
+	done, ok := e.mirrors.begin(in.Session)
 	if !ok {
 		return nil
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
+	defer cancel()
+	leave, reason := c.srv.gate.enter(ctx)
+	if reason != "" {
+		return nil
+	}
+	defer leave()
+	from, began := whence{life, what.Base}, true
+	if a, ok := e.mirrors.adoption(in.Session); ok {
+		switch {
+		case a.Life == e.life:
+			return nil // it has ended
+		case in.Seq == a.From:
+			from, began = a.Before, false
+		case a.After == 0 || in.Seq < a.After:
+			return nil // in the middle of what it had missed
+		default:
+			from, began = a.whence, false
+		}
+		if !e.yield(ctx, a.Life, in.Session) && in.Seq != a.From {
+			return nil // it has ended
+		}
+	} else if life == e.life || !e.yield(ctx, life, in.Session) {
+		return nil // it has ended
+	}
+	at, ok := e.mirrors.spots(from.Life, uint64(from.Base)+in.Seq/numbers)
+	if !ok {
+		return nil
+	}
+	// One that was cut off in the middle of its log-in may not have all guilds.
+	greet := false
+	if began {
+		first, ok := e.mirrors.spots(from.Life, uint64(from.Base))
+		greet = !ok || at.at-first.at < loginTime.Milliseconds()
 	}
 	s := &session{srv: c.srv, id: in.Session, user: user, token: token, intents: what.Intents, large: what.Large, shard: what.Shard,
 		compress: what.Compress, version: what.Version, presence: gatewaysession.PresenceUpdate{Status: gatewaysession.Online}, ready: true,
@@ -526,19 +609,47 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 	e.order.mu.Lock()
 	s.base = int64(e.order.p) - int64(in.Seq/numbers)
 	e.order.mu.Unlock()
-	here := map[string]adoption{in.Session: {Life: e.life, Base: s.base, At: time.Now()}}
-	e.mirrors.adopt(here)
-	_ = bus.Publish(e.bus, bus.DeliveredSubject, orderNote{Life: e.life, Adopted: here})
+	a := adoption{whence: whence{e.life, s.base}, At: time.Now(), From: in.Seq, Before: from}
+	e.adopt(in.Session, a)
 	c.srv.metrics.sessions.Inc()
-	if !s.catchUp(ctx, at) {
+	if !s.catchUp(ctx, at, greet) {
 		s.finish(textchat.CloseSessionTimeout)
+		return nil
+	}
+	s.advance()
+	s.mu.Lock()
+	a.After, a.At = s.replay.Last(), time.Now()
+	s.mu.Unlock()
+	e.adopt(in.Session, a)
+	if now, ok := e.mirrors.adoption(in.Session); ok && now.Life != e.life {
+		s.handOver() // it was resumed once more meanwhile
 		return nil
 	}
 	return s
 }
 
+// adopt tells where a session is now.
+func (e *ensemble) adopt(id string, a adoption) {
+	here := map[string]adoption{id: a}
+	e.mirrors.adopt(here)
+	_ = bus.Publish(e.bus, bus.DeliveredSubject, orderNote{Life: e.life, Adopted: here})
+}
+
+// yield has another instance let a session go. It says no when that one lives and has
+// no such session.
+func (e *ensemble) yield(ctx context.Context, life, id string) bool {
+	name, _, _ := strings.Cut(life, lifeSep)
+	if !slices.Contains(e.others(), name) {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, yieldTry)
+	defer cancel()
+	rep, err := bus.Request[yieldRequest, yieldReply](ctx, e.bus, bus.TextSubject(name, "yield"), yieldRequest{id})
+	return err != nil || rep.Known || rep.Life != life
+}
+
 // catchUp gives a session what its client has not seen, and has it listen.
-func (s *session) catchUp(ctx context.Context, at spots) bool {
+func (s *session) catchUp(ctx context.Context, at spots, greet bool) bool {
 	ids, err := s.srv.store.GuildIDs(ctx, s.user)
 	if err != nil {
 		return false
@@ -549,7 +660,7 @@ func (s *session) catchUp(ctx context.Context, at spots) bool {
 		}
 		o, err := s.srv.owner(id)
 		if err == nil {
-			err = o.ask(ctx, func() error { return o.resume(s, at.in(o.key)) })
+			err = o.ask(ctx, func() error { return o.resume(s, at.in(o.key), greet) })
 		}
 		if err != nil && !errors.Is(err, textchat.ErrUnknownGuild) {
 			return false
@@ -558,16 +669,15 @@ func (s *session) catchUp(ctx context.Context, at spots) bool {
 	e := s.srv.ensemble
 	e.usersMu.Lock()
 	defer e.usersMu.Unlock()
-	list, err := e.log.Since(ctx, bus.UsersKey, at.in(bus.UsersKey).Seq)
-	if err != nil {
+	past, ok := e.usersSinceLocked(ctx, at.in(bus.UsersKey))
+	if !ok {
 		return false
 	}
-	for _, r := range list {
-		var u usersEntry
-		if r.Seq > e.users {
-			break // it comes to all sessions here
-		}
-		if json.Unmarshal(r.Body, &u) == nil && u.Event != nil && slices.Contains(u.Event.Users, s.user) && u.Event.Intent&^s.intents == 0 && s.shardHas(0) {
+	for _, u := range past {
+		switch {
+		case u.End != nil && u.End.User == s.user && (u.End.Token == nil || *u.End.Token == s.token):
+			return false
+		case u.Event != nil && slices.Contains(u.Event.Users, s.user) && u.Event.Intent&^s.intents == 0 && s.shardHas(0):
 			s.deliver(gatewayEvent(u.Event.Name, u.Event.Body))
 		}
 	}
@@ -575,6 +685,42 @@ func (s *session) catchUp(ctx context.Context, at spots) bool {
 		surplus.finish(textchat.CloseSessionTimeout)
 	}
 	return true
+}
+
+// usersSinceLocked are the entries of bus.UsersKey that sessions here have been given
+// since one.
+func (e *ensemble) usersSinceLocked(ctx context.Context, from spot) ([]usersEntry, bool) {
+	if from.exact && e.users < from.Seq {
+		if e.catchUpUsersLocked(); e.users < from.Seq {
+			return nil, false
+		}
+	}
+	if from.Seq < e.pastFrom {
+		list, err := e.log.Since(ctx, bus.UsersKey, from.Seq)
+		if err != nil {
+			return nil, false
+		}
+		var before []usersPast
+		for _, r := range list {
+			var u usersEntry
+			if r.Seq > e.pastFrom {
+				break
+			}
+			if json.Unmarshal(r.Body, &u) == nil {
+				before = append(before, usersPast{r.Seq, time.Now(), u})
+			}
+		}
+		e.past, e.pastFrom = append(before, e.past...), from.Seq
+	}
+	var found []usersEntry
+	for _, p := range slices.Backward(e.past) {
+		if p.seq <= from.Seq {
+			break
+		}
+		found = append(found, p.entry)
+	}
+	slices.Reverse(found)
+	return found, true
 }
 
 // packSealed writes what the id of a session holds.

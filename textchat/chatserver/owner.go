@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"voicefleet/textchat"
+	"voicefleet/textchat/internal/gatewaysession"
 	"voicefleet/textchat/internal/guild"
 )
 
@@ -70,6 +71,7 @@ func (o *owner) run() {
 			if r.done != nil {
 				r.done <- err
 			}
+			o.settle()
 			if errors.Is(err, textchat.ErrUnknownGuild) && o.core == nil {
 				o.srv.forget(o.id)
 				close(o.gone)
@@ -77,6 +79,7 @@ func (o *owner) run() {
 			}
 		case <-timer.C:
 			_ = o.guarded(func() error { return o.handle(guild.Tick{}, nil) })
+			o.settle()
 		}
 		if o.core != nil {
 			if at := o.core.Deadline(); !at.IsZero() && (o.led || o.srv.ensemble == nil) {
@@ -125,7 +128,12 @@ func (o *owner) greetAll() {
 	o.sight = nil
 	o.ordered(func() {
 		for s := range o.subs {
-			o.greet(s)
+			if o.core.Member(s.user) != nil {
+				o.greet(s)
+				continue
+			}
+			s.deliver(o.place(&gatewaysession.Event{Name: textchat.EventGuildDelete, Body: encode(guild.Gone{ID: o.id})}))
+			o.part(s)
 		}
 	})
 }
@@ -170,6 +178,7 @@ func (o *owner) load() error {
 	o.srv.noteChannels(o.id, ids...)
 	if o.srv.ensemble != nil {
 		o.catchUp()
+		o.soon(o.lead)
 	}
 	return nil
 }
@@ -221,7 +230,6 @@ func (o *owner) spread(out *guild.Out, seq uint64) {
 	o.turn()
 	o.ordered(func() { o.spreadOrdered(out, seq) })
 	o.remindOf(out, seq)
-	o.spreadSeq.Store(seq)
 }
 
 func (o *owner) spreadOrdered(out *guild.Out, seq uint64) {
@@ -346,8 +354,18 @@ func (o *owner) do(ctx context.Context, in guild.Input) (guild.Out, error) {
 // post passes an input and does not wait for what comes of it, only for room in
 // the queue.
 func (o *owner) post(in guild.Input) {
-	if e := o.srv.ensemble; e != nil && e.leader(o.id) != e.self {
-		o.srv.task(func() { _, _ = o.do(o.srv.life, in) })
+	if e := o.srv.ensemble; e != nil {
+		id := randomCode(16)
+		pass := func() { o.srv.task(func() { _, _ = e.pass(o.srv.life, o, in, id) }) }
+		if e.leader(o.id) != e.self {
+			pass()
+			return
+		}
+		o.later(func() {
+			if _, err := o.commit(in, id); err != nil && !final(err) {
+				pass() // it may be handled already, and then is not again
+			}
+		})
 		return
 	}
 	select {

@@ -166,12 +166,16 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-ready:
 		case err := <-over:
 			cancel()
+			if err == nil {
+				return s.stop() // it was told to end
+			}
 			return errors.Join(fmt.Errorf("chatserver: join the other instances: %w", err), s.stop())
 		}
 	}
 	if s.cfg.Presence != nil {
 		c, err := s.cfg.Presence.SubscribePresence(s.notePresence)
 		if err != nil {
+			cancel()
 			return errors.Join(fmt.Errorf("chatserver: subscribe to presence: %w", err), s.stop())
 		}
 		cancels = append(cancels, c)

@@ -292,6 +292,13 @@ func (s *session) end(code textchat.CloseCode, elsewhere bool) {
 	s.replay, s.lane = gatewaysession.Replay{}, nil
 	s.calmLocked()
 	s.mu.Unlock()
+	if e := s.srv.ensemble; e != nil && !elsewhere {
+		if a, ok := e.mirrors.adoption(s.id); ok && a.Life != e.life {
+			elsewhere = true
+		} else {
+			e.mirrors.release(s.id)
+		}
+	}
 	s.srv.hub.removeSession(s)
 	s.srv.metrics.sessions.Dec()
 	if c != nil {
@@ -382,7 +389,9 @@ func (h *hub) addSession(s *session) (surplus *session) {
 func (h *hub) removeSession(s *session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.sessions, s.id)
+	if h.sessions[s.id] == s {
+		delete(h.sessions, s.id)
+	}
 	list := slices.DeleteFunc(slices.Clone(h.byUser[s.user]), func(x *session) bool { return x == s })
 	if len(list) == 0 {
 		delete(h.byUser, s.user)

@@ -117,10 +117,12 @@ func brief(changes []textchat.Change) []textchat.Change {
 // shared is what the owner of a guild has that several instances serve. Owned by
 // its run.
 type shared struct {
-	key       string // of the guild in the log
-	applied   uint64 // the last entry that the core has in it
-	led       bool   // this instance leads the guild
-	unsure    bool   // there may be entries that the core does not have
+	key     string // of the guild in the log
+	applied uint64 // the last entry that the core has in it
+	led     bool   // this instance leads the guild
+	unsure  bool   // there may be entries that the core does not have
+	// owed are the effects of inputs of which it is open whether they were told.
+	owed      map[string][]guild.Effect
 	following []*bus.Subscription
 	recent    recent[doReply] // inputs handled as of late
 	waiting   []waiting
@@ -130,15 +132,39 @@ type shared struct {
 	history     []past
 	historyFrom uint64
 
-	// Safe for concurrent use: the last entry that came, and that was given out.
+	// Safe for concurrent use: the last entry that came, and that was given out; and
+	// whether there may be others before.
 	toldSeq, spreadSeq atomic.Uint64
+	behind             atomic.Bool
+	leads              atomic.Bool // led
+}
+
+// settle notes how far the guild is, after each request.
+func (o *owner) settle() {
+	if o.srv.ensemble == nil || o.core == nil {
+		return
+	}
+	o.behind.Store(o.unsure)
+	o.leads.Store(o.led)
+	if !o.unsure {
+		o.spreadSeq.Store(o.applied)
+	}
 }
 
 // past is what an entry had for sessions.
 type past struct {
-	seq            uint64
-	events         []guild.Event
-	joined, parted []textchat.ID
+	seq    uint64
+	at     time.Time
+	events []guild.Event
+	joined []textchat.ID
+	sight  bool // who sees what may have changed
+}
+
+// changesSight says whether changes may change who sees what.
+func changesSight(changes []textchat.Change) bool {
+	return slices.ContainsFunc(changes, func(c textchat.Change) bool {
+		return c.PutGuild != nil || c.PutRole != nil || c.DropRole != 0 || c.PutChannel != nil || c.DropChannel != 0 || c.PutMember != nil
+	})
 }
 
 // waiting is somebody who wants the core to have an entry.
@@ -179,8 +205,11 @@ func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 		}
 		o.following = []*bus.Subscription{told, notes}
 	}
-	o.applied, o.unsure = 0, true
-	found := e.gather(ctx, o.id)
+	o.applied, o.unsure, o.led = 0, true, false
+	found, err := e.gather(ctx, o.id)
+	if err != nil {
+		return nil, err
+	}
 	for name, rep := range found {
 		for user, p := range rep.Online {
 			o.noteOnline(name, user, p)
@@ -196,9 +225,9 @@ func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 		}
 	}
 	o.history, o.historyFrom = nil, o.applied
-	lead := e.leader(o.id)
-	if o.led = lead == e.self; !o.led {
-		e.srv.task(func() { _, _ = e.askLead(lead, []textchat.ID{o.id}, false) })
+	o.owed = nil
+	if lead := e.leader(o.id); lead != e.self {
+		e.srv.task(func() { _, _ = e.askLead(lead, []textchat.ID{o.id}) })
 	}
 	return live, nil
 }
@@ -216,8 +245,14 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 	if known, ok := o.recent.get(id); ok {
 		return known, nil
 	}
+	if id == "" {
+		id = randomCode(16)
+	}
 	if o.unsure {
 		o.catchUp()
+		if o.core == nil {
+			return doReply{}, textchat.Unavailable("The other servers do not answer, try again.", time.Second)
+		}
 		if known, ok := o.recent.get(id); ok {
 			return known, nil
 		}
@@ -239,6 +274,9 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 		case errors.Is(err, bus.ErrConflict):
 			o.core.Revert()
 			o.catchUp()
+			if o.core == nil {
+				return doReply{}, textchat.Unavailable("The other servers do not answer, try again.", time.Second)
+			}
 			if fix := o.core.Present(out.Changes); len(fix) > 0 {
 				// What was saved may be older than what the other one saved.
 				if err := o.save(fix); err != nil {
@@ -252,6 +290,10 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 		case err != nil:
 			o.core.Revert()
 			o.unsure = true
+			if o.owed == nil || len(o.owed) >= recentInputs {
+				o.owed = make(map[string][]guild.Effect)
+			}
+			o.owed[id] = out.Effects
 			o.srv.cfg.Log.Warn("tell the other instances", "guild", o.id, "err", err)
 			return doReply{}, textchat.Unavailable("The other servers do not answer, try again.", time.Second)
 		}
@@ -368,6 +410,9 @@ func (o *owner) catchUp() {
 		return
 	}
 	for _, r := range list {
+		if r.Seq <= o.applied {
+			continue // a reload has had it
+		}
 		var l logged
 		if err := json.Unmarshal(r.Body, &l); err != nil {
 			o.srv.cfg.Log.Error("malformed entry", "guild", o.id, "err", err)
@@ -405,6 +450,10 @@ func (o *owner) apply(seq uint64, l *logged) {
 		out.Events = append(out.Events, e)
 	}
 	o.spread(&out, seq)
+	if effects, ok := o.owed[l.ID]; ok { // it was ours, after all
+		delete(o.owed, l.ID)
+		o.srv.voice.begin(o, effects)
+	}
 }
 
 // reload begins anew with what the others and the store have, and gives it to the
@@ -418,39 +467,41 @@ func (o *owner) reload(why string) {
 	o.greetAll()
 }
 
-// lead looks whether this instance leads the guild now.
-// After a death it may be left to it to tell of a change.
-func (o *owner) lead(death bool) {
+// lead looks whether this instance leads the guild now, and takes it over.
+func (o *owner) lead() {
 	was := o.led
-	if o.led = o.srv.ensemble.leader(o.id) == o.srv.ensemble.self; !o.led || was {
+	if o.led = o.mine(); !o.led || was || o.core == nil {
 		return
 	}
-	o.catchUp()
-	if death {
-		o.compare()
-	}
 	if _, err := o.commit(guild.TakeOver{}, ""); err != nil {
+		o.led = false // sweep tries again
 		o.srv.cfg.Log.Warn("take a guild over", "guild", o.id, "err", err)
 	}
 }
 
-// compare looks whether the instance that died had saved what it did not tell.
+// compare looks whether an instance that died had saved what it did not tell.
 func (o *owner) compare() {
 	e := o.srv.ensemble
-	e.checks <- struct{}{}
-	defer func() { <-e.checks }()
-	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
-	defer cancel()
-	r, err := o.srv.store.Guild(ctx, o.id)
-	if err != nil || !o.core.Differs(r) {
+	select {
+	case e.checks <- struct{}{}:
+	case <-o.srv.life.Done():
 		return
 	}
-	o.srv.cfg.Log.Warn("an instance died before it told of a change", "guild", o.id)
-	o.core = o.core.With(r)
-	o.greetAll()
-	if _, err := o.write(encode(logged{After: o.applied, Reset: true})); err != nil {
-		o.unsure = true
+	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
+	r, err := o.srv.store.Guild(ctx, o.id)
+	cancel()
+	<-e.checks
+	if err != nil {
+		return
 	}
+	o.later(func() {
+		if !o.core.Differs(r) {
+			return
+		}
+		o.srv.cfg.Log.Warn("an instance died before it told of a change", "guild", o.id)
+		o.core = o.core.With(r)
+		o.greetAll()
+	})
 }
 
 // dim shows those as offline who were online at an instance that died, and are
@@ -524,7 +575,9 @@ func (o *owner) remindOf(out *guild.Out, seq uint64) {
 	if o.srv.ensemble == nil || seq == 0 {
 		return
 	}
-	if o.history = append(o.history, past{seq, out.Events, out.Joined, out.Parted}); len(o.history) > historyKept {
+	now := time.Now()
+	o.history = append(o.history, past{seq, now, out.Events, out.Joined, changesSight(out.Changes)})
+	for len(o.history) > historyKept || now.Sub(o.history[0].at) > textchat.ResumeWindow+time.Minute {
 		o.historyFrom = o.history[0].seq
 		o.history = o.history[1:]
 	}
@@ -548,7 +601,7 @@ func (o *owner) since(seq uint64) ([]past, error) {
 			if err := json.Unmarshal(r.Body, &l); err != nil {
 				return nil, err
 			}
-			p := past{seq: r.Seq, joined: l.Joined, parted: l.Parted}
+			p := past{seq: r.Seq, at: time.Now(), joined: l.Joined, sight: changesSight(l.Changes)}
 			for i := range l.Events {
 				if e, err := l.Events[i].event(); err == nil {
 					p.events = append(p.events, e)
@@ -563,8 +616,13 @@ func (o *owner) since(seq uint64) ([]past, error) {
 }
 
 // resume gives a session from elsewhere what its client has not seen of the guild, and
-// has it listen.
-func (o *owner) resume(s *session, from spot) error {
+// has it listen. One whose client may not have the guild yet is given that, too.
+func (o *owner) resume(s *session, from spot, greet bool) error {
+	if o.unsure || from.exact && o.applied < from.Seq {
+		if o.catchUp(); o.core == nil || o.unsure || from.exact && o.applied < from.Seq {
+			return textchat.Unavailable("This guild is not up to date, try again.", time.Second)
+		}
+	}
 	after := from.Seq
 	if from.Part > 0 {
 		after-- // the rest of this one, too
@@ -583,15 +641,17 @@ func (o *owner) resume(s *session, from spot) error {
 			}
 			o.publishTo(e, func(yield func(*session) bool) { yield(s) })
 		}
-		if slices.Contains(p.joined, s.user) {
-			o.greet(s)
-		}
+		// What came into sight and went out of it is not an event of the entry.
+		greet = greet || p.sight || slices.Contains(p.joined, s.user)
 	}
 	if !s.listenTo(o) {
 		return nil
 	}
 	o.subs[s] = struct{}{}
 	o.see(s.user)
+	if greet {
+		o.ordered(func() { o.greet(s) })
+	}
 	o.arrive(s)
 	if s.intents&textchat.IntentPresences != 0 {
 		o.relist(s)
@@ -615,7 +675,7 @@ func (o *owner) tellAll(ctx context.Context, in guild.Input) {
 		defer close(done)
 		for o.srv.life.Err() == nil {
 			_, err := o.srv.ensemble.pass(o.srv.life, o, in, id)
-			if refusal := (*textchat.Error)(nil); err == nil || errors.As(err, &refusal) && refusal.Status != 503 {
+			if err == nil || final(err) {
 				return
 			}
 		}
