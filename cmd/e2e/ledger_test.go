@@ -317,7 +317,6 @@ type reader struct {
 
 	mu      sync.Mutex
 	ws      *gws.Conn
-	ended   chan struct{} // of ws
 	session string
 	seq     uint64
 	given   []string
