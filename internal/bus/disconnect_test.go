@@ -137,16 +137,26 @@ func TestAServerThatShutsDownTellsNothing(t *testing.T) {
 	}
 	t.Cleanup(e.Shutdown)
 	began := time.Now()
-	<-back
-	<-seen
+	for _, c := range []<-chan struct{}{back, seen} {
+		select {
+		case <-c:
+		case <-time.After(30 * time.Second):
+			t.Fatal("a client is not back 30 s after the server")
+		}
+	}
 	t.Logf("both are back %v after the server", time.Since(began))
 	if err := observer.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	// The next to be told of is one that really goes: nothing came before it.
 	edge.Close()
-	if got := <-told; got.name != "edge fra1" {
-		t.Errorf("told of %q", got.name)
+	select {
+	case got := <-told:
+		if got.name != "edge fra1" {
+			t.Errorf("told of %q", got.name)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("nothing was told of a client that went")
 	}
 	if len(told) != 0 {
 		t.Errorf("told of %q, too", (<-told).name)
