@@ -23,7 +23,7 @@ build: ## build bin/voicefleet, a static binary
 	@sh deploy/setup.sh up
 	@$(ENV) && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.built=$(VERSION)" -o bin/voicefleet ./cmd/voicefleet
 
-test: ## install what the tests need and run them all (about 20 minutes on 2 cores)
+test: ## install what the tests need and run them all (some 23 minutes on 2 cores)
 	@sh deploy/setup.sh test
 	@sh deploy/test.sh
 
@@ -65,8 +65,8 @@ bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of
 bench-store: ## durable writes, latency at a rate, equal reads, histories of 10 million messages (ARGS=--short: half a minute)
 	@$(BENCH) store $(ARGS)
 
-closed-test: ## how soon the Go client and Chromium talk without UDP, and the gap when it closes in a call (needs root and nft; 5 minutes)
-	@$(ENV) && VOICEFLEET_CLOSED=12 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only|TestPageByRelay)$$' ./cmd/e2e
+closed-test: ## how soon the Go client and Chromium talk without UDP, and the gap when it closes in a call (needs root and nft; 6 minutes)
+	@$(ENV) && VOICEFLEET_CLOSED=12 VOICEFLEET_REBINDS=5 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only|TestPageByRelay|TestNATRebindOfPages)$$' ./cmd/e2e
 
 text-test: ## three text instances on a NATS cluster and a CQL server under 24 faults: nothing acknowledged is lost or comes twice (5 minutes)
 	@$(ENV) && VOICEFLEET_LEDGER=24 go test -count=1 -v -timeout 20m -run '^TestLedger$$' ./cmd/e2e

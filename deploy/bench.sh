@@ -51,9 +51,6 @@ begun_all=$(date +%s)
 if [ -n "$smoke" ]; then
 	step forward forward --cases 25x25,3x300 --window 3s --rounds 3 --against bench/results/2026-11-21/forward.json
 	step ci-smoke scenario run ci-smoke
-	step crowd crowd --short
-	# What a busy machine keeps, too.
-	step store store --short --rate 300 --min-writes 500 --max-insert 500ms --max-page 500ms --max-lookup 500ms --max-refused 1
 else
 	bin/voicebench doctor || echo "== the machine could be better: see above"
 	step forward forward

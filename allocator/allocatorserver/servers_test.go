@@ -24,8 +24,12 @@ type servers interface {
 // onBoth runs a test with one server in this process, as `voicefleet up` has it, and
 // with three in processes of their own, as a fleet has them.
 func onBoth(t *testing.T, test func(t *testing.T, s servers)) {
-	t.Run("embedded", func(t *testing.T) { test(t, startOne(t)) })
+	t.Run("embedded", func(t *testing.T) {
+		t.Parallel() // both mostly wait
+		test(t, startOne(t))
+	})
 	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
 		if testing.Short() {
 			t.Skip("starts three servers")
 		}

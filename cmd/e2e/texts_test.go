@@ -24,6 +24,7 @@ type texts struct {
 	dir    string
 	ports  [3]int
 	houses [3]*house
+	begun  int // instances, those that ended included
 
 	storePid int
 	servers  [3]*program // of the bus
@@ -67,11 +68,13 @@ func (x *texts) data(i int) string { return filepath.Join(x.dir, fmt.Sprint("tex
 
 func (x *texts) at(i int) string { return fmt.Sprintf("127.0.0.1:%d", x.ports[i]) }
 
-// start runs an instance, anew when it ran before.
+// start runs an instance, anew when it ran before: then it has another number, as that
+// of one that was killed is free only when its lease ends.
 func (x *texts) start(i int) {
 	x.t.Helper()
 	h := &house{port: x.ports[i], data: x.data(i)}
-	h.program = start(x.t, "", "text", "--bus", x.bus, "--store", x.store, "--data", h.data, "--port", fmt.Sprint(h.port), "--worker", fmt.Sprint(i))
+	h.program = start(x.t, "", "text", "--bus", x.bus, "--store", x.store, "--data", h.data, "--port", fmt.Sprint(h.port), "--worker", fmt.Sprint(x.begun))
+	x.begun++
 	h.invite = h.await(`/invite/([A-Za-z0-9_-]+)`)
 	x.houses[i] = h
 }

@@ -208,6 +208,7 @@ func scenarioFile(t *testing.T, text string) string {
 
 // TestMeasurements runs every measurement for a moment against the real program.
 func TestMeasurements(t *testing.T) {
+	t.Parallel() // it mostly waits
 	voicebench, voicefleet := build(t)
 	t.Run("forward", func(t *testing.T) {
 		r := runBench(t, voicebench, "forward", "--program", voicefleet, "--cases", "2x4", "--window", "1s", "--rounds", "1")
