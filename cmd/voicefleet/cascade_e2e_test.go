@@ -193,23 +193,35 @@ func (c *cascade) relayed() int {
 	return int(n)
 }
 
-// TestCallSpansNodes is a call of members far apart, on real nodes: who is far is
-// seated on a node near, they hear each other and know of each other, each voice
-// crosses once, and hardly later than it comes to a neighbour; and when the nodes
-// lose each other the call is on one again.
-func TestCallSpansNodes(t *testing.T) {
+// nearEdge1 and nearEdge2 are where members are: round trips to the nodes, in ms.
+var (
+	nearEdge1 = map[string]float64{"edge1": 10, "edge2": 150, "edge3": 150}
+	nearEdge2 = map[string]float64{"edge1": 150, "edge2": 10, "edge3": 150}
+)
+
+// launchCascade is a call on real nodes: ada and dot are seated near edge1, bob and
+// eve near edge2.
+func launchCascade(t *testing.T) (c *cascade, ada, dot, bob, eve *seated) {
+	t.Helper()
 	e := launchEdges(t)
 	conn, err := bus.Connect(t.Context(), bus.Config{URL: e.args[2], Name: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	c := &cascade{edges: e, place: allocatorserver.NewClient(conn), call: sfu.CallID{ID: 777}}
-	here := map[string]float64{"edge1": 10, "edge2": 150, "edge3": 150}
-	there := map[string]float64{"edge1": 150, "edge2": 10, "edge3": 150}
+	c = &cascade{edges: e, place: allocatorserver.NewClient(conn), call: sfu.CallID{ID: 777}}
 	ear := func() *delays { return &delays{at: map[sfu.UserID]map[uint32]time.Time{}} }
-	ada, dot := c.seat(1, ear(), here), c.seat(2, ear(), here)
-	bob, eve := c.seat(3, ear(), there), c.seat(4, ear(), there)
+	ada, dot = c.seat(1, ear(), nearEdge1), c.seat(2, ear(), nearEdge1)
+	bob, eve = c.seat(3, ear(), nearEdge2), c.seat(4, ear(), nearEdge2)
+	return c, ada, dot, bob, eve
+}
+
+// TestCallSpansNodes is a call of members far apart, on real nodes: who is far is
+// seated on a node near, they hear each other and know of each other, each voice
+// crosses once, and hardly later than it comes to a neighbour; and when the nodes
+// lose each other the call is on one again.
+func TestCallSpansNodes(t *testing.T) {
+	c, ada, dot, bob, eve := launchCascade(t)
 	for s, node := range map[*seated]edgeagent.NodeID{ada: "edge1", dot: "edge1", bob: "edge2", eve: "edge2"} {
 		if s.node != node {
 			t.Fatalf("user %v is seated on %s, want %s", s.user, s.node, node)
@@ -247,7 +259,7 @@ func TestCallSpansNodes(t *testing.T) {
 	_, hush = ada.says(t, 0)
 	defer hush()
 	time.Sleep(time.Second)
-	agent := e.all["edge2"].cmd.Process.Pid
+	agent := c.edges.all["edge2"].cmd.Process.Pid
 	cut := time.Now()
 	if err := syscall.Kill(agent, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -255,9 +267,9 @@ func TestCallSpansNodes(t *testing.T) {
 	defer syscall.Kill(agent, syscall.SIGCONT)
 	var moved told
 	for moved.Cause != allocator.CauseLinkLost && moved.Cause != allocator.CauseNodeLost {
-		moved = e.next("the link is cut")
+		moved = c.edges.next("the link is cut")
 	}
-	again := c.seat(3, bob.ear, there) // as Bob's program does when it is told
+	again := c.seat(3, bob.ear, nearEdge2) // as Bob's program does when it is told
 	c.comes(again, ada, len(bob.ear.of(ada.user))+50, "after the cut")
 	var last, first time.Time
 	for _, at := range bob.ear.of(ada.user) {
@@ -299,18 +311,7 @@ func (d *delays) silence(user sfu.UserID, after time.Time) (longest time.Duratio
 // starts it again: nobody is moved, members of one node hear each other all along,
 // and the nodes hear each other again as soon as the next agent has found its engine.
 func TestAgentOfASpanningCallDies(t *testing.T) {
-	e := launchEdges(t)
-	conn, err := bus.Connect(t.Context(), bus.Config{URL: e.args[2], Name: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
-	c := &cascade{edges: e, place: allocatorserver.NewClient(conn), call: sfu.CallID{ID: 777}}
-	here := map[string]float64{"edge1": 10, "edge2": 150, "edge3": 150}
-	there := map[string]float64{"edge1": 150, "edge2": 10, "edge3": 150}
-	ear := func() *delays { return &delays{at: map[sfu.UserID]map[uint32]time.Time{}} }
-	ada, dot := c.seat(1, ear(), here), c.seat(2, ear(), here)
-	bob, eve := c.seat(3, ear(), there), c.seat(4, ear(), there)
+	c, ada, dot, bob, eve := launchCascade(t)
 	all := []*seated{ada, dot, bob, eve}
 	for _, s := range all {
 		s.says(t, 0)
@@ -333,13 +334,13 @@ func TestAgentOfASpanningCallDies(t *testing.T) {
 	hear("before", 25)
 	for _, node := range []string{"edge2", "edge1", "edge2"} { // the home is the first's
 		began := time.Now()
-		dead := e.all[node]
+		dead := c.edges.all[node]
 		if err := dead.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		<-dead.done
-		e.all[node] = launch(t, dead.cmd.Args[1:]...)
-		e.all[node].says(`edge ` + node + ` is up`)
+		c.edges.all[node] = launch(t, dead.cmd.Args[1:]...)
+		c.edges.all[node].says(`edge ` + node + ` is up`)
 		up := time.Since(began)
 		hear("after the death of an agent", 25)
 		apart := time.Duration(0)
@@ -362,7 +363,7 @@ func TestAgentOfASpanningCallDies(t *testing.T) {
 		}
 	}
 	select {
-	case m := <-e.told:
+	case m := <-c.edges.told:
 		t.Errorf("moved: %+v", m.Moved)
 	default:
 	}

@@ -76,18 +76,15 @@ func OpenBucket[T any](ctx context.Context, c *Conn, name string) (*Bucket[T], e
 		return nil, fmt.Errorf("open bucket %q: no such bucket", name)
 	}
 	b := &Bucket[T]{c: c, name: name, spec: spec}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, openTimeout)
-		defer cancel()
-	}
+	ctx, cancel := within(ctx, openTimeout)
+	defer cancel()
 	if err := b.ensure(ctx); err != nil {
 		return nil, err
 	}
 	return b, nil
 }
 
-// openTimeout bounds the opening of a bucket whose context has no deadline: a
+// openTimeout bounds the opening of what has no deadline in its context: a
 // cluster that starts takes up to 10 s to choose its leaders.
 const openTimeout = 30 * time.Second
 
@@ -112,10 +109,16 @@ var errUnanswered = errors.New("no answer")
 // ensure makes the bucket where it is missing, and tries again until ctx ends
 // while the servers do not answer.
 func (b *Bucket[T]) ensure(ctx context.Context) error {
+	return b.c.insist(ctx, b.ensureOnce)
+}
+
+// insist tries to make something, again until ctx ends while the servers do not
+// answer.
+func (c *Conn) insist(ctx context.Context, ensure func(context.Context) error) error {
 	for wait := firstTry; ; wait = min(2*wait, openTry) {
 		try, cancel := context.WithTimeout(ctx, wait)
-		err := b.ensureOnce(try)
-		early := b.c.early(try, err)
+		err := ensure(try)
+		early := c.early(try, err)
 		cancel()
 		if !early || ctx.Err() != nil {
 			return err

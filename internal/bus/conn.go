@@ -290,8 +290,13 @@ func (c *Conn) Close() {
 }
 
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	return within(ctx, RequestTimeout)
+}
+
+// within is ctx with a deadline: its own, or after d.
+func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}
 	}
-	return context.WithTimeout(ctx, RequestTimeout)
+	return context.WithTimeout(ctx, d)
 }

@@ -48,23 +48,16 @@ func OpenHistory[T any](ctx context.Context, c *Conn, name string) (*History[T],
 		return nil, fmt.Errorf("open history %q: no such history", name)
 	}
 	h := &History[T]{c: c, name: name, spec: spec}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, openTimeout)
-		defer cancel()
+	ctx, cancel := within(ctx, openTimeout)
+	defer cancel()
+	err := c.insist(ctx, func(ctx context.Context) error {
+		_, err := h.ensure(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	for wait := firstTry; ; wait = min(2*wait, openTry) { // as with a bucket
-		try, cancel := context.WithTimeout(ctx, wait)
-		_, err := h.ensure(try)
-		early := c.early(try, err)
-		cancel()
-		switch {
-		case err == nil:
-			return h, nil
-		case ctx.Err() != nil || !early:
-			return nil, err
-		}
-	}
+	return h, nil
 }
 
 func (h *History[T]) ensure(ctx context.Context) (jetstream.Stream, error) {

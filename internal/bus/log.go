@@ -55,23 +55,12 @@ func OpenLog(ctx context.Context, c *Conn, name string) (*Log, error) {
 		return nil, fmt.Errorf("open log %q: no such log", name)
 	}
 	l := &Log{c: c, name: name, spec: spec}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, openTimeout)
-		defer cancel()
+	ctx, cancel := within(ctx, openTimeout)
+	defer cancel()
+	if err := c.insist(ctx, l.ensure); err != nil {
+		return nil, err
 	}
-	for { // as with a bucket: a cluster that starts does not answer at first
-		try, cancel := context.WithTimeout(ctx, openTry)
-		err := l.ensure(try)
-		unanswered := try.Err() != nil
-		cancel()
-		switch {
-		case err == nil:
-			return l, nil
-		case ctx.Err() != nil || !unanswered:
-			return nil, err
-		}
-	}
+	return l, nil
 }
 
 // ensure makes the stream, if it is not there. One that is made anew counts on where

@@ -104,7 +104,8 @@ type ensemble struct {
 func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
 	began := time.Now()
 	e := &ensemble{srv: s, bus: s.cfg.Bus, self: s.cfg.Instance, life: s.cfg.Instance + lifeSep + strconv.FormatInt(began.UnixMilli(), 36), alive: map[string]time.Time{s.cfg.Instance: {}}, members: []string{s.cfg.Instance},
-		synced: make(chan struct{}), order: order{tell: make(chan struct{}, 1)}, checks: make(chan struct{}, checksAtOnce)}
+		synced: make(chan struct{}), order: order{tell: make(chan struct{}, 1)}, checks: make(chan struct{}, checksAtOnce),
+		mirrors: mirrors{of: make(map[string]*mirror), adopted: make(map[string]adoption), adopting: make(map[string]bool)}}
 	var err error
 	if e.all, err = bus.OpenBucket[Instance](ctx, e.bus, bus.TextsBucket); err != nil {
 		return nil, err
@@ -461,14 +462,12 @@ func final(err error) bool {
 
 // refused is a textchat.Error with what JSON leaves out, as it crosses the bus.
 type refused struct {
-	Status     int                  `json:"status"`
-	Code       int                  `json:"code"`
-	Message    string               `json:"message"`
-	Fields     map[string]fieldErrs `json:"fields,omitempty"`
-	RetryAfter time.Duration        `json:"retry_after,omitempty"`
+	Status     int                            `json:"status"`
+	Code       int                            `json:"code"`
+	Message    string                         `json:"message"`
+	Fields     map[string]textchat.FieldError `json:"fields,omitempty"` // as they are, not nested
+	RetryAfter time.Duration                  `json:"retry_after,omitempty"`
 }
-
-type fieldErrs []textchat.FieldProblem
 
 const codeRefused = "refused"
 
@@ -478,15 +477,8 @@ func refusalOf(err error) (code, message string) {
 	if !errors.As(err, &e) {
 		return "unavailable", err.Error()
 	}
-	r := refused{Status: e.Status, Code: e.Code, Message: e.Message, RetryAfter: e.RetryAfter, Fields: map[string]fieldErrs{}}
-	for name, f := range e.Fields {
-		r.Fields[name] = f.Errors
-	}
-	b, err := json.Marshal(r)
-	if err != nil {
-		panic(fmt.Errorf("encode %T: %w", r, err)) // our own plain struct
-	}
-	return codeRefused, string(b)
+	r := refused{Status: e.Status, Code: e.Code, Message: e.Message, RetryAfter: e.RetryAfter, Fields: e.Fields}
+	return codeRefused, string(encode(r))
 }
 
 // errorOf is the refusal that came over the bus, or nil when it was none.
@@ -496,14 +488,7 @@ func errorOf(err error) *textchat.Error {
 	if !errors.As(err, &e) || e.Code != codeRefused || json.Unmarshal([]byte(e.Message), &r) != nil {
 		return nil
 	}
-	out := &textchat.Error{Status: r.Status, Code: r.Code, Message: r.Message, RetryAfter: r.RetryAfter}
-	for name, list := range r.Fields {
-		if out.Fields == nil {
-			out.Fields = make(textchat.FieldErrors)
-		}
-		out.Fields[name] = textchat.FieldError{Errors: list}
-	}
-	return out
+	return &textchat.Error{Status: r.Status, Code: r.Code, Message: r.Message, RetryAfter: r.RetryAfter, Fields: r.Fields}
 }
 
 // takeDo handles an input that another instance passes on. Who asks believes that

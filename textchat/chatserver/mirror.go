@@ -208,9 +208,6 @@ func (e *ensemble) tellOrder(ctx context.Context, mark bool) {
 }
 
 func (m *mirrors) mirror(life string) *mirror {
-	if m.of == nil {
-		m.of, m.adopted = make(map[string]*mirror), make(map[string]adoption)
-	}
 	if m.of[life] == nil {
 		m.of[life] = &mirror{}
 	}
@@ -239,7 +236,6 @@ func (m *mirrors) add(life string, list []delivered) {
 func (m *mirrors) adopt(list map[string]adoption) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.mirror("")
 	for id, a := range list {
 		if old, ok := m.adopted[id]; !ok || a.At.After(old.At) {
 			m.adopted[id] = a
@@ -267,9 +263,6 @@ func (m *mirrors) begin(id string) (done func(), ok bool) {
 	defer m.mu.Unlock()
 	if m.adopting[id] {
 		return nil, false
-	}
-	if m.adopting == nil {
-		m.adopting = make(map[string]bool)
 	}
 	m.adopting[id] = true
 	return func() {

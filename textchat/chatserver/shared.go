@@ -383,14 +383,13 @@ func (o *owner) await(ctx context.Context, seq uint64) {
 // follow takes an entry that was told. Each says which one came before it, so that
 // none is left out and none comes twice, also when the log itself began anew.
 func (o *owner) follow(r bus.Record) {
-	var l logged
-	if err := json.Unmarshal(r.Body, &l); err != nil {
-		o.srv.cfg.Log.Error("malformed entry", "guild", o.id, "err", err)
+	l, err := o.read(r)
+	if err != nil {
 		return
 	}
 	switch {
 	case l.After == o.applied && r.Seq != o.applied:
-		o.apply(r.Seq, &l)
+		o.apply(r.Seq, l)
 	case r.Seq <= o.applied: // has been read already
 	default:
 		o.catchUp()
@@ -413,9 +412,8 @@ func (o *owner) catchUp() {
 		if r.Seq <= o.applied {
 			continue // a reload has had it
 		}
-		var l logged
-		if err := json.Unmarshal(r.Body, &l); err != nil {
-			o.srv.cfg.Log.Error("malformed entry", "guild", o.id, "err", err)
+		l, err := o.read(r)
+		if err != nil {
 			return
 		}
 		if l.After != o.applied {
@@ -424,8 +422,32 @@ func (o *owner) catchUp() {
 			}
 			return
 		}
-		o.apply(r.Seq, &l)
+		o.apply(r.Seq, l)
 	}
+}
+
+// read reads an entry; the log says when it is none.
+func (o *owner) read(r bus.Record) (*logged, error) {
+	l := new(logged)
+	if err := json.Unmarshal(r.Body, l); err != nil {
+		o.srv.cfg.Log.Error("malformed entry", "guild", o.id, "err", err)
+		return nil, err
+	}
+	return l, nil
+}
+
+// events are those of an entry, less what cannot be read.
+func (o *owner) events(l *logged) []guild.Event {
+	var list []guild.Event
+	for i := range l.Events {
+		e, err := l.Events[i].event()
+		if err != nil {
+			o.srv.cfg.Log.Error("malformed entry", "guild", o.id, "err", err)
+			continue
+		}
+		list = append(list, e)
+	}
+	return list
 }
 
 // apply does what an entry says.
@@ -440,15 +462,7 @@ func (o *owner) apply(seq uint64, l *logged) {
 		o.core.Apply(l.Delta)
 	}
 	o.advance(seq)
-	out := guild.Out{Changes: l.Changes, Joined: l.Joined, Parted: l.Parted}
-	for i := range l.Events {
-		e, err := l.Events[i].event()
-		if err != nil {
-			o.srv.cfg.Log.Error("malformed entry", "guild", o.id, "err", err)
-			continue
-		}
-		out.Events = append(out.Events, e)
-	}
+	out := guild.Out{Events: o.events(l), Changes: l.Changes, Joined: l.Joined, Parted: l.Parted}
 	o.spread(&out, seq)
 	if effects, ok := o.owed[l.ID]; ok { // it was ours, after all
 		delete(o.owed, l.ID)
@@ -594,20 +608,14 @@ func (o *owner) since(seq uint64) ([]past, error) {
 		}
 		var before []past
 		for _, r := range list {
-			var l logged
 			if r.Seq > o.historyFrom {
 				break
 			}
-			if err := json.Unmarshal(r.Body, &l); err != nil {
+			l, err := o.read(r)
+			if err != nil {
 				return nil, err
 			}
-			p := past{seq: r.Seq, at: time.Now(), joined: l.Joined, sight: changesSight(l.Changes)}
-			for i := range l.Events {
-				if e, err := l.Events[i].event(); err == nil {
-					p.events = append(p.events, e)
-				}
-			}
-			before = append(before, p)
+			before = append(before, past{r.Seq, time.Now(), o.events(l), l.Joined, changesSight(l.Changes)})
 		}
 		o.history, o.historyFrom = append(before, o.history...), seq
 	}

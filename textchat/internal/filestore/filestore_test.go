@@ -34,19 +34,7 @@ func TestStore(t *testing.T) {
 	if string(b) != "hello" {
 		t.Fatalf("read %q", b)
 	}
-	for _, key := range []string{"", "..", "1/../2", "/etc/passwd", "1//2", "a.b", "a\\b", "1/2", "9"} {
-		if f, err := s.Open(ctx, key); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("open %q: %v %v", key, f, err)
-		}
-	}
-	for _, key := range []string{"", "..", "../x", "a/./b"} {
-		if _, err := s.Put(ctx, key, strings.NewReader("x")); !errors.Is(err, ErrBadKey) {
-			t.Errorf("put %q: %v", key, err)
-		}
-		if err := s.Drop(ctx, key); !errors.Is(err, ErrBadKey) {
-			t.Errorf("drop %q: %v", key, err)
-		}
-	}
+	refusesKeys(ctx, t, s)
 	// What fails leaves nothing.
 	if _, err := s.Put(ctx, "3/x", io.MultiReader(strings.NewReader("half"), failing{})); err == nil {
 		t.Fatal("half a file was kept")
@@ -69,3 +57,25 @@ func TestStore(t *testing.T) {
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, errors.New("broken off") }
+
+// refusesKeys holds that what is no key leads nowhere.
+func refusesKeys(ctx context.Context, t *testing.T, s interface {
+	Put(ctx context.Context, key string, r io.Reader) (int64, error)
+	Open(ctx context.Context, key string) (io.ReadSeekCloser, error)
+	Drop(ctx context.Context, key string) error
+}) {
+	t.Helper()
+	for _, key := range []string{"", "..", "1/../2", "/etc/passwd", "1//2", "a.b", "a\\b", "1/2", "9"} {
+		if f, err := s.Open(ctx, key); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("open %q: %v %v", key, f, err)
+		}
+	}
+	for _, key := range []string{"", "..", "../x", "a/./b"} {
+		if _, err := s.Put(ctx, key, strings.NewReader("x")); !errors.Is(err, ErrBadKey) {
+			t.Errorf("put %q: %v", key, err)
+		}
+		if err := s.Drop(ctx, key); !errors.Is(err, ErrBadKey) {
+			t.Errorf("drop %q: %v", key, err)
+		}
+	}
+}

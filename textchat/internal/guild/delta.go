@@ -125,9 +125,14 @@ func sameSettings(a, b *textchat.Channel) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	x, y := *a, *b
-	x.LastMessage, x.MessageCount, y.LastMessage, y.MessageCount = nil, nil, nil, nil
-	return reflect.DeepEqual(x, y)
+	return reflect.DeepEqual(unwritten(a), unwritten(b))
+}
+
+// unwritten is a channel without what messages change.
+func unwritten(c *textchat.Channel) textchat.Channel {
+	s := *c
+	s.LastMessage, s.MessageCount = nil, nil
+	return s
 }
 
 func assign[V any](to, from map[textchat.ID]*V) {
@@ -193,13 +198,8 @@ func (g *Guild) With(r textchat.GuildRecord) *Guild {
 // each reader is not looked at.
 func (g *Guild) Differs(r textchat.GuildRecord) bool {
 	s := New(r, 0)
-	plain := func(c *textchat.Channel) textchat.Channel {
-		p := *c
-		p.LastMessage, p.MessageCount = nil, nil
-		return p
-	}
 	return !alike(&g.self, &s.self) || !maps.EqualFunc(g.roles, s.roles, alike) || !maps.EqualFunc(g.members, s.members, alike) || !maps.Equal(g.banned, s.banned) ||
-		!maps.EqualFunc(g.channels, s.channels, func(a, b *textchat.Channel) bool { x, y := plain(a), plain(b); return alike(&x, &y) })
+		!maps.EqualFunc(g.channels, s.channels, func(a, b *textchat.Channel) bool { x, y := unwritten(a), unwritten(b); return alike(&x, &y) })
 }
 
 // alike says whether two objects are the same to who reads them.

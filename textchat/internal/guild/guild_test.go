@@ -143,7 +143,6 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// parse reads "verb key=value ...".
 // settingsOf is what members may do in channels, and what channels are but for their
 // newest messages.
 func settingsOf(t *testing.T, g *Guild) string {
@@ -164,6 +163,7 @@ func settingsOf(t *testing.T, g *Guild) string {
 	return b.String()
 }
 
+// parse reads "verb key=value ...".
 func parse(t *testing.T, words []string) Input {
 	t.Helper()
 	arg := map[string]string{}
