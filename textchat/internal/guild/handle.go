@@ -443,6 +443,9 @@ func (in PutChannel) handle(g *Guild, _ time.Time, out *Out) {
 			return
 		}
 	}
+	if old != nil {
+		keepWritten(&c, old)
+	}
 	c.Guild = g.self.ID
 	if c.Overwrites == nil {
 		c.Overwrites = []textchat.Overwrite{}
@@ -456,6 +459,12 @@ func (in PutChannel) handle(g *Guild, _ time.Time, out *Out) {
 	}
 	out.event(Event{Name: name, Intent: textchat.IntentGuilds, Channel: c.ID, Data: c})
 	g.refreshAll(out)
+}
+
+// keepWritten has a channel keep what messages, and who follows it, made of it: who
+// changes its settings may have read it before the last one was written.
+func keepWritten(c, now *textchat.Channel) {
+	c.LastMessage, c.MessageCount, c.ThreadMembers = now.LastMessage, now.MessageCount, now.ThreadMembers
 }
 
 func parentOf(c *textchat.Channel) textchat.ID {

@@ -144,6 +144,7 @@ func (in PutThread) handle(g *Guild, now time.Time, out *Out) {
 		out.refuse(textchat.Refuse(400, textchat.CodeMaxThreads, "Maximum number of active threads reached (1000)"))
 		return
 	}
+	keepWritten(&c, old)
 	meta = *c.Thread
 	if meta.Archived != old.Thread.Archived {
 		meta.ArchivedAt = textchat.Time{Time: now}

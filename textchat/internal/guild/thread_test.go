@@ -129,3 +129,30 @@ func TestTooManyThreads(t *testing.T) {
 		t.Errorf("after one was archived: %v, %v", out.Err, err)
 	}
 }
+
+// TestPatchKeepsWhatWasWritten: settings that were read before a message was written do
+// not take it back.
+func TestPatchKeepsWhatWasWritten(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	g := begun(t, now, textchat.ChannelPublicThread)
+	var mint snowflake.Mint
+	for _, id := range []textchat.ID{ids["general"], 100} {
+		c := *g.Channel(id)
+		m := textchat.Message{ID: mint.Next(now), Channel: id, Author: textchat.User{ID: ids["ann"]}}
+		var out Out
+		g.Handle(now, Posted{Message: m}, &out)
+		followers := len(g.Channel(id).ThreadMembers)
+		c.Name = "renamed"
+		if c.ThreadMembers = nil; id == 100 {
+			g.Handle(now, PutThread{Actor: ids["ann"], Thread: c}, &out)
+		} else {
+			g.Handle(now, PutChannel{Actor: g.Self().Owner, Channel: c}, &out)
+		}
+		if out.Err != nil {
+			t.Fatal(out.Err)
+		}
+		if got := g.Channel(id); got.Name != "renamed" || got.LastMessage == nil || *got.LastMessage != m.ID || len(got.ThreadMembers) != followers {
+			t.Errorf("%v became %+v", id, got)
+		}
+	}
+}
