@@ -218,6 +218,8 @@ type guildInfo struct {
 	Members int         `json:"members"`
 	Online  int         `json:"online"`
 	InVoice int         `json:"in_voice"`
+	Leader  string      `json:"leader,omitempty"`
+	Given   bool        `json:"given,omitempty"`
 }
 
 func (c *ctl) guilds(ctx context.Context) ([]guildInfo, error) {
@@ -277,7 +279,14 @@ func (c *ctl) status(ctx context.Context) error {
 		fmt.Fprintf(w, "nodes\t%d with %d sessions\n", len(st.Nodes), sessions)
 		fmt.Fprintf(w, "calls\t%d\n", len(st.Calls))
 		for _, g := range st.Guilds {
-			fmt.Fprintf(w, "guild\t%s (%s): %d members, %d online, %d in voice\n", g.Name, g.ID, g.Members, g.Online, g.InVoice)
+			led := ""
+			if g.Leader != "" {
+				led = ", led by " + g.Leader
+			}
+			if g.Given {
+				led += ", which was given it"
+			}
+			fmt.Fprintf(w, "guild\t%s (%s): %d members, %d online, %d in voice%s\n", g.Name, g.ID, g.Members, g.Online, g.InVoice, led)
 		}
 	})
 }

@@ -42,6 +42,7 @@ var bucketSpecs = map[string]bucketSpec{
 	NodesBucket:      {about: "node id → heartbeat", storage: jetstream.MemoryStorage, ttl: leaseTTL, maxBytes: 64 << 20},
 	SignalingBucket:  {about: "signaling instance → endpoint", storage: jetstream.MemoryStorage, ttl: leaseTTL, maxBytes: 1 << 20},
 	TextsBucket:      {about: "text instance → where it is", storage: jetstream.MemoryStorage, ttl: leaseTTL, maxBytes: 1 << 20},
+	LeadsBucket:      {about: "guild id → text instance that leads it", storage: jetstream.MemoryStorage, maxBytes: 8 << 20, apart: true},
 	GeneratorsBucket: {about: "generator of load → what it is", storage: jetstream.MemoryStorage, ttl: leaseTTL, maxBytes: 1 << 20},
 	// Two who make it at once reserve its bytes twice for a moment: both must fit
 	// into MaxStore.
@@ -546,11 +547,16 @@ const goodbyeTimeout = time.Second
 // it. While the bus is away it keeps trying. every must be well below the
 // bucket's 5 s.
 func Lease[T any](ctx context.Context, b *Bucket[T], key string, value T, every time.Duration) {
+	LeaseOf(ctx, b, key, func() T { return value }, every)
+}
+
+// LeaseOf is Lease with a value that changes: it is asked for each time.
+func LeaseOf[T any](ctx context.Context, b *Bucket[T], key string, value func() T, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		put, cancel := context.WithTimeout(ctx, every)
-		if _, err := b.Put(put, key, value); err != nil && ctx.Err() == nil {
+		if _, err := b.Put(put, key, value()); err != nil && ctx.Err() == nil {
 			b.c.log.Log(slog.LevelWarn, "lease", "lease is not renewed", "bucket", b.name, "key", key, "err", err)
 		}
 		cancel()

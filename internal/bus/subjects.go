@@ -28,6 +28,10 @@ const (
 	// TextsBucket: text instance → chatserver.Instance. Leases of 5 s, written by each
 	// text instance, watched by the others.
 	TextsBucket = "texts"
+	// LeadsBucket: guild id → balance.Lead, of guilds that are led by another instance
+	// than hashing says. In memory. Written by the instance that gives a guild away, or
+	// takes the entry back, by compare-and-swap; watched by all text instances.
+	LeadsBucket = "leads"
 	// GuildsLog: guild id → chatserver entries, in the order in which they happened;
 	// the key UsersKey has what belongs to users and no guild. Appended to by the
 	// instance that leads the guild, followed by all that have sessions of it.
@@ -68,7 +72,8 @@ func NodeSubject(node, verb string) string { return "v1.node." + node + "." + ve
 
 // TextSubject is where a text instance takes requests of the others: verb is do (an
 // input for a guild that it leads), live (what the store does not have of a guild),
-// lead (guilds to look after).
+// lead (guilds to look after), warm (a guild to load, as it will lead it), mirror and
+// yield (sessions that are resumed elsewhere).
 func TextSubject(instance, verb string) string { return "v1.text." + instance + "." + verb }
 
 // OnlineSubject is where text instances tell one another who of a guild is online

@@ -158,6 +158,8 @@ func (c *call) adminGuilds() (int, any, error) {
 		Members int         `json:"members"`
 		Online  int         `json:"online"`
 		InVoice int         `json:"in_voice"`
+		Leader  string      `json:"leader,omitempty"` // the instance that leads it, of several
+		Given   bool        `json:"given,omitempty"`  // because another one had too much to do
 	}
 	list := []row{}
 	for _, id := range ids {
@@ -167,7 +169,11 @@ func (c *call) adminGuilds() (int, any, error) {
 		}
 		r, err := read(c.ctx, o, func(g *guild.Guild) (row, error) {
 			s := g.Self()
-			return row{s.ID, s.Name, s.Owner, g.MemberCount(), len(o.seen), g.VoiceCount()}, nil
+			r := row{ID: s.ID, Name: s.Name, Owner: s.Owner, Members: g.MemberCount(), Online: len(o.seen), InVoice: g.VoiceCount()}
+			if e := c.srv.ensemble; e != nil {
+				r.Leader, r.Given = e.ledBy(s.ID)
+			}
+			return r, nil
 		})
 		if err != nil {
 			return 0, nil, err

@@ -19,6 +19,7 @@ import (
 
 	"voicefleet/internal/bus"
 	"voicefleet/textchat"
+	"voicefleet/textchat/internal/balance"
 	"voicefleet/textchat/internal/gatewaysession"
 	"voicefleet/textchat/internal/guild"
 )
@@ -28,7 +29,8 @@ import (
 // guild, or were asked for it, follow it: they have a core of their own, to which
 // they apply what the leader writes into the guild's log, and from which they serve
 // their own sessions and requests. Which instance leads is agreed without a word
-// (rendezvous hashing over the live ones); should two believe that they do, the log
+// (rendezvous hashing over the live ones), but for hot guilds that one gave to an
+// emptier one, see leads.go; should two believe that they do, the log
 // takes the entries of one, and the other learns of it.
 
 const (
@@ -62,7 +64,8 @@ const (
 
 // Instance is what an instance tells of itself in bus.TextsBucket.
 type Instance struct {
-	Began time.Time `json:"began"`
+	Began time.Time    `json:"began"`
+	Load  balance.Load `json:"load"`
 }
 
 // ensemble is this instance's view of all of them, and how it speaks to the others.
@@ -78,11 +81,14 @@ type ensemble struct {
 
 	known  sync.Once
 	synced chan struct{} // closed by known, when all others are in alive
+	leads  leads
 
 	mu sync.Mutex
 	// Guarded by mu.
 	alive   map[string]time.Time // zero, or until when it is passed over
 	members []string             // those that lead guilds, sorted
+	loads   map[string]balance.Load
+	given   map[textchat.ID]lead // guilds that are led elsewhere than hashing says
 
 	order   order
 	mirrors mirrors
@@ -104,10 +110,13 @@ type ensemble struct {
 func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
 	began := time.Now()
 	e := &ensemble{srv: s, bus: s.cfg.Bus, self: s.cfg.Instance, life: s.cfg.Instance + lifeSep + strconv.FormatInt(began.UnixMilli(), 36), alive: map[string]time.Time{s.cfg.Instance: {}}, members: []string{s.cfg.Instance},
-		synced: make(chan struct{}), order: order{tell: make(chan struct{}, 1)}, checks: make(chan struct{}, checksAtOnce),
+		loads: make(map[string]balance.Load), given: make(map[textchat.ID]lead), synced: make(chan struct{}), order: order{tell: make(chan struct{}, 1)}, checks: make(chan struct{}, checksAtOnce),
 		mirrors: mirrors{of: make(map[string]*mirror), adopted: make(map[string]adoption), adopting: make(map[string]bool)}}
 	var err error
 	if e.all, err = bus.OpenBucket[Instance](ctx, e.bus, bus.TextsBucket); err != nil {
+		return nil, err
+	}
+	if err = e.leads.open(ctx, e.bus); err != nil {
 		return nil, err
 	}
 	if e.log, err = bus.OpenLog(ctx, e.bus, bus.GuildsLog); err != nil {
@@ -169,7 +178,7 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 	serving, err := bus.Serve(ctx, e.bus, bus.Service{
 		Name: bus.TextService, Subject: bus.TextSubject(e.self, ""), Metadata: map[string]string{"instance": e.self},
 		Verbs: []bus.Verb{bus.HandleUpTo("do", largestDo, e.takeDo), bus.Handle("live", e.takeLive), bus.Handle("lead", e.takeLead),
-			bus.Handle("mirror", e.takeMirror), bus.Handle("yield", e.takeYield)},
+			bus.Handle("warm", e.takeWarm), bus.Handle("mirror", e.takeMirror), bus.Handle("yield", e.takeYield)},
 		Code: refusalOf, Concurrency: 1024, Timeout: askTimeout, Metrics: e.srv.cfg.Metrics, Log: e.srv.cfg.Log,
 	})
 	if err != nil {
@@ -184,8 +193,12 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 	e.tellOrder(ctx, true)
 	var parts sync.WaitGroup
 	defer parts.Wait()
-	parts.Go(func() { bus.Lease(ctx, e.all, e.self, Instance{Began: time.Now()}, leaseEvery) })
+	now := time.Now()
+	parts.Go(func() {
+		bus.LeaseOf(ctx, e.all, e.self, func() Instance { return Instance{now, e.load()} }, leaseEvery)
+	})
 	parts.Go(func() { e.all.Watch(ctx, e.see) })
+	parts.Go(func() { e.leads.bucket.Watch(ctx, e.seeLead) })
 	parts.Go(func() {
 		_ = bus.Disconnects(ctx, e.bus, func(name string, _ time.Time) {
 			if other, ok := bus.TextOf(name); ok && other != e.self {
@@ -195,10 +208,12 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 	})
 	parts.Go(func() { e.sweep(ctx) })
 	parts.Go(func() { e.runOrder(ctx) })
-	select {
-	case <-e.synced: // who the others are
-	case <-ctx.Done():
-		return nil
+	for _, known := range []chan struct{}{e.synced, e.leads.synced} { // who the others are, and what they gave one another
+		select {
+		case <-known:
+		case <-ctx.Done():
+			return nil
+		}
 	}
 	ready()
 	<-ctx.Done()
@@ -260,6 +275,7 @@ func (e *ensemble) sweep(ctx context.Context) {
 			if e.usersBehind.Load() {
 				e.catchUpUsers()
 			}
+			e.balance(now)
 		}
 	}
 }
@@ -274,9 +290,13 @@ func (e *ensemble) see(c bus.Change[Instance]) {
 	died := ""
 	if c.Gone {
 		delete(e.alive, c.Key)
+		delete(e.loads, c.Key)
 		died = c.Key
 	} else {
 		e.alive[c.Key] = time.Time{}
+		if c.Key != e.self {
+			e.loads[c.Key] = c.Value.Load
+		}
 	}
 	e.mu.Unlock()
 	e.review(died)
@@ -331,7 +351,7 @@ func (e *ensemble) review(died string) {
 			led[lead] = append(led[lead], o.id)
 		}
 		o.soon(o.lead)
-		if died != "" && leaderOf(before, o.id) == died {
+		if died != "" && e.leaderOf(before, o.id) == died {
 			e.srv.task(o.compare)
 		}
 	}
@@ -378,7 +398,21 @@ func (e *ensemble) bury(name string) {
 func (e *ensemble) leader(id textchat.ID) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return leaderOf(e.members, id)
+	return e.leaderLocked(e.members, id)
+}
+
+// leaderOf is leader when others live.
+func (e *ensemble) leaderOf(members []string, id textchat.ID) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.leaderLocked(members, id)
+}
+
+func (e *ensemble) leaderLocked(members []string, id textchat.ID) string {
+	if l, ok := e.given[id]; ok && slices.Contains(members, l.Instance) {
+		return l.Instance
+	}
+	return leaderOf(members, id)
 }
 
 // leaderOf is rendezvous hashing: every instance has a weight for the guild, the

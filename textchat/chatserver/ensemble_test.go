@@ -23,9 +23,13 @@ type together struct {
 	worlds []*world
 	voice  *voiceSide
 	bus    *bus.Embedded
+	tweak  func(*Server)
 }
 
-func newTogether(t *testing.T, n int) *together {
+func newTogether(t *testing.T, n int) *together { return newTweaked(t, n, nil) }
+
+// newTweaked has each of them changed before it runs.
+func newTweaked(t *testing.T, n int, tweak func(*Server)) *together {
 	t.Helper()
 	dir := t.TempDir()
 	store, err := sqlite.Open(dir)
@@ -42,7 +46,7 @@ func newTogether(t *testing.T, n int) *together {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Shutdown)
-	all := &together{voice: newVoiceSide(), bus: server}
+	all := &together{voice: newVoiceSide(), bus: server, tweak: tweak}
 	for i := range n {
 		all.add(t, fmt.Sprint(i), store, files)
 	}
@@ -61,7 +65,7 @@ func (all *together) add(t *testing.T, name string, store textchat.Store, files 
 	w := newWorld(t, "", func(c *Config) {
 		c.Store, c.Files, c.Bus, c.Instance, c.Worker = store, files, conn, name, uint16(len(all.worlds))
 		c.Placer, c.Presence, c.Moves = all.voice, all.voice, all.voice
-	}, nil)
+	}, all.tweak)
 	w.voice = all.voice
 	all.worlds = append(all.worlds, w)
 	return w

@@ -30,6 +30,9 @@ type metrics struct {
 	effects         *prometheus.CounterVec
 	guilds          prometheus.Gauge
 	instances       prometheus.Gauge
+	led             prometheus.Gauge
+	entries         prometheus.Counter
+	leadMoves       *prometheus.CounterVec
 	panics          *prometheus.CounterVec
 	cacheHits       *prometheus.CounterVec
 	cacheMisses     *prometheus.CounterVec
@@ -61,12 +64,15 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		effects:         vec("voicefleet_gateway_voice_orders_total", "Voice orders, by kind and outcome.", "kind", "outcome"),
 		guilds:          gauge("voicefleet_gateway_guilds", "Guilds loaded."),
 		instances:       gauge("voicefleet_text_instances", "Text instances that serve guilds together, as this one sees them."),
+		led:             gauge("voicefleet_text_guilds_led", "Guilds that this instance leads, of those loaded here."),
+		entries:         counter("voicefleet_text_entries_led_total", "Entries of guilds that this instance led."),
+		leadMoves:       vec("voicefleet_text_lead_moves_total", "Guilds that this instance gave to another one to lead, or back, by why.", "why"),
 		cacheHits:       vec("voicefleet_cache_hits_total", "Look-ups that a cache answered, by cache.", "cache"),
 		cacheMisses:     vec("voicefleet_cache_misses_total", "Look-ups that it could not answer, by cache.", "cache"),
 		panics:          vec("voicefleet_panics_total", "Panics recovered, by the unit that ended with it. Every one is a bug.", "unit"),
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.latency, m.limited, m.connections, m.sessions, m.frames, m.events,
-		m.closes, m.resumes, m.presenceDropped, m.effectDropped, m.effects, m.guilds, m.cacheHits, m.cacheMisses} {
+		m.closes, m.resumes, m.presenceDropped, m.effectDropped, m.effects, m.guilds, m.instances, m.led, m.entries, m.leadMoves, m.cacheHits, m.cacheMisses} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

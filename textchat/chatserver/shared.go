@@ -136,7 +136,8 @@ type shared struct {
 	// whether there may be others before.
 	toldSeq, spreadSeq atomic.Uint64
 	behind             atomic.Bool
-	leads              atomic.Bool // led
+	leads              atomic.Bool  // led
+	work               atomic.Int64 // entries that this instance told since they were counted
 }
 
 // settle notes how far the guild is, after each request.
@@ -331,6 +332,7 @@ func (o *owner) write(body []byte) (uint64, error) {
 	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
 	defer cancel()
 	log := o.srv.ensemble.log
+	o.work.Add(1)
 	seq, err := log.Append(ctx, o.key, o.applied, body)
 	if errors.Is(err, bus.ErrConflict) {
 		// Of a guild where nothing happened for long the log has nothing any more.
