@@ -484,10 +484,14 @@ func TestInstancesTakeOver(t *testing.T) {
 	all.voice.mu.Unlock()
 	s.joinVoice(guild.String(), lobby.String(), false)
 	all.voice.expect(t, "place "+boss.id)
-	w[1].end()
-	all.see(t, 2)
+	ended := make(chan struct{})
+	go func() { defer close(ended); w[1].end() }()
+	for _, x := range []*world{w[0], w[2]} {
+		eventually(t, "one is gone", func() bool { return len(x.srv.ensemble.others()) == 1 })
+	}
 	all.voice.expect(t, "place "+boss.id)
 	close(hold)
+	<-ended
 	s.until("VOICE_SERVER_UPDATE")
 
 	heir, err := w[2].srv.owner(guild)

@@ -38,7 +38,7 @@ type voiceSide struct {
 	busy    int // placements under way
 	busiest int
 	refuse  error
-	hold    chan struct{} // when set, Place waits for it
+	hold    chan struct{} // when set, Place waits for it, or to be cancelled
 	arrived chan string   // every order, as it comes
 
 	subscribed chan struct{} // one for each Run that listens
@@ -79,7 +79,10 @@ func (v *voiceSide) Place(ctx context.Context, r allocator.PlaceRequest) (alloca
 		select {
 		case <-hold:
 		case <-ctx.Done():
-			return allocator.Assignment{}, ctx.Err()
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return allocator.Assignment{}, ctx.Err()
+			}
+			<-hold
 		}
 	}
 	if refuse != nil {

@@ -113,12 +113,14 @@ func (l *lanes) carryOut(ctx context.Context, o *owner, e guild.Effect) {
 			return // void: a newer order is there, or the server ends
 		}
 	}
+	p := l.srv.cfg.Placer
+	if e.Place != nil {
+		l.place(ctx, o, e)
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, textchat.PlaceTimeout)
 	defer cancel()
-	p := l.srv.cfg.Placer
 	switch {
-	case e.Place != nil:
-		l.place(ctx, o, e)
 	case p == nil:
 	case e.Update != nil:
 		l.try(ctx, "update", func() error { return p.Update(ctx, *e.Update) })
@@ -149,15 +151,22 @@ func (l *lanes) try(ctx context.Context, kind string, order func() error) {
 	l.srv.cfg.Log.Warn("voice order failed", "kind", kind, "err", err)
 }
 
+// place asks for a seat. Once ctx has ended the answer is nobody's: a newer order is
+// there, or the server ends and whoever leads the guild next asks again.
 func (l *lanes) place(ctx context.Context, o *owner, e guild.Effect) {
 	if l.srv.cfg.Placer == nil {
 		o.post(guild.PlaceFailed{User: e.User, Attempt: e.Place.Attempt, Code: string(allocator.CodeUnavailable), Message: "This server has no voice."})
 		return
 	}
-	a, err := l.srv.cfg.Placer.Place(ctx, e.Place.Request)
+	bounded, cancel := context.WithTimeout(ctx, textchat.PlaceTimeout)
+	defer cancel()
+	a, err := l.srv.cfg.Placer.Place(bounded, e.Place.Request)
 	if err == nil {
 		l.srv.metrics.effects.WithLabelValues("place", "done").Inc()
 		o.post(guild.Placed{User: e.User, Attempt: e.Place.Attempt, Assignment: a})
+		return
+	}
+	if ctx.Err() != nil {
 		return
 	}
 	code, message := string(allocator.CodeUnavailable), "Voice does not answer right now. Try again."

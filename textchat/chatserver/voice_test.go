@@ -55,8 +55,10 @@ func TestNewestJoinWins(t *testing.T) {
 	ann := w.guest("Ann")
 	a := w.enter(ann)
 	lobby, echo := w.channelID(ann, "Lobby"), w.channelID(ann, "Echo test")
+	hold := make(chan struct{})
+	t.Cleanup(func() { close(hold) })
 	w.voice.mu.Lock()
-	w.voice.hold = make(chan struct{})
+	w.voice.hold = hold
 	w.voice.mu.Unlock()
 	a.joinVoice(w.guildID(), lobby, false)
 	w.voice.expect(t, "place")
