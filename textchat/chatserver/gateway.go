@@ -60,10 +60,13 @@ type conn struct {
 	bye     []byte   // the close frame, once there is one
 	session *session // nil until identified
 	mode    gatewaysession.Compression
-	writing bool // a writer runs, or is to
-	again   bool // it must look once more
-	over    bool // no writer must begin
-	heir    bool // the writer is to release the connection when it ends
+	writing bool          // a writer runs, or is to
+	again   bool          // it must look once more
+	wrote   time.Duration // when a writer last ended, by the clock of writers
+	over    bool          // no writer must begin
+	heir    bool          // the writer is to release the connection when it ends
+
+	due time.Duration // guarded by writers.mu: when it leaves writers.soon; 0: it is not there
 
 	// Owned by the writer, and by release when there is none.
 	frames gatewaysession.Framer
@@ -248,6 +251,7 @@ func (c *conn) gone() {
 	left := c.heir
 	c.mu.Unlock()
 	if left {
+		c.srv.gate.writers.hurry(c)
 		_ = c.wire.SetDeadline(time.Unix(1, 0)) // it waits no longer
 		return
 	}
@@ -415,7 +419,7 @@ func (c *conn) close(code uint16, reason string) bool {
 	c.mu.Lock()
 	c.bye = wsframe.AppendClose(nil, code, reason)
 	c.mu.Unlock()
-	c.wake()
+	c.wake(true)
 	return true
 }
 
@@ -431,7 +435,7 @@ func (c *conn) sendFrame(u urgent) {
 	}
 	c.urgent = append(c.urgent, u)
 	c.mu.Unlock()
-	c.wake()
+	c.wake(true)
 }
 
 func encodeOp(op textchat.Op, d any) []byte {

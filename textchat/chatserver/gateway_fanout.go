@@ -31,8 +31,9 @@ func (o *owner) publishTo(e guild.Event, to iter.Seq[*session]) {
 		return
 	}
 	var open, hidden, bare *gatewaysession.Event
+	public := o.core.Public(e.Channel)
 	for s := range to {
-		show, isOpen := o.wants(s, e)
+		show, isOpen := o.wants(s, e, public)
 		switch {
 		case !show:
 		case isOpen && !mayRead(s, e):

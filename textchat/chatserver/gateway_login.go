@@ -178,7 +178,7 @@ func (c *conn) take(s *session, seq uint64, last *gatewaysession.Event) bool {
 	if c.dead.Load() {
 		s.detach(c) // the connection ended meanwhile and OnClose saw no session
 	}
-	c.wake()
+	c.wake(true)
 	if e := c.srv.ensemble; e != nil {
 		e.order.wakeLater(c) // some of what waits may not be seen yet
 	}

@@ -203,7 +203,7 @@ func (e *ensemble) tellOrder(ctx context.Context, mark bool) {
 	}
 	o.told.Store(p)
 	for _, c := range wake {
-		c.wake()
+		c.wake(true)
 	}
 }
 

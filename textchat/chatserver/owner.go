@@ -264,8 +264,9 @@ func (o *owner) spreadOrdered(out *guild.Out, seq uint64) {
 	o.gave(seq, 0)
 }
 
-// wants says whether a session gets an event, and whether in its open form.
-func (o *owner) wants(s *session, e guild.Event) (show, open bool) {
+// wants says whether a session gets an event, and whether in its open form. public
+// says that every member sees the event's channel.
+func (o *owner) wants(s *session, e guild.Event, public bool) (show, open bool) {
 	switch {
 	case e.Name == textchat.EventChannelUpdate && !o.knows(s.user, e.Channel):
 		return false, false // CHANNEL_CREATE follows, see review
@@ -281,7 +282,7 @@ func (o *owner) wants(s *session, e guild.Event) (show, open bool) {
 		return false, false
 	case e.NeedAny != 0 && o.core.Base(s.user)&e.NeedAny == 0:
 		return false, false
-	case e.Channel == 0 || o.core.Permissions(s.user, e.Channel).Has(textchat.ViewChannel):
+	case public && o.core.Member(s.user) != nil, e.Channel == 0, o.core.Permissions(s.user, e.Channel).Has(textchat.ViewChannel):
 		return true, true
 	}
 	return e.Was != 0 && o.core.Permissions(s.user, e.Was).Has(textchat.ViewChannel), false

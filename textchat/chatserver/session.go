@@ -33,7 +33,6 @@ type session struct {
 	replay   gatewaysession.Replay
 	lane     *gatewaysession.Lane // nil: nothing is held back
 	conn     *conn
-	sent     uint64 // sequence of the last event given to conn
 	host     string // by which the client reached us
 	guilds   []*owner
 	late     []*owner  // guilds that were joined before READY was out
@@ -73,9 +72,8 @@ func (s *session) deliver(e *gatewaysession.Event) {
 		over = seq > lastNumber
 		s.replay.Push(seq, e)
 		if c != nil {
-			_, _, _, kept := s.replay.Next(s.sent)
-			slow = !kept || s.replay.Lag(s.sent) > textchat.ReplayEvents/2
-			if slow {
+			lag, missed := s.replay.Lag()
+			if slow = missed || lag > textchat.ReplayEvents/2; slow {
 				s.detachLocked(c)
 			}
 		}
@@ -91,7 +89,7 @@ func (s *session) deliver(e *gatewaysession.Event) {
 	case c != nil && e.At != 0:
 		s.srv.ensemble.order.wake = append(s.srv.ensemble.order.wake, c) // the caller holds its mu
 	case c != nil:
-		c.wake()
+		c.wake(!e.Patient())
 	}
 }
 
@@ -136,40 +134,58 @@ func (s *session) holdLocked(e *gatewaysession.Event) {
 	}
 }
 
-// next is the next event to write to c; more is false when there is none or c is
-// not the session's connection any more.
-func (s *session) next(c *conn) (e *gatewaysession.Event, seq uint64, more bool) {
+// drawMost bounds the events that are drawn at once.
+const drawMost = 8
+
+// drawn is an event to be written, with its number.
+type drawn struct {
+	e   *gatewaysession.Event
+	seq uint64
+}
+
+// draw takes the next events to write to c; fewer than there is room for are all there
+// are now. Nothing comes when c is not the session's connection any more.
+func (s *session) draw(c *conn, room *[drawMost]drawn) []drawn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c {
-		return nil, 0, false
+		return nil
 	}
-	e, seq, more, _ = s.replay.Next(s.sent)
-	if more && e.At != 0 && e.At > s.srv.ensemble.order.told.Load() {
-		return nil, 0, false // whoever tells the others wakes us
-	}
-	if !more {
-		if s.lane != nil {
-			if late, ok := s.numberLocked(noEvent); !ok && !s.lane.Idle() {
-				s.srv.task(func() {
-					s.advance()
-					c.wake()
-				})
-				return nil, 0, false
-			} else if e = s.lane.Pop(); e != nil {
-				s.replay.Push(late, e)
-				seq, more = late, true
-			} else {
-				if stale := s.lane.TakeStale(); len(stale) > 0 {
-					s.relistLocked(stale)
-				}
-				s.lane = nil
-			}
+	for i := range room {
+		e, seq, more := s.nextLocked(c)
+		if !more {
+			return room[:i]
 		}
+		room[i] = drawn{e, seq}
 	}
-	if more {
-		s.sent = seq
-		return e, seq, true
+	return room[:]
+}
+
+// nextLocked is the next event to write to c, if there is one.
+func (s *session) nextLocked(c *conn) (e *gatewaysession.Event, seq uint64, more bool) {
+	if e, _, more = s.replay.Peek(); more {
+		if e.At != 0 && e.At > s.srv.ensemble.order.told.Load() {
+			return nil, 0, false // whoever tells the others wakes us
+		}
+		return s.replay.Next()
+	}
+	if s.lane != nil {
+		late, ok := s.numberLocked(noEvent)
+		if !ok && !s.lane.Idle() {
+			s.srv.task(func() {
+				s.advance()
+				c.wake(false)
+			})
+			return nil, 0, false
+		}
+		if e := s.lane.Pop(); e != nil {
+			s.replay.Push(late, e)
+			return s.replay.Next()
+		}
+		if stale := s.lane.TakeStale(); len(stale) > 0 {
+			s.relistLocked(stale)
+		}
+		s.lane = nil
 	}
 	s.calmLocked()
 	return nil, 0, false
@@ -192,7 +208,7 @@ func (s *session) settled() (calm <-chan struct{}, ok bool) {
 	}
 	if s.calm == nil {
 		s.calm = make(chan struct{})
-		if s.conn != nil && s.replay.Lag(s.sent) == 0 {
+		if lag, _ := s.replay.Lag(); s.conn != nil && lag == 0 {
 			s.calmLocked()
 			return closed, true
 		}
@@ -211,7 +227,7 @@ var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c
 func (s *session) attach(c *conn, seq uint64, last *gatewaysession.Event) (old *conn, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, _, _, kept := s.replay.Next(seq); s.ended || !kept {
+	if s.ended || !s.replay.Kept(seq) {
 		return nil, false
 	}
 	if last != nil {
@@ -223,13 +239,13 @@ func (s *session) attach(c *conn, seq uint64, last *gatewaysession.Event) (old *
 			number, _ = s.numberLocked(last)
 		}
 		s.replay.Push(number, last)
-		if _, _, _, kept := s.replay.Next(seq); !kept {
-			return nil, false
-		}
 		s.srv.metrics.events.Inc()
 	}
+	if !s.replay.Seek(seq) {
+		return nil, false
+	}
 	old = s.conn
-	s.conn, s.sent, s.host, s.detached = c, seq, c.host, time.Time{}
+	s.conn, s.host, s.detached = c, c.host, time.Time{}
 	return old, true
 }
 
@@ -253,7 +269,7 @@ func (s *session) detach(c *conn) {
 func (s *session) trim(c *conn, seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn == c && seq <= s.sent {
+	if s.conn == c {
 		s.replay.Trim(seq)
 	}
 }

@@ -158,6 +158,9 @@ func (f *Framer) Event(b []byte, seq uint64, e *Event) ([]byte, bool) {
 	return append(b, e.huffman()...), true
 }
 
+// Bare says whether an event goes as Append writes it.
+func (f *Framer) Bare() bool { return f.Mode == Plain }
+
 // maxScratch is up to what size buffers are kept for the next frame.
 const maxScratch = 64 << 10
 

@@ -3,6 +3,7 @@ package gatewaysession
 import (
 	"sort"
 	"strconv"
+	"strings"
 	"sync"
 
 	"voicefleet/internal/snowflake"
@@ -20,6 +21,9 @@ type Event struct {
 
 	deflate, zstd shared
 }
+
+// Patient says that it may wait a moment, to go with what comes then.
+func (e *Event) Patient() bool { return e.Late.Kind != 0 || strings.HasPrefix(e.Name, "MESSAGE_") }
 
 // shared is a compressed form of an event, made when the first session needs it.
 type shared struct {
@@ -49,20 +53,23 @@ const (
 const overhead = 64
 
 // Replay keeps the last events of one session with their numbers, which grow,
-// bounded by count and bytes. The newest is kept whatever its size. The zero Replay
-// keeps none; set the bounds first.
+// bounded by count and bytes, and knows which of them the client was sent. The newest
+// is kept whatever its size. The zero Replay keeps none; set the bounds first.
 type Replay struct {
 	// Immutable.
 	Count int
 	Bytes int
 
 	// Owned by the caller.
-	last  uint64     // number of the newest; 0: none yet
-	lost  uint64     // of the newest that is not kept any more
-	ring  []numbered // grows up to Count, then wraps
-	first int        // index of the oldest
-	n     int
-	bytes int
+	last   uint64     // number of the newest; 0: none yet
+	lost   uint64     // of the newest that is not kept any more
+	sent   uint64     // of the last that was taken
+	ring   []numbered // grows up to Count, then wraps
+	first  int        // index of the oldest
+	n      int
+	given  int  // how many of the n were taken
+	missed bool // one was lost before it was taken
+	bytes  int
 }
 
 type numbered struct {
@@ -88,14 +95,11 @@ func (r *Replay) Push(seq uint64, e *Event) {
 	r.bytes += len(e.Body) + overhead
 }
 
-func (r *Replay) at(i int) *numbered { return &r.ring[(r.first+i)%len(r.ring)] }
-
-// after is the index of the first event after seq.
-func (r *Replay) after(seq uint64) int {
-	if r.n == 0 || seq >= r.last {
-		return r.n
+func (r *Replay) at(i int) *numbered {
+	if i += r.first; i >= len(r.ring) {
+		i -= len(r.ring)
 	}
-	return sort.Search(r.n, func(i int) bool { return r.at(i).seq > seq })
+	return &r.ring[i]
 }
 
 // drop forgets the oldest.
@@ -104,17 +108,24 @@ func (r *Replay) drop() {
 	r.bytes -= len(oldest.e.Body) + overhead
 	r.lost = oldest.seq
 	*oldest = numbered{}
-	r.first = (r.first + 1) % len(r.ring)
+	if r.first++; r.first == len(r.ring) {
+		r.first = 0
+	}
 	r.n--
+	if r.given > 0 {
+		r.given--
+	} else {
+		r.missed = true
+	}
 }
 
-// Trim forgets what the client says it has: it resumes from there or later. An
-// idle session then keeps nothing.
+// Trim forgets what the client says it has, of what it was sent: it resumes from
+// there or later. An idle session then keeps nothing.
 func (r *Replay) Trim(seq uint64) {
-	if seq > r.last {
+	if seq > r.sent {
 		return
 	}
-	for r.n > 0 && r.at(0).seq <= seq {
+	for r.given > 0 && r.at(0).seq <= seq {
 		r.drop()
 	}
 	if r.n == 0 {
@@ -126,27 +137,46 @@ func (r *Replay) Trim(seq uint64) {
 func (r *Replay) Last() uint64 { return r.last }
 
 // Begin has numbers go on after seq, of a session that began elsewhere.
-func (r *Replay) Begin(seq uint64) { r.last, r.lost = seq, seq }
+func (r *Replay) Begin(seq uint64) { r.last, r.lost, r.sent = seq, seq, seq }
 
 // Skip has numbers go on after seq.
 func (r *Replay) Skip(seq uint64) { r.last = max(r.last, seq) }
 
-// Next is the event after seq, with its number. kept says whether everything after
-// seq is still there (and seq is not from the future); more whether there is such an
-// event.
-func (r *Replay) Next(seq uint64) (e *Event, number uint64, more, kept bool) {
-	if seq > r.last || seq < r.lost {
-		return nil, 0, false, false
+// Kept says whether everything after seq is still there, and seq is not from the
+// future.
+func (r *Replay) Kept(seq uint64) bool { return r.lost <= seq && seq <= r.last }
+
+// Seek has Next go on after seq, if all of that is kept.
+func (r *Replay) Seek(seq uint64) bool {
+	if !r.Kept(seq) {
+		return false
 	}
-	i := r.after(seq)
-	if i == r.n {
-		return nil, 0, false, true
-	}
-	return r.at(i).e, r.at(i).seq, true, true
+	r.given = sort.Search(r.n, func(i int) bool { return r.at(i).seq > seq })
+	r.sent, r.missed = seq, false
+	return true
 }
 
-// Lag is how many events came after seq.
-func (r *Replay) Lag(seq uint64) int { return r.n - r.after(seq) }
+// Peek is the next event, with its number; more says whether there is one.
+func (r *Replay) Peek() (e *Event, number uint64, more bool) {
+	if r.given == r.n {
+		return nil, 0, false
+	}
+	x := r.at(r.given)
+	return x.e, x.seq, true
+}
+
+// Next takes what Peek shows.
+func (r *Replay) Next() (e *Event, number uint64, more bool) {
+	if e, number, more = r.Peek(); more {
+		r.given++
+		r.sent = number
+	}
+	return e, number, more
+}
+
+// Lag is how many events Next has not given; missed, whether others were lost before
+// it could.
+func (r *Replay) Lag() (events int, missed bool) { return r.n - r.given, r.missed }
 
 // Weight is how many bytes are kept.
 func (r *Replay) Weight() int { return r.bytes }
@@ -160,6 +190,15 @@ func Append(b []byte, seq uint64, e *Event) []byte {
 	b = append(b, `,"op":0,"d":`...)
 	b = append(b, e.Body...)
 	return append(b, '}')
+}
+
+// Size is how long Append makes it.
+func Size(seq uint64, e *Event) int {
+	n := len(`{"t":"","s":0,"op":0,"d":}`) + len(e.Name) + len(e.Body)
+	for ; seq >= 10; seq /= 10 {
+		n++
+	}
+	return n
 }
 
 // appendHead and appendTail write it with what differs between sessions first, so

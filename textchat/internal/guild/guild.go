@@ -237,6 +237,19 @@ func (g *Guild) Permissions(user, channel textchat.ID) textchat.Permissions {
 	return textchat.Resolve(s, g.rolePermissions, c.Overwrites)
 }
 
+// Public says that every member sees a channel, without a look at each: @everyone may,
+// and no overwrite says otherwise. Where it is false all may see it none the less.
+func (g *Guild) Public(channel textchat.ID) bool {
+	c := g.channels[channel]
+	if c != nil && c.Type.Thread() && c.Type != textchat.ChannelPrivateThread {
+		c = g.channels[parentOf(c)]
+	}
+	if c == nil || c.Type == textchat.ChannelPrivateThread || !g.rolePermissions(g.self.ID).Has(textchat.ViewChannel) {
+		return false
+	}
+	return !slices.ContainsFunc(c.Overwrites, func(o textchat.Overwrite) bool { return o.Deny.Has(textchat.ViewChannel) })
+}
+
 // standing is how high a role stands: by its position; of two at one position the
 // older is the higher.
 type standing struct {

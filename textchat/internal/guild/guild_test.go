@@ -157,7 +157,11 @@ func settingsOf(t *testing.T, g *Guild) string {
 		}
 		fmt.Fprintf(&b, "%s\n", text)
 		for _, user := range slices.Sorted(maps.Keys(g.members)) {
-			fmt.Fprintf(&b, "%d: %d\n", user, g.Permissions(user, id))
+			may := g.Permissions(user, id)
+			if g.Public(id) && !may.Has(textchat.ViewChannel) {
+				t.Errorf("%d does not see %d, which is public", user, id)
+			}
+			fmt.Fprintf(&b, "%d: %d\n", user, may)
 		}
 	}
 	return b.String()

@@ -87,6 +87,35 @@ func TestThreadPermissions(t *testing.T) {
 	}
 }
 
+// TestPublic: a channel is public when no overwrite hides it, and so are its threads
+// but for private ones.
+func TestPublic(t *testing.T) {
+	for _, c := range []struct {
+		kind       textchat.ChannelType
+		overwrites []textchat.Overwrite
+		want       bool
+	}{
+		{textchat.ChannelPublicThread, nil, true},
+		{textchat.ChannelPublicThread, []textchat.Overwrite{{ID: 1, Deny: textchat.SendMessages}}, true},
+		{textchat.ChannelPublicThread, []textchat.Overwrite{{ID: 1, Deny: textchat.ViewChannel}}, false},
+		{textchat.ChannelPublicThread, []textchat.Overwrite{{ID: ids["bob"], Type: textchat.OverwriteMember, Deny: textchat.ViewChannel}}, false},
+		{textchat.ChannelPrivateThread, nil, false},
+	} {
+		g := begun(t, time.Unix(1_800_000_000, 0), c.kind)
+		g.channels[ids["general"]].Overwrites = c.overwrites
+		if g.Public(100) != c.want {
+			t.Errorf("type %d, %+v: %v", c.kind, c.overwrites, !c.want)
+		}
+		if hidden := len(c.overwrites) > 0 && c.overwrites[0].Deny.Has(textchat.ViewChannel); g.Public(ids["general"]) == hidden {
+			t.Errorf("its channel, %+v: %v", c.overwrites, !hidden)
+		}
+		g.roles[1].Permissions = 0
+		if g.Public(ids["general"]) || g.Public(999) {
+			t.Error("public, although @everyone sees nothing, or there is no such channel")
+		}
+	}
+}
+
 // TestThreadsAreLeft: who leaves the guild follows none of its threads any more.
 func TestThreadsAreLeft(t *testing.T) {
 	g := begun(t, time.Unix(1_800_000_000, 0), textchat.ChannelPublicThread)

@@ -183,11 +183,12 @@ func Begin(b []byte) []byte {
 // End writes the head of the frame that Begin began when b was from bytes long.
 func End(b []byte, from int, op Opcode) []byte {
 	n := len(b) - from - maxHead
-	head := appendHead(b[:from], n, op)
+	head := AppendHead(b[:from], n, op)
 	return head[:len(head)+copy(b[len(head):], b[from+maxHead:])]
 }
 
-func appendHead(b []byte, n int, op Opcode) []byte {
+// AppendHead writes the head of a frame whose payload is n bytes.
+func AppendHead(b []byte, n int, op Opcode) []byte {
 	b = append(b, 0x80|byte(op))
 	switch {
 	case n < 126:
@@ -200,16 +201,16 @@ func appendHead(b []byte, n int, op Opcode) []byte {
 
 // Append writes a whole frame.
 func Append(b []byte, op Opcode, payload []byte) []byte {
-	return append(appendHead(b, len(payload), op), payload...)
+	return append(AppendHead(b, len(payload), op), payload...)
 }
 
 // AppendClose writes a close frame; code 0 has none in it.
 func AppendClose(b []byte, code uint16, reason string) []byte {
 	if code == 0 {
-		return appendHead(b, 0, Close)
+		return AppendHead(b, 0, Close)
 	}
 	reason = reason[:min(len(reason), maxControl-2)]
-	b = appendHead(b, 2+len(reason), Close)
+	b = AppendHead(b, 2+len(reason), Close)
 	return append(binary.BigEndian.AppendUint16(b, code), reason...)
 }
 
