@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"golang.org/x/net/ipv4"
 
 	"voicefleet/edgeagent"
 	"voicefleet/edgeagent/internal/custody"
@@ -78,7 +79,7 @@ type links struct {
 	packet  int
 	log     *telemetry.Flood
 	metrics *linkMetrics
-	inner   *net.UDPConn // towards the engine
+	inner   *linkSocket // towards the engine
 	secret  sfu.RelaySecret
 	outer   *quic.Transport
 	port    uint16
@@ -123,13 +124,21 @@ func newLinks(cfg *Config, changed func()) (*links, error) {
 		l.trust = l.pinned
 	}
 	rand.Read(l.secret[:]) // never fails: it ends the program instead
-	var err error
-	if l.inner, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
+	outer, err := newLinkSocket(cfg.Link)
+	if err != nil {
+		return nil, fmt.Errorf("use the socket of links: %w", err)
+	}
+	inner, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
 		return nil, fmt.Errorf("open socket towards the media engine: %w", err)
 	}
-	_ = l.inner.SetReadBuffer(innerBuffer) // the system's limit is good enough
+	_ = inner.SetReadBuffer(innerBuffer) // the system's limit is good enough
+	if l.inner, err = newLinkSocket(inner); err != nil {
+		_ = inner.Close()
+		return nil, fmt.Errorf("use socket towards the media engine: %w", err)
+	}
 	few := &perSecond{limit: handshakesPerSecond}
-	l.outer = &quic.Transport{Conn: cfg.Link, VerifySourceAddress: func(net.Addr) bool { return !few.allow(time.Now()) }}
+	l.outer = &quic.Transport{Conn: outer, VerifySourceAddress: func(net.Addr) bool { return !few.allow(time.Now()) }}
 	none := map[sfu.CallID]*carried{}
 	l.calls.Store(&none)
 	l.running, l.stop = context.WithCancel(context.Background())
@@ -337,35 +346,44 @@ func (l *links) lost() []edgeagent.NodeID {
 
 // fromEngine hands what the engine forwards to the links of its calls.
 func (l *links) fromEngine() {
-	buf := make([]byte, sfu.MaxDatagram+1)
+	came := make([]ipv4.Message, linkBatch)
+	for i := range came {
+		came[i].Buffers = [][]byte{make([]byte, sfu.MaxDatagram+1)}
+	}
 	var used []*link
 	for {
-		n, _, err := l.inner.ReadFromUDPAddrPort(buf)
+		n, err := l.inner.ReadBatch(came, 0)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil {
-			continue // an ICMP error about an engine that is being replaced
-		}
-		_, list, ok := sfu.ReadRelayLocal(buf[:n], &l.secret)
-		if !ok {
-			l.metrics.drop(dropStranger)
-			continue
-		}
 		used = used[:0]
-		for len(list) > 0 {
-			packet, rest, err := sfu.NextRelay(list)
-			if err != nil {
-				l.metrics.drop(dropMalformed)
-				break
-			}
-			list = rest
-			used = l.queue(packet, used)
+		for _, m := range came[:n] {
+			used = l.forward(m.Buffers[0][:m.N], used)
 		}
 		for _, k := range used {
 			k.ring.Rouse()
 		}
 	}
+}
+
+// forward hands the packets of a datagram from the engine to the links of their
+// calls, and adds these to used.
+func (l *links) forward(d []byte, used []*link) []*link {
+	_, list, ok := sfu.ReadRelayLocal(d, &l.secret)
+	if !ok {
+		l.metrics.drop(dropStranger)
+		return used
+	}
+	for len(list) > 0 {
+		packet, rest, err := sfu.NextRelay(list)
+		if err != nil {
+			l.metrics.drop(dropMalformed)
+			break
+		}
+		list = rest
+		used = l.queue(packet, used)
+	}
+	return used
 }
 
 // queue hands a packet to the links of its call, and adds them to used.
@@ -453,7 +471,7 @@ func (l *links) toEngine(all *parcels) {
 }
 
 func (l *links) post(to *parcel) {
-	if _, err := l.inner.WriteToUDPAddrPort(to.datagram, netip.AddrPortFrom(ownHost, to.port)); err != nil {
+	if _, err := l.inner.send(to.datagram, nil, netip.AddrPortFrom(ownHost, to.port)); err != nil {
 		l.metrics.drops[dropEngine].Add(float64(to.packets))
 	} else {
 		l.metrics.in.Add(float64(to.packets))

@@ -1,0 +1,209 @@
+package edgeagentserver
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
+)
+
+// linkSocket is a UDP socket as links use it, and QUIC for them. It does what
+// net.UDPConn does, but never announces to Go's scheduler that a system call begins:
+// none of these waits. After an idle moment the announcement wakes the scheduler's
+// monitor, a thread that finds nothing to do, and in a process that wakes for every
+// few packets its wake-ups cost more than the packets.
+type linkSocket struct {
+	// Immutable.
+	*net.UDPConn
+	raw   syscall.RawConn
+	inet4 bool
+	read  func(fd uintptr) bool // s.recvmmsg, bound once
+	write func(fd uintptr) bool // s.sendmsg, bound once
+
+	// Owned by who reads.
+	in       [linkBatch]mmsghdr
+	inVec    [linkBatch]unix.Iovec
+	inName   [linkBatch]sockaddr
+	wanted   int
+	received int
+	failed   syscall.Errno
+	known    [linkBatch]knownAddr
+	forget   int // the next of known to be forgotten
+
+	mu sync.Mutex
+	// Guarded by mu.
+	out     unix.Msghdr
+	outVec  unix.Iovec
+	outName sockaddr
+	sent    int
+	refused syscall.Errno
+}
+
+// linkBatch is how many datagrams are received at once: as many as QUIC asks for.
+const linkBatch = 8
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	hdr unix.Msghdr
+	n   uint32
+}
+
+// sockaddr is a socket address of either family, as the kernel has it.
+type sockaddr [unix.SizeofSockaddrInet6]byte
+
+// knownAddr is an address in both forms.
+type knownAddr struct {
+	name sockaddr
+	addr *net.UDPAddr
+}
+
+func newLinkSocket(conn *net.UDPConn) (*linkSocket, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	s := &linkSocket{UDPConn: conn, raw: raw}
+	domain, failed := 0, error(nil)
+	err = raw.Control(func(fd uintptr) { domain, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN) })
+	if err == nil {
+		err = os.NewSyscallError("getsockopt SO_DOMAIN", failed)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.inet4 = domain == unix.AF_INET
+	for i := range s.in {
+		h := &s.in[i].hdr
+		h.Name, h.Iov = &s.inName[i][0], &s.inVec[i]
+		h.SetIovlen(1)
+	}
+	s.out.Name, s.out.Iov = &s.outName[0], &s.outVec
+	s.out.SetIovlen(1)
+	s.read, s.write = s.recvmmsg, s.sendmsg
+	return s, nil
+}
+
+// ReadBatch waits for datagrams and returns how many came: at most linkBatch, each
+// into the first buffer of a message.
+func (s *linkSocket) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
+	s.wanted = min(len(ms), linkBatch)
+	for i := range ms[:s.wanted] {
+		m, h := &ms[i], &s.in[i].hdr
+		s.inVec[i] = unix.Iovec{Base: unsafe.SliceData(m.Buffers[0])}
+		s.inVec[i].SetLen(len(m.Buffers[0]))
+		h.Namelen = uint32(len(s.inName[i]))
+		h.Control = unsafe.SliceData(m.OOB)
+		h.SetControllen(len(m.OOB))
+	}
+	if err := s.raw.Read(s.read); err != nil {
+		return 0, err
+	}
+	if s.failed != 0 {
+		return 0, os.NewSyscallError("recvmmsg", s.failed)
+	}
+	for i := range ms[:s.received] {
+		m, h := &ms[i], &s.in[i].hdr
+		m.N, m.NN, m.Flags, m.Addr = int(s.in[i].n), int(h.Controllen), int(h.Flags), s.addr(&s.inName[i])
+	}
+	return s.received, nil
+}
+
+func (s *linkSocket) recvmmsg(fd uintptr) bool {
+	for {
+		n, _, e := syscall.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&s.in[0])), uintptr(s.wanted), unix.MSG_DONTWAIT, 0, 0)
+		switch e {
+		case 0:
+			s.received, s.failed = int(n), 0
+			return true
+		case syscall.EAGAIN:
+			return false
+		case syscall.EINTR, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH:
+			// An ICMP error about something sent before, reported once.
+		default:
+			s.received, s.failed = 0, e
+			return true
+		}
+	}
+}
+
+// addr is a socket address as net has it. Those of the last few peers are kept.
+func (s *linkSocket) addr(name *sockaddr) *net.UDPAddr {
+	for i := range s.known {
+		if k := &s.known[i]; k.addr != nil && k.name == *name {
+			return k.addr
+		}
+	}
+	a := &net.UDPAddr{Port: int(name[2])<<8 | int(name[3])}
+	if s.inet4 {
+		a.IP = net.IP(append([]byte(nil), name[4:8]...))
+	} else {
+		a.IP = net.IP(append([]byte(nil), name[8:24]...))
+		if index := *(*uint32)(unsafe.Pointer(&name[24])); index != 0 {
+			if device, err := net.InterfaceByIndex(int(index)); err == nil {
+				a.Zone = device.Name
+			}
+		}
+	}
+	s.known[s.forget] = knownAddr{*name, a}
+	s.forget = (s.forget + 1) % len(s.known)
+	return a
+}
+
+// WriteMsgUDP sends one datagram, or several of one length with the control message
+// for that. It waits only while the socket's buffer is full.
+func (s *linkSocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
+	if addr.Zone != "" {
+		return s.UDPConn.WriteMsgUDP(b, oob, addr)
+	}
+	n, err = s.send(b, oob, addr.AddrPort())
+	return n, len(oob), err
+}
+
+func (s *linkSocket) send(b, oob []byte, to netip.AddrPort) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outName = sockaddr{}
+	s.outName[2], s.outName[3] = byte(to.Port()>>8), byte(to.Port())
+	family := (*uint16)(unsafe.Pointer(&s.outName))
+	if s.inet4 {
+		*family, s.out.Namelen = unix.AF_INET, unix.SizeofSockaddrInet4
+		ip := to.Addr().Unmap().As4()
+		copy(s.outName[4:], ip[:])
+	} else {
+		*family, s.out.Namelen = unix.AF_INET6, unix.SizeofSockaddrInet6
+		ip := to.Addr().As16()
+		copy(s.outName[8:], ip[:])
+	}
+	s.outVec = unix.Iovec{Base: unsafe.SliceData(b)}
+	s.outVec.SetLen(len(b))
+	s.out.Control = unsafe.SliceData(oob)
+	s.out.SetControllen(len(oob))
+	err := s.raw.Write(s.write)
+	s.outVec.Base, s.out.Control = nil, nil
+	if err == nil && s.refused != 0 {
+		err = os.NewSyscallError("sendmsg", s.refused)
+	}
+	return s.sent, err
+}
+
+func (s *linkSocket) sendmsg(fd uintptr) bool {
+	for {
+		n, _, e := syscall.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.out)), unix.MSG_DONTWAIT)
+		switch e {
+		case 0:
+			s.sent, s.refused = int(n), 0
+			return true
+		case syscall.EAGAIN:
+			return false
+		case syscall.EINTR:
+		default:
+			s.sent, s.refused = 0, e
+			return true
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package edgeagentserver
+
+import (
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/net/ipv4"
+
+	"voicefleet/edgeagent/edgeagenttest"
+)
+
+// TestLinkSocket: datagrams of every length come whole, from where they were sent,
+// over sockets of one family and of both, and cost no allocation.
+func TestLinkSocket(t *testing.T) {
+	for network, host := range map[string]string{"udp4": "127.0.0.1", "udp": "::", "udp6": "::1"} {
+		open := func() *linkSocket {
+			c, err := net.ListenUDP(network, &net.UDPAddr{IP: net.ParseIP(host)})
+			if err != nil {
+				t.Skip(network, err)
+			}
+			t.Cleanup(func() { c.Close() })
+			s, err := newLinkSocket(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = s.SetReadDeadline(time.Now().Add(edgeagenttest.Timeout))
+			return s
+		}
+		a, b := open(), open()
+		port := func(s *linkSocket) int { return s.LocalAddr().(*net.UDPAddr).Port }
+		to := &net.UDPAddr{IP: net.ParseIP("127.0.0.1"), Port: port(b)}
+		if network == "udp6" {
+			to.IP = net.ParseIP("::1")
+		}
+		from := &net.UDPAddr{IP: to.IP, Port: port(a)}
+		ms := make([]ipv4.Message, linkBatch)
+		for i := range ms {
+			ms[i] = ipv4.Message{Buffers: [][]byte{make([]byte, 2048)}, OOB: make([]byte, 128)}
+		}
+		datagram := make([]byte, 1500)
+		next := 0
+		trade := func() {
+			for i := range 3 {
+				datagram[0] = byte(next + i)
+				if n, _, err := a.WriteMsgUDP(datagram[:next+i], nil, to); err != nil || n != next+i {
+					t.Fatal(network, n, err)
+				}
+			}
+			for got := 0; got < 3; {
+				n, err := b.ReadBatch(ms, 0)
+				if err != nil {
+					t.Fatal(network, err)
+				}
+				for _, m := range ms[:n] {
+					if m.N != next+got || m.N > 0 && m.Buffers[0][0] != byte(m.N) {
+						t.Fatal(network, "came", m.N, "of", next+got)
+					}
+					if addr := m.Addr.(*net.UDPAddr); !addr.IP.Equal(from.IP) || addr.Port != from.Port || addr.Zone != "" {
+						t.Fatal(network, "came from", addr, "not", from)
+					}
+					got++
+				}
+			}
+			next += 3
+		}
+		for next < 1400 {
+			trade()
+		}
+		if n := testing.AllocsPerRun(10, trade); n != 0 {
+			t.Errorf("%s: %v allocations", network, n)
+		}
+		if _, _, err := a.WriteMsgUDP(make([]byte, 1<<16), nil, to); err == nil {
+			t.Error(network, "took a datagram that is too long")
+		}
+		_ = b.SetReadDeadline(time.Unix(1, 0))
+		if _, err := b.ReadBatch(ms, 0); err == nil || !err.(net.Error).Timeout() {
+			t.Error(network, fmt.Sprint(err), "at the deadline")
+		}
+	}
+}
