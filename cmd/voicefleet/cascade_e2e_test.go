@@ -378,30 +378,45 @@ func TestAgentOfASpanningCallDies(t *testing.T) {
 // listener over a second node.
 const relayCost = 2.0
 
-// busy is the processor time that the edges and their engines have had.
-func (c *cascade) busy() time.Duration {
+// busy is the processor time that the agents of the edges have had, and their engines.
+type busy struct{ agents, engines time.Duration }
+
+func (b busy) all() time.Duration { return b.agents + b.engines }
+
+func (b busy) less(o busy) busy { return busy{b.agents - o.agents, b.engines - o.engines} }
+
+func (b busy) String() string {
+	return fmt.Sprintf("%v (agents %v)", b.all().Round(time.Millisecond), b.agents.Round(time.Millisecond))
+}
+
+func (c *cascade) busy() (b busy) {
 	c.t.Helper()
-	total := time.Duration(0)
 	for id := range c.all {
 		agent := c.all[id].cmd.Process.Pid
-		for _, pid := range []int{agent, child(c.t, agent, 0)} {
-			tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-			if err != nil || len(tasks) == 0 {
-				c.t.Fatalf("process %d has no tasks: %v", pid, err)
-			}
-			for _, task := range tasks {
-				b, err := os.ReadFile(task)
-				if err != nil {
-					continue // it has ended
-				}
-				ns, _, _ := strings.Cut(string(b), " ")
-				n, err := strconv.ParseInt(ns, 10, 64)
-				if err != nil {
-					c.t.Fatal(err)
-				}
-				total += time.Duration(n)
-			}
+		b.agents += c.had(agent)
+		b.engines += c.had(child(c.t, agent, 0))
+	}
+	return b
+}
+
+// had is the processor time of a process.
+func (c *cascade) had(pid int) (total time.Duration) {
+	c.t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(tasks) == 0 {
+		c.t.Fatalf("process %d has no tasks: %v", pid, err)
+	}
+	for _, task := range tasks {
+		b, err := os.ReadFile(task)
+		if err != nil {
+			continue // it has ended
 		}
+		ns, _, _ := strings.Cut(string(b), " ")
+		n, err := strconv.ParseInt(ns, 10, 64)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		total += time.Duration(n)
 	}
 	return total
 }
@@ -415,20 +430,22 @@ func (l relayLoad) String() string {
 	return fmt.Sprintf("%d calls of %d, %d of whom talk", l.calls, l.members, l.talkers)
 }
 
-// relayCosts are what a load costs both nodes together.
+// relayCosts are what a load costs all nodes together.
 type relayCosts struct {
-	busy    time.Duration // beyond what they cost idle
-	packets int           // that came to listeners
+	busy    busy // beyond what they cost idle
+	packets int  // that came to listeners
 	// near and far are the ways of packets to listeners beside the speaker and on the
 	// other node: the median, and of 99 %.
 	near, far [2]time.Duration
 }
 
-// carry has a load talk for a window, on edge1 and another node: every other member
-// says that it is near that one. They may be the same.
-func (c *cascade) carry(first uint64, load relayLoad, other string, window, idle time.Duration) (cost relayCosts) {
+// each is what a packet that came to a listener cost, in seconds.
+func (c relayCosts) each() float64 { return c.busy.all().Seconds() / float64(c.packets) }
+
+// carry has a load talk for a window; side is the node that a member of a call says
+// it is near to.
+func (c *cascade) carry(first uint64, load relayLoad, side func(call, member int) string, window time.Duration, idle busy) (cost relayCosts) {
 	c.t.Helper()
-	sides := []string{"edge1", other}
 	calls := make([][]*seated, load.calls)
 	said := make([]map[*seated]func() map[uint32]time.Time, load.calls)
 	var all []*seated
@@ -436,12 +453,12 @@ func (c *cascade) carry(first uint64, load relayLoad, other string, window, idle
 	for k := range calls {
 		c.call = sfu.CallID{ID: snowflake.ID(first + uint64(k))}
 		for i := range load.members {
-			side := sides[(k+i)%2] // of three talkers two are here in one call, and there in the next
+			node := side(k, i)
 			// So far that nodes as young as these, which take only few calls, do.
 			rtt := map[string]float64{"edge1": 900, "edge2": 900, "edge3": 900}
-			rtt[side] = 10
+			rtt[node] = 10
 			s := c.seat(uint64(c.call.ID)*100+uint64(i), &delays{at: map[sfu.UserID]map[uint32]time.Time{}}, rtt)
-			if s.node != edgeagent.NodeID(side) {
+			if s.node != edgeagent.NodeID(node) {
 				c.t.Fatalf("user %v is seated on %s: %s", s.user, s.node, ctlSays(c.t, c.text.data, "explain", c.call.String()))
 			}
 			calls[k], all = append(calls[k], s), append(all, s)
@@ -469,7 +486,7 @@ func (c *cascade) carry(first uint64, load relayLoad, other string, window, idle
 	}
 	before, came := c.busy(), heard()
 	time.Sleep(window)
-	cost.busy, cost.packets = c.busy()-before-idle, heard()-came
+	cost.busy, cost.packets = c.busy().less(before).less(idle), heard()-came
 	var near, far []time.Duration
 	for i, stop := range stops {
 		stop()
@@ -491,10 +508,18 @@ func (c *cascade) carry(first uint64, load relayLoad, other string, window, idle
 	return cost
 }
 
-// TestRelayedPacketsAreCheap compares calls on one node with the same calls spread
-// over two, where more than half of the packets that come to listeners crossed a
-// link. What a crossing costs depends on how many there are to share a datagram, so
-// it is judged at a load that a link is made for, and shown at the least there is.
+// TestRelayedPacketsAreCheap compares calls that are each on one node with the same
+// calls each spread over two, where more than half of the packets that come to
+// listeners crossed a link. Both ways the calls are on two nodes, as many on each:
+// what is compared is whether they cross, not how much each engine has to do at once.
+//
+// What a packet over a link costs is the processor time of all agents and engines
+// while the calls are spread, less that of as many packets on one node as came to
+// listeners beside the speaker, over the packets that came to the others; and it is
+// told as a multiple of what a packet costs when no call is spread.
+//
+// What a crossing costs depends on how many there are to share a datagram, so it is
+// judged at a load that a link is made for, and shown at the least there is.
 func TestRelayedPacketsAreCheap(t *testing.T) {
 	e := launchEdges(t)
 	conn, err := bus.Connect(t.Context(), bus.Config{URL: e.args[2], Name: "test"})
@@ -511,18 +536,22 @@ func TestRelayedPacketsAreCheap(t *testing.T) {
 	}
 	idle := c.busy()
 	time.Sleep(window)
-	idle = c.busy() - idle
-	t.Logf("idle: %v in %v", idle.Round(time.Millisecond), window)
+	idle = c.busy().less(idle)
+	t.Logf("idle: %v in %v", idle, window)
 	for i, load := range loads {
-		one := c.carry(uint64(1000*i+1000), load, "edge1", window, idle)
-		two := c.carry(uint64(1000*i+1500), load, []string{"edge2", "edge3"}[i], window, idle)
+		sides := []string{"edge1", []string{"edge2", "edge3"}[i]}
+		// Of three talkers two are here in one call, and there in the next.
+		spread := func(call, member int) string { return sides[(call+member)%2] }
+		whole := func(call, member int) string { return sides[call%2] }
+		local := c.carry(uint64(1000*i+1000), load, whole, window, idle)
+		two := c.carry(uint64(1000*i+1500), load, spread, window, idle)
 		relayed := float64(two.packets) * float64(load.members/2) / float64(load.members-1)
-		each := one.busy.Seconds() / float64(one.packets)
-		over := (two.busy.Seconds() - each*(float64(two.packets)-relayed)) / relayed
-		t.Logf("%v: on one node %d packets came to listeners for %v, %.1f µs each; on two %d for %v, %.1f µs for one over a link: %.2f times as much; median way and that of 99 %% %v, over a link %v",
-			load, one.packets, one.busy.Round(time.Millisecond), each*1e6, two.packets, two.busy.Round(time.Millisecond), over*1e6, over/each, two.near, two.far)
-		if want := load.calls * load.talkers * (load.members - 1) * int(window/frameTime) / 2; one.packets < want || two.packets < want {
-			t.Fatalf("%v: %d and %d packets came, want %d", load, one.packets, two.packets, want)
+		each := local.each()
+		over := (two.busy.all().Seconds() - each*(float64(two.packets)-relayed)) / relayed
+		t.Logf("%v: each call on one node: %d packets came to listeners for %v, %.1f µs each; each on two: %d for %v, %.1f µs for one over a link: %.2f times as much (all packets of a spread call together: %.2f times); median way and that of 99 %% %v, over a link %v",
+			load, local.packets, local.busy, each*1e6, two.packets, two.busy, over*1e6, over/each, two.each()/each, two.near, two.far)
+		if want := load.calls * load.talkers * (load.members - 1) * int(window/frameTime) / 2; local.packets < want || two.packets < want {
+			t.Fatalf("%v: %d and %d packets came, want %d", load, local.packets, two.packets, want)
 		}
 		if !judged || load.calls == 1 {
 			continue
