@@ -334,14 +334,14 @@ func (c *call) messageCreate() (int, any, error) {
 	}
 	m, err := c.post(p, c.user, 0, &in, files)
 	if err != nil {
-		c.discard(files)
+		c.refused(files, err)
 		return 0, nil, err
 	}
 	return http.StatusOK, m, nil
 }
 
 // post stores a message and tells of it. The files are the message's from when
-// it is stored; after an error they are the caller's to drop.
+// it is stored; after an error the caller passes them to refused.
 func (c *call) post(p place, author textchat.User, webhook textchat.ID, in *messageForm, files []upload) (textchat.Message, error) {
 	m := textchat.Message{ID: c.srv.newID(), Channel: p.channel.ID, Author: author, Webhook: webhook,
 		Mentions: []textchat.User{}, MentionRoles: []textchat.ID{}, Attachments: []textchat.Attachment{}, Embeds: []textchat.Embed{},
@@ -377,6 +377,9 @@ func (c *call) post(p place, author textchat.User, webhook textchat.ID, in *mess
 	}
 	// A client that goes away does not stop this: what is stored is told.
 	stored, repeated, err := c.srv.store.AddMessage(c.srv.life, m, nonce)
+	if errors.Is(err, textchat.ErrUnsure) {
+		c.await(p, m, answered, files)
+	}
 	if err != nil {
 		return m, err
 	}
@@ -393,16 +396,73 @@ func (c *call) post(p place, author textchat.User, webhook textchat.ID, in *mess
 		}
 		return list[0], nil
 	}
-	c.whole(&stored)
+	return c.told(p, stored, answered), nil
+}
+
+// told tells of a message that is stored, and returns it as it was shown.
+func (c *call) told(p place, m textchat.Message, answered *textchat.Message) textchat.Message {
+	c.whole(&m)
 	if answered != nil {
 		c.whole(answered)
-		stored.Referenced = answered
+		m.Referenced = answered
 	}
 	if p.owner == nil && p.dm.LastMessage == nil {
 		c.introduce(p)
 	}
-	p.tell(c.ctx, c.srv, guild.Posted{Message: stored})
-	return stored, nil
+	p.tell(c.ctx, c.srv, guild.Posted{Message: m})
+	return m
+}
+
+const (
+	// awaitLook is how often, and awaitLooks how many times, a message is looked for of
+	// which the store did not say in time whether it has it.
+	awaitLook  = time.Second
+	awaitLooks = 120
+	// awaitedMost bounds how many are looked for at once. Of more than that nobody is
+	// told, and they show when the channel is read.
+	awaitedMost = 512
+)
+
+// await looks for a message that the store may have, and tells of it when it has: whoever
+// wrote it was told to try again, and then gets this one by its nonce, of which nobody
+// else would hear. A message that does not show has its files dropped.
+func (c *call) await(p place, m textchat.Message, answered *textchat.Message, files []upload) {
+	s := c.srv
+	if s.awaited.Add(1) > awaitedMost {
+		s.awaited.Add(-1)
+		return
+	}
+	later := *c
+	later.ctx = s.life // the request is over then
+	started := s.task(func() {
+		defer s.awaited.Add(-1)
+		defer s.recovered("await message")
+		look := time.NewTicker(awaitLook)
+		defer look.Stop()
+		for range awaitLooks {
+			select {
+			case <-look.C:
+			case <-s.life.Done():
+				return
+			}
+			if stored, err := s.store.Message(s.life, m.Channel, m.ID); err == nil {
+				later.told(p, stored, answered)
+				return
+			}
+		}
+		later.discard(files)
+	})
+	if !started {
+		s.awaited.Add(-1)
+	}
+}
+
+// refused drops the files of a message that was not stored. Those of one that may be are
+// left to await.
+func (c *call) refused(files []upload, err error) {
+	if !errors.Is(err, textchat.ErrUnsure) {
+		c.discard(files)
+	}
 }
 
 // slowmode makes members wait between messages where a channel asks for it.

@@ -63,6 +63,7 @@ type Server struct {
 	uploads uploads
 	private private
 	views   views
+	awaited atomic.Int64 // messages that await looks for
 
 	regionsKnown regionList
 
@@ -108,7 +109,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("chatserver: %w", err)
 	}
 	if s.store == nil {
-		st, err := sqlite.Open(cfg.DataDir)
+		st, err := sqlite.Open(cfg.DataDir, sqlite.Config{Metrics: cfg.Metrics})
 		if err != nil {
 			return nil, fmt.Errorf("chatserver: %w", err)
 		}

@@ -88,7 +88,7 @@ func (a StoreAddress) Folder() string { return a.folder }
 // Open opens the store; the caller closes it.
 func (a StoreAddress) Open(ctx context.Context, metrics prometheus.Registerer, log *slog.Logger) (textchat.Store, error) {
 	if a.folder != "" {
-		return sqlite.Open(a.folder)
+		return sqlite.Open(a.folder, sqlite.Config{Metrics: metrics})
 	}
 	c := a.cql
 	c.Metrics, c.Log = metrics, log

@@ -249,7 +249,7 @@ func (c *call) webhookPost() (int, any, error) {
 	}
 	m, err := c.hookPost(p, w, &in, files)
 	if err != nil {
-		c.discard(files)
+		c.refused(files, err)
 		return 0, nil, err
 	}
 	if c.r.URL.Query().Get("wait") != "true" {

@@ -17,7 +17,7 @@ import (
 // acknowledged before it began, and is whole.
 func TestBackupUnderWrites(t *testing.T) {
 	ctx := t.Context()
-	s, err := Open(t.TempDir())
+	s, err := Open(t.TempDir(), Config{Patience: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestBackupUnderWrites(t *testing.T) {
 	if err := Check(ctx, dir); err != nil {
 		t.Fatal(err)
 	}
-	b, err := Open(dir)
+	b, err := Open(dir, Config{Patience: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

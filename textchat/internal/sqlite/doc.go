@@ -6,4 +6,7 @@
 // only then tells them. So a write that returned is durable, and 64 writers share
 // the price of one disk flush. When one of them fails the others are done again
 // without it.
+//
+// A disk that stands still holds up no caller for longer than Config.Patience, and
+// readers, who have connections of their own, not at all.
 package sqlite

@@ -67,9 +67,10 @@ func (s *Store) Guild(ctx context.Context, id textchat.ID) (textchat.GuildRecord
 	return g, err
 }
 
-// Save does all changes or none.
+// Save does all changes or none. The guild's owner goes by what it returns, so a
+// save that was begun is waited for.
 func (s *Store) Save(ctx context.Context, guild textchat.ID, changes []textchat.Change) error {
-	return s.change(ctx, "save guild", func(tx *txn) error {
+	return s.changeSurely(ctx, "save guild", func(tx *txn) error {
 		for _, c := range changes {
 			if err := saveOne(tx, int64(guild), c); err != nil {
 				return err

@@ -9,7 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	_ "modernc.org/sqlite" // the driver
 
 	"voicefleet/textchat"
@@ -23,7 +26,18 @@ const (
 	groupMax = 256
 	// readers run at once; each costs a connection with a page cache of 2 MiB.
 	readers = 4
+	// defaultPatience is how long a write may take: a disk that is slow answers with
+	// an error within 1 s.
+	defaultPatience = 800 * time.Millisecond
 )
+
+// Config of a Store; the zero value works.
+type Config struct {
+	// Metrics takes the collectors; nil keeps them private.
+	Metrics prometheus.Registerer
+	// Patience bounds how long a write waits for the disk (default 800 ms).
+	Patience time.Duration
+}
 
 // Store is one database file.
 type Store struct {
@@ -31,10 +45,17 @@ type Store struct {
 	read      *sql.DB
 	write     *sql.DB
 	tokenUser *sql.Stmt // of read
-	jobs      chan job
+	patience  time.Duration
+	metrics   *metrics
+	jobs      chan *job
 	done      chan struct{} // closed when the writer has ended
 	tx        *txn          // owned by the writer
 	once      sync.Once
+
+	// begun is when the group under way was begun, in nanoseconds since epoch; zero
+	// while there is none. The writer sets it.
+	begun atomic.Int64
+	epoch time.Time
 
 	mu sync.RWMutex
 	// Guarded by mu: jobs is open. A writer holds it shared while it enqueues.
@@ -46,10 +67,16 @@ var _ textchat.Store = (*Store)(nil)
 type job struct {
 	do   func(*txn) error
 	done chan error
+	// claimed is set by the writer, which then does it, or by who waits, which then
+	// has withdrawn it: whoever is first.
+	claimed atomic.Bool
 }
 
 // Open opens or makes the database in dir.
-func Open(dir string) (*Store, error) {
+func Open(dir string, c Config) (*Store, error) {
+	if c.Patience == 0 {
+		c.Patience = defaultPatience
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -85,7 +112,15 @@ func Open(dir string) (*Store, error) {
 		write.Close()
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{read: read, write: write, tokenUser: tokenUser, jobs: make(chan job, writeQueue), done: make(chan struct{}), tx: &txn{conn: conn, kept: make(map[string]*sql.Stmt)}, open: true}
+	s := &Store{read: read, write: write, tokenUser: tokenUser, patience: c.Patience, jobs: make(chan *job, writeQueue), done: make(chan struct{}),
+		tx: &txn{conn: conn, kept: make(map[string]*sql.Stmt)}, epoch: time.Now(), open: true}
+	if s.metrics, err = newMetrics(c.Metrics, s); err != nil {
+		tokenUser.Close()
+		conn.Close()
+		read.Close()
+		write.Close()
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	go s.writer()
 	return s, nil
 }
@@ -109,8 +144,25 @@ func (s *Store) Close() error {
 // change runs do in the next group and returns when it is durable. do may run
 // only statements on its connection, and may be run twice: what it keeps outside
 // must be set, not added to.
+//
+// A disk that stands still is not waited for: a write that was not begun in time is
+// withdrawn (ErrBusy), of one that was begun nobody knows yet (ErrUnsure), and while
+// the group under way is late nothing is taken (ErrBusy).
 func (s *Store) change(ctx context.Context, verb string, do func(*txn) error) error {
-	j := job{do: do, done: make(chan error, 1)}
+	return s.changeBy(ctx, verb, do, false)
+}
+
+// changeSurely is change for who must know whether it was done: once begun it is
+// waited for, however long that takes.
+func (s *Store) changeSurely(ctx context.Context, verb string, do func(*txn) error) error {
+	return s.changeBy(ctx, verb, do, true)
+}
+
+func (s *Store) changeBy(ctx context.Context, verb string, do func(*txn) error, surely bool) error {
+	if s.late() {
+		return s.refuse(verb, refusedStalled, textchat.ErrBusy)
+	}
+	j := &job{do: do, done: make(chan error, 1)}
 	s.mu.RLock()
 	if !s.open {
 		s.mu.RUnlock()
@@ -121,25 +173,59 @@ func (s *Store) change(ctx context.Context, verb string, do func(*txn) error) er
 		s.mu.RUnlock()
 	default:
 		s.mu.RUnlock()
-		return fmt.Errorf("%s: %w", verb, textchat.ErrBusy)
+		return s.refuse(verb, refusedQueue, textchat.ErrBusy)
 	}
-	// Once queued it will be done; whoever gives up waiting does not know.
+	timer := time.NewTimer(s.patience)
+	defer timer.Stop()
+	var err error
 	select {
-	case err := <-j.done:
-		if err != nil {
-			return fmt.Errorf("%s: %w", verb, err)
-		}
-		return nil
+	case err = <-j.done:
 	case <-ctx.Done():
+		// Once begun it will be done; whoever gives up waiting does not know.
+		_ = j.claimed.CompareAndSwap(false, true)
 		return fmt.Errorf("%s: %w", verb, ctx.Err())
+	case <-timer.C:
+		switch {
+		case j.claimed.CompareAndSwap(false, true):
+			return s.refuse(verb, refusedStalled, textchat.ErrBusy)
+		case !surely:
+			return s.refuse(verb, refusedSilent, textchat.ErrUnsure)
+		}
+		select {
+		case err = <-j.done:
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", verb, ctx.Err())
+		}
 	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	return nil
+}
+
+func (s *Store) refuse(verb, reason string, err error) error {
+	s.metrics.refused.WithLabelValues(reason).Inc()
+	return fmt.Errorf("%s: %w", verb, err)
+}
+
+// late says whether the group under way should have been on the disk by now.
+func (s *Store) late() bool {
+	begun := s.begun.Load()
+	return begun != 0 && time.Since(s.epoch)-time.Duration(begun) > s.patience
 }
 
 func (s *Store) writer() {
 	defer close(s.done)
-	group := make([]job, 0, groupMax)
+	group := make([]*job, 0, groupMax)
+	take := func(j *job) {
+		if j.claimed.CompareAndSwap(false, true) {
+			group = append(group, j)
+		}
+	}
 	for first := range s.jobs {
-		group = append(group[:0], first)
+		clear(group)
+		group = group[:0]
+		take(first)
 	fill:
 		for len(group) < groupMax {
 			select {
@@ -147,19 +233,26 @@ func (s *Store) writer() {
 				if !ok {
 					break fill
 				}
-				group = append(group, j)
+				take(j)
 			default:
 				break fill
 			}
 		}
+		if len(group) == 0 {
+			continue
+		}
+		begun := time.Since(s.epoch)
+		s.begun.Store(int64(begun))
 		s.commit(group)
+		s.begun.Store(0)
+		s.metrics.commit.Observe((time.Since(s.epoch) - begun).Seconds())
 	}
 }
 
 // commit writes a group. Nearly always all of it succeeds: so it is done without
 // savepoints first, as each of those has a copy made of every page that is touched
 // after it. When a job fails the group is rolled back and done again with them.
-func (s *Store) commit(group []job) {
+func (s *Store) commit(group []*job) {
 	results := make([]error, len(group))
 	if s.attempt(group, results, false) != nil && len(group) > 1 {
 		clear(results)
@@ -172,7 +265,7 @@ func (s *Store) commit(group []job) {
 
 // attempt is one transaction: all jobs or, with savepoints, those that succeed. When
 // it was not committed every job has an error.
-func (s *Store) attempt(group []job, results []error, savepoints bool) error {
+func (s *Store) attempt(group []*job, results []error, savepoints bool) error {
 	_, err := exec(s.tx, "BEGIN IMMEDIATE")
 	if err != nil {
 		return failed(results, err)
@@ -205,7 +298,7 @@ func failed(results []error, err error) error {
 }
 
 // apart is one job inside its savepoint: it fails alone.
-func (s *Store) apart(j job) error {
+func (s *Store) apart(j *job) error {
 	if _, err := exec(s.tx, "SAVEPOINT one"); err != nil {
 		return err
 	}
@@ -218,7 +311,7 @@ func (s *Store) apart(j job) error {
 }
 
 // run is one job; a panic is its failure.
-func (s *Store) run(j job) (err error) {
+func (s *Store) run(j *job) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v", r)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
 	"voicefleet/internal/snowflake"
@@ -24,7 +26,7 @@ var (
 
 func open(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := Open(dir)
+	s, err := Open(dir, Config{Patience: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +262,7 @@ func TestTakeSettingOnce(t *testing.T) {
 }
 
 func BenchmarkAddMessage64(b *testing.B) {
-	s, err := Open(b.TempDir())
+	s, err := Open(b.TempDir(), Config{Patience: time.Minute})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -275,4 +277,84 @@ func BenchmarkAddMessage64(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestStalledDisk: while a group of writes does not come to its end, writers are refused
+// within the time that a write may take, readers go on, and each is told the truth.
+func TestStalledDisk(t *testing.T) {
+	const patience = 100 * time.Millisecond
+	reg := prometheus.NewRegistry()
+	s, err := Open(t.TempDir(), Config{Patience: patience, Metrics: reg})
+	must(t, err)
+	defer s.Close()
+	add := func(id textchat.ID) error {
+		_, _, err := s.AddMessage(ctx, textchat.Message{ID: id, Channel: 1, Author: textchat.User{ID: 1}}, "")
+		return err
+	}
+	for err = textchat.ErrBusy; errors.Is(err, textchat.ErrBusy); { // on a busy machine the first may be late
+		err = add(1)
+	}
+	if !errors.Is(err, textchat.ErrUnsure) {
+		must(t, err)
+	}
+
+	stalled, flows := make(chan struct{}), make(chan struct{})
+	results := make(chan error, 2)
+	stall := func(tx *txn) error {
+		select {
+		case stalled <- struct{}{}:
+		default:
+		}
+		<-flows
+		return nil
+	}
+	go func() { results <- s.changeSurely(ctx, "stall", stall) }()
+	<-stalled
+	// Not begun: it was not done, whatever the disk does later.
+	if err := add(2); !errors.Is(err, textchat.ErrBusy) || errors.Is(err, textchat.ErrUnsure) {
+		t.Fatalf("a write behind a stalled one: %v", err)
+	}
+	// The disk is late by now: who comes is not kept waiting.
+	if begun := time.Now(); !s.late() || !errors.Is(add(3), textchat.ErrBusy) || time.Since(begun) > time.Minute {
+		t.Fatalf("a write on a late disk waited")
+	}
+	if list, err := s.Page(ctx, 1, textchat.PageQuery{Limit: 50}); err != nil || len(list) != 1 {
+		t.Fatalf("a page meanwhile: %v %v", list, err)
+	}
+	select {
+	case err := <-results:
+		t.Fatalf("a write that must be sure gave up: %v", err)
+	default:
+	}
+	close(flows)
+	must(t, <-results)
+
+	// One that was begun may be done yet, and is.
+	flows = make(chan struct{})
+	go func() {
+		results <- s.change(ctx, "stall", func(tx *txn) error {
+			<-flows
+			_, err := exec(tx, "INSERT INTO settings (key, value) VALUES ('late', 'done')")
+			return err
+		})
+	}()
+	if err := <-results; !errors.Is(err, textchat.ErrUnsure) {
+		t.Fatalf("a write that was begun: %v", err)
+	}
+	close(flows)
+	for err = textchat.ErrBusy; errors.Is(err, textchat.ErrBusy); {
+		err = add(4)
+	}
+	if v, err := s.Setting(ctx, "late"); err != nil || v != "done" {
+		t.Fatalf("what was begun: %q %v", v, err)
+	}
+	list, err := s.Page(ctx, 1, textchat.PageQuery{Limit: 50})
+	if err != nil || len(list) != 2 || list[0].ID != 4 || list[1].ID != 1 {
+		t.Fatalf("a write that was refused shows: %v %v", list, err)
+	}
+	for reason, least := range map[string]float64{refusedStalled: 2, refusedSilent: 1} {
+		if n := testutil.ToFloat64(s.metrics.refused.WithLabelValues(reason)); n < least {
+			t.Errorf("%s: %v counted, want %v", reason, n, least)
+		}
+	}
 }
