@@ -83,6 +83,22 @@ const MaxConcurrency = 16
 // MaxShardGuilds is how many guilds one shard may have.
 const MaxShardGuilds = 2500
 
+// LargeGuild is how many members a guild may have of which sessions with
+// CapabilityPassive are told as of any other.
+const LargeGuild = 250
+
+// Bounds of what a session may look at in one guild: channels beside which it sees the
+// list of members, and pages of 100 places of each; and how many different lists of a
+// guild an instance keeps, for those who see different channels see different members.
+const (
+	MaxListChannels = 5
+	MaxListPages    = 10
+	MaxLists        = 8
+	// MaxListOffline is how many members a guild may have whose lists show those who are
+	// offline, too.
+	MaxListOffline = 1000
+)
+
 // LateEvents bounds the presences and typing that wait while a session has more
 // important things to be told; beyond it one list of all presences is sent later.
 const LateEvents = 256

@@ -16,6 +16,9 @@ const (
 	OpInvalidSession      Op = 9
 	OpHello               Op = 10
 	OpHeartbeatAck        Op = 11
+	// Of people's clients: what they look at in large guilds, of one or of several.
+	OpGuildSubscription  Op = 14
+	OpGuildSubscriptions Op = 37
 )
 
 // CloseCode ends a gateway connection. After those of [CloseCode.Final] a
@@ -111,6 +114,10 @@ const (
 	IntentsKnown Intents = 1<<17 - 1 | 1<<20 | 1<<21 | 1<<24 | 1<<25
 )
 
+// CapabilityPassive is a bit of capabilities in Identify, of people's clients: of a
+// large guild that the client has not opened it wants no more than it must have.
+const CapabilityPassive = 1 << 11
+
 // Names of dispatched events.
 const (
 	EventReady             = "READY"
@@ -133,6 +140,8 @@ const (
 	EventMemberUpdate      = "GUILD_MEMBER_UPDATE"
 	EventMemberRemove      = "GUILD_MEMBER_REMOVE"
 	EventMembersChunk      = "GUILD_MEMBERS_CHUNK"
+	EventMemberList        = "GUILD_MEMBER_LIST_UPDATE"
+	EventPassiveUpdate     = "PASSIVE_UPDATE_V1"
 	EventInviteCreate      = "INVITE_CREATE"
 	EventInviteDelete      = "INVITE_DELETE"
 	EventMessageCreate     = "MESSAGE_CREATE"

@@ -81,6 +81,10 @@ type Config struct {
 	// Worker is this process's number in minted ids, 0..1023; no two running
 	// processes may share one.
 	Worker uint16
+	// Large is how many members a guild may have of which everybody is told everything
+	// (default textchat.LargeGuild): of larger ones a client that can do so is told what
+	// it looks at.
+	Large int
 	// WithheldIntents are privileged intents that bots may not ask for (default:
 	// they may ask for all): those that do are closed with CloseDisallowedIntents.
 	WithheldIntents textchat.Intents
@@ -151,12 +155,12 @@ func (c *Config) validate() error {
 		v *int
 		d int
 	}{
-		{&c.Limits.Guests, 60}, {&c.Limits.Registers, 10}, {&c.Limits.Logins, 20}, {&c.Limits.Invites, 60},
+		{&c.Large, textchat.LargeGuild}, {&c.Limits.Guests, 60}, {&c.Limits.Registers, 10}, {&c.Limits.Logins, 20}, {&c.Limits.Invites, 60},
 		{&c.Limits.Connections, 1024}, {&c.Limits.Attempts, 3000}, {&c.Limits.Requests, 50}, {&c.Limits.Messages, 10},
 		{&c.Limits.File, 25}, {&c.Limits.Files, 1024}, {&c.Limits.Identifying, 64}, {&c.Limits.Streams, 64}, {&c.Limits.Hashers, 2}, {&c.Limits.HashQueue, 32},
 	} {
 		if *f.v < 0 {
-			return errors.New("Limits must not be negative")
+			return errors.New("Large and Limits must not be negative")
 		}
 		orDefault(f.v, f.d)
 	}

@@ -471,6 +471,8 @@ func (c *conn) handle(frame []byte) {
 		c.presence(now, *a.Presence)
 	case a.Empty != nil:
 		c.empty(*a.Empty)
+	case a.Looks != nil:
+		c.looks(a.Looks)
 	}
 }
 

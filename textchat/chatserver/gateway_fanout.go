@@ -12,7 +12,27 @@ import (
 )
 
 // publish gives an event to everybody it is for, encoded once.
-func (o *owner) publish(e guild.Event) { o.publishTo(e, maps.Keys(o.subs)) }
+func (o *owner) publish(e guild.Event) {
+	if !o.big() {
+		o.publishTo(e, maps.Keys(o.subs))
+		return
+	}
+	missed := false
+	o.publishTo(e, func(yield func(*session) bool) {
+		for s, b := range o.subs {
+			switch {
+			case b.closed && !o.stirs(s, &e):
+				missed = true
+			case s.passive && ofMembers(e.Name) && e.Own != s.user: // lists tell of members
+			case !yield(s):
+				return
+			}
+		}
+	})
+	if missed && e.Name == textchat.EventMessageCreate {
+		o.mark(e.Channel)
+	}
+}
 
 // publishTo is publish for some sessions. All forms of an event have its position.
 func (o *owner) publishTo(e guild.Event, to iter.Seq[*session]) {

@@ -39,7 +39,7 @@ func (s *Server) name(x *session) {
 	e.order.mu.Lock()
 	x.base = int64(e.order.p)
 	e.order.mu.Unlock()
-	x.id = e.seal(sealed{x.user, x.intents, x.large, x.shard, x.compress, x.version, x.base})
+	x.id = e.seal(sealed{x.user, x.intents, x.large, x.shard, x.compress, x.passive, x.version, x.base})
 }
 
 func (c *conn) authenticate(t string) (textchat.User, textchat.TokenHash, bool) {
@@ -95,7 +95,7 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 	}
 	defer leave()
 	s := &session{srv: c.srv, user: u.ID, token: hash, intents: in.Intents, large: in.Large,
-		shard: in.Shard, compress: in.Compress, version: c.version, presence: in.Presence,
+		shard: in.Shard, compress: in.Compress, passive: in.Passive && !u.Bot, version: c.version, presence: in.Presence,
 		replay: gatewaysession.Replay{Count: textchat.ReplayEvents, Bytes: textchat.ReplayBytes}}
 	c.srv.name(s)
 	// Known to the hub before the guilds are listed: who joins one meanwhile is

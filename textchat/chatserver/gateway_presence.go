@@ -186,9 +186,11 @@ func (o *owner) show(user textchat.ID) {
 		return
 	}
 	sh.presence = now
+	o.relook(user)
 	var e *gatewaysession.Event
+	big := o.big()
 	for s := range o.subs {
-		if s.intents&textchat.IntentPresences == 0 || s.user == user {
+		if s.intents&textchat.IntentPresences == 0 || s.user == user || big && s.passive {
 			continue
 		}
 		if e == nil {
@@ -202,7 +204,7 @@ func (o *owner) show(user textchat.ID) {
 // relist gives a session that lagged all presences at once; who is not in the
 // list is offline.
 func (o *owner) relist(s *session) {
-	if _, ok := o.subs[s]; !ok {
+	if _, ok := o.subs[s]; !ok || s.passive && o.big() {
 		return
 	}
 	list := []presenceBody{}

@@ -475,6 +475,7 @@ type sealed struct {
 	Large    int
 	Shard    [2]uint64
 	Compress bool
+	Passive  bool
 	Version  int
 	Base     int64 // position at which its numbers begin
 }
@@ -596,7 +597,7 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 		greet = !ok || at.at-first.at < loginTime.Milliseconds()
 	}
 	s := &session{srv: c.srv, id: in.Session, user: user, token: token, intents: what.Intents, large: what.Large, shard: what.Shard,
-		compress: what.Compress, version: what.Version, presence: gatewaysession.PresenceUpdate{Status: gatewaysession.Online}, ready: true,
+		compress: what.Compress, passive: what.Passive, version: what.Version, presence: gatewaysession.PresenceUpdate{Status: gatewaysession.Online}, ready: true,
 		replay: gatewaysession.Replay{Count: textchat.ReplayEvents, Bytes: textchat.ReplayBytes}}
 	s.replay.Begin(in.Seq)
 	e.order.mu.Lock()
@@ -722,6 +723,9 @@ func packSealed(s sealed) []byte {
 	if s.Compress {
 		flags = 1
 	}
+	if s.Passive {
+		flags |= 2
+	}
 	var b []byte
 	for _, v := range []uint64{uint64(s.User), uint64(s.Intents), uint64(s.Large), s.Shard[0], s.Shard[1], flags, uint64(s.Version)} {
 		b = binary.AppendUvarint(b, v)
@@ -740,5 +744,5 @@ func unpackSealed(b []byte) (s sealed, ok bool) {
 	}
 	base, n := binary.Varint(b)
 	return sealed{User: textchat.ID(v[0]), Intents: textchat.Intents(v[1]), Large: int(v[2]), Shard: [2]uint64{v[3], v[4]},
-		Compress: v[5] == 1, Version: int(v[6]), Base: base}, n > 0
+		Compress: v[5]&1 != 0, Passive: v[5]&2 != 0, Version: int(v[6]), Base: base}, n > 0
 }

@@ -34,12 +34,16 @@ type owner struct {
 
 	// Owned by run.
 	core *guild.Guild // nil: must be loaded
-	subs map[*session]struct{}
+	subs map[*session]*sub
 	// What was shown to whom: the presence of each member online, and the channels
 	// that each user with a session sees.
 	seen   map[textchat.ID]*shown
 	sights map[textchat.ID][]textchat.ID
 	sight  *guild.Sight // nil: look anew
+
+	large  bool // see big
+	unread marks
+	lists  lists
 
 	loading atomic.Bool // it has nothing to tell others yet
 	shared              // of a guild that several instances serve
@@ -52,7 +56,7 @@ type request struct {
 }
 
 func newOwner(s *Server, id textchat.ID) *owner {
-	return &owner{srv: s, id: id, inbox: make(chan request, inboxLen), gone: make(chan struct{}), subs: make(map[*session]struct{}),
+	return &owner{srv: s, id: id, inbox: make(chan request, inboxLen), gone: make(chan struct{}), subs: make(map[*session]*sub),
 		seen: make(map[textchat.ID]*shown), sights: make(map[textchat.ID][]textchat.ID), shared: shared{key: id.String()}}
 }
 
@@ -77,18 +81,31 @@ func (o *owner) run() {
 				close(o.gone)
 				return
 			}
-		case <-timer.C:
-			_ = o.guarded(func() error { return o.handle(guild.Tick{}, nil) })
+		case now := <-timer.C:
+			if at := o.deadline(); !at.IsZero() && !now.Before(at) {
+				_ = o.guarded(func() error { return o.handle(guild.Tick{}, nil) })
+			}
+			if at := o.toldAt(); !at.IsZero() && !now.Before(at) {
+				_ = o.guarded(func() error { o.tellWatchers(now); return nil })
+			}
 			o.settle()
 		}
-		if o.core != nil {
-			if at := o.core.Deadline(); !at.IsZero() && (o.led || o.srv.ensemble == nil) {
-				timer.Reset(max(time.Until(at), time.Millisecond))
-			} else {
-				timer.Reset(time.Hour)
+		wait := time.Hour
+		for _, at := range []time.Time{o.deadline(), o.toldAt()} {
+			if !at.IsZero() {
+				wait = min(wait, max(time.Until(at), time.Millisecond))
 			}
 		}
+		timer.Reset(wait)
 	}
+}
+
+// deadline is when the core wants a Tick.
+func (o *owner) deadline() time.Time {
+	if o.core == nil || !o.led && o.srv.ensemble != nil {
+		return time.Time{}
+	}
+	return o.core.Deadline()
 }
 
 // guarded runs one request. A panic throws the core away: it starts again from
@@ -167,7 +184,8 @@ func (o *owner) load() error {
 	if o.srv.cfg.Presence == nil {
 		timeout = 0
 	}
-	o.core = guild.New(r, timeout)
+	o.core, o.large = guild.New(r, timeout), false
+	o.lists.stale(time.Now())
 	if live != nil {
 		o.core.Apply(live)
 	}
@@ -261,6 +279,7 @@ func (o *owner) spreadOrdered(out *guild.Out, seq uint64) {
 		}
 	}
 	o.review(out.Changes, out.Events)
+	o.relookAfter(out.Changes)
 	o.gave(seq, 0)
 }
 
@@ -301,14 +320,15 @@ func (o *owner) add(s *session) {
 	if _, ok := o.subs[s]; ok || !s.shardHas(o.id) || !s.listenTo(o) {
 		return
 	}
-	o.subs[s] = struct{}{}
+	o.subs[s] = &sub{closed: s.passive}
 	o.ordered(func() { o.greet(s) })
 	o.arrive(s)
 }
 
 // part ends that: what it would have got it does not get any more.
 func (o *owner) part(s *session) {
-	if _, ok := o.subs[s]; ok {
+	if b, ok := o.subs[s]; ok {
+		o.look(s, b, nil)
 		delete(o.subs, s)
 		o.leave(s)
 	}

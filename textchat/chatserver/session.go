@@ -25,6 +25,7 @@ type session struct {
 	large    int
 	shard    [2]uint64
 	compress bool
+	passive  bool // of large guilds that it has not opened it gets but what it must
 	version  int
 	base     int64 // where its numbers begin in the order of this instance; see mirror.go
 

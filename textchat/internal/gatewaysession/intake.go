@@ -3,12 +3,16 @@ package gatewaysession
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
+	"voicefleet/textchat/internal/memberlist"
 	"voicefleet/textchat/internal/strictjson"
 )
 
@@ -42,6 +46,7 @@ type Action struct {
 	Voice    *VoiceUpdate
 	Members  *MembersRequest
 	Empty    *EmptyRequest
+	Looks    []Look
 }
 
 // Beat is a heartbeat. Seq is the last event that the client has; zero when it
@@ -61,6 +66,7 @@ type Identify struct {
 	Intents  textchat.Intents
 	Compress bool // frames may come as zlib
 	Large    int  // guilds of more members list only some
+	Passive  bool // see textchat.CapabilityPassive
 	Shard    [2]uint64
 	Presence PresenceUpdate
 }
@@ -121,6 +127,14 @@ type MembersRequest struct {
 	Nonce string
 	// Presences asks for those of the listed members, too.
 	Presences bool
+}
+
+// Look is what a client looks at in a guild; what is nil stays as it is.
+type Look struct {
+	Guild snowflake.ID
+	Open  *bool
+	// Pages of the list of members, by the channel that it stands beside.
+	Pages map[snowflake.ID][]int
 }
 
 // Identified tells the intake that Identify or Resume succeeded; Refused that
@@ -194,7 +208,8 @@ func (in *Intake) Handle(now time.Time, frame []byte) Action {
 	}
 	switch *f.Op {
 	case textchat.OpHeartbeat, opQoSHeartbeat, textchat.OpIdentify, textchat.OpResume:
-	case textchat.OpPresenceUpdate, textchat.OpVoiceStateUpdate, textchat.OpRequestGuildMembers, OpSoundboardSounds, OpChannelInfo:
+	case textchat.OpPresenceUpdate, textchat.OpVoiceStateUpdate, textchat.OpRequestGuildMembers, OpSoundboardSounds, OpChannelInfo,
+		textchat.OpGuildSubscription, textchat.OpGuildSubscriptions:
 		if !in.identified {
 			return closing(textchat.CloseNotAuthenticated)
 		}
@@ -241,6 +256,10 @@ func (in *Intake) Handle(now time.Time, frame []byte) Action {
 		a.Members, err = readMembers(f.D)
 	case OpSoundboardSounds, OpChannelInfo:
 		a.Empty, err = readEmpty(*f.Op, f.D)
+	case textchat.OpGuildSubscription:
+		a.Looks, err = readLook(f.D)
+	case textchat.OpGuildSubscriptions:
+		a.Looks, err = readLooks(f.D)
 	}
 	if err != nil {
 		return closing(textchat.CloseDecode)
@@ -265,6 +284,7 @@ func readIdentify(now time.Time, raw json.RawMessage) Action {
 		Intents  *textchat.Intents `json:"intents"`
 		Compress bool              `json:"compress"`
 		Large    int               `json:"large_threshold"`
+		Can      uint64            `json:"capabilities"`
 		Shard    *[]uint64         `json:"shard"`
 	}
 	if json.Unmarshal(raw, &d) != nil || string(raw) == "null" {
@@ -276,7 +296,7 @@ func readIdentify(now time.Time, raw json.RawMessage) Action {
 	if d.Intents == nil || *d.Intents&^textchat.IntentsKnown != 0 {
 		return closing(textchat.CloseInvalidIntents)
 	}
-	id := &Identify{Token: bare(d.Token), Intents: *d.Intents, Compress: d.Compress, Large: 50, Shard: [2]uint64{0, 1}}
+	id := &Identify{Token: bare(d.Token), Intents: *d.Intents, Compress: d.Compress, Large: 50, Passive: d.Can&textchat.CapabilityPassive != 0, Shard: [2]uint64{0, 1}}
 	if d.Large >= 50 && d.Large <= 250 {
 		id.Large = d.Large
 	}
@@ -397,6 +417,90 @@ func (l *oneOrMany) UnmarshalJSON(b []byte) error {
 		*l = oneOrMany{id}
 	}
 	return err
+}
+
+// look is the body of op 14, and of one guild in op 37.
+type look struct {
+	Guild                       snowflake.ID
+	Typing, Activities, Threads *bool
+	Channels                    map[string][][2]int
+}
+
+func (d look) read() (Look, error) {
+	l := Look{Guild: d.Guild}
+	for _, want := range []*bool{d.Typing, d.Activities, d.Threads} {
+		if want != nil && (l.Open == nil || *want) {
+			l.Open = want
+		}
+	}
+	if d.Channels == nil {
+		return l, nil
+	}
+	l.Pages = make(map[snowflake.ID][]int)
+	for _, key := range slices.Sorted(maps.Keys(d.Channels)) {
+		id, err := snowflake.Parse(key)
+		if err != nil {
+			return l, err
+		}
+		if len(l.Pages) == textchat.MaxListChannels {
+			break
+		}
+		pages := []int{}
+		for _, r := range d.Channels[key] {
+			if r[0] < 0 || r[1] < r[0] {
+				return l, errRange
+			}
+			for p := r[0] / memberlist.Page; p <= r[1]/memberlist.Page && len(pages) < textchat.MaxListPages; p++ {
+				if p*memberlist.Page < 2*textchat.MaxMembers && !slices.Contains(pages, p) {
+					pages = append(pages, p)
+				}
+			}
+		}
+		if l.Pages[id] = pages; len(pages) > 0 && l.Open == nil {
+			open := true
+			l.Open = &open
+		}
+	}
+	return l, nil
+}
+
+var errRange = errors.New("a range begins after its end, or before 0")
+
+func readLook(raw json.RawMessage) ([]Look, error) {
+	var d struct {
+		Guild snowflake.ID `json:"guild_id"`
+		look
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return nil, err
+	}
+	d.look.Guild = d.Guild
+	l, err := d.look.read()
+	return []Look{l}, err
+}
+
+func readLooks(raw json.RawMessage) ([]Look, error) {
+	var d struct {
+		Guilds map[string]look `json:"subscriptions"`
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return nil, err
+	}
+	var list []Look
+	for _, key := range slices.Sorted(maps.Keys(d.Guilds)) {
+		id, err := snowflake.Parse(key)
+		if err != nil {
+			return nil, err
+		}
+		one := d.Guilds[key]
+		one.Guild = id
+		l, err := one.read()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, l)
+	}
+	return list, nil
 }
 
 func readMembers(raw json.RawMessage) (*MembersRequest, error) {

@@ -55,6 +55,13 @@ func TestIntakeCloses(t *testing.T) {
 		{`{"op":8,"d":{"guild_id":"1","limit":"x"}}`, true, textchat.CloseDecode},
 		{`{"op":2,"d":{"token":"t","intents":1,"presence":[]}}`, false, textchat.CloseDecode},
 		{`{"op":2,"d":{"token":"t","intents":"1"}}`, false, textchat.CloseDecode},
+		{`{"op":14,"d":{"guild_id":"1"}}`, false, textchat.CloseNotAuthenticated},
+		{`{"op":37,"d":{}}`, false, textchat.CloseNotAuthenticated},
+		{`{"op":14,"d":[]}`, true, textchat.CloseDecode},
+		{`{"op":14,"d":{"guild_id":"1","channels":{"x":[[0,99]]}}}`, true, textchat.CloseDecode},
+		{`{"op":14,"d":{"guild_id":"1","channels":{"2":[[-1,99]]}}}`, true, textchat.CloseDecode},
+		{`{"op":14,"d":{"guild_id":"1","channels":{"2":[[99,0]]}}}`, true, textchat.CloseDecode},
+		{`{"op":37,"d":{"subscriptions":{"x":{}}}}`, true, textchat.CloseDecode},
 		{`{"op":-1}`, true, textchat.CloseUnknownOp},
 		{`{"op":1.5}`, true, textchat.CloseDecode},
 	} {
@@ -108,6 +115,36 @@ func TestIntakeReadsWhatLibrariesSend(t *testing.T) {
 	}
 	if e := in.Handle(start, []byte(`{"op":43,"d":{"guild_id":"7","fields":["status"]}}`)).Empty; e == nil || e.Op != OpChannelInfo || len(e.Guilds) != 1 {
 		t.Errorf("channel info: %+v", e)
+	}
+}
+
+// TestIntakeLooks holds that what a client looks at is read, and bounded.
+func TestIntakeLooks(t *testing.T) {
+	var in Intake
+	in.Identified()
+	many := strings.Repeat("[0,4000000000],", 20)
+	for text, want := range map[string]string{
+		`{"op":14,"d":{"guild_id":"1","typing":true,"threads":false}}`:                                 "1 open=true map[]",
+		`{"op":14,"d":{"guild_id":1,"typing":false,"activities":false,"threads":false,"channels":{}}}`: "1 open=false map[]",
+		`{"op":14,"d":{"guild_id":"1","members":["5"]}}`:                                               "1 open=<nil> map[]",
+		`{"op":14,"d":{"guild_id":"1","channels":{"2":[[0,99],[100,199]]}}}`:                           "1 open=true map[2:[0 1]]",
+		`{"op":14,"d":{"guild_id":"1","channels":{"2":[[50,149]]}}}`:                                   "1 open=true map[2:[0 1]]",
+		`{"op":14,"d":{"guild_id":"1","channels":{"2":[` + many + `[0,1]]}}}`:                          "1 open=true map[2:[0 1 2 3 4 5 6 7 8 9]]",
+		`{"op":14,"d":{"guild_id":"1","channels":{"2":[],"3":[],"4":[],"5":[],"6":[],"7":[[0,1]]}}}`:   "1 open=<nil> map[2:[] 3:[] 4:[] 5:[] 6:[]]",
+		`{"op":37,"d":{"subscriptions":{"1":{"typing":true,"channels":{"2":[[0,99]]}},"8":{}}}}`:       "1 open=true map[2:[0]] 8 open=<nil> map[]",
+	} {
+		a := in.Handle(start, []byte(text))
+		var got []string
+		for _, l := range a.Looks {
+			open := "<nil>"
+			if l.Open != nil {
+				open = fmt.Sprint(*l.Open)
+			}
+			got = append(got, fmt.Sprintf("%v open=%s %v", l.Guild, open, l.Pages))
+		}
+		if strings.Join(got, " ") != want || a.Close != 0 {
+			t.Errorf("%s: %s, close %d; want %s", text, strings.Join(got, " "), a.Close, want)
+		}
 	}
 }
 

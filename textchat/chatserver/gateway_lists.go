@@ -1,0 +1,380 @@
+package chatserver
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/gatewaysession"
+	"voicefleet/textchat/internal/memberlist"
+)
+
+// Beside a channel a client shows who sees it. Of a large guild it asks for the part
+// that it looks at, in pages, and is told what changes there: all sessions with a page
+// get the same event. A list is kept while somebody looks at it.
+
+// listEvery is how soon changes of lists are told.
+const listEvery = 250 * time.Millisecond
+
+// refillFrom is from how many changed members on a list is made anew.
+const refillFrom = 2000
+
+// lists are the lists of members that sessions look at.
+type lists struct {
+	of    map[string]*listing
+	dirty map[textchat.ID]struct{} // members to look at anew
+	anew  bool                     // all of it: roles or channels changed
+	at    time.Time                // when to tell of it; zero: there is nothing
+}
+
+// listing is one list, and who looks at it.
+type listing struct {
+	id       string
+	channel  textchat.ID // one of those beside which it stands
+	list     *memberlist.List
+	groups   map[textchat.ID]int // of hoisted roles
+	offline  bool                // those who are, too
+	sessions map[int]map[*session]struct{}
+}
+
+// watched is a page that a session looks at.
+type watched struct {
+	channel textchat.ID
+	of      *listing
+	page    int
+}
+
+// shownMember is a member as lists show it.
+type shownMember struct {
+	member   *textchat.Member
+	presence gatewaysession.PresenceUpdate
+}
+
+// MarshalJSON writes it only when somebody looks at it.
+func (l *shownMember) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		*textchat.Member
+		Presence presenceBody `json:"presence"`
+	}{l.member, bodyOf(l.member.User.ID, 0, l.presence)})
+}
+
+// soon has lists told before long.
+func (l *lists) soon(now time.Time) {
+	if !l.at.IsZero() {
+		return
+	}
+	watchers := 0
+	for _, x := range l.of {
+		for _, s := range x.sessions {
+			watchers += len(s)
+		}
+	}
+	l.at = now.Add(max(listEvery, time.Duration(watchers)*watcherCost))
+}
+
+// stale has all lists made anew.
+func (l *lists) stale(now time.Time) {
+	if len(l.of) > 0 {
+		l.anew = true
+		l.soon(now)
+	}
+}
+
+// relook has lists look at a member anew.
+func (o *owner) relook(user textchat.ID) {
+	if len(o.lists.of) == 0 {
+		return
+	}
+	if o.lists.dirty == nil {
+		o.lists.dirty = make(map[textchat.ID]struct{})
+	}
+	o.lists.dirty[user] = struct{}{}
+	o.lists.soon(time.Now())
+}
+
+// relookAfter is relook for what these changes change.
+func (o *owner) relookAfter(changes []textchat.Change) {
+	if len(o.lists.of) == 0 {
+		return
+	}
+	for _, c := range changes {
+		switch {
+		case c.PutMember != nil:
+			o.relook(c.PutMember.User.ID)
+		case c.DropMember != 0:
+			o.relook(c.DropMember)
+		case c.PutGuild != nil, c.PutRole != nil, c.DropRole != 0, c.DropChannel != 0, c.PutChannel != nil && !c.PutChannel.Type.Thread():
+			o.lists.stale(time.Now())
+		}
+	}
+}
+
+// listID names the list beside a channel: channels that the same members see have the
+// same one.
+func (o *owner) listID(channel textchat.ID) string {
+	c := o.core.Channel(channel)
+	var who []string
+	for _, w := range c.Overwrites {
+		switch {
+		case w.Allow.Has(textchat.ViewChannel):
+			who = append(who, fmt.Sprintf("allow:%v", w.ID))
+		case w.Deny.Has(textchat.ViewChannel):
+			who = append(who, fmt.Sprintf("deny:%v", w.ID))
+		}
+	}
+	if everyone := o.core.Role(o.id); everyone != nil && everyone.Permissions.Has(textchat.ViewChannel) && !slices.ContainsFunc(who, func(s string) bool { return s[0] == 'd' }) {
+		return "everyone"
+	}
+	slices.Sort(who)
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(strings.Join(who, ",")))
+	return strconv.FormatUint(h.Sum64(), 10)
+}
+
+// listing is the list beside a channel; nil when there are too many.
+func (o *owner) listing(channel textchat.ID) *listing {
+	id := o.listID(channel)
+	if l := o.lists.of[id]; l != nil {
+		return l
+	}
+	if len(o.lists.of) == textchat.MaxLists {
+		return nil
+	}
+	l := &listing{id: id, channel: channel, groups: make(map[textchat.ID]int), sessions: make(map[int]map[*session]struct{}),
+		offline: o.core.MemberCount() <= textchat.MaxListOffline}
+	var hoisted []textchat.Role
+	for _, r := range o.core.Roles() {
+		if r.Hoist && r.ID != o.id {
+			hoisted = append(hoisted, r)
+		}
+	}
+	slices.SortStableFunc(hoisted, func(a, b textchat.Role) int {
+		return cmp.Or(cmp.Compare(b.Position, a.Position), cmp.Compare(a.ID, b.ID))
+	})
+	var names []string
+	for i, r := range hoisted {
+		l.groups[r.ID] = i
+		names = append(names, r.ID.String())
+	}
+	l.list = memberlist.New(append(names, "online", "offline")...)
+	if o.lists.of == nil {
+		o.lists.of = make(map[string]*listing)
+	}
+	o.lists.of[id] = l
+	o.fill(l)
+	return l
+}
+
+// fill looks at all members.
+func (o *owner) fill(l *listing) {
+	var rows []*memberlist.Row
+	if l.offline {
+		for _, m := range o.core.Members(0, textchat.MaxListOffline) {
+			if r := o.row(l, m.User.ID); r != nil {
+				rows = append(rows, r)
+			}
+		}
+	} else {
+		for user := range o.seen {
+			if r := o.row(l, user); r != nil {
+				rows = append(rows, r)
+			}
+		}
+	}
+	l.list.Fill(rows)
+}
+
+// row is how a member stands in a list, nil when it does not.
+func (o *owner) row(l *listing, user textchat.ID) *memberlist.Row {
+	m := o.core.Member(user)
+	if m == nil || !o.core.Permissions(user, l.channel).Has(textchat.ViewChannel) {
+		return nil
+	}
+	body := &shownMember{m, gatewaysession.PresenceUpdate{Status: gatewaysession.Offline}}
+	if sh := o.seen[user]; sh != nil {
+		body.presence = sh.presence
+	}
+	r := &memberlist.Row{User: user, Name: strings.ToLower(cmp.Or(value(m.Nick), value(m.User.GlobalName), m.User.Username)), Body: body, Group: len(l.groups)}
+	if body.presence.Status == gatewaysession.Offline {
+		if !l.offline {
+			return nil
+		}
+		r.Group++
+		return r
+	}
+	for _, id := range m.Roles {
+		if at, ok := l.groups[id]; ok {
+			r.Group = min(r.Group, at)
+		}
+	}
+	return r
+}
+
+// sameRow says whether two rows of a member are the same to who looks at them.
+func sameRow(a, b *memberlist.Row) bool {
+	if b == nil || a.Group != b.Group {
+		return false
+	}
+	x, y := a.Body.(*shownMember), b.Body.(*shownMember)
+	return x.member == y.member && looksLike(x.presence, y.presence)
+}
+
+func value(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// look has a session look at these pages, and no others. What it has looked at so far
+// and does no more is INVALIDATEd.
+func (o *owner) look(s *session, b *sub, pages map[textchat.ID][]int) {
+	var keep []watched
+	gone := make(map[*listing][]memberlist.Op)
+	for _, w := range b.pages {
+		if slices.Contains(pages[w.channel], w.page) {
+			keep = append(keep, w)
+			continue
+		}
+		gone[w.of] = append(gone[w.of], memberlist.Op{Op: memberlist.Invalidate, Range: memberlist.Span(w.page)})
+	}
+	for _, w := range b.pages {
+		if !slices.Contains(keep, w) && !slices.ContainsFunc(keep, func(k watched) bool { return k.of == w.of && k.page == w.page }) {
+			o.unlook(s, w)
+		}
+	}
+	b.pages = keep
+	if pages == nil {
+		return
+	}
+	var events []*gatewaysession.Event
+	for l, ops := range gone {
+		events = append(events, o.listEvent(l, ops))
+	}
+	for _, channel := range slices.Sorted(maps.Keys(pages)) {
+		if !o.core.Permissions(s.user, channel).Has(textchat.ViewChannel) {
+			continue
+		}
+		if c := o.core.Channel(channel); c.Type.Thread() {
+			continue
+		}
+		l := o.listing(channel)
+		if l == nil {
+			continue
+		}
+		var ops []memberlist.Op
+		for _, p := range pages[channel] {
+			w := watched{channel, l, p}
+			if slices.Contains(b.pages, w) {
+				continue
+			}
+			b.pages = append(b.pages, w)
+			if l.sessions[p] == nil {
+				l.sessions[p] = make(map[*session]struct{})
+			}
+			l.sessions[p][s] = struct{}{}
+			ops = append(ops, l.list.Open(p))
+		}
+		if len(ops) > 0 {
+			events = append(events, o.listEvent(l, ops))
+		}
+	}
+	o.sendLists(s, events)
+}
+
+// sendLists gives a session events that are for it alone.
+func (o *owner) sendLists(s *session, events []*gatewaysession.Event) {
+	if len(events) == 0 {
+		return
+	}
+	o.ordered(func() {
+		for _, e := range events {
+			s.deliver(o.place(e))
+		}
+	})
+}
+
+// unlook ends that a session looks at a page, and the page and the list with the last.
+func (o *owner) unlook(s *session, w watched) {
+	delete(w.of.sessions[w.page], s)
+	if len(w.of.sessions[w.page]) > 0 {
+		return
+	}
+	delete(w.of.sessions, w.page)
+	if w.of.list.Close(w.page); len(w.of.sessions) == 0 && o.lists.of[w.of.id] == w.of {
+		delete(o.lists.of, w.of.id)
+	}
+}
+
+// listEvent is a GUILD_MEMBER_LIST_UPDATE.
+func (o *owner) listEvent(l *listing, ops []memberlist.Op) *gatewaysession.Event {
+	online := 0
+	groups := l.list.Groups()
+	for _, g := range groups {
+		if g.ID != "offline" {
+			online += g.Count
+		}
+	}
+	return &gatewaysession.Event{Name: textchat.EventMemberList, Body: encode(struct {
+		Guild  textchat.ID        `json:"guild_id"`
+		ID     string             `json:"id"`
+		Count  int                `json:"member_count"`
+		Online int                `json:"online_count"`
+		Groups []memberlist.Group `json:"groups"`
+		Ops    []memberlist.Op    `json:"ops"`
+	}{o.id, l.id, o.core.MemberCount(), online, groups, ops})}
+}
+
+// tellLists tells sessions what changed on the pages they look at.
+func (o *owner) tellLists() {
+	dirty, anew := o.lists.dirty, o.lists.anew
+	o.lists.dirty, o.lists.anew, o.lists.at = nil, false, time.Time{}
+	if anew {
+		o.relistAll()
+		return
+	}
+	for _, l := range o.lists.of {
+		if len(dirty) > refillFrom {
+			o.fill(l)
+		} else {
+			for user := range dirty {
+				if r := o.row(l, user); r != nil {
+					if !sameRow(r, l.list.Row(user)) {
+						l.list.Put(r)
+					}
+				} else {
+					l.list.Drop(user)
+				}
+			}
+		}
+		for _, t := range l.list.Turn() {
+			e := o.place(o.listEvent(l, t.Ops))
+			for s := range l.sessions[t.Page] {
+				s.deliver(e)
+			}
+		}
+	}
+}
+
+// relistAll makes all lists anew, with who sees what as it is now.
+func (o *owner) relistAll() {
+	clear(o.lists.of)
+	for s, b := range o.subs {
+		if len(b.pages) == 0 {
+			continue
+		}
+		pages := make(map[textchat.ID][]int)
+		for _, w := range b.pages {
+			pages[w.channel] = append(pages[w.channel], w.page)
+		}
+		b.pages = nil
+		o.look(s, b, pages)
+	}
+}

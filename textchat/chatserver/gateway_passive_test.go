@@ -1,0 +1,146 @@
+package chatserver
+
+import (
+	"fmt"
+	"testing"
+
+	"voicefleet/textchat"
+)
+
+// passive identifies as a client that tells what it looks at, with all intents.
+func passive(token string) map[string]any {
+	d := identify(token, int(textchat.IntentsKnown))
+	d["capabilities"] = textchat.CapabilityPassive
+	return d
+}
+
+// TestPassiveSessions holds that a session gets of a large guild that it has not opened
+// what it must have, is told what it missed when it opens it, and then gets all; and
+// that it sees the members by the list it looks at.
+func TestPassiveSessions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Large = 2 }, nil)
+	boss, ann, bob := w.boss(), w.guest("ann"), w.guest("bob")
+	general, lobby := w.channelID(ann, "general"), w.channelID(ann, "Lobby")
+	bs := w.enter(bob)
+	s := w.dial("?v=10&encoding=json")
+	s.next()
+	s.send(2, passive(ann.token))
+	s.event("READY")
+	s.event("GUILD_CREATE")
+	say := func(text string) string {
+		return w.do("POST", "/channels/"+general+"/messages", bob.token, map[string]any{"content": text}).body["id"].(string)
+	}
+	look := func(open bool, channels map[string]any) {
+		s.send(14, map[string]any{"guild_id": w.guildID(), "typing": open, "activities": open, "threads": open, "members": []any{}, "channels": channels})
+	}
+
+	// Closed: calls, its own voice state, and marks; no voice states of others, presences,
+	// members or typing.
+	bs.joinVoice(w.guildID(), lobby, false)
+	bs.until("VOICE_STATE_UPDATE")
+	w.do("POST", "/channels/"+general+"/typing", bob.token, nil)
+	say("one")
+	last := say("hello <@" + ann.id + ">")
+	if m := s.event("MESSAGE_CREATE"); m["id"] != last {
+		t.Fatalf("came %v", m)
+	}
+	mark := s.event("PASSIVE_UPDATE_V1")
+	if c := mark["channels"].([]any); len(c) != 1 || c[0].(map[string]any)["id"] != general || c[0].(map[string]any)["last_message_id"] != last || mark["voice_states"] != nil {
+		t.Fatalf("marked %v", mark)
+	}
+	s.joinVoice(w.guildID(), lobby, false)
+	if v := s.until("VOICE_STATE_UPDATE"); v["user_id"] != ann.id {
+		t.Fatalf("came %v", v)
+	}
+	s.until("VOICE_SERVER_UPDATE")
+
+	// It opens the guild, and looks at the members.
+	look(true, map[string]any{general: [][2]int{{0, 99}}})
+	sync := s.event("PASSIVE_UPDATE_V1")
+	if v := sync["voice_states"].([]any); len(v) != 2 || len(sync["members"].([]any)) != 2 {
+		t.Fatalf("opened: %v", sync)
+	}
+	s.event("THREAD_LIST_SYNC")
+	names := func(list map[string]any) (names []string) {
+		for _, op := range list["ops"].([]any) {
+			o := op.(map[string]any)
+			items, _ := o["items"].([]any)
+			if item, ok := o["item"]; ok {
+				items = []any{item}
+			}
+			for _, i := range items {
+				if g, ok := i.(map[string]any)["group"].(map[string]any); ok {
+					names = append(names, fmt.Sprint(o["op"], " ", g["id"], " ", g["count"]))
+					continue
+				}
+				m := i.(map[string]any)["member"].(map[string]any)
+				name := m["user"].(map[string]any)["global_name"]
+				if name == nil {
+					name = m["user"].(map[string]any)["username"]
+				}
+				names = append(names, fmt.Sprint(o["op"], " ", name, " ", m["presence"].(map[string]any)["status"]))
+			}
+		}
+		return names
+	}
+	first := s.event("GUILD_MEMBER_LIST_UPDATE")
+	if got := fmt.Sprint(names(first)); got != "[SYNC online 2 SYNC ann online SYNC bob online SYNC offline 1 SYNC boss offline]" || first["id"] != "everyone" || first["online_count"] != 2.0 {
+		t.Fatalf("list %v: %s", first, got)
+	}
+	say("two")
+	if m := s.event("MESSAGE_CREATE"); m["content"] != "two" {
+		t.Fatalf("came %v", m)
+	}
+	w.enter(boss)
+	if got := fmt.Sprint(names(s.event("GUILD_MEMBER_LIST_UPDATE"))); got != "[UPDATE online 3 UPDATE boss online]" {
+		t.Fatalf("boss came as %s", got)
+	}
+	role := w.do("POST", "/guilds/"+w.guildID()+"/roles", boss.token, map[string]any{"name": "vip", "hoist": true}).body["id"].(string)
+	w.do("PUT", "/guilds/"+w.guildID()+"/members/"+bob.id+"/roles/"+role, boss.token, nil)
+	for want := "SYNC " + role + " 1"; ; {
+		if got := names(s.until("GUILD_MEMBER_LIST_UPDATE")); got[0] == want || len(got) > 1 && got[1] == want {
+			break
+		}
+	}
+
+	// It looks elsewhere.
+	look(false, map[string]any{})
+	if op := s.until("GUILD_MEMBER_LIST_UPDATE")["ops"].([]any)[0].(map[string]any); op["op"] != "INVALIDATE" {
+		t.Fatalf("came %v", op)
+	}
+	say("three")
+	if m := w.do("POST", "/channels/"+general+"/messages", boss.token, map[string]any{"content": "all of you: @everyone"}); s.until("MESSAGE_CREATE")["id"] != m.body["id"] {
+		t.Error("what calls nobody came")
+	}
+	o, err := w.srv.owner(w.first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.ask(t.Context(), func() error {
+		if n := len(o.lists.of); n != 0 {
+			t.Errorf("%d lists are kept for nobody", n)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	// Of a secret channel the list has those who see it, and strangers get none.
+	secret := w.do("POST", "/guilds/"+w.guildID()+"/channels", boss.token, map[string]any{"name": "secret", "type": 0,
+		"permission_overwrites": []any{map[string]any{"id": w.guildID(), "type": 0, "deny": "1024"}, map[string]any{"id": bob.id, "type": 1, "allow": "1024"}}}).body["id"].(string)
+	look(true, map[string]any{secret: [][2]int{{0, 99}}, general: [][2]int{{0, 99}}})
+	if l := s.until("GUILD_MEMBER_LIST_UPDATE"); l["id"] != "everyone" {
+		t.Errorf("ann sees the list of %v", l["id"])
+	}
+	s.send(14, map[string]any{"guild_id": w.guildID(), "channels": map[string]any{general: [][2]int{}}})
+	s.until("GUILD_MEMBER_LIST_UPDATE")
+	b2 := w.dial("?v=10&encoding=json")
+	b2.next()
+	b2.send(2, passive(bob.token))
+	b2.until("GUILD_CREATE")
+	b2.send(37, map[string]any{"subscriptions": map[string]any{w.guildID(): map[string]any{"typing": true, "channels": map[string]any{secret: [][2]int{{0, 99}}}}}})
+	if got := fmt.Sprint(names(b2.until("GUILD_MEMBER_LIST_UPDATE"))); got != "[SYNC "+role+" 1 SYNC bob online SYNC online 1 SYNC boss online]" {
+		t.Errorf("beside the secret channel stand %s", got)
+	}
+}
