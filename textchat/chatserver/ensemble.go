@@ -357,7 +357,7 @@ func (e *ensemble) review(died string) {
 	}
 	for lead, ids := range led {
 		for batch := range slices.Chunk(ids, leadBatch) {
-			e.srv.task(func() { _, _ = e.askLead(lead, batch) })
+			e.srv.task(func() { e.askLead(lead, batch) })
 		}
 	}
 	for _, name := range before {
@@ -570,23 +570,44 @@ func (e *ensemble) takeLive(ctx context.Context, req liveRequest) (liveReply, er
 	return rep, nil
 }
 
-// takeLead has this instance look after guilds that it leads now.
+// errNotLed says that the instance that was asked does not lead the guild yet.
+var errNotLed = errors.New("chatserver: this guild is led elsewhere, as far as is known here")
+
+// takeLead has this instance look after guilds that it leads now. Those it does not
+// lead yet, as far as it knows, are to be asked for again.
 func (e *ensemble) takeLead(_ context.Context, req leadRequest) (bus.Done, error) {
+	var refused error
 	for _, id := range req.Guilds {
 		if e.leader(id) != e.self {
+			refused = errNotLed
 			continue
 		}
 		if o, err := e.srv.owner(id); err == nil {
 			o.soon(o.lead)
 		}
 	}
-	return bus.Done{}, nil
+	return bus.Done{}, refused
 }
 
-func (e *ensemble) askLead(name string, ids []textchat.ID) (bus.Done, error) {
+// askLead has another instance look after guilds that it leads. It may learn that later
+// than this one did.
+func (e *ensemble) askLead(name string, ids []textchat.ID) {
 	ctx, cancel := context.WithTimeout(e.srv.life, askTimeout)
 	defer cancel()
-	return bus.Request[leadRequest, bus.Done](ctx, e.bus, bus.TextSubject(name, "lead"), leadRequest{ids})
+	for {
+		if _, err := bus.Request[leadRequest, bus.Done](ctx, e.bus, bus.TextSubject(name, "lead"), leadRequest{ids}); err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retryPause):
+		}
+		ids = slices.DeleteFunc(ids, func(id textchat.ID) bool { return e.leader(id) != name })
+		if len(ids) == 0 {
+			return
+		}
+	}
 }
 
 // pass has the leader of a guild handle an input, whoever that is by then, once for

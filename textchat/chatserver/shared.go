@@ -228,7 +228,7 @@ func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 	o.history, o.historyFrom = nil, o.applied
 	o.owed = nil
 	if lead := e.leader(o.id); lead != e.self {
-		e.srv.task(func() { _, _ = e.askLead(lead, []textchat.ID{o.id}) })
+		e.srv.task(func() { e.askLead(lead, []textchat.ID{o.id}) })
 	}
 	return live, nil
 }
