@@ -208,15 +208,23 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 	})
 	parts.Go(func() { e.sweep(ctx) })
 	parts.Go(func() { e.runOrder(ctx) })
-	for _, known := range []chan struct{}{e.synced, e.leads.synced} { // who the others are, and what they gave one another
-		select {
-		case <-known:
-		case <-ctx.Done():
-			return nil
-		}
+	if err := e.met(ctx); err != nil {
+		return nil
 	}
 	ready()
 	<-ctx.Done()
+	return nil
+}
+
+// met waits until it is known who the others are and what they gave one another.
+func (e *ensemble) met(ctx context.Context) error {
+	for _, known := range []chan struct{}{e.synced, e.leads.synced} {
+		select {
+		case <-known:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	return nil
 }
 

@@ -186,6 +186,10 @@ func (o *owner) mine() bool {
 // share begins to follow the guild, and has the core begin where the others are.
 func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 	e := o.srv.ensemble
+	// The others may ask this one to lead before it knows whom to ask for what they have.
+	if err := e.met(ctx); err != nil {
+		return nil, err
+	}
 	if o.following == nil {
 		told, err := e.log.Follow(ctx, o.key, func(r bus.Record) {
 			o.toldSeq.Store(r.Seq)
