@@ -26,5 +26,5 @@
 //     handler, without a network.
 //
 // Times begin at the moment that was intended and end when the kernel had the
-// bytes.
+// bytes. A note tells when others used the machine, too.
 package crowd

@@ -132,6 +132,7 @@ func (c *crowd) lookUps(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	defer c.watch("look-ups")()
 	order := rand.New(rand.NewPCG(c.config.Seed, 13))
 	cached, uncached, user := epollclient.Histogram(), epollclient.Histogram(), epollclient.Histogram()
 	look := func(h *hdrhistogram.Histogram, path func(place) string, p place) error {

@@ -120,9 +120,10 @@ func (c *crowd) guildReport(g *guildResult) {
 	}{{"the answer", g.post}, {"each member", g.sum.delay}, {"the last member", g.last}} {
 		c.table(title, head, g, append([]string{row.name, fmt.Sprint(row.h.TotalCount())}, quantiles(row.h)...)...)
 	}
-	gateway, raw, user := bench.SpreadOf(g.Gateway), bench.SpreadOf(g.Raw), bench.SpreadOf(g.User)
+	gateway, raw, user, reading := bench.SpreadOf(g.Gateway), bench.SpreadOf(g.Raw), bench.SpreadOf(g.User), bench.SpreadOf(g.Reading)
 	c.table("CPU of a delivery, µs; medians of windows", []string{"", "user and system", "user"}, g, "the server", gateway.String(), user.String())
 	c.table("CPU of a delivery, µs; medians of windows", nil, nil, "a loop that only writes", raw.String(), "")
+	c.table("CPU of a delivery, µs; medians of windows", nil, nil, "the sessions, that read", reading.String(), "")
 	c.sound("guild", g.sum, g.Expected)
 	c.timeGoal("post to the last member", g.last, c.config.MaxLast)
 	ratio := bench.Goal{Name: "CPU of a delivery, to that of a raw write loop", Unit: "×", Value: gateway.Median / raw.Median, Bound: c.config.MaxRatio}
@@ -160,8 +161,13 @@ func (c *crowd) fanOutReport(size Size, n int, t tallies, last *hdrhistogram.His
 }
 
 func (c *crowd) stormReport(n, gone int, a Arrivals, t tallies) {
+	again := 0
+	for _, why := range slices.Sorted(maps.Keys(t.Retries)) {
+		again += t.Retries[why]
+		c.note("storm: tried again: %d × %s", t.Retries[why], why)
+	}
 	c.table("Resume storm; ms from the moment all were told to, to RESUMED", []string{"sessions", "cut", "resumed", "tried again", "p50", "p90", "p99", "max"}, a,
-		append([]string{fmt.Sprint(n), fmt.Sprint(gone), fmt.Sprint(a.In), fmt.Sprint(t.Retries)}, quantiles(a.took)...)...)
+		append([]string{fmt.Sprint(n), fmt.Sprint(gone), fmt.Sprint(a.In), fmt.Sprint(again)}, quantiles(a.took)...)...)
 	for _, why := range slices.Sorted(maps.Keys(a.Failed)) {
 		c.note("storm: did not resume: %d × %s", a.Failed[why], why)
 	}

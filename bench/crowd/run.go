@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -30,6 +31,11 @@ const (
 	lead = 200 * time.Millisecond
 	// drainTime is how long the last deliveries of a step may take.
 	drainTime = 20 * time.Second
+	// look is between two looks at what was delivered: it takes nothing from what is
+	// measured, as times are the kernel's.
+	look = 25 * time.Millisecond
+	// noticeable is the share of the machine from which on others are noted.
+	noticeable = 0.05
 	// rest is between one single message and the next.
 	rest = 300 * time.Millisecond
 	// away is how long those that were cut are away; stormPosts are posted meanwhile
@@ -289,7 +295,7 @@ func (c *crowd) drain(ctx context.Context, want int64) error {
 		if got >= want {
 			return nil
 		}
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
+		if err := pause(ctx, look); err != nil {
 			return err
 		}
 	}
@@ -336,15 +342,10 @@ func (s *tallies) add(t epollclient.Tally) {
 	s.Garbled += t.Garbled
 	s.Reads += t.Reads
 	s.LateReads += t.LateReads
-	s.Retries += t.Retries
 	s.Frames += t.Frames
 	s.Bytes += t.Bytes
-	for why, n := range t.Lost {
-		if s.Lost == nil {
-			s.Lost = make(map[string]int)
-		}
-		s.Lost[why] += n
-	}
+	addCounts(&s.Lost, t.Lost)
+	addCounts(&s.Retries, t.Retries)
 	s.delay.Merge(hdrhistogram.Import(t.Delay))
 	for i, p := range t.Posts {
 		if i == len(s.Posts) {
@@ -352,6 +353,36 @@ func (s *tallies) add(t epollclient.Tally) {
 		}
 		s.Posts[i].Seen += p.Seen
 		s.Posts[i].Last = max(s.Posts[i].Last, p.Last)
+	}
+}
+
+// addCounts adds to a map that may not be made yet.
+func addCounts(sum *map[string]int, more map[string]int) {
+	for why, n := range more {
+		if *sum == nil {
+			*sum = make(map[string]int)
+		}
+		(*sum)[why] += n
+	}
+}
+
+// watch has stop note how much of the machine others used meanwhile, if it was so much
+// that it shows in what is measured. We, the servers and the sessions are one tree.
+func (c *crowd) watch(name string) (stop func()) {
+	machine, err := procstat.ReadMachine()
+	ours, err2 := procstat.TreeCPU(os.Getpid())
+	return func() {
+		machineNow, err3 := procstat.ReadMachine()
+		oursNow, err4 := procstat.TreeCPU(os.Getpid())
+		if err := errors.Join(err, err2, err3, err4); err != nil {
+			c.note("%s: cannot tell what others used of the machine: %v", name, err)
+			return
+		}
+		spent := machineNow.Sub(machine)
+		others := float64(spent.Busy()+spent.Steal-oursNow.Sub(ours).Total()) / float64(max(spent.Total(), 1))
+		if others > noticeable {
+			c.note("%s: others used %.0f %% of the machine", name, 100*others)
+		}
 	}
 }
 
@@ -402,6 +433,7 @@ func (c *crowd) guild(ctx context.Context) error {
 		return err
 	}
 	c.say("%v messages/s to %d, by turns with the yardstick", c.config.Messages, n)
+	defer c.watch("guild")()
 	var g guildResult
 	g.last, g.post = epollclient.Histogram(), epollclient.Histogram()
 	number := 0
@@ -447,6 +479,7 @@ type guildResult struct {
 	Gateway   []float64 `json:"gateway_us_per_delivery"`
 	Raw       []float64 `json:"raw_us_per_delivery"`
 	User      []float64 `json:"gateway_user_us_per_delivery"`
+	Reading   []float64 `json:"sessions_us_per_delivery"`
 	Expected  int64     `json:"expected"`
 	Delivered int64     `json:"delivered"`
 	RawLost   int64     `json:"raw_lost"`
@@ -462,6 +495,10 @@ func (c *crowd) guildWindow(ctx context.Context, h *hall, g *guildResult, plan [
 		return 0, err
 	}
 	before, err := c.cpu()
+	if err != nil {
+		return 0, err
+	}
+	readBefore, err := procstat.ReadCPU(h.loader.PID())
 	if err != nil {
 		return 0, err
 	}
@@ -490,6 +527,10 @@ func (c *crowd) guildWindow(ctx context.Context, h *hall, g *guildResult, plan [
 	if err != nil {
 		return 0, err
 	}
+	readAfter, err := procstat.ReadCPU(h.loader.PID())
+	if err != nil {
+		return 0, err
+	}
 	t, err := c.tallies(ctx, number)
 	if err != nil {
 		return 0, err
@@ -508,6 +549,7 @@ func (c *crowd) guildWindow(ctx context.Context, h *hall, g *guildResult, plan [
 	spent := after.Sub(before)
 	g.Gateway = append(g.Gateway, micros(spent.Total(), t.Delivered))
 	g.User = append(g.User, micros(spent.User, t.Delivered))
+	g.Reading = append(g.Reading, micros(readAfter.Sub(readBefore).Total(), t.Delivered))
 	if g.sum.delay == nil {
 		g.sum.delay = epollclient.Histogram()
 	}
@@ -619,6 +661,7 @@ func (c *crowd) fanOut(ctx context.Context, size Size, number int) error {
 	if _, err := c.tallies(ctx, number); err != nil { // what came before is not ours
 		return err
 	}
+	defer c.watch(fmt.Sprintf("one message to %d", size.Sessions))()
 	c.say("%d single messages to %d", c.config.FanOuts, n)
 	before, err := c.cpu()
 	if err != nil {
@@ -673,6 +716,7 @@ func (c *crowd) storm(ctx context.Context, number int) error {
 		gone += k
 	}
 	c.say("%d of %d are cut, and resume at once after %v", gone, n, away)
+	defer c.watch("storm")()
 	at := time.Now().Add(away)
 	entered := make([]epollclient.Entered, len(c.halls))
 	each, coming := errgroup.WithContext(ctx)

@@ -33,6 +33,13 @@ const (
 	readBuffer = 256 << 10
 	// events are taken of epoll at once.
 	events = 512
+	// dueAtOnce bounds what is begun between two looks: whoever connects is to say
+	// something soon, as a client by itself would.
+	dueAtOnce = 64
+	// pause follows each look at the sockets: what comes meanwhile is read by one call,
+	// and wakes nobody. Times are the kernel's, so it makes none longer, but that bytes
+	// read together have the time of the last.
+	pause = 3 * time.Millisecond
 )
 
 // What ends a connection, beside close codes and the kernel's errors.
@@ -60,6 +67,9 @@ type Loop struct {
 	begun             time.Time
 	buf, out          []byte
 	control           [64]byte
+	message           unix.Msghdr // of reads: buf and control
+	vector            unix.Iovec
+	inside            int // sessions that are in
 	tally             Tally
 	posts             []Heard // by number
 	delay             *hdrhistogram.Histogram
@@ -98,7 +108,7 @@ type Tally struct {
 	// Repeated and Skipped are sequence numbers that came twice or never.
 	Repeated, Skipped int64
 	Reads, LateReads  int64
-	Retries           int64 // connections on the way in that were tried again
+	Retries           map[string]int // connections on the way in that were tried again, by why
 	Frames, Bytes     int64
 	Lost              map[string]int         // connections that ended by themselves, by why
 	Delay             *hdrhistogram.Snapshot // post to each session
@@ -124,6 +134,10 @@ func record(h *hdrhistogram.Histogram, ns int64) {
 func New(server netip.AddrPort, mark string, seed uint64) (*Loop, error) {
 	l := &Loop{server: unix.SockaddrInet4{Addr: server.Addr().As4(), Port: int(server.Port())}, host: server.String(), mark: []byte(mark + " "),
 		random: rand.New(rand.NewPCG(seed, 9)), buf: make([]byte, readBuffer), begun: time.Now(), delay: Histogram()}
+	l.vector.Base = &l.buf[0]
+	l.vector.SetLen(len(l.buf))
+	l.message.Iov, l.message.Control = &l.vector, &l.control[0]
+	l.message.SetIovlen(1)
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("make epoll: %w", err)
@@ -143,11 +157,16 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer release()
 	defer l.close()
 	list := make([]unix.EpollEvent, events)
-	for !l.work() {
-		n, err := unix.EpollWait(l.epoll, list, int(tick.Milliseconds()))
+	for more := false; !l.work(); {
+		wait := int(tick.Milliseconds())
+		if more {
+			wait = 0
+		}
+		n, err := unix.EpollWait(l.epoll, list, wait)
 		if err != nil && err != unix.EINTR {
 			return fmt.Errorf("wait: %w", err)
 		}
+		now := time.Now()
 		for _, e := range list[:max(n, 0)] {
 			if int(e.Fd) == l.bell {
 				var b [8]byte
@@ -160,10 +179,13 @@ func (l *Loop) Run(ctx context.Context) error {
 			case s.stage == connecting:
 				l.connected(s)
 			default:
-				l.readable(s)
+				l.readable(s, now.UnixNano(), e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0)
 			}
 		}
-		l.turn(time.Now())
+		more = l.turn(time.Now())
+		if n > 0 && n < len(list) && !more {
+			time.Sleep(pause)
+		}
 	}
 	return nil
 }
@@ -198,14 +220,15 @@ func (l *Loop) work() bool {
 	return l.ended
 }
 
-// turn does what is due.
-func (l *Loop) turn(now time.Time) {
-	for len(l.agenda) > 0 && !l.agenda[0].at.After(now) {
+// turn does what is due, and says whether there is more of it.
+func (l *Loop) turn(now time.Time) (more bool) {
+	due := func() bool { return len(l.agenda) > 0 && !l.agenda[0].at.After(now) }
+	for n := 0; n < dueAtOnce && due(); n++ {
 		heap.Pop(&l.agenda).(item).do()
 	}
 	if n := len(l.sessions); n > 0 {
-		due := int(float64(n) * float64(now.Sub(l.begun)) / float64(interval))
-		for ; l.beats < due; l.beats++ {
+		want := int(float64(n) * float64(now.Sub(l.begun)) / float64(interval))
+		for ; l.beats < want; l.beats++ {
 			if s := l.sessions[l.beats%n]; s.stage == in && !s.raw {
 				l.beat(s)
 			}
@@ -220,6 +243,7 @@ func (l *Loop) turn(now time.Time) {
 		l.entering = nil
 		e.done <- Entered{In: int(e.took.TotalCount()), Failed: e.failed, Took: e.took.Export()}
 	}
+	return due()
 }
 
 // item is something to do at a moment.
@@ -258,6 +282,9 @@ func (l *Loop) group(list []*session, patience time.Duration) chan Entered {
 // enter notes that a session is in.
 func (l *Loop) enter(s *session, at int64) {
 	s.stage, s.tries = in, 0
+	if !s.raw {
+		l.inside++
+	}
 	if e := l.entering; e != nil && e.waiting[s] {
 		delete(e.waiting, s)
 		e.left--
@@ -273,6 +300,9 @@ func (l *Loop) leave(s *session) {
 		}
 		_ = unix.Close(s.fd)
 	}
+	if s.stage == in && !s.raw {
+		l.inside--
+	}
 	s.fd, s.stage, s.partial = 0, away, nil
 }
 
@@ -283,17 +313,14 @@ func (l *Loop) fail(s *session, why error) {
 	e := l.entering
 	switch {
 	case was == in:
-		if l.tally.Lost == nil {
-			l.tally.Lost = make(map[string]int)
-		}
-		l.tally.Lost[reason(why)]++
+		count(&l.tally.Lost, why)
 	case e == nil || !e.waiting[s]:
 	case s.given:
 		delete(e.waiting, s)
 		e.left--
 		e.failed[reason(why)]++
 	default:
-		l.tally.Retries++
+		count(&l.tally.Retries, why)
 		wait := min(retryFirst<<s.tries, retryMost)
 		s.tries = min(s.tries+1, 10)
 		l.later(time.Now().Add(wait/2+time.Duration(l.random.Int64N(int64(wait)))), func() {
@@ -302,6 +329,14 @@ func (l *Loop) fail(s *session, why error) {
 			}
 		})
 	}
+}
+
+// count counts an error in a map that may not be made yet.
+func count(by *map[string]int, why error) {
+	if *by == nil {
+		*by = make(map[string]int)
+	}
+	(*by)[reason(why)]++
 }
 
 // reason is an error without what differs from one connection to the next.
@@ -412,17 +447,8 @@ func (l *Loop) Resume(ctx context.Context, at time.Time, patience time.Duration)
 
 // Count is how many posts were heard since the last Tally, and who is in.
 func (l *Loop) Count(ctx context.Context) (delivered int64, sessions int, err error) {
-	err = l.do(ctx, func() { delivered, sessions = l.tally.Delivered, l.inside() })
+	err = l.do(ctx, func() { delivered, sessions = l.tally.Delivered, l.inside })
 	return delivered, sessions, err
-}
-
-func (l *Loop) inside() (n int) {
-	for _, s := range l.sessions {
-		if s.stage == in && !s.raw {
-			n++
-		}
-	}
-	return n
 }
 
 // Tally is what was heard since the last one, and what became of the posts from a
@@ -430,7 +456,7 @@ func (l *Loop) inside() (n int) {
 func (l *Loop) Tally(ctx context.Context, from int) (t Tally, err error) {
 	err = l.do(ctx, func() {
 		t = l.tally
-		t.In, t.Delay, t.Posts = l.inside(), l.delay.Export(), slices.Clone(l.posts[min(from, len(l.posts)):])
+		t.In, t.Delay, t.Posts = l.inside, l.delay.Export(), slices.Clone(l.posts[min(from, len(l.posts)):])
 		l.tally, l.delay = Tally{}, Histogram()
 	})
 	return t, err

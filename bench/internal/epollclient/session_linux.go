@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -103,7 +104,7 @@ func (l *Loop) connected(s *session) {
 		l.fail(s, fmt.Errorf("connect: %w", unix.Errno(code)))
 		return
 	}
-	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, s.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(s.fd)}); err != nil {
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, s.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(s.fd)}); err != nil {
 		l.fail(s, err)
 		return
 	}
@@ -135,16 +136,19 @@ func (l *Loop) beat(s *session) {
 	l.say(s, fmt.Appendf(nil, `{"op":1,"d":%d}`, s.seq))
 }
 
-// readable takes what has come.
-func (l *Loop) readable(s *session) {
+// readable takes what has come; now is about the time. epoll tells of a socket once
+// (EPOLLET): a read that leaves room has taken all, but for the end.
+func (l *Loop) readable(s *session, now int64, end bool) {
 	for {
-		n, oob, _, _, err := unix.Recvmsg(s.fd, l.buf, l.control[:], unix.MSG_DONTWAIT)
+		l.message.SetControllen(len(l.control))
+		r, _, err := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&l.message)), unix.MSG_DONTWAIT)
+		n := int(r)
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err == unix.EAGAIN:
 			return
-		case err != nil:
+		case err != 0:
 			l.fail(s, fmt.Errorf("read: %w", err))
 			return
 		case n == 0:
@@ -152,17 +156,16 @@ func (l *Loop) readable(s *session) {
 			return
 		}
 		l.tally.Bytes += int64(n)
-		at := stampOf(l.control[:oob])
-		now := time.Now().UnixNano()
+		at := stampOf(l.control[:l.message.Controllen])
 		if at == 0 {
 			at = now
 		}
-		if lag := now - at; lag >= int64(lateRead) {
+		if now-at >= int64(lateRead) {
 			l.tally.LateReads++
 		}
 		l.tally.Reads++
 		l.take(s, l.buf[:n], at)
-		if n < len(l.buf) || s.stage == away {
+		if s.stage == away || n < len(l.buf) && !end {
 			return
 		}
 	}
