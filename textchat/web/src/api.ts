@@ -107,6 +107,12 @@ export const pins = (channel: string) => call<{ items: { message: Message }[]; h
 export const pin = (channel: string, id: string, on: boolean) => call<void>(on ? 'PUT' : 'DELETE', `/channels/${channel}/pins/${id}`);
 export const edit = (channel: string, id: string, content: string) => call<Message>('PATCH', `/channels/${channel}/messages/${id}`, { content });
 export const unsay = (channel: string, message: string) => call<void>('DELETE', `/channels/${channel}/messages/${message}`);
+/** Begins a thread, on a message or on its own. */
+export const beginThread = (channel: string, name: string, message?: string) =>
+  call<Channel>('POST', `/channels/${channel}${message ? `/messages/${message}` : ''}/threads`, { name, ...(!message && { type: 11 }) });
+export const changeThread = (thread: string, change: { archived?: boolean; locked?: boolean; name?: string }) => call<Channel>('PATCH', `/channels/${thread}`, change);
+export const followThread = (thread: string, on: boolean) => call<void>(on ? 'PUT' : 'DELETE', `/channels/${thread}/thread-members/@me`);
+export const closedThreads = (channel: string) => call<{ threads: Channel[] }>('GET', `/channels/${channel}/threads/archived/public?limit=50`);
 export const typing = (channel: string) => call<void>('POST', `/channels/${channel}/typing`);
 
 /** The regions there are, with what to measure them by. */

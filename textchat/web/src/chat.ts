@@ -7,7 +7,7 @@ import { toWire, type Mentionable } from './markdown';
 import { Outbox, type Job } from './outbox';
 import { keepMarks, marks } from './settings';
 import { complain, guild, house, me, nameOf, textChannel, textChannels } from './store';
-import { byId, type Emoji, type Message } from './types';
+import { byId, isThread, type Emoji, type Message } from './types';
 
 export const histories = signal<Readonly<Record<string, History>>>({});
 export const typists = signal<readonly { channel: string; user: string; until: number }[]>([]);
@@ -299,7 +299,7 @@ export const newest = signal<Readonly<Record<string, string>>>({});
 const read = signal<Readonly<Record<string, string>>>({});
 export const pinged = signal<Readonly<Record<string, number>>>({}); // how often one was named since
 export const unread = computed<ReadonlySet<string>>(() => new Set(Object.keys(newest.value).filter((c) => byId(newest.value[c], read.value[c] ?? '0') > 0)));
-export const anyUnread = computed(() => textChannels.value.some((c) => unread.value.has(c.id)));
+export const anyUnread = computed(() => [...textChannels.value, ...(guild.value?.channels ?? []).filter((c) => isThread(c) && c.member)].some((c) => unread.value.has(c.id)));
 /** Where the new begins: the last message that had been read when one came. */
 export const dividers = signal<Readonly<Record<string, string>>>({});
 

@@ -7,7 +7,7 @@ import { Gateway } from './gateway';
 import { measure, watchNetwork } from './regions';
 import { keepCall, lastCall, remember } from './settings';
 import {
-  channelOf, chooseHouse, dropAll, dropHouse, dropMember, houses, me, online, patchGuild, putChannel, putHouse, putMember, putPresence, putRole, putVoice, ready,
+  channelOf, chooseHouse, dropAll, dropHouse, dropMember, houses, me, online, patchGuild, putChannel, putHouse, putMember, putPresence, putRole, putThread, putVoice, ready,
   textChannel, toast, token, voiceChannels,
 } from './store';
 import { VOICE, type Member } from './types';
@@ -101,9 +101,9 @@ function dispatch(type: string, d: any) {
       break;
     case 'GUILD_CREATE': {
       putHouse(d);
-      noteChannels(d.channels);
+      noteChannels([...d.channels, ...(d.threads ?? [])]);
       const open = textChannel.value?.id ?? '';
-      if (open && d.channels.some((c: { id: string }) => c.id === open) && historyOf(open)) void refresh(open); // after an outage
+      if (open && channelOf(open)?.guild_id === d.id && historyOf(open)) void refresh(open); // after an outage
       if (landing && (!landing.guild || landing.guild === d.id)) {
         const to = landing;
         landing = undefined;
@@ -115,6 +115,16 @@ function dispatch(type: string, d: any) {
     case 'GUILD_DELETE': if (!d.unavailable) dropHouse(d.id); break;
     case 'CHANNEL_CREATE': case 'CHANNEL_UPDATE': putChannel(d); break;
     case 'CHANNEL_DELETE': putChannel(d, true); break;
+    case 'THREAD_CREATE': case 'THREAD_UPDATE': putThread(d); noteChannels([d]); break;
+    case 'THREAD_DELETE': putChannel(d, true); break;
+    case 'THREAD_LIST_SYNC': for (const t of d.threads) putThread(t); noteChannels(d.threads); break;
+    case 'THREAD_MEMBERS_UPDATE': {
+      const t = channelOf(d.id);
+      const mine = d.added_members?.find((m: { user_id: string }) => m.user_id === me.value?.id);
+      if (t && mine) putThread(t, mine);
+      else if (t && d.removed_member_ids?.includes(me.value?.id)) putThread(t, null);
+      break;
+    }
     case 'GUILD_ROLE_CREATE': case 'GUILD_ROLE_UPDATE': putRole(d.guild_id, d.role.id, d.role); break;
     case 'GUILD_ROLE_DELETE': putRole(d.guild_id, d.role_id); break;
     case 'GUILD_MEMBER_ADD': case 'GUILD_MEMBER_UPDATE': putMember(d.guild_id, d as Member); break;

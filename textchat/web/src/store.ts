@@ -3,7 +3,7 @@
 import { computed, signal } from '@preact/signals';
 import { base, resolve, type Rights } from './permissions';
 import { keepPlace, place, remembered } from './settings';
-import { NEWS, TEXT, VOICE, byId, type Channel, type Guild, type Member, type Presence, type Role, type Status, type User, type VoiceState } from './types';
+import { NEWS, TEXT, VOICE, byId, isThread, type Channel, type Guild, type Member, type Presence, type Role, type Status, type User, type VoiceState } from './types';
 
 /** One community: its guild, and what changes often apart from it. */
 export interface House { guild: Guild; members: Map<string, Member>; voices: Map<string, VoiceState> }
@@ -22,10 +22,17 @@ const byPlace = (a: Channel, b: Channel) => a.position - b.position || byId(a.id
 const ofType = (...types: number[]) => computed(() => (guild.value?.channels ?? []).filter((c) => types.includes(c.type)).sort(byPlace));
 export const textChannels = ofType(TEXT, NEWS);
 export const voiceChannels = ofType(VOICE);
+/** The threads of a channel that are open; the newest first. */
+export const threadsOf = (channel: string) => (guild.value?.channels ?? []).filter((c) => isThread(c) && c.parent_id === channel && !c.thread_metadata?.archived).sort((a, b) => byId(b.id, a.id));
+/** A thread has the permissions of the channel it hangs on. */
+export const parentOf = (c: Channel | null | undefined) => (isThread(c) ? guild.value?.channels.find((p) => p.id === c!.parent_id) : undefined);
 
-/** Per house, the text channel one looked at last. */
+/** Per house, the text channel or thread one looked at last. */
 const chosen = signal<Readonly<Record<string, string>>>(was.channels);
-export const textChannel = computed(() => textChannels.value.find((c) => c.id === chosen.value[guild.value?.id ?? '']) ?? textChannels.value[0] ?? null);
+export const textChannel = computed(() => {
+  const id = chosen.value[guild.value?.id ?? ''];
+  return textChannels.value.find((c) => c.id === id) ?? guild.value?.channels.find((c) => c.id === id && isThread(c)) ?? textChannels.value[0] ?? null;
+});
 export function chooseText(id: string) {
   const h = houseOf(id);
   if (!h) return;
@@ -72,7 +79,7 @@ const everywhere = computed(() => {
 export const may = (bit: bigint) => (everywhere.value & bit) !== 0n;
 export function mayIn(channel: Channel | null | undefined, bit: bigint): boolean {
   const h = channel && houseOf(channel.id);
-  return !!h && !!me.value && (resolve(rightsOf(h, me.value.id), channel.permission_overwrites ?? []) & bit) !== 0n;
+  return !!h && !!me.value && (resolve(rightsOf(h, me.value.id), (parentOf(channel) ?? channel).permission_overwrites ?? [], isThread(channel)) & bit) !== 0n;
 }
 function rightsOf(h: House, user: string): Rights {
   return { user, guild: h.guild.id, owner: h.guild.owner_id === user, roles: h.members.get(user)?.roles ?? [], all: h.guild.roles };
@@ -103,7 +110,7 @@ const changed = <V>(m: Map<string, V>, fn: (m: Map<string, V>) => void) => { con
 export function putHouse(g: Guild) {
   if (g.presences) putPresences(g.id, g.presences);
   houses.value = new Map(houses.value).set(g.id, {
-    guild: g,
+    guild: { ...g, channels: [...g.channels, ...(g.threads ?? [])] },
     members: new Map(g.members.map((m) => [m.user.id, m])),
     voices: new Map(g.voice_states.map((v) => [v.user_id, v])),
   });
@@ -112,7 +119,11 @@ export function dropHouse(id: string) { houses.value = changed(houses.value as M
 export function dropAll() { houses.value = new Map(); presences.value = new Map(); me.value = null; ready.value = online.value = false; }
 export const patchGuild = (g: Partial<Guild> & { id: string }) => alter(g.id, (h) => ({ guild: { ...h.guild, ...g, channels: h.guild.channels, roles: h.guild.roles } }));
 export const putChannel = (c: Channel, gone = false) =>
-  alter(c.guild_id, (h) => ({ guild: { ...h.guild, channels: [...h.guild.channels.filter((x) => x.id !== c.id), ...(gone ? [] : [c])] } }));
+  alter(c.guild_id, (h) => ({ guild: { ...h.guild, channels: [...h.guild.channels.filter((x) => x.id !== c.id && !(gone && x.parent_id === c.id && isThread(x))), ...(gone ? [] : [c])] } }));
+/** A thread as all are told of it: whether one follows it oneself stays as it is known. */
+export function putThread(t: Channel, mine?: Channel['member']) {
+  if (houses.value.has(t.guild_id ?? '')) putChannel({ ...t, member: mine === undefined ? t.member ?? channelOf(t.id)?.member : mine });
+}
 export const putRole = (guild: string, id: string, role?: Guild['roles'][number]) =>
   alter(guild, (h) => ({ guild: { ...h.guild, roles: [...h.guild.roles.filter((r) => r.id !== id), ...(role ? [role] : [])] } }));
 export const putMember = (guild: string, m: Member) => alter(guild, (h) => ({ members: changed(h.members, (all) => all.set(m.user.id, { ...all.get(m.user.id), ...m })) }));

@@ -7,6 +7,8 @@ export interface Overwrite { id: string; type: 0 | 1; allow: string; deny: strin
 export interface Channel {
   id: string; guild_id?: string; type: number; name: string; position: number; user_limit?: number; echo?: boolean;
   topic?: string | null; parent_id?: string | null; last_message_id?: string | null; permission_overwrites?: Overwrite[];
+  /** Of threads: who began it, its life, and oneself, when one follows it. */
+  owner_id?: string; thread_metadata?: { archived: boolean; locked: boolean; archive_timestamp: string }; message_count?: number; member?: { user_id?: string } | null;
 }
 export interface VoiceState {
   guild_id?: string; channel_id: string | null; user_id: string; session_id: string;
@@ -16,7 +18,7 @@ export type Status = 'online' | 'idle' | 'dnd' | 'offline';
 export interface Presence { user: { id: string }; guild_id?: string; status: Status }
 export interface Guild {
   id: string; name: string; description?: string | null; owner_id: string; channels: Channel[]; members: Member[]; roles: Role[];
-  voice_states: VoiceState[]; presences?: Presence[];
+  voice_states: VoiceState[]; presences?: Presence[]; threads?: Channel[];
 }
 export interface Emoji { id: string | null; name: string }
 export interface Reaction { count: number; me: boolean; emoji: Emoji }
@@ -38,6 +40,7 @@ export interface VoiceServer { token: string; guild_id: string; endpoint: string
 export interface VoiceError { guild_id: string; channel_id: string; code: string; message: string; full?: { place?: number; wait?: number; elsewhere?: { node: string; region: string; rtt_ms: number } } }
 
 export const TEXT = 0, VOICE = 2, CATEGORY = 4, NEWS = 5;
+export const isThread = (c: { type: number } | null | undefined) => !!c && c.type >= 10 && c.type <= 12;
 
 /** Order of ids: they are decimal numbers too long for a JavaScript one. */
 export const byId = (a: string, b: string) => a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);

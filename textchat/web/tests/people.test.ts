@@ -28,6 +28,9 @@ test('permissions follow the public order', () => {
   assert.ok(!may(['mod'], [['mod', 0, bit.SEND, 0n], ['u', 1, 0n, bit.SEND]], bit.SEND), 'one’s own comes last');
   assert.equal(resolve(who(), [{ id: 'g', type: 0, allow: '0', deny: String(bit.VIEW) }]), 0n, 'who sees nothing may nothing');
   assert.ok(may(['boss'], [['g', 0, 0n, bit.VIEW]], bit.VIEW), 'administrators pass');
+  const quiet = [{ id: 'g', type: 0 as const, allow: String(bit.SEND_IN_THREADS), deny: String(bit.SEND) }];
+  assert.equal(resolve(who(), quiet, true) & (bit.SEND | bit.ATTACH), bit.SEND | bit.ATTACH, 'threads have a bit of their own');
+  assert.equal(resolve(who(), [], true) & (bit.SEND | bit.ATTACH), 0n, 'and want it');
   assert.ok(!may([], [['u', 1, bit.ADMINISTRATOR, 0n]], bit.MANAGE_MESSAGES), 'a channel makes no administrator');
   assert.equal(base({ ...who(), owner: true }) & bit.BAN, bit.BAN);
   const shown = offered.flatMap((g) => g.bits.map(([k]) => k));

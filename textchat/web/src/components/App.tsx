@@ -16,7 +16,8 @@ import { Pins } from './Pins';
 import { Rooms } from './Rooms';
 import { Settings } from './Settings';
 import { Stage } from './Stage';
-import { hide, panel, part, peopleOpen, person, question, type Part } from './views';
+import { Threads } from './Threads';
+import { beginOn, hide, panel, part, peopleOpen, person, question, type Part } from './views';
 import { Homeless, Welcome } from './Welcome';
 
 addEventListener('keydown', (e) => { if (e.key === 'Escape') { hide(); peopleOpen.value = false; } });
@@ -72,6 +73,7 @@ function Inside() {
       )}
       {picking.value && <Picker />}
       {panel.value === 'pins' && <Pins />}
+      {panel.value === 'threads' && <Threads key={beginOn.value?.id ?? ''} />}
       {panel.value === 'community' && <Community />}
       {panel.value === 'settings' && <Settings />}
       {panel.value === 'connection' && <Connection />}

@@ -4,12 +4,13 @@ import { atEnd, chatShown, dividers, editing, histories, load, loadAround, loadN
 import type { Line as Entry } from '../history';
 import { bit } from '../permissions';
 import { mayIn, me, nameOf, online, textChannel, toast } from '../store';
-import { byId } from '../types';
+import { byId, isThread } from '../types';
 import { Composer } from './Composer';
-import { Down, Hash, People, Pin, Retry } from './icons';
+import { Branch, Down, Hash, People, Pin, Retry } from './icons';
 import { Line, askToDelete, focusComposer, keyOf } from './Line';
 import { focused, hovered } from './log';
-import { narrow, panel, part, peopleOpen, show, target } from './views';
+import { ThreadTools } from './Threads';
+import { beginOn, narrow, panel, part, peopleOpen, show, target } from './views';
 import { inShort } from './Words';
 
 const NEAR = 60; // pixels from the end that still count as being there
@@ -121,8 +122,10 @@ export function Chat() {
   return (
     <main class="chat" id="chat">
       <header class="head">
-        <h2 title={channel?.name}><Hash /><span>{channel?.name ?? 'No text channel'}</span></h2>
+        <h2 title={channel?.name}>{isThread(channel) ? <Branch /> : <Hash />}<span>{channel?.name ?? 'No text channel'}</span></h2>
         {channel?.topic && <p class="topic" title={channel.topic}>{channel.topic}</p>}
+        {channel && isThread(channel) && <ThreadTools thread={channel} />}
+        <button class="icon" aria-label="Threads" title="Threads" aria-expanded={panel.value === 'threads'} onClick={() => { beginOn.value = null; show('threads'); }}><Branch /></button>
         <button class="icon" aria-label="Pinned messages" title="Pinned messages" aria-expanded={panel.value === 'pins'} onClick={() => show('pins')}><Pin /></button>
         <button class="icon only-medium" aria-label="Members" title="Members" aria-expanded={peopleOpen.value} onClick={() => { peopleOpen.value = !peopleOpen.value; }}><People /></button>
       </header>
@@ -131,7 +134,7 @@ export function Chat() {
           onPointerOver={(e) => { if (e.pointerType === 'mouse') hovered.value = lineOf(e.target)?.dataset.key ?? ''; }} onPointerLeave={() => { hovered.value = ''; }}
           onFocusIn={(e) => { focused.value = lineOf(e.target)?.dataset.key ?? ''; }} onFocusOut={(e) => { if (!box.current?.contains(e.relatedTarget as Node)) focused.value = ''; }}>
           {h?.older ? <p class="begin soft" aria-hidden="true"><i class="spin" /></p>
-            : h && !unloaded.value.has(id) && <p class="begin"><span class="ring"><Hash /></span><strong>{channel?.name}</strong><span class="soft">{lines.length ? 'This is where it began.' : 'Nothing was written here yet. Say something.'}</span></p>}
+            : h && !unloaded.value.has(id) && <p class="begin"><span class="ring">{isThread(channel) ? <Branch /> : <Hash />}</span><strong>{channel?.name}</strong><span class="soft">{lines.length ? 'This is where it began.' : 'Nothing was written here yet. Say something.'}</span></p>}
           {unloaded.value.has(id) && <p class="begin"><span class="problem">The messages could not be fetched.</span><button class="quiet" onClick={() => void load(id)}><Retry />Try again</button></p>}
           {lines.map((m, i) => <Line key={keyOf(m)} m={m} prior={lines[i - 1]} isNew={m === firstNew && !above} />)}
         </div>
@@ -142,7 +145,7 @@ export function Chat() {
       </div>
       <p class="typing" aria-live="polite">{typing.length === 0 ? '' : typing.length > 3 ? 'Several people are writing…' : `${typing.join(', ')} ${typing.length === 1 ? 'is' : 'are'} writing…`}</p>
       <Announcer lines={lines} id={id} />
-      {channel && (mayIn(channel, bit.SEND) ? <Composer key={id} channel={channel} /> : <p class="compose mute soft">You may read here, but not write.</p>)}
+      {channel && (mayIn(channel, bit.SEND) && !channel.thread_metadata?.archived ? <Composer key={id} channel={channel} /> : <p class="compose mute soft">{channel.thread_metadata?.archived ? 'This thread is closed.' : 'You may read here, but not write.'}</p>)}
       {!online.value && <span class="hush">Connection lost</span>}
     </main>
   );

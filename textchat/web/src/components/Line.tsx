@@ -5,12 +5,13 @@ import { again, answered, discard, edit, editing, fetchAnswered, namesMe, pin, r
 import type { Line as Entry } from '../history';
 import { fromWire, jumbo } from '../markdown';
 import { bit } from '../permissions';
-import { complain, mayIn, me, nameOf, names, textChannel } from '../store';
+import { channelOf, complain, mayIn, me, nameOf, names, textChannel } from '../store';
 import { Avatar } from './Avatar';
 import { Files, Leaving } from './Files';
-import { Bin, Close, Copy, Dots, Pen, Pin, Reply, Retry, SmilePlus } from './icons';
+import { Bin, Branch, Close, Copy, Dots, Pen, Pin, Reply, Retry, SmilePlus } from './icons';
 import { pick } from './Picker';
-import { question, target } from './views';
+import { Hanging, mayBegin, openThread } from './Threads';
+import { beginOn, panel, question, show, target } from './views';
 import { focused, hovered } from './log';
 import type { Reaction } from '../types';
 import { Name, Words, inShort } from './Words';
@@ -21,7 +22,7 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 
 
 /** Lines of one person within five minutes stand together. */
 const together = (a: Entry | undefined, b: Entry) =>
-  a?.type !== 6 && a?.author.id === b.author.id && a.author.username === b.author.username && !b.message_reference && Date.parse(b.timestamp) - Date.parse(a.timestamp) < 300_000;
+  a?.type !== 6 && a?.type !== 18 && a?.author.id === b.author.id && a.author.username === b.author.username && !b.message_reference && Date.parse(b.timestamp) - Date.parse(a.timestamp) < 300_000;
 
 /** What stays the same for a line from when it leaves on. */
 export const keyOf = (m: Entry) => String(m.nonce ?? m.id);
@@ -43,6 +44,10 @@ export function Line({ m, prior, isNew }: { m: Entry; prior?: Entry; isNew: bool
   if (m.type === 6) {
     return <p class="event" data-key={key}><Pin /><span><strong>{name}</strong> pinned <button class="link" onClick={() => { target.value = m.message_reference?.message_id ?? ''; }}>a message</button>.</span><time dateTime={m.timestamp}>{clock.format(at)}</time></p>;
   }
+  if (m.type === 18) {
+    const t = channelOf(m.message_reference?.channel_id ?? '');
+    return <p class="event" data-key={key}><Branch /><span><strong>{name}</strong> began a thread: {t ? <button class="link" aria-label={`Open thread ${t.name}`} onClick={() => openThread(t)}>{t.name}</button> : m.content}.</span><time dateTime={m.timestamp}>{clock.format(at)}</time></p>;
+  }
   const label = `${name}: ${[inShort(m.content), ...(m.attachments ?? []).map((a) => a.filename), ...(m.state ? m.files ?? [] : []).map((f) => f.name)].filter(Boolean).join(', ')}`;
   return (
     <>
@@ -63,6 +68,7 @@ export function Line({ m, prior, isNew }: { m: Entry; prior?: Entry; isNew: bool
           {!!m.attachments?.length && <Files list={m.attachments} />}
           {m.state && !!m.files?.length && <Leaving files={m.files} progress={m.state === 'sending' ? m.progress ?? 0 : undefined} onStop={() => stopUpload(m)} />}
           {!!m.reactions?.length && <Reactions m={m} />}
+          {!m.state && <Hanging id={m.id} />}
           {m.state === 'waiting' && <p class="soft small">Not sent yet: {m.problem} It is tried again by itself.</p>}
           {m.state === 'failed' && (
             <p class="problem">Not sent: {m.problem}
@@ -92,6 +98,7 @@ function Tools({ m }: { m: Entry }) {
       {mayIn(channel, bit.ADD_REACTIONS) && <button class="icon" aria-label={`React to message: ${about}`} title="React" onClick={(e) => pick(e.currentTarget, (emoji) => void react(m, emoji, true))}><SmilePlus /></button>}
       {mayIn(channel, bit.SEND) && <button class="icon" aria-label={`Reply to message: ${about}`} title="Reply (R)" onClick={() => { replyTo(m.channel_id, m); focusComposer(); }}><Reply /></button>}
       {own && <button class="icon" aria-label={`Edit message: ${about}`} title="Edit (E)" onClick={() => { editing.value = m.id; }}><Pen /></button>}
+      {mayBegin(channel) && !channelOf(m.id) && <button class="icon" aria-label={`Begin a thread on message: ${about}`} title="Begin a thread" onClick={() => { beginOn.value = m; if (panel.value !== 'threads') show('threads'); }}><Branch /></button>}
       {m.content && <button class="icon" aria-label={`Copy message: ${about}`} title="Copy" onClick={() => void navigator.clipboard.writeText(fromWire(m.content, names)).catch(complain)}><Copy /></button>}
       {mayIn(channel, bit.PIN) && <button class={'icon' + (m.pinned ? ' on' : '')} aria-label={`${m.pinned ? 'Unpin' : 'Pin'} message: ${about}`} title={m.pinned ? 'Unpin' : 'Pin'} onClick={() => void pin(m, !m.pinned).catch(complain)}><Pin /></button>}
       {(own || mayIn(channel, bit.MANAGE_MESSAGES)) && <button class="icon bad" aria-label={`Delete message: ${about}`} title="Delete (Del)" onClick={() => askToDelete(m)}><Bin /></button>}

@@ -4,12 +4,12 @@ import { pinged, unread } from '../chat';
 import { bit } from '../permissions';
 import { change, settings } from '../settings';
 import {
-  chooseHouse, chooseText, complain, guild, houses, inChannel, may, me, nameOf, textChannel, textChannels, toast, voiceChannels,
+  chooseHouse, chooseText, complain, guild, houses, inChannel, may, me, nameOf, textChannel, textChannels, threadsOf, toast, voiceChannels,
 } from '../store';
 import type { Channel, VoiceState } from '../types';
 import { Avatar } from './Avatar';
 import { mayManage } from './Community';
-import { AddPerson, Echo, EarOff, Gear, Hash, MicOff, Moon, Speaker, Sun, Tune } from './icons';
+import { AddPerson, Branch, Echo, EarOff, Gear, Hash, MicOff, Moon, Speaker, Sun, Tune } from './icons';
 import { panel, part, show } from './views';
 
 async function invitePeople() {
@@ -52,6 +52,7 @@ export function Rooms() {
                 onClick={() => { chooseText(c.id); part.value = 'chat'; }}>
                 <Hash /><span>{c.name}</span>{pinged.value[c.id] ? <b class="count" aria-hidden="true">{pinged.value[c.id]}</b> : unread.value.has(c.id) && <i class="dot" />}
               </button>
+              <Followed of={c} />
             </li>
           ))}
         </ul>
@@ -80,6 +81,24 @@ function VoiceRoom({ c }: { c: Channel }) {
       </button>
       {here.length > 0 && <ul class="people" aria-label={`People in ${c.name}`}>{here.map((v) => <Present key={v.user_id} v={v} near={mine} />)}</ul>}
     </li>
+  );
+}
+
+/** The threads of a channel that one follows, was named in, or looks at. */
+function Followed({ of }: { of: Channel }) {
+  const list = threadsOf(of.id).filter((t) => t.member || pinged.value[t.id] || t.id === textChannel.value?.id);
+  if (!list.length) return null;
+  return (
+    <ul class="followed" aria-label={`Threads of ${of.name}`}>
+      {list.map((t) => (
+        <li key={t.id}>
+          <button class={'channel' + (unread.value.has(t.id) ? ' unread' : '')} aria-current={textChannel.value?.id === t.id ? 'true' : undefined}
+            aria-label={`Thread ${t.name}${unread.value.has(t.id) ? ', unread' : ''}`} onClick={() => { chooseText(t.id); part.value = 'chat'; }}>
+            <Branch /><span>{t.name}</span>{pinged.value[t.id] ? <b class="count" aria-hidden="true">{pinged.value[t.id]}</b> : unread.value.has(t.id) && <i class="dot" />}
+          </button>
+        </li>
+      ))}
+    </ul>
   );
 }
 

@@ -1,7 +1,8 @@
 // What is looked at: the panel over the page, and on a phone one of its parts.
 import { signal } from '@preact/signals';
+import type { Message } from '../types';
 
-export type Panel = '' | 'settings' | 'connection' | 'person' | 'pins' | 'community';
+export type Panel = '' | 'settings' | 'connection' | 'person' | 'pins' | 'threads' | 'community';
 export type Part = 'voice' | 'chat' | 'people';
 
 export const panel = signal<Panel>('');
@@ -37,6 +38,9 @@ export const question = signal<Question | null>(null);
 const phone = matchMedia('(max-width: 719px)');
 export const narrow = signal(phone.matches);
 phone.addEventListener('change', () => { narrow.value = phone.matches; });
+
+/** The message that a thread is to begin on; none: it stands on its own. */
+export const beginOn = signal<Message | null>(null);
 
 /** A message to be brought before one's eyes. */
 export const target = signal('');
