@@ -80,7 +80,7 @@ var trials = []trial{
 	{name: "bus", title: "bus restarted", rounds: some, do: restartBus, goals: []goal{movedGoal, lostGoal, splitGoal}},
 	{name: "outage", title: "central and bus down", rounds: once, do: outage, goals: outageGoals},
 	{name: "herd", title: "cold start of all but the edges", rounds: once, do: herd, goals: []goal{
-		lostGoal, endedGoal, mostGoal("until all are back, p99", "s", figure("back p99"), 10),
+		lostGoal, endedGoal, mostGoal("until all are back, p99", "s", figure("back p99"), 10), clientRateGoal,
 	}},
 }
 
@@ -91,8 +91,10 @@ var silentGoals = []goal{
 }
 
 var outageGoals = []goal{
-	lostGoal, mostGoal("slowest join after the return", "s", figure("slowest join"), 2), mostGoal("requests on return, of the normal rate", "times", figure("request rate"), 2),
+	lostGoal, mostGoal("slowest join after the return", "s", figure("slowest join"), 2), mostGoal("requests on return, of the normal rate", "times", figure("request rate"), 2), clientRateGoal,
 }
+
+var clientRateGoal = mostGoal("requests of clients on return, of the normal rate", "times", figure("client request rate"), 2)
 
 // gapGoal bounds a quantile of the gaps of all listeners who were on the victim, over
 // all rounds.
@@ -416,13 +418,13 @@ func launchAll(ctx context.Context, units []*target.Unit) error {
 // says; meanwhile people try to join.
 func outage(ctx context.Context, r *run, one *round, _ int) error {
 	down := slices.Concat(r.fleet.Centrals, r.fleet.Buses)
-	meter := r.requests(ctx)
+	meter, clients := r.requests(ctx, askedByRooms), r.requests(ctx, askedByClients)
 	v := r.visits(ctx)
-	defer func() { v.end(); meter.end() }()
+	defer func() { v.end(); meter.end(); clients.end() }()
 	if err := sleep(ctx, normalFor); err != nil {
 		return err
 	}
-	normal := meter.rate(normalFor)
+	normal, usual := meter.rate(normalFor), clients.rate(normalFor)
 	w, err := r.watch(ctx)
 	if err != nil {
 		return err
@@ -449,6 +451,8 @@ func outage(ctx context.Context, r *run, one *round, _ int) error {
 	one.Figures["slowest join"], one.Figures["joins failed after the return"], one.Figures["joins"] = slowest.Seconds(), float64(failed), float64(n)
 	one.Figures["normal requests/s"] = normal
 	one.Figures["request rate"] = meter.peak(back) / max(normal, 1)
+	one.Figures["normal requests of clients/s"] = usual
+	one.Figures["client request rate"] = clients.peak(back) / max(usual, 1)
 	return w.conclude(ctx, one, "")
 }
 
@@ -456,6 +460,12 @@ func outage(ctx context.Context, r *run, one *round, _ int) error {
 // once.
 func herd(ctx context.Context, r *run, one *round, _ int) error {
 	down := slices.Concat(r.fleet.Texts, r.fleet.Centrals, r.fleet.Buses)
+	clients := r.requests(ctx, askedByClients)
+	defer clients.end()
+	if err := sleep(ctx, normalFor); err != nil {
+		return err
+	}
+	usual := clients.rate(normalFor)
 	w, err := r.watch(ctx)
 	if err != nil {
 		return err
@@ -475,5 +485,7 @@ func herd(ctx context.Context, r *run, one *round, _ int) error {
 	if err := sleep(ctx, seenFor); err != nil {
 		return err
 	}
+	one.Figures["normal requests of clients/s"] = usual
+	one.Figures["client request rate"] = clients.peak(begun) / max(usual, 1)
 	return w.conclude(ctx, one, "")
 }

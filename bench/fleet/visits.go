@@ -103,8 +103,16 @@ func (v *visits) end() (slowest time.Duration, failed, joins int) {
 	return v.slowest, v.failed, v.joins
 }
 
-// requests counts what rooms ask of each other over the bus.
+// What is counted as a request: what rooms ask of each other over the bus, and what
+// clients send to text and to central, over whatever connection.
+var (
+	askedByRooms   = []string{"voicefleet_bus_request_seconds"}
+	askedByClients = []string{"voicefleet_rest_requests_total", "voicefleet_gateway_frames_total", "voicefleet_signaling_ops_total", "voicefleet_signaling_refused_total"}
+)
+
+// requests counts them.
 type requests struct {
+	counters []string
 	stop    context.CancelFunc
 	reading sync.WaitGroup
 
@@ -126,10 +134,10 @@ const (
 	peakOver     = 5 * time.Second
 )
 
-// requests begins to count.
-func (r *run) requests(ctx context.Context) *requests {
+// requests begins to count what some counters of all programs count.
+func (r *run) requests(ctx context.Context, counters []string) *requests {
 	ctx, stop := context.WithCancel(ctx)
-	q := &requests{stop: stop, last: make(map[*target.Unit]float64)}
+	q := &requests{counters: counters, stop: stop, last: make(map[*target.Unit]float64)}
 	q.reading.Go(func() {
 		for {
 			q.read(ctx, r.fleet)
@@ -150,7 +158,11 @@ func (q *requests) read(ctx context.Context, f *target.Fleet) {
 		if err != nil {
 			continue
 		}
-		n, _ := m.Sum("voicefleet_bus_request_seconds")
+		n := 0.0
+		for _, name := range q.counters {
+			some, _ := m.Sum(name)
+			n += some
+		}
 		q.mu.Lock()
 		before, known := q.last[u]
 		q.last[u] = n

@@ -90,6 +90,11 @@ func (b *busAt) join(ctx context.Context, name string, metrics prometheus.Regist
 	if b.url == "" {
 		return nil, errors.New("needs --bus nats://HOST:PORT, or --join; try one with: voicefleet bus")
 	}
+	if b.identity != nil {
+		if err := b.identity.Refresh(ctx); err != nil {
+			log.Warn("what this machine may do on the bus is as when it was enrolled", "err", err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, b.wait)
 	defer cancel()
 	return bus.Connect(ctx, bus.Config{URL: b.url, Name: name, Replicas: b.replicas, Credentials: b.creds, Metrics: metrics, Log: log})

@@ -81,7 +81,8 @@ func (cfg *Config) validate() error {
 // Credentials let an enrolled program in: a JWT that the servers check by
 // themselves, and the key that it names.
 type Credentials struct {
-	JWT  string
+	// JWT is the newest; asked whenever a connection is made.
+	JWT  func() string
 	Seed []byte // of the NATS user key
 	// TLS names the authority that vouches for the servers; nil: the system's.
 	TLS *tls.Config
@@ -94,7 +95,7 @@ type Credentials struct {
 // access is how a connection with c gets in.
 func (c *Credentials) access() []nats.Option {
 	opts := []nats.Option{nats.UserJWT(
-		func() (string, error) { return c.JWT, nil },
+		func() (string, error) { return c.JWT(), nil },
 		func(nonce []byte) ([]byte, error) {
 			key, err := nkeys.FromSeed(c.Seed)
 			if err != nil {

@@ -311,7 +311,7 @@ func (a *Authority) fresh(issue func(userKey string) (string, error)) (*bus.Cred
 	if err != nil {
 		return nil, fmt.Errorf("make bus credentials: %w", err)
 	}
-	return &bus.Credentials{JWT: token, Seed: []byte(seed(user)), TLS: clientTLS(a.Pool())}, nil
+	return &bus.Credentials{JWT: func() string { return token }, Seed: []byte(seed(user)), TLS: clientTLS(a.Pool())}, nil
 }
 
 // revoke has the servers refuse user keys from now on, and returns what to tell

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
@@ -186,7 +187,7 @@ func connect(t *testing.T, i *Identity) *bus.Conn {
 // stream is JetStream as a program of that kind may use it.
 func stream(t *testing.T, urls []string, creds *bus.Credentials) jetstream.JetStream {
 	t.Helper()
-	opts := []nats.Option{nats.UserJWTAndSeed(creds.JWT, string(creds.Seed)), nats.Secure(creds.TLS),
+	opts := []nats.Option{nats.UserJWTAndSeed(creds.JWT(), string(creds.Seed)), nats.Secure(creds.TLS),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})} // it is refused on purpose
 	if creds.Inbox != "" {
 		opts = append(opts, nats.CustomInboxPrefix(creds.Inbox))
@@ -604,6 +605,52 @@ func TestIdentityIsPrivateAndRenewed(t *testing.T) {
 	}
 	if err := id.renew(t.Context()); CodeOf(err) != CodeRevoked {
 		t.Errorf("a revoked member renews: %v", err)
+	}
+}
+
+// TestPermissionsOfToday: a member that was enrolled when members were let do less gets
+// what they are let do today when its program starts, with the same key.
+func TestPermissionsOfToday(t *testing.T) {
+	f := newFleet(t, 1)
+	id := f.enrol(t, "fra1")
+	if id.outdated() || id.renewalDue(time.Now()) {
+		t.Fatal("a new member is outdated")
+	}
+	user, err := jwt.DecodeUserClaims(id.creds.JWT())
+	if err != nil {
+		t.Fatal(err)
+	}
+	user.Permissions.Sub.Allow = user.Permissions.Sub.Allow[:0]
+	older, err := user.Encode(f.a.account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := write(id.dir, fileCreds, []byte(older+"\n"+string(id.creds.Seed)+"\n")); err != nil {
+		t.Fatal(err)
+	}
+	if id, err = Load(id.dir); err != nil || !id.outdated() || !id.renewalDue(time.Now()) {
+		t.Fatalf("it does not know that it is outdated: %v", err)
+	}
+	if err := id.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Load(id.dir)
+	if err != nil || again.outdated() || id.outdated() || again.creds.JWT() != id.creds.JWT() {
+		t.Fatalf("its permissions are not those of today, or not kept: %v", err)
+	}
+	got, err := jwt.DecodeUserClaims(id.creds.JWT())
+	if err != nil || got.Subject != user.Subject {
+		t.Errorf("they are of user %q, want %q: %v", got.Subject, user.Subject, err)
+	}
+	if conn := connect(t, again); conn.Ready() != nil {
+		t.Error("it is not let in")
+	}
+	if _, err := f.e.Revoke(t.Context(), id.Member, "ada"); err != nil {
+		t.Fatal(err)
+	}
+	id.cert.setToken(older)
+	if err := id.Refresh(t.Context()); CodeOf(err) != CodeRevoked {
+		t.Errorf("a revoked member gets permissions: %v", err)
 	}
 }
 

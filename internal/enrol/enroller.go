@@ -265,9 +265,13 @@ type RenewRequest struct {
 // RenewReply is the next certificate.
 type RenewReply struct {
 	Certificate string `json:"certificate"` // PEM
+	// JWT lets it do on the bus what members of today may; empty where its user key
+	// is not known.
+	JWT string `json:"jwt,omitempty"`
 }
 
-// Renew gives a member that was not revoked its next certificate.
+// Renew gives a member that was not revoked its next certificate, and its permissions
+// on the bus as they are now.
 func (e *Enroller) Renew(ctx context.Context, r RenewRequest) (RenewReply, error) {
 	block, _ := pem.Decode([]byte(r.Certificate))
 	if block == nil {
@@ -301,12 +305,18 @@ func (e *Enroller) Renew(ctx context.Context, r RenewRequest) (RenewReply, error
 	if err != nil {
 		return RenewReply{}, refuse(CodeBadRequest, "certificate request: %v", err)
 	}
+	var token string
+	if old.Value.UserKey != "" {
+		if token, err = e.cfg.Authority.userJWT(m, old.Value.UserKey); err != nil {
+			return RenewReply{}, fmt.Errorf("renew %v: %w", m, err)
+		}
+	}
 	next := old.Value
 	next.Serial, next.Until = fresh.SerialNumber.Text(16), fresh.NotAfter
 	if _, err := e.entries.Update(ctx, m.key(), next, old.Revision); err != nil {
 		return RenewReply{}, fmt.Errorf("renew %v: %w", m, err)
 	}
-	return RenewReply{Certificate: string(encodeCert(fresh.Raw))}, nil
+	return RenewReply{Certificate: string(encodeCert(fresh.Raw)), JWT: token}, nil
 }
 
 // Revoke shuts a member out: when it returns, the bus has been told to close its

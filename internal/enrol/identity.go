@@ -13,9 +13,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 
 	"voicefleet/internal/bus"
@@ -99,7 +101,8 @@ func load(dir string) (*Identity, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s: want a JWT and a seed", fileCreds)
 	}
-	i.creds = bus.Credentials{JWT: token, Seed: []byte(seed), TLS: clientTLS(i.Pool), Inbox: i.inbox(), Guest: i.Role == bus.RoleEdge}
+	i.cert.setToken(token)
+	i.creds = bus.Credentials{JWT: i.cert.jwt, Seed: []byte(seed), TLS: clientTLS(i.Pool), Inbox: i.inbox(), Guest: i.Role == bus.RoleEdge}
 	return i, nil
 }
 
@@ -199,9 +202,17 @@ func clientTLS(pool *x509.CertPool) *tls.Config {
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}
 }
 
-// renewalDue says whether it is time for the next certificate.
+// renewalDue says whether it is time for the next certificate, or for what a program
+// of today is let do on the bus.
 func (i *Identity) renewalDue(now time.Time) bool {
-	return now.After(i.Certificate().Leaf.NotAfter.Add(-renewBefore))
+	return now.After(i.Certificate().Leaf.NotAfter.Add(-renewBefore)) || i.outdated()
+}
+
+// outdated says whether the member was enrolled, or renewed last, when members were
+// let do something else on the bus than this program expects.
+func (i *Identity) outdated() bool {
+	claims, err := jwt.DecodeUserClaims(i.cert.jwt())
+	return err == nil && !reflect.DeepEqual(claims.Permissions, i.permissions())
 }
 
 // tlsPair makes what tls serves.

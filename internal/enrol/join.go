@@ -176,8 +176,8 @@ func (p place) tls() *tls.Config {
 	return c
 }
 
-// Renew has the certificate renewed when it is due, until ctx ends. It goes on
-// trying: failed tells each failure. An identity made by hand is renewed by hand.
+// Renew has the certificate renewed when it is due, until ctx ends, and what it is let
+// do on the bus, which counts from the next connection on. It goes on trying: failed tells each failure. An identity made by hand is renewed by hand.
 func (i *Identity) Renew(ctx context.Context, failed func(error)) error {
 	tick := time.NewTicker(renewLook)
 	defer tick.Stop()
@@ -239,5 +239,30 @@ func (i *Identity) renew(ctx context.Context) error {
 		return err
 	}
 	i.cert.set(cert, fresh)
+	if rep.JWT == "" {
+		return nil
+	}
+	if err := write(i.dir, fileCreds, []byte(rep.JWT+"\n"+string(i.creds.Seed)+"\n")); err != nil {
+		return err
+	}
+	i.cert.setToken(rep.JWT)
 	return nil
 }
+
+// Refresh asks for what a program of today is let do on the bus, if the member was
+// enrolled when that was something else: to be called before it connects. One that was
+// enrolled by hand is enrolled by hand again.
+func (i *Identity) Refresh(ctx context.Context) error {
+	if i.join == "" || !i.outdated() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, refreshTime)
+	defer cancel()
+	if err := i.renew(ctx); err != nil {
+		return fmt.Errorf("renew permissions: %w", err)
+	}
+	return nil
+}
+
+// refreshTime bounds it: a member starts without, if need be.
+const refreshTime = 5 * time.Second

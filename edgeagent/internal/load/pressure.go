@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,33 +62,55 @@ func (p *Pressure) Read(now time.Time, r sfu.LoadReading, memory float64) (reaso
 	return p.reason
 }
 
-// Memory is the share of its limit that the control group of this process uses, 0
-// without a limit. What the kernel keeps of files and gives back at once does not
-// count. own is the content of /proc/self/cgroup, sys the file system of
-// /sys/fs/cgroup.
+// Memory is the share of its limit that the control group of this process uses, or
+// one of those above it if theirs is greater; 0 without a limit. What the kernel
+// keeps of files and gives back at once does not count. own is the content of
+// /proc/self/cgroup, sys the file system of /sys/fs/cgroup. Where both versions of
+// control groups are mounted, version 1 counts the memory if it names it.
 func Memory(own string, sys fs.FS) float64 {
-	dir, ok := "", false
+	share := 0.0
 	for line := range strings.Lines(own) {
-		if rest, is := strings.CutPrefix(strings.TrimSpace(line), "0::/"); is { // version 2
-			dir, ok = rest, true
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		switch {
+		case len(fields) < 3:
+		case slices.Contains(strings.Split(fields[1], ","), "memory"):
+			return fullest(sys, version1, fields[2])
+		case fields[1] == "":
+			share = fullest(sys, version2, fields[2])
 		}
 	}
-	if !ok {
-		return 0
-	}
-	limit, used := number(sys, path.Join(dir, "memory.max")), number(sys, path.Join(dir, "memory.current"))
-	if limit <= 0 {
-		return 0
-	}
-	stat, _ := fs.ReadFile(sys, path.Join(dir, "memory.stat"))
-	for line := range strings.Lines(string(stat)) {
-		if rest, is := strings.CutPrefix(line, "inactive_file "); is {
-			if n, err := strconv.ParseFloat(strings.TrimSpace(rest), 64); err == nil {
-				used -= n
+	return share
+}
+
+// accounting is how a version of control groups tells of memory.
+type accounting struct{ root, limit, used, idle string }
+
+var (
+	version1 = accounting{"memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "}
+	version2 = accounting{".", "memory.max", "memory.current", "inactive_file "}
+)
+
+// fullest is the greatest share of a limit that is used, in a group and those above
+// it. A container may see its own group as the root, whatever its name outside is.
+func fullest(sys fs.FS, a accounting, group string) float64 {
+	most := 0.0
+	for dir := path.Join(a.root, group); ; dir = path.Dir(dir) {
+		limit, used := number(sys, path.Join(dir, a.limit)), number(sys, path.Join(dir, a.used))
+		if limit > 0 { // version 1 has no word for none: a number of many exabytes
+			stat, _ := fs.ReadFile(sys, path.Join(dir, "memory.stat"))
+			for line := range strings.Lines(string(stat)) {
+				if rest, is := strings.CutPrefix(line, a.idle); is {
+					if n, err := strconv.ParseFloat(strings.TrimSpace(rest), 64); err == nil {
+						used -= n
+					}
+				}
 			}
+			most = max(most, used/limit)
+		}
+		if dir == a.root || dir == "." {
+			return most
 		}
 	}
-	return max(0, used/limit)
 }
 
 // number is what stands in a file; 0 for "max" and for no number.

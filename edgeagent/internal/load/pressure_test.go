@@ -1,6 +1,7 @@
 package load
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -40,13 +41,30 @@ func TestMemory(t *testing.T) {
 		"a/b/memory.max":     {Data: []byte("1000\n")},
 		"a/b/memory.current": {Data: []byte("900\n")},
 		"a/b/memory.stat":    {Data: []byte("anon 500\ninactive_file 100\n")},
+		"a/memory.max":       {Data: []byte("4000\n")},
+		"a/memory.current":   {Data: []byte("1000\n")},
 		"free/memory.max":    {Data: []byte("max\n")},
+
+		"memory/memory.limit_in_bytes":       {Data: []byte("9223372036854771712\n")},
+		"memory/memory.usage_in_bytes":       {Data: []byte("5000\n")},
+		"memory/pod/memory.limit_in_bytes":   {Data: []byte("2000\n")},
+		"memory/pod/memory.usage_in_bytes":   {Data: []byte("1500\n")},
+		"memory/pod/memory.stat":             {Data: []byte("inactive_file 1\ntotal_inactive_file 500\n")},
+		"memory/pod/x/memory.usage_in_bytes": {Data: []byte("10\n")},
 	}
 	for own, want := range map[string]float64{
-		"0::/a/b\n": 0.8, "1:cpu:/\n0::/a/b\n": 0.8, "0::/free\n": 0, "0::/gone\n": 0, "5:memory:/a/b\n": 0, "": 0,
+		"0::/a/b\n": 0.8, "1:cpu:/\n0::/a/b\n": 0.8, "0::/a\n": 0.25, "0::/free\n": 0, "0::/gone\n": 0, "": 0, "nonsense\n": 0,
+		"5:memory:/pod\n": 0.5, "5:memory:/pod/x\n": 0.5, "7:cpu,memory:/pod\n0::/a/b\n": 0.5, "5:memory:/\n": 0, "5:memory:/../../a/b\n": 0,
 	} {
-		if got := Memory(own, sys); got != want {
+		if got := Memory(own, sys); math.Abs(got-want) > 1e-9 {
 			t.Errorf("%q: %v, want %v", own, got, want)
 		}
+	}
+	contained := fstest.MapFS{ // as a container sees it
+		"memory/memory.limit_in_bytes": {Data: []byte("1000\n")},
+		"memory/memory.usage_in_bytes": {Data: []byte("700\n")},
+	}
+	if got := Memory("4:memory:/docker/0123\n", contained); got != 0.7 {
+		t.Errorf("in a container: %v", got)
 	}
 }
