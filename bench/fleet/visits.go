@@ -113,8 +113,8 @@ var (
 // requests counts them.
 type requests struct {
 	counters []string
-	stop    context.CancelFunc
-	reading sync.WaitGroup
+	stop     context.CancelFunc
+	reading  sync.WaitGroup
 
 	mu sync.Mutex
 	// Guarded by mu.
