@@ -95,6 +95,10 @@ type exit struct {
 	planned bool
 	tokens  float64 // sessions that may leave now
 	stuck   string  // why the last call that stays does
+	// No node has room for tooMany sessions together: until again, who is as many is
+	// not tried. Where all is full each of them would be weighed against each node.
+	tooMany int
+	again   time.Time
 }
 
 // loss is what is known of a node that was lost, or has said good-bye.

@@ -36,8 +36,9 @@ const (
 	dropped  = 100
 	cool     = 0.8
 	coolTime = 10 * time.Second
-	// Load is spread from a node that is warmer than warm for warmTime while another
-	// is below tepid, until it is below eased, and not again within restTime.
+	// Load is spread from a node that is warmer than warm for warmTime while another of
+	// its region is below tepid (to spread it farther costs those people more than a full
+	// node, which placement fills to 97 % before it goes elsewhere), until it is below eased, and not again within restTime.
 	warm     = 0.9
 	tepid    = 0.6
 	eased    = 0.8
@@ -192,7 +193,7 @@ func (h *Health) spread(now time.Time, p *patient, out []Ailment) []Ailment {
 	}
 	room := false
 	for _, o := range h.nodes {
-		room = room || o != p && o.cause == "" && o.hb.State == edgeagent.Ready && o.fullness < tepid
+		room = room || o != p && o.cause == "" && o.hb.State == edgeagent.Ready && o.hb.Region == p.hb.Region && o.fullness < tepid
 		if o.cause == allocator.CauseRebalance {
 			return out // one at a time
 		}
@@ -200,7 +201,7 @@ func (h *Health) spread(now time.Time, p *patient, out []Ailment) []Ailment {
 	if !room {
 		return out
 	}
-	return h.fall(now, p, allocator.CauseRebalance, fmt.Sprintf("it is %.0f %% full, and others are not", 100*p.fullness), out)
+	return h.fall(now, p, allocator.CauseRebalance, fmt.Sprintf("it is %.0f %% full, and others of its region are not", 100*p.fullness), out)
 }
 
 // another says whether there is a well node that takes calls.

@@ -27,7 +27,8 @@ func (w *ward) beat(seconds int, nodes []string, load func(node string, second i
 	for s := range seconds {
 		w.now = w.now.Add(time.Second)
 		for _, id := range nodes {
-			hb := edgeagent.Heartbeat{Node: edgeagent.NodeID(id), State: edgeagent.Ready, Capacity: edgeagent.Capacity{PPS: 1000, BPS: 1e9, Sessions: 1000}, Load: load(id, s)}
+			_, region, _ := strings.Cut(id, "@")
+			hb := edgeagent.Heartbeat{Node: edgeagent.NodeID(id), Region: region, State: edgeagent.Ready, Capacity: edgeagent.Capacity{PPS: 1000, BPS: 1e9, Sessions: 1000}, Load: load(id, s)}
 			for _, a := range w.h.Beat(w.now, hb, nil) {
 				w.events = append(w.events, fmt.Sprintf("%.0f %s %s %s", w.now.Sub(start).Seconds(), a.Deed, a.Node, a.Cause))
 			}
@@ -94,6 +95,12 @@ func TestHealth(t *testing.T) {
 			}
 			return edgeagent.Load{PPS: 500}
 		}, []string{"11 degraded a rebalance", "16 recovered a rebalance"}},
+		{"warm, and the cool are far", []string{"a@here", "b@here", "c@there", "d@there"}, 600, func(node string, _ int) edgeagent.Load {
+			if strings.HasSuffix(node, "@here") {
+				return edgeagent.Load{PPS: 950}
+			}
+			return edgeagent.Load{PPS: 100}
+		}, nil},
 		{"warm among the warm", four, 600, func(string, int) edgeagent.Load { return edgeagent.Load{PPS: 950} }, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

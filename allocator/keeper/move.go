@@ -70,7 +70,9 @@ func (c *Core) leaving(node edgeagent.NodeID) (cause allocator.Cause, planned bo
 
 // empty moves as many calls of a node as may leave now.
 func (c *Core) empty(now time.Time, node edgeagent.NodeID, x *exit, elapsed float64, out []Out) []Out {
-	x.stuck = ""
+	if !now.Before(x.again) {
+		x.stuck = ""
+	}
 	ids := slices.Collect(maps.Keys(c.hosted[node]))
 	// Each allocator begins elsewhere, so that they do not all write the same call.
 	slices.SortFunc(ids, func(a, b sfu.CallID) int {
@@ -100,6 +102,9 @@ func (c *Core) empty(now time.Time, node edgeagent.NodeID, x *exit, elapsed floa
 			continue
 		}
 		size = max(size, 1)
+		if size >= x.tooMany && now.Before(x.again) {
+			continue
+		}
 		w, ok := c.rehome(now, id, size, x)
 		if !ok {
 			continue
@@ -140,22 +145,25 @@ func (c *Core) rehome(now time.Time, id sfu.CallID, size int, x *exit) (*Write, 
 	}
 	req := allocator.PlaceRequest{Call: id, RTT: old.Near.RTT, Region: old.Near.Region, Location: old.Near.Location}
 	for range 1 + spills {
-		ex, refused := c.place.Elsewhere(now, req, size, "call moves, "+string(x.cause)+": ", c.draw)
-		if refused != nil {
+		choice, ok := c.place.Spot(now, req, size, c.draw)
+		if !ok {
 			if len(req.Avoid) == 0 { // else it only has to wait
-				x.stuck = refused.Message
-				c.retry[id] = now.Add(retryAfter)
+				if _, refused := c.place.Elsewhere(now, req, size, "", c.draw); refused != nil {
+					x.stuck = refused.Message
+				}
+				x.tooMany, x.again = size, now.Add(retryAfter)
 			}
 			return nil, false
 		}
-		room, known := c.arrivals[ex.Chosen]
+		room, known := c.arrivals[choice.Node]
 		if !known {
 			room = arrivalsAtOnce
 		}
 		if !x.planned && room <= 0 {
-			req.Avoid = append(req.Avoid, ex.Chosen)
+			req.Avoid = append(req.Avoid, choice.Node)
 			continue
 		}
+		ex := c.place.Told(now, req, size, choice, "call moves, "+string(x.cause)+": ")
 		e := c.entry(now, ex, req, old)
 		e.Epoch = c.place.NextEpoch(now)
 		e.Move = &allocator.CallMove{From: old.Node, Cause: x.cause, Planned: x.planned, At: now, Sessions: size}

@@ -192,6 +192,10 @@ func (c *Core) StraysOf(id sfu.CallID) []Stray {
 	return out
 }
 
+// Fleet is the nodes as this core knows them: lent, for who holds calls of its own and
+// has them placed by the same function, as the simulator does.
+func (c *Core) Fleet() *Fleet { return &c.fleet }
+
 // Headroom is how many more sessions the ready nodes have room for together.
 func (c *Core) Headroom(now time.Time) int {
 	c.expire(now)
@@ -553,6 +557,25 @@ func (c *Core) Elsewhere(now time.Time, req allocator.PlaceRequest, sessions int
 		err = allocator.Refuse(allocator.CodeFull, "no other node has room for all %d", sessions)
 	}
 	return ex, err
+}
+
+// Spot is Elsewhere without an explanation, at a hundredth of what that takes: ok is
+// false where there is no other node.
+func (c *Core) Spot(now time.Time, req allocator.PlaceRequest, sessions int, draw *rand.Rand) (choice Choice, ok bool) {
+	c.expire(now)
+	home, _ := c.home(req.Call)
+	req.Avoid = append(slices.Clone(req.Avoid), home)
+	choice = c.fleet.Choose(now, &req, sessions, draw)
+	return choice, choice.Node != "" && !slices.Contains(req.Avoid, choice.Node)
+}
+
+// Told explains a choice of Spot.
+func (c *Core) Told(now time.Time, req allocator.PlaceRequest, sessions int, choice Choice, why string) allocator.Explanation {
+	home, _ := c.home(req.Call)
+	req.Avoid = append(slices.Clone(req.Avoid), home)
+	ex := allocator.Explanation{Call: req.Call, At: now, Chosen: choice.Node, Reason: why + choice.Reason}
+	ex.Candidates = c.fleet.candidates(now, &req, sessions)
+	return ex
 }
 
 // settle finds a node for all sessions of a call.

@@ -15,9 +15,15 @@
 // of a continent. Every node tells its load once a tick, and decisions are made by
 // what it told: by the allocator's own function ([placement.Fleet]), or by a
 // yardstick, which is a rule that others use. Then things go wrong: nodes, zones and
-// a region fall, heartbeats come late, a crowd comes at once.
+// a region fall, nodes lose packets, are flooded, drained and upgraded, heartbeats come
+// late, a crowd comes at once.
 //
-// What is not simulated: the bus, the clients and the packets. How long a listener
-// hears nothing after each kind of fault is taken from the goals that fleet tests
-// measure with real processes, and told in the report.
+// With our own rule, what follows is decided by the allocator's core ([keeper.Core]):
+// it is told of heartbeats, closed connections and answers of media ports in steps as
+// fine as its server's, and says who is suspect, lost, ill or too hot, and which call
+// goes where and when.
+//
+// What is not simulated: the bus, the clients and the packets. How long clients take to
+// follow, and to be moved without a loss, is taken from what fleet tests measure with
+// real processes, and told in the report.
 package simulate

@@ -35,6 +35,7 @@ const (
 	gapKilled  = 1.0  // agent and engine killed: the median
 	gapFrozen  = 2.5  // a machine or a zone that says nothing any more
 	gapMoved   = 1.0  // a call ended here and begun there
+	gapFollow  = 0.6  // from the decision on a lost node's call until its members hear again
 	gapDrained = 0.04 // opened there before it is closed here
 	gapUpgrade = 0.3  // the engine starts again on the same sockets
 )
@@ -57,20 +58,31 @@ type call struct {
 
 // host is a node as it really is.
 type host struct {
-	calls    []int32
-	users    int
-	talk     float64 // sessions weighed by how much is said
-	state    edgeagent.State
-	there    bool
-	past     [history]edgeagent.Load
-	returns  int64 // tick; 0: not due
-	draining bool
+	calls   []int32
+	users   int
+	talk    float64 // sessions weighed by how much is said
+	state   edgeagent.State
+	there   bool
+	past    [history]edgeagent.Load
+	returns int64 // tick; 0: not due
+	away    int64 // ticks, after a drain
+
+	// What the allocator's mind hears besides.
+	started time.Time
+	until   time.Time // of a drain
+	loss    float64   // of its listeners' packets
+	drops   uint64    // of its sockets
+	surge   uint64    // of these, a second
+	mends   int64     // tick at which loss and surge end
+	died    time.Time
+	why     string
 }
 
 // engine is one run of one policy. The seed decides all.
 type engine struct {
 	w      *world
 	p      policy
+	m      *minder    // of our own policy
 	draw   *rand.Rand // what people do: the same for every policy
 	choice *rand.Rand // what policies draw
 	fate   *rand.Rand // what goes wrong
@@ -86,7 +98,8 @@ type engine struct {
 	pending  []int32 // calls with reservations
 	next     []int32 // scratch for the above
 	homeless []int32 // calls without a node
-	planned  []int   // users of live calls, by metro of who began them
+	wave     wave
+	planned  []int // users of live calls, by metro of who began them
 	want     []float64
 	hosts    []host
 	users    int
@@ -103,6 +116,8 @@ type engine struct {
 // tally is what a run counts.
 type tally struct {
 	Placed, Joined, Moved, Replaced, Drained uint64
+	Relieved, Undrained                      uint64 // calls moved off bad or hot nodes; drains given up
+	Lost, False, Held, Ill                   uint64 // verdicts of the core: on nodes, and those of these that lived
 	Rejected                                 uint64 // joins
 	Needless                                 uint64 // of these, while some node had room
 	Over                                     uint64 // node-seconds above the limit
@@ -122,6 +137,9 @@ func newEngine(w *world, p policy, seed uint64, peak float64, hour float64) *eng
 		want: make([]float64, len(w.metros)), hosts: make([]host, len(w.nodes)), tally: tally{By: map[string]float64{}},
 	}
 	e.ask.draw = e.choice
+	if o, own := p.(*ours); own {
+		e.m = newMinder(e, o)
+	}
 	for i := range e.hosts {
 		e.hosts[i].there, e.hosts[i].state = true, edgeagent.Ready
 		p.observe(e.time(), int32(i), edgeagent.Ready, edgeagent.Load{})
@@ -153,7 +171,13 @@ func (e *engine) step() {
 	e.rehome()
 	e.happen()
 	e.begin()
-	e.beat()
+	if e.m != nil {
+		e.m.second()
+	} else {
+		e.beat()
+	}
+	e.wave.close(&e.tally)
+	e.suffer()
 	e.settle()
 	e.measure()
 }
@@ -234,9 +258,16 @@ func (e *engine) start(metro, size int32) {
 	// A community's earlier calls tell about how many will come.
 	c.expected = max(1, int32(float64(size)*math.Exp(0.3*e.draw.NormFloat64())))
 	e.planned[metro] += int(size)
-	if !e.settleOn(id, int(c.expected), -1) {
+	switch e.settleOn(id, int(c.expected), -1) {
+	case unplaced:
 		e.planned[metro] -= int(size)
 		e.reject(c, size)
+		c.alive = false
+		e.free = append(e.free, id)
+		return
+	case notYet: // they come again
+		e.planned[metro] -= int(size)
+		e.unheard("found nobody on a node that had just died", 1)
 		c.alive = false
 		e.free = append(e.free, id)
 		return
@@ -256,25 +287,44 @@ func (e *engine) follow(c *call, id int32) {
 	e.schedule(at, id)
 }
 
+// settled is what came of a wish for a node.
+type settled int
+
+const (
+	placed settled = iota
+	unplaced
+	notYet // the node has died, and so has the one that was named instead
+)
+
 // settleOn finds a node for a call and puts it there.
-func (e *engine) settleOn(id int32, more int, avoid int32) bool {
+func (e *engine) settleOn(id int32, more int, avoid int32) settled {
 	c := &e.calls[id]
 	a := &e.ask
 	a.call, a.more, a.avoid, a.now = int(c.seed>>1), more, avoid, e.time()
 	a.metro, a.access = e.member(c, 0)
 	node := e.p.choose(a)
 	if node < 0 || node == avoid && e.p.moves() {
-		return false
+		return unplaced
 	}
 	if !e.hosts[node].there {
 		// Its death is not known yet: the client finds nobody and asks again,
 		// naming it.
 		a.avoid = node
-		if node = e.p.choose(a); node < 0 || !e.hosts[node].there {
-			return false
+		if node = e.p.choose(a); node < 0 {
+			return unplaced
+		}
+		if !e.hosts[node].there {
+			return notYet
 		}
 	}
-	h := &e.hosts[node]
+	e.attach(id, node)
+	e.hold(id, max(more, int(c.joined)))
+	return placed
+}
+
+// attach puts a call on a node.
+func (e *engine) attach(id, node int32) {
+	c, h := &e.calls[id], &e.hosts[node]
 	c.node, c.at, c.born, c.seated, c.shown = node, int32(len(h.calls)), e.now, e.now, 0
 	h.calls = append(h.calls, id)
 	h.users += int(c.joined)
@@ -284,10 +334,14 @@ func (e *engine) settleOn(id int32, more int, avoid int32) bool {
 		c.rtt += e.distance(c, i, node)
 	}
 	e.rtts += c.rtt
-	c.held = int32(max(more, int(c.joined)))
-	e.p.reserve(node, int(c.held))
+}
+
+// hold reserves sessions for a call on its node.
+func (e *engine) hold(id int32, sessions int) {
+	c := &e.calls[id]
+	e.p.reserve(c.node, sessions-int(c.held))
+	c.held = int32(sessions)
 	e.pending = append(e.pending, id)
-	return true
 }
 
 // leave takes a call off its node.
@@ -340,7 +394,8 @@ func (e *engine) happen() {
 			e.waiting++
 			e.unheard("the bus is away", 1)
 			e.schedule(e.now+1, id)
-		case c.node < 0:
+		case c.node < 0 || e.m != nil && e.m.waits(c.node):
+			e.unheard("waiting to be placed again", 1)
 			e.schedule(e.now+1, id) // joins when the call has a node again
 		default:
 			e.grow(c, id)
@@ -351,7 +406,11 @@ func (e *engine) happen() {
 // grow brings the next member into a call, on its node, on another, or not at all.
 func (e *engine) grow(c *call, id int32) {
 	fits, easily := e.p.fits(c.node)
-	if !easily && e.move(id, c.node) {
+	if e.hosts[c.node].state == edgeagent.Draining && e.move(id, c.node) {
+		e.tally.Drained++
+		e.unheard("drained", gapDrained*float64(c.joined))
+		fits = true
+	} else if !easily && e.move(id, c.node) {
 		e.tally.Moved++
 		e.unheard("moved off a full node", gapMoved*float64(c.joined))
 		fits = true
@@ -371,7 +430,10 @@ func (e *engine) move(id, avoid int32) bool {
 	c := &e.calls[id]
 	was, held := c.node, c.held
 	e.leave(id)
-	if e.settleOn(id, int(max(c.joined+1, c.shown+held)), avoid) {
+	if e.settleOn(id, int(max(c.joined+1, c.shown+held)), avoid) == placed {
+		if e.m != nil {
+			e.m.forgetIfKnown(id)
+		}
 		return true
 	}
 	// It stays.
@@ -388,7 +450,13 @@ func (e *engine) move(id, avoid int32) bool {
 
 func (e *engine) end(c *call, id int32) {
 	if c.node >= 0 {
+		if h := &e.hosts[c.node]; !h.there {
+			e.unheard(h.why, float64(c.joined)*e.time().Sub(h.died).Seconds())
+		}
 		e.leave(id)
+	}
+	if e.m != nil {
+		e.m.forgetIfKnown(id)
 	}
 	e.users -= int(c.joined)
 	e.live--
@@ -434,23 +502,26 @@ func (e *engine) beat() {
 		return
 	}
 	now := e.time()
-	slot, told := e.now%history, (e.now+history-e.late)%history
 	for i := range e.hosts {
-		h := &e.hosts[i]
-		if !h.there {
-			continue
+		if h := &e.hosts[i]; h.there {
+			e.p.observe(now, int32(i), h.state, e.told(int32(i)))
 		}
-		load := e.load(int32(i))
-		h.past[slot] = load
-		load = h.past[told]
-		for back := int64(1); back < 3; back++ {
-			p := &h.past[(told+history-back)%history]
-			load.PPS += p.PPS
-			load.BPS += p.BPS
-		}
-		load.PPS, load.BPS = load.PPS/3, load.BPS/3
-		e.p.observe(now, int32(i), h.state, load)
 	}
+}
+
+// told is what a node says of its load.
+func (e *engine) told(i int32) edgeagent.Load {
+	h := &e.hosts[i]
+	slot, told := e.now%history, (e.now+history-e.late)%history
+	h.past[slot] = e.load(i)
+	load := h.past[told]
+	for back := int64(1); back < 3; back++ {
+		p := &h.past[(told+history-back)%history]
+		load.PPS += p.PPS
+		load.BPS += p.BPS
+	}
+	load.PPS, load.BPS = load.PPS/3, load.BPS/3
+	return load
 }
 
 // settle ends reservations that heartbeats show, or that are too old.

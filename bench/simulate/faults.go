@@ -1,24 +1,41 @@
 package simulate
 
 import (
+	"slices"
+
 	"voicefleet/edgeagent"
 )
 
-// kill takes nodes away for so many ticks. Their calls look for another place,
-// at most pace a second.
-func (e *engine) kill(nodes []int32, gap float64, ticks int64, why string) {
+// fault is a way in which nodes end.
+type fault struct {
+	why    string
+	closed bool    // the kernel tells their peers
+	gap    float64 // seconds without sound, where no mind of ours finds out
+}
+
+var (
+	nodeKilled = fault{"node killed", true, gapKilled}
+	nodeFrozen = fault{"node frozen", false, gapFrozen}
+	zoneLost   = fault{"zone lost", false, gapFrozen}
+	regionLost = fault{"region lost", false, gapFrozen}
+)
+
+// kill takes nodes away for so many ticks. Our own mind has to find out; rules that we
+// are held against know at once, and their calls look for another place at most pace a
+// second.
+func (e *engine) kill(nodes []int32, f fault, ticks int64) {
 	now := e.time()
+	nodes = slices.DeleteFunc(nodes, func(n int32) bool { return !e.hosts[n].there })
 	for _, n := range nodes {
 		h := &e.hosts[n]
-		if !h.there {
+		h.returns = e.now + ticks
+		if e.m != nil {
+			e.m.die(n, f.closed, f.why)
 			continue
 		}
-		h.there, h.returns = false, e.now+ticks
+		h.there, h.died, h.why = false, now, f.why
 		e.p.lose(now, n)
-		e.unheard(why, gap*float64(h.users))
-	}
-	for _, n := range nodes {
-		h := &e.hosts[n]
+		e.unheard(f.why, f.gap*float64(h.users))
 		for len(h.calls) > 0 {
 			id := h.calls[len(h.calls)-1]
 			e.leave(id)
@@ -26,6 +43,30 @@ func (e *engine) kill(nodes []int32, gap float64, ticks int64, why string) {
 		}
 		h.talk = 0 // but for rounding it is
 	}
+}
+
+// wave is who took in the calls of lost nodes in one second.
+type wave struct {
+	got map[int32]int
+	all int
+}
+
+func (w *wave) add(node int32, users int) {
+	if w.got == nil {
+		w.got = map[int32]int{}
+	}
+	w.got[node] += users
+	w.all += users
+}
+
+func (w *wave) close(t *tally) {
+	for _, users := range w.got {
+		if w.all > 1000 {
+			t.Wave = max(t.Wave, float64(users)/float64(w.all))
+		}
+	}
+	clear(w.got)
+	w.all = 0
 }
 
 // rehome places calls again that lost their node, in turn.
@@ -36,24 +77,17 @@ func (e *engine) rehome() {
 	n := min(pace, len(e.homeless))
 	wait := e.homeless[n:]
 	var again []int32
-	got, all := map[int32]int{}, 0
 	for _, id := range e.homeless[:n] {
 		c := &e.calls[id]
 		if !c.alive || c.node >= 0 {
 			continue
 		}
-		if !e.settleOn(id, int(max(c.joined, 1)), -1) {
+		if e.settleOn(id, int(max(c.joined, 1)), -1) != placed {
 			again = append(again, id)
 			continue
 		}
 		e.tally.Replaced++
-		got[c.node] += int(c.joined)
-		all += int(c.joined)
-	}
-	for _, users := range got {
-		if all > 1000 {
-			e.tally.Wave = max(e.tally.Wave, float64(users)/float64(all))
-		}
+		e.wave.add(c.node, int(c.joined))
 	}
 	e.homeless = append(append([]int32(nil), wait...), again...)
 	for _, id := range e.homeless {
@@ -65,27 +99,38 @@ func (e *engine) rehome() {
 func (e *engine) returnNodes() {
 	for i := range e.hosts {
 		h := &e.hosts[i]
-		if h.returns == 0 || h.returns > e.now {
+		if h.returns == 0 || h.returns > e.now || len(h.calls) > 0 {
 			continue
 		}
-		h.returns = 0
+		h.returns, h.talk = 0, 0
 		h.past = [history]edgeagent.Load{}
-		h.there, h.draining, h.state = true, false, edgeagent.Ready
-		// It says first that it is there, then that it is ready: it ramps.
-		e.p.observe(e.time(), int32(i), edgeagent.Joining, edgeagent.Load{})
-		e.p.observe(e.time(), int32(i), edgeagent.Ready, edgeagent.Load{})
+		h.there, h.state, h.started, h.drops = true, edgeagent.Ready, e.time(), 0
+		if e.m == nil {
+			// It says first that it is there, then that it is ready: it ramps.
+			e.p.observe(e.time(), int32(i), edgeagent.Joining, edgeagent.Load{})
+			e.p.observe(e.time(), int32(i), edgeagent.Ready, edgeagent.Load{})
+		}
 	}
 }
 
+// drainTime is how long a drain may take before it is given up.
+const drainTime = 600
+
 // drain moves the calls of a node elsewhere, each opened there before it is closed
 // here, and takes it away for so many ticks. What does not fit elsewhere stays as
-// long as it lives, which the caller sees in the count.
+// long as it lives, which the caller sees in the count. Our own mind decides when
+// each goes; other rules move all at once.
 func (e *engine) drain(n int32, ticks int64) {
 	h := &e.hosts[n]
-	if !h.there {
+	if !h.there || h.state != edgeagent.Ready {
 		return
 	}
 	h.state = edgeagent.Draining
+	if e.m != nil {
+		h.until, h.away = e.time().Add(drainTime*tick), ticks
+		e.m.tell(e.time(), n)
+		return
+	}
 	e.p.observe(e.time(), n, edgeagent.Draining, e.load(n))
 	for i := len(h.calls) - 1; i >= 0; i-- {
 		id := h.calls[i]
@@ -104,10 +149,40 @@ func (e *engine) drain(n int32, ticks int64) {
 	e.p.lose(e.time(), n)
 }
 
-// upgrade starts a node's engine again on the same sockets.
+// upgrade starts a node's engine again on the same sockets; its agent leaves the bus
+// for a moment.
 func (e *engine) upgrade(n int32) {
+	h := &e.hosts[n]
+	if !h.there {
+		return
+	}
+	e.unheard("upgraded", gapUpgrade*float64(h.users))
+	if e.m != nil && !e.bus {
+		e.m.tell(e.time(), n)
+		e.m.out = e.m.core.Closed(e.time(), e.w.nodes[n].id, e.time(), e.m.out)
+	}
+}
+
+// sicken has the listeners of a node lose a share of their packets for so many ticks;
+// flood has its sockets drop so many datagrams a second. Only our own mind looks.
+func (e *engine) sicken(n int32, loss float64, ticks int64) {
 	if h := &e.hosts[n]; h.there {
-		e.unheard("upgraded", gapUpgrade*float64(h.users))
+		h.loss, h.mends = loss, e.now+ticks
+	}
+}
+
+func (e *engine) flood(n int32, drops uint64, ticks int64) {
+	if h := &e.hosts[n]; h.there {
+		h.surge, h.mends = drops, e.now+ticks
+	}
+}
+
+// suffer counts what listeners miss on nodes that lose packets.
+func (e *engine) suffer() {
+	for i := range e.hosts {
+		if h := &e.hosts[i]; h.there && h.loss > 0 {
+			e.unheard("node loses packets", h.loss*float64(h.users))
+		}
 	}
 }
 

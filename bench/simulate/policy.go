@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"voicefleet/allocator"
+	"voicefleet/allocator/keeper"
 	"voicefleet/allocator/placement"
 	"voicefleet/edgeagent"
 	"voicefleet/internal/snowflake"
@@ -43,14 +44,16 @@ type policy interface {
 // ours is the allocator's own function.
 type ours struct {
 	w     *world
-	fleet placement.Fleet
+	core  *keeper.Core     // who lives, and which calls leave their node
+	fleet *placement.Fleet // of the core
 	index map[edgeagent.NodeID]int32
 	req   allocator.PlaceRequest
 	avoid [1]edgeagent.NodeID
 }
 
 func newOurs(w *world) policy {
-	o := &ours{w: w, index: map[edgeagent.NodeID]int32{}}
+	core := keeper.New(1)
+	o := &ours{w: w, core: core, fleet: core.Place().Fleet(), index: map[edgeagent.NodeID]int32{}}
 	for i, n := range w.nodes {
 		o.index[n.id] = int32(i)
 	}
@@ -61,8 +64,12 @@ func (o *ours) name() string { return "voicefleet" }
 func (o *ours) moves() bool  { return true }
 
 func (o *ours) observe(now time.Time, node int32, state edgeagent.State, load edgeagent.Load) {
+	o.core.SeeNode(now, o.heartbeat(now, node, state, load), now, nil)
+}
+
+func (o *ours) heartbeat(now time.Time, node int32, state edgeagent.State, load edgeagent.Load) edgeagent.Heartbeat {
 	n := &o.w.nodes[node]
-	o.fleet.Observe(now, edgeagent.Heartbeat{Node: n.id, State: state, Region: o.w.regions[n.region].name, Zone: n.zone, Capacity: n.capacity, Load: load})
+	return edgeagent.Heartbeat{Node: n.id, State: state, At: now, Region: o.w.regions[n.region].name, Zone: n.zone, Capacity: n.capacity, Load: load}
 }
 
 func (o *ours) lose(now time.Time, node int32) { o.fleet.Lose(now, o.w.nodes[node].id) }

@@ -87,14 +87,25 @@ func (r *report) beside() {
 func (r *report) unheard() {
 	m := r.month
 	t := bench.Table{
-		Title: fmt.Sprintf("%g days of %d nodes: %d killed, %d frozen, %d drained, %d upgraded, %d zones and %d regions lost, bus away %d times, %d crowds",
-			r.cfg.Days, r.cfg.MonthNodes, m.killed, m.frozen, m.drains, m.upgrades, m.zones, m.regions, m.outages, m.crowds),
+		Title: fmt.Sprintf("%g days of %d nodes: %d killed, %d frozen, %d losing packets, %d flooded, %d drained, %d upgraded, %d zones and %d regions lost, bus away %d times, %d crowds",
+			r.cfg.Days, r.cfg.MonthNodes, m.killed, m.frozen, m.lossy, m.floods, m.drains, m.upgrades, m.zones, m.regions, m.outages, m.crowds),
 		Head: []string{"users heard nothing because", "user-minutes", "of all, %"},
 	}
 	for _, why := range slices.Sorted(maps.Keys(m.tally.By)) {
 		t.Rows = append(t.Rows, []string{why, fmt.Sprintf("%.1f", m.tally.By[why]/60), fmt.Sprintf("%.6f", 100*m.tally.By[why]/m.tally.Heard)})
 	}
 	t.Rows = append(t.Rows, []string{"in all", fmt.Sprintf("%.1f", m.tally.Unheard/60), fmt.Sprintf("%.6f", 100*m.tally.Unheard/m.tally.Heard)})
+	r.Tables = append(r.Tables, t)
+}
+
+// verdicts is the table of what the allocator's mind found out, and did about it.
+func (r *report) verdicts() {
+	t := bench.Table{Title: "What the allocator's core decided", Head: []string{"run", "nodes lost", "of these alive", "held", "bad or hot", "calls of lost nodes", "of drained", "of bad or hot", "drains given up"}}
+	row := func(name string, y tally) {
+		t.Rows = append(t.Rows, []string{name, fmt.Sprint(y.Lost), fmt.Sprint(y.False), fmt.Sprint(y.Held), fmt.Sprint(y.Ill), fmt.Sprint(y.Replaced), fmt.Sprint(y.Drained), fmt.Sprint(y.Relieved), fmt.Sprint(y.Undrained)})
+	}
+	row("day", r.days[0].tally)
+	row("month", r.month.tally)
 	r.Tables = append(r.Tables, t)
 }
 
@@ -109,6 +120,7 @@ func (r *report) conclude(w *world) {
 	r.policies()
 	r.beside()
 	r.unheard()
+	r.verdicts()
 	us := r.days[0]
 	by := map[string]*day{}
 	beaten := 0
@@ -127,6 +139,7 @@ func (r *report) conclude(w *world) {
 	}
 	r.goal("nodes above their limit", "node-seconds", float64(us.tally.Over+m.Over), 0, false)
 	r.goal("joins refused while any node had room", "joins", float64(us.tally.Needless+m.Needless), 0, false)
+	r.goal("living nodes taken for lost", "nodes", float64(us.tally.False+m.False), 0, false)
 	r.goal("user-minutes unheard in the month", "%", 100*m.Unheard/m.Heard, maxUnheard, false)
 	r.goal("baselines better on both round trip and fullest node", "policies", float64(beaten), 0, false)
 	r.goal("fullest node against region and two choices", "times", us.tally.Worst/by[haversineTwo].tally.Worst, 1, false)
@@ -138,7 +151,8 @@ func (r *report) conclude(w *world) {
 	)
 	r.Notes = append(r.Notes,
 		fmt.Sprintf("capacity for %.2f million users in three classes of nodes (%s; %s; %s), 40 %% of it in the east and 25 %% in the west of North America, 20 %% in Europe, 15 %% in Asia", w.seats/1e6, classes[0].name, classes[1].name, classes[2].name),
-		fmt.Sprintf("seconds without sound are taken from the goals of the fleet tests: node killed %g, frozen %g, moved off a full node %g, drained %g, upgraded %g; besides, all who wait to be placed again or to join", gapKilled, gapFrozen, gapMoved, gapDrained, gapUpgrade),
+		fmt.Sprintf("who lives, and which calls leave their node when, is decided by the allocator's core (package keeper), which is told of heartbeats, closed connections and answers of media ports as its server is; a listener of a lost node hears nothing from its end until that decision and %g s more, which following takes", gapFollow),
+		fmt.Sprintf("seconds without sound that follow from no decision are taken from the goals of the fleet tests: moved off a full node %g, drained or relieved %g, upgraded %g; with the rules we are held against, which know of a death at once, node killed %g, frozen %g; besides, all who wait to be placed again or to join", gapMoved, gapDrained, gapUpgrade, gapKilled, gapFrozen),
 		"the best possible is a lower bound for the users of each moment, who may all sit anew, and knows who will join; the goal is judged in usual time, which begins 90 min after a fault or the crowd: calls placed while what is near was full or away stay where they are until they end",
 		fmt.Sprintf("of a wave of calls that lost their node, the survivor that got most was given %.1f %%", 100*us.tally.Wave),
 		"rules we are held against see heartbeats alone and do not refuse members of a live call, so their nodes may go above the limit",

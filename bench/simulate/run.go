@@ -78,19 +78,34 @@ func Run(ctx context.Context, cfg Config) (*bench.Report, error) {
 	}
 	started := time.Now()
 	r := &report{cfg: cfg, Report: bench.Report{Kind: "simulate", Command: cfg.Command, Seed: cfg.Seed, Started: started, Machine: bench.ThisMachine()}}
+	// The month goes on beside the days.
+	type gone struct {
+		m   *month
+		err error
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	through := make(chan gone, 1)
+	go func() {
+		m, err := runMonth(ctx, cfg)
+		through <- gone{m, err}
+	}()
 	w := newWorld(cfg.Nodes)
 	for i, p := range append([]policy{newOurs(w)}, yardsticks(w)...) {
 		d, err := runDay(ctx, cfg, w, p, i == 0)
 		if err != nil {
+			stop()
+			<-through
 			return r.partial(started, err)
 		}
 		r.days = append(r.days, d)
 	}
 	r.exact, r.optimum = exactCase(cfg.Seed)
-	var err error
-	if r.month, err = runMonth(ctx, cfg); err != nil {
-		return r.partial(started, err)
+	end := <-through
+	if end.err != nil {
+		return r.partial(started, end.err)
 	}
+	r.month = end.m
 	r.conclude(w)
 	r.Took = bench.Seconds(time.Since(started))
 	return &r.Report, nil
@@ -147,13 +162,15 @@ func timeline(nodes int, ticks int64) []step {
 	minutes := func(n float64) int64 { return min(int64(n*60), ticks/15) }
 	few := max(1, nodes/300)
 	return []step{
-		{.08, fmt.Sprintf("%d nodes killed", few), func(e *engine) { e.kill(e.some(few), gapKilled, minutes(10), "node killed") }},
-		{.18, "zone a of London falls", func(e *engine) { e.kill(e.of("london", "a"), gapFrozen, minutes(15), "zone lost") }},
+		{.08, fmt.Sprintf("%d nodes killed", few), func(e *engine) { e.kill(e.some(few), nodeKilled, minutes(10)) }},
+		{.12, "a node loses 5 % of its packets", func(e *engine) { e.sicken(e.some(1)[0], .05, minutes(5)) }},
+		{.15, "a node is flooded", func(e *engine) { e.flood(e.some(1)[0], 2000, minutes(3)) }},
+		{.18, "zone a of London falls", func(e *engine) { e.kill(e.of("london", "a"), zoneLost, minutes(15)) }},
 		{.28, "heartbeats 8 s late", func(e *engine) { e.late = 8 }},
 		{.32, "heartbeats in time", func(e *engine) { e.late = 0 }},
-		{.40, "Frankfurt falls", func(e *engine) { e.kill(e.of("frankfurt", ""), gapFrozen, minutes(20), "region lost") }},
+		{.40, "Frankfurt falls", func(e *engine) { e.kill(e.of("frankfurt", ""), regionLost, minutes(20)) }},
 		{crowdFrom, "a crowd comes", nil},
-		{.63, fmt.Sprintf("%d nodes killed in the crowd", few), func(e *engine) { e.kill(e.some(few), gapKilled, minutes(10), "node killed") }},
+		{.63, fmt.Sprintf("%d nodes killed in the crowd", few), func(e *engine) { e.kill(e.some(few), nodeKilled, minutes(10)) }},
 		{.64, "heartbeats 4 s late", func(e *engine) { e.late = 4 }},
 		{.66, "heartbeats in time", func(e *engine) { e.late = 0 }},
 		{crowdTo, "the crowd leaves", nil},
@@ -288,11 +305,12 @@ func threadTime() time.Duration {
 type month struct {
 	tally                                            tally
 	killed, frozen, drains, upgrades, zones, regions int
-	outages, crowds                                  int
+	outages, crowds, lossy, floods                   int
 }
 
 // runMonth lets nodes die, drain and be upgraded for a month: every node is killed
-// once a month, one in three freezes, each is drained and upgraded twice; four
+// once a month, one in three freezes, one in three loses packets and one in three is
+// flooded for a minute or two, each is drained and upgraded twice; four
 // zones and a region fall, the bus is away twice for two minutes, two crowds come.
 func runMonth(ctx context.Context, cfg Config) (*month, error) {
 	w := newWorld(cfg.MonthNodes)
@@ -309,8 +327,8 @@ func runMonth(ctx context.Context, cfg Config) (*month, error) {
 	fleet := float64(cfg.MonthNodes)
 	var busBack, crowdEnds int64
 	err := e.run(ctx, ticks, func() {
-		if e.now%3600 == 0 {
-			cfg.Progress.Status(fmt.Sprintf("month of %d nodes: day %.1f of %.1f", cfg.MonthNodes, float64(e.now-warmUp)/86400, cfg.Days))
+		if (e.now-warmUp)%86400 == 0 {
+			cfg.Progress.Say("month of %d nodes: day %.0f of %.0f", cfg.MonthNodes, float64(e.now-warmUp)/86400, cfg.Days)
 		}
 		if e.bus && e.now >= busBack {
 			e.bus = false
@@ -320,11 +338,11 @@ func runMonth(ctx context.Context, cfg Config) (*month, error) {
 		}
 		if perMonth(fleet) {
 			m.killed++
-			e.kill(e.some(1), gapKilled, away(), "node killed")
+			e.kill(e.some(1), nodeKilled, away())
 		}
 		if perMonth(fleet / 3) {
 			m.frozen++
-			e.kill(e.some(1), gapFrozen, away(), "node frozen")
+			e.kill(e.some(1), nodeFrozen, away())
 		}
 		if perMonth(2*fleet) && !e.bus {
 			m.drains++
@@ -338,14 +356,26 @@ func runMonth(ctx context.Context, cfg Config) (*month, error) {
 				e.upgrade(n)
 			}
 		}
+		if perMonth(fleet / 3) {
+			m.lossy++
+			for _, n := range e.some(1) {
+				e.sicken(n, .05, away()/4)
+			}
+		}
+		if perMonth(fleet / 3) {
+			m.floods++
+			for _, n := range e.some(1) {
+				e.flood(n, 2000, away()/4)
+			}
+		}
 		if perMonth(4) {
 			m.zones++
 			n := w.nodes[e.fate.IntN(len(w.nodes))]
-			e.kill(e.of(w.regions[n.region].name, n.zone), gapFrozen, 900, "zone lost")
+			e.kill(e.of(w.regions[n.region].name, n.zone), zoneLost, 900)
 		}
 		if perMonth(1) {
 			m.regions++
-			e.kill(e.of(w.regions[e.fate.IntN(len(w.regions))].name, ""), gapFrozen, 3600, "region lost")
+			e.kill(e.of(w.regions[e.fate.IntN(len(w.regions))].name, ""), regionLost, 3600)
 		}
 		if perMonth(2) && !e.bus {
 			m.outages++

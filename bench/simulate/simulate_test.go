@@ -149,9 +149,13 @@ func TestBooksBalance(t *testing.T) {
 			e.surge = min(1, float64(e.now)/300)
 			switch {
 			case e.now%97 == 0:
-				e.kill(e.some(2), gapKilled, 60, "node killed")
+				e.kill(e.some(2), nodeKilled, 60)
 			case e.now%61 == 0:
 				e.drain(e.some(1)[0], 30)
+			case e.now%83 == 0:
+				e.sicken(e.some(1)[0], .05, 20)
+			case e.now%71 == 0:
+				e.flood(e.some(1)[0], 500, 20)
 			case e.now == 500:
 				e.bus = true
 			case e.now == 560:
@@ -160,6 +164,9 @@ func TestBooksBalance(t *testing.T) {
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+		if e.m != nil {
+			e.m.handOver(e.time())
 		}
 		users, rtts, talk := 0, 0.0, make([]float64, len(w.nodes))
 		held := make([]int, len(w.nodes))
@@ -210,7 +217,7 @@ func TestShortForm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Goals) != 9 {
+	if len(r.Goals) != 10 {
 		t.Errorf("%d goals were judged", len(r.Goals))
 	}
 	for _, g := range r.Missed() {
