@@ -75,7 +75,8 @@ func TestBundleWaits(t *testing.T) {
 	if b.Due() != math.MaxInt64 {
 		t.Error("an empty bundle is due")
 	}
-	now := 7*time.Millisecond + 300*time.Microsecond
+	const every = sfu.RelayEvery
+	now := 3*every - 700*time.Microsecond
 	send := func(after time.Duration, add int, due time.Duration, datagrams int) {
 		t.Helper()
 		now += after
@@ -93,12 +94,12 @@ func TestBundleWaits(t *testing.T) {
 		}
 	}
 	send(0, 1, 0, 1)
-	send(100*time.Microsecond, 1, 8*time.Millisecond, 1)
-	send(200*time.Microsecond, 2, 8*time.Millisecond, 1)
-	send(400*time.Microsecond, 0, 0, 2) // 8 ms
-	send(0, 1, 10*time.Millisecond, 2)
-	send(2*time.Millisecond, 0, 0, 3) // 10 ms
-	send(20*time.Millisecond, 1, 12*time.Millisecond, 4)
+	send(100*time.Microsecond, 1, 3*every, 1)
+	send(200*time.Microsecond, 2, 3*every, 1)
+	send(400*time.Microsecond, 0, 0, 2)
+	send(0, 1, 4*every, 2)
+	send(every, 0, 0, 3)
+	send(20*time.Millisecond, 1, 5*every, 4)
 	if len(a.packets) != 6 {
 		t.Errorf("%d packets came", len(a.packets))
 	}
