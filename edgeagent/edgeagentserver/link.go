@@ -102,7 +102,8 @@ func (k *link) doubt(conn *quic.Conn) {
 }
 
 // watch gives a dead connection up, and one to who is not believed any more, and
-// tells when the node is lost and found.
+// tells when the node is lost and found. It also sees that nothing is held back for
+// long.
 func (k *link) watch() {
 	tick := time.NewTicker(aliveEvery)
 	defer tick.Stop()
@@ -113,6 +114,7 @@ func (k *link) watch() {
 			return
 		case <-tick.C:
 		}
+		k.all.socket.flush()
 		silent := k.silent()
 		idle := min(silent, time.Since(k.began)-time.Duration(k.joined.Load()))
 		if conn := k.conn.Load(); conn != nil && idle > deadAfter {
@@ -180,6 +182,7 @@ func (k *link) serve(conn *quic.Conn) error {
 		k.all.metrics.up.Dec()
 	}
 	_ = conn.CloseWithError(0, "")
+	k.all.socket.flush()
 	sending.Wait()
 	return err
 }

@@ -81,6 +81,7 @@ type links struct {
 	metrics *linkMetrics
 	inner   *linkSocket // towards the engine
 	secret  sfu.RelaySecret
+	socket  *linkSocket // of outer
 	outer   *quic.Transport
 	port    uint16
 	changed func() // a link is lost or found again
@@ -124,8 +125,8 @@ func newLinks(cfg *Config, changed func()) (*links, error) {
 		l.trust = l.pinned
 	}
 	rand.Read(l.secret[:]) // never fails: it ends the program instead
-	outer, err := newLinkSocket(cfg.Link)
-	if err != nil {
+	var err error
+	if l.socket, err = newLinkSocket(cfg.Link); err != nil {
 		return nil, fmt.Errorf("use the socket of links: %w", err)
 	}
 	inner, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -138,7 +139,7 @@ func newLinks(cfg *Config, changed func()) (*links, error) {
 		return nil, fmt.Errorf("use socket towards the media engine: %w", err)
 	}
 	few := &perSecond{limit: handshakesPerSecond}
-	l.outer = &quic.Transport{Conn: outer, VerifySourceAddress: func(net.Addr) bool { return !few.allow(time.Now()) }}
+	l.outer = &quic.Transport{Conn: l.socket, VerifySourceAddress: func(net.Addr) bool { return !few.allow(time.Now()) }}
 	none := map[sfu.CallID]*carried{}
 	l.calls.Store(&none)
 	l.running, l.stop = context.WithCancel(context.Background())
@@ -471,7 +472,7 @@ func (l *links) toEngine(all *parcels) {
 }
 
 func (l *links) post(to *parcel) {
-	if _, err := l.inner.send(to.datagram, nil, netip.AddrPortFrom(ownHost, to.port)); err != nil {
+	if err := l.inner.send(to.datagram, netip.AddrPortFrom(ownHost, to.port)); err != nil {
 		l.metrics.drops[dropEngine].Add(float64(to.packets))
 	} else {
 		l.metrics.in.Add(float64(to.packets))

@@ -3,6 +3,7 @@ package edgeagentserver
 import (
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -78,5 +79,91 @@ func TestLinkSocket(t *testing.T) {
 		if _, err := b.ReadBatch(ms, 0); err == nil || !err.(net.Error).Timeout() {
 			t.Error(network, fmt.Sprint(err), "at the deadline")
 		}
+	}
+}
+
+// TestLinkSocketHoldsBack: what is short goes with the next datagram, before it,
+// while there are long ones; and at flush, with the next short one, or at once when
+// nothing long was sent lately.
+func TestLinkSocketHoldsBack(t *testing.T) {
+	open := func() *linkSocket {
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		s, err := newLinkSocket(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	a, b := open(), open()
+	to := b.LocalAddr().(*net.UDPAddr)
+	ms := make([]ipv4.Message, linkBatch)
+	for i := range ms {
+		ms[i] = ipv4.Message{Buffers: [][]byte{make([]byte, 2048)}}
+	}
+	datagram := make([]byte, 100)
+	say := func(n int) {
+		t.Helper()
+		if _, _, err := a.WriteMsgUDP(datagram[:n], nil, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// On loopback what was sent is there when the call returns.
+	comes := func(what string, want ...int) {
+		t.Helper()
+		_ = b.SetReadDeadline(time.Now().Add(edgeagenttest.Timeout))
+		var came []int
+		for len(came) < len(want) {
+			n, err := b.ReadBatch(ms, 0)
+			if err != nil {
+				t.Fatalf("%s: %v came, then %v", what, came, err)
+			}
+			for _, m := range ms[:n] {
+				came = append(came, m.N)
+			}
+		}
+		if !slices.Equal(came, want) {
+			t.Fatalf("%s: %v came, want %v", what, came, want)
+		}
+		if a.holding {
+			t.Fatalf("%s: something is held back", what)
+		}
+	}
+	lately := func() { a.sentAtLast = time.Now().Add(time.Hour) } // however slow the test is
+	say(40)
+	comes("nothing long was sent", 40)
+	say(holdMost + 1)
+	comes("something long", holdMost+1)
+	lately()
+	say(40)
+	if !a.holding {
+		t.Fatal("nothing is held back")
+	}
+	say(100)
+	comes("with something long", 40, 100)
+	lately()
+	say(41)
+	say(42)
+	comes("with something short", 41, 42)
+	say(43)
+	a.flush()
+	comes("at flush", 43)
+	a.flush()
+	say(44)
+	say(holdMost)
+	comes("again", 44, holdMost)
+	both := func() {
+		lately()
+		say(40)
+		say(100)
+		if n, err := b.ReadBatch(ms, 0); n != 2 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if n := testing.AllocsPerRun(10, both); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
