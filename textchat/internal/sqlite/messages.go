@@ -42,7 +42,9 @@ func (s *Store) AddMessage(ctx context.Context, m textchat.Message, nonce string
 				return err
 			}
 		}
-		_, err := exec(tx, "INSERT INTO messages (channel_id, id, author_id, data) VALUES (?, ?, ?, ?)",
+		// It may be there: after ErrUnsure the same one is written again.
+		_, err := exec(tx, `INSERT INTO messages (channel_id, id, author_id, data) VALUES (?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET author_id = excluded.author_id, data = excluded.data`,
 			int64(m.Channel), int64(m.ID), int64(m.Author.ID), data)
 		return err
 	})

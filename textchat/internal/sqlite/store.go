@@ -241,11 +241,7 @@ func (s *Store) writer() {
 		if len(group) == 0 {
 			continue
 		}
-		begun := time.Since(s.epoch)
-		s.begun.Store(int64(begun))
 		s.commit(group)
-		s.begun.Store(0)
-		s.metrics.commit.Observe((time.Since(s.epoch) - begun).Seconds())
 	}
 }
 
@@ -253,11 +249,15 @@ func (s *Store) writer() {
 // savepoints first, as each of those has a copy made of every page that is touched
 // after it. When a job fails the group is rolled back and done again with them.
 func (s *Store) commit(group []*job) {
+	begun := time.Since(s.epoch)
+	s.begun.Store(int64(begun))
 	results := make([]error, len(group))
 	if s.attempt(group, results, false) != nil && len(group) > 1 {
 		clear(results)
 		_ = s.attempt(group, results, true) // the results have it
 	}
+	s.begun.Store(0) // before anybody hears of it, who may write again at once
+	s.metrics.commit.Observe((time.Since(s.epoch) - begun).Seconds())
 	for i, j := range group {
 		j.done <- results[i]
 	}

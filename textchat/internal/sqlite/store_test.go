@@ -352,6 +352,11 @@ func TestStalledDisk(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].ID != 4 || list[1].ID != 1 {
 		t.Fatalf("a write that was refused shows: %v %v", list, err)
 	}
+	// Who was not sure writes the same again.
+	for err = textchat.ErrBusy; errors.Is(err, textchat.ErrBusy); {
+		err = add(4)
+	}
+	must(t, err)
 	for reason, least := range map[string]float64{refusedStalled: 2, refusedSilent: 1} {
 		if n := testutil.ToFloat64(s.metrics.refused.WithLabelValues(reason)); n < least {
 			t.Errorf("%s: %v counted, want %v", reason, n, least)
