@@ -18,8 +18,8 @@
 //     each; what it cost in queries;
 //
 //  4. history: messages of a year in a hundred channels, some busier than others, are
-//     written in the order of their time; at each power of ten pages of 50 are read, as
-//     of people who scroll back.
+//     written in the order of their time; at each power of ten pages of 50 are read, from
+//     the newest to the oldest, as of people who scroll back.
 //
 // Server, store and load share this machine: its figures are those of all three.
 package store

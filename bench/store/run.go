@@ -57,6 +57,9 @@ type Config struct {
 	MaxInsert time.Duration // p99 on CQL at the rate (default 5 ms)
 	MaxPage   time.Duration // p99 on CQL at the rate, and of history (default 15 ms)
 	MaxLookUp time.Duration // p99 of finding a user at the rate (default 5 ms)
+	// MaxDeep is how many times as long the oldest pages may take as the newest, p50
+	// (default 2).
+	MaxDeep float64
 	// MaxRefused is the share of operations that a store may refuse at the rate, in percent.
 	MaxRefused float64
 
@@ -92,6 +95,7 @@ func (c *Config) validate() error {
 	orDefault(&c.MaxInsert, 5*time.Millisecond)
 	orDefault(&c.MaxPage, 15*time.Millisecond)
 	orDefault(&c.MaxLookUp, 5*time.Millisecond)
+	orDefault(&c.MaxDeep, 2)
 	if c.Progress == nil {
 		c.Progress = bench.Silent
 	}
@@ -504,6 +508,10 @@ const (
 	leastHistory = 10_000
 )
 
+// depths are how far back pages are read, in percent: from the newest to the first tenth,
+// before which every channel has a page. Each is read as often as any other.
+var depths = []int{0, 25, 50, 75, 100}
+
 // past is a year of messages.
 type past struct {
 	seed  uint64
@@ -528,11 +536,19 @@ func (p *past) channel(lots *rand.Rand) textchat.ID {
 
 // historyResult is a row of the table of history.
 type historyResult struct {
-	Messages int     `json:"messages"`
-	Loaded   float64 `json:"loaded_per_s"`
-	Page     float64 `json:"messages_per_page"`
-	P50      float64 `json:"p50_ms"`
-	P99      float64 `json:"p99_ms"`
+	Messages int           `json:"messages"`
+	Loaded   float64       `json:"loaded_per_s"`
+	Page     float64       `json:"messages_per_page"`
+	P50      float64       `json:"p50_ms"`
+	P99      float64       `json:"p99_ms"`
+	Depths   []depthResult `json:"depths"`
+}
+
+// depthResult is of the pages that lie so far back.
+type depthResult struct {
+	Percent int     `json:"percent"`
+	P50     float64 `json:"p50_ms"`
+	P99     float64 `json:"p99_ms"`
 }
 
 // history is the fourth step.
@@ -553,6 +569,13 @@ func (r *run) history(ctx context.Context, e *engine) error {
 		Title: fmt.Sprintf("%s: history of %d channels; pages of 50 from any time, %d readers at once; ms", e.title(), historyChannels, historyReaders),
 		Head:  []string{"messages", "loaded/s", "messages/page", "p50", "p99", "max"},
 	}
+	byDepth := bench.Table{
+		Title: fmt.Sprintf("%s: the same pages by how far back they lie, 0 %% being the newest; ms, p50 / p99", e.title()),
+		Head:  []string{"messages"},
+	}
+	for _, d := range depths {
+		byDepth.Head = append(byDepth.Head, fmt.Sprintf("%d %%", d))
+	}
 	var results []historyResult
 	loaded := 0
 	for _, size := range sizes {
@@ -566,21 +589,33 @@ func (r *run) history(ctx context.Context, e *engine) error {
 		if err != nil {
 			return err
 		}
-		v.Page, v.P50, v.P99 = page, ms(spent, 50), ms(spent, 99)
+		all := newHistogram()
+		row := []string{fmt.Sprint(size)}
+		for i, h := range spent {
+			all.Merge(h)
+			v.Depths = append(v.Depths, depthResult{depths[i], ms(h, 50), ms(h, 99)})
+			row = append(row, fmt.Sprintf("%.2f / %.2f", ms(h, 50), ms(h, 99)))
+		}
+		byDepth.Rows = append(byDepth.Rows, row)
+		v.Page, v.P50, v.P99 = page, ms(all, 50), ms(all, 99)
 		results = append(results, v)
-		table.Rows = append(table.Rows, append([]string{fmt.Sprint(size), fmt.Sprintf("%.0f", v.Loaded), fmt.Sprintf("%.1f", v.Page)}, quantiles(spent)...))
+		table.Rows = append(table.Rows, append([]string{fmt.Sprint(size), fmt.Sprintf("%.0f", v.Loaded), fmt.Sprintf("%.1f", v.Page)}, quantiles(all)...))
 		name := fmt.Sprintf("%s: page of %d messages", e.name, size)
 		r.report.Metrics = append(r.report.Metrics, bench.Metric{Name: name + ", p99", Unit: "ms", Better: bench.Less, Samples: []float64{v.P99}})
-		r.report.Distributions = append(r.report.Distributions, bench.DistributionOf(name, "ms", spent, 1e6))
+		r.report.Distributions = append(r.report.Distributions, bench.DistributionOf(name, "ms", all, 1e6))
 	}
 	table.Values = results
-	r.report.Tables = append(r.report.Tables, table)
+	r.report.Tables = append(r.report.Tables, table, byDepth)
 	last := results[len(results)-1]
 	r.goal(bench.Goal{Name: fmt.Sprintf("%s: page of a history of %d, p99", e.title(), last.Messages), Value: last.P99, Bound: millis(c.MaxPage), Unit: "ms"})
 	// Short pages take less time: what is compared is full ones.
 	full := slices.IndexFunc(results, func(v historyResult) bool { return v.Page > 49 })
 	if first := results[max(full, 0)]; full >= 0 && full < len(results)-1 {
 		r.goal(bench.Goal{Name: fmt.Sprintf("%s: p50 of a page in %d messages, against that in %d", e.title(), last.Messages, first.Messages), Value: last.P50 / first.P50, Bound: 2, Unit: "times"})
+	}
+	if full >= 0 {
+		newest, oldest := last.Depths[0], last.Depths[len(last.Depths)-1]
+		r.goal(bench.Goal{Name: fmt.Sprintf("%s: p50 of the oldest pages of %d messages, against the newest", e.title(), last.Messages), Value: oldest.P50 / newest.P50, Bound: c.MaxDeep, Unit: "times"})
 	}
 	return nil
 }
@@ -609,9 +644,13 @@ func (r *run) fill(ctx context.Context, e *engine, p *past, from, to int) error 
 	})
 }
 
-// scroll reads pages and takes their times.
-func (r *run) scroll(ctx context.Context, e *engine, p *past, size int) (spent *hdrhistogram.Histogram, perPage float64, err error) {
-	list := newTimes()
+// scroll reads pages and takes their times, by depth.
+func (r *run) scroll(ctx context.Context, e *engine, p *past, size int) (spent []*hdrhistogram.Histogram, perPage float64, err error) {
+	lists := make([]*times, len(depths))
+	for i := range lists {
+		lists[i] = newTimes()
+		spent = append(spent, lists[i].h)
+	}
 	var next, messages atomic.Int64
 	err = each(ctx, historyReaders, func(ctx context.Context, w int) error {
 		lots := rand.New(rand.NewPCG(p.seed+uint64(size), uint64(w)))
@@ -620,8 +659,9 @@ func (r *run) scroll(ctx context.Context, e *engine, p *past, size int) (spent *
 			if n > historyPages*3/2 {
 				return nil
 			}
-			// From the first tenth on, so that there is a page before it.
-			before := p.id(size/10 + lots.IntN(size-size/10))
+			depth := int(n) % len(depths)
+			newest := size - size*9/10*depths[depth]/100
+			before := p.id(newest - lots.IntN(size/100))
 			from := time.Now()
 			channel := p.channel(lots)
 			var page []textchat.Message
@@ -633,10 +673,10 @@ func (r *run) scroll(ctx context.Context, e *engine, p *past, size int) (spent *
 				return err
 			}
 			if n > historyPages/2 {
-				list.add(time.Since(from))
+				lists[depth].add(time.Since(from))
 				messages.Add(int64(len(page)))
 			}
 		}
 	})
-	return list.h, float64(messages.Load()) / historyPages, err
+	return spent, float64(messages.Load()) / historyPages, err
 }

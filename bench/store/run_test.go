@@ -28,18 +28,18 @@ func TestRefusals(t *testing.T) {
 func TestSQLite(t *testing.T) {
 	dir := t.TempDir()
 	r, err := Run(t.Context(), Config{Only: []string{SQLite}, Dir: dir, Seed: 1, Length: 300 * time.Millisecond, Rate: 100, History: 20_000,
-		MinWrites: 1, MaxPage: time.Minute, MaxLookUp: time.Minute})
+		MinWrites: 1, MaxPage: time.Minute, MaxLookUp: time.Minute, MaxRefused: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Tables) != 3 || len(r.Goals) != 4 || r.Partial != "" {
+	if len(r.Tables) != 4 || len(r.Goals) != 4 || r.Partial != "" {
 		t.Fatalf("%d tables, %d goals, %q", len(r.Tables), len(r.Goals), r.Partial)
 	}
 	for _, g := range r.Missed() {
 		t.Errorf("missed: %v", g)
 	}
 	rows, ok := r.Tables[2].Values.([]historyResult)
-	if !ok || len(rows) != 1 || rows[0].Messages != 20_000 || rows[0].Page < 40 || rows[0].P50 <= 0 {
+	if !ok || len(rows) != 1 || rows[0].Messages != 20_000 || rows[0].Page < 40 || rows[0].P50 <= 0 || len(rows[0].Depths) != len(depths) || rows[0].Depths[4].P50 <= 0 {
 		t.Errorf("history: %+v", r.Tables[2].Values)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
