@@ -57,6 +57,7 @@ step() {
 }
 
 rooms='./sfu/... ./edgeagent/... ./signaling/... ./allocator/... ./textchat/... ./internal/...'
+timed='crowd|forward|gateway|join|load|internal/(impair|lightclient|remote)'
 
 # Real processes in network namespaces; without root only what needs none. Of the
 # faults those that are far from their goals on a busy machine, too; `deploy/test.sh
@@ -67,6 +68,25 @@ fleet() {
 	make --no-print-directory fleet-test ARGS="--short --seed 1 $* $where"
 }
 
+# The rooms, with the race detector; beside them, for these wait a lot, the packages of
+# the bench that measure no times.
+race() {
+	# shellcheck disable=SC2086 # lists of words
+	go test -v -race -tags "$tags" $rooms &
+	beside=$(go list ./bench/... | grep -vE "/bench/($timed)$")
+	# shellcheck disable=SC2086
+	go test -count=1 -v -tags "$tags" $beside
+	result=$?
+	wait $! && [ "$result" = 0 ]
+}
+
+# One package after the other: these measure times, on both cores.
+# -count=1: these run programs built from sources that the test cache does not see.
+whole() {
+	# shellcheck disable=SC2046
+	go test -count=1 -v -p 1 -timeout 9m -tags "$tags" $(go list ./bench/... | grep -E "/bench/($timed)$") ./cmd/...
+}
+
 build() { CGO_ENABLED=0 go build ./... && go vet -tags "$tags" ./...; }
 
 begun_all=$(date +%s)
@@ -74,13 +94,11 @@ rm -f "$logs"/*.log
 # shellcheck disable=SC2086 # lists of words
 {
 	step build build
-	step race go test -v -race -tags "$tags" $rooms
+	step race race
 	step alloc go test -v -run 'Alloc' ./sfu/...
 	step fates go test -v -run '^TestNoCallHasTwoOwners$' ./allocator/keeper
 	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'
-	# One package after the other: these measure times, on both cores.
-	# -count=1: these run programs built from sources that the test cache does not see.
-	step whole go test -count=1 -v -p 1 -timeout 9m -tags "$tags" ./bench/... ./cmd/...
+	step whole whole
 	step fleet fleet --only engine,agent,node
 	# Only when it is named: its goals are times, and want a machine to themselves.
 	case " $steps " in *" faults "*) step faults fleet ;; esac

@@ -60,6 +60,7 @@ func examine(t *testing.T, p *chromium.Page, source, what string) {
 // TestAccessible: no page, panel or dialog has a serious fault, by day and by
 // night, in a wide window and on a phone.
 func TestAccessible(t *testing.T) {
+	t.Parallel()
 	source := axeSource(t)
 	h := startUp(t, "")
 	owner := h.await(`/owner/([A-Za-z0-9_-]+)`)

@@ -61,6 +61,7 @@ func tool(t *testing.T, p *chromium.Page, message, button string) {
 // other sees, and what one thinks of it;
 // a killed server costs no message and doubles none; a reload leads back.
 func TestTwoPeopleWrite(t *testing.T) {
+	t.Parallel()
 	h := startUp(t, "")
 	url := h.page("/invite/" + h.invite)
 	a, b := visit(t, ada, url, ""), visit(t, brian, url, "")
@@ -172,6 +173,7 @@ func TestTwoPeopleWrite(t *testing.T) {
 // TestReadBack: who reads back sees the whole history, while the page holds a
 // bounded part of it and what is looked at keeps its place.
 func TestReadBack(t *testing.T) {
+	t.Parallel()
 	const writers, each = 30, 10 // what the rate of messages lets each say at once
 	h := startUp(t, "")
 	channel := ""

@@ -88,6 +88,7 @@ func needDiscordJS(t *testing.T) {
 
 // TestDiscordJSScript holds the unmodified discord.js to the common script.
 func TestDiscordJSScript(t *testing.T) {
+	t.Parallel()
 	needDiscordJS(t)
 	runScript(t, startDiscordJS)
 }

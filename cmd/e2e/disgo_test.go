@@ -22,6 +22,7 @@ import (
 
 // TestDisgo holds the unmodified disgo to the common script.
 func TestDisgo(t *testing.T) {
+	t.Parallel()
 	runScript(t, startDisgo)
 }
 

@@ -14,6 +14,7 @@ import (
 // TestConsole: an operator comes in by the token, sees the node and its call, asks
 // why it is there, empties the node and lets it take calls again.
 func TestConsole(t *testing.T) {
+	t.Parallel()
 	source := axeSource(t)
 	h := startUp(t, "", "--node", "fra-1")
 	guest := visit(t, ada, h.page("/invite/"+h.invite), "")
