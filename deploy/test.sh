@@ -77,14 +77,22 @@ race() {
 	# shellcheck disable=SC2086
 	go test -count=1 -v -tags "$tags" $beside
 	result=$?
-	wait $! && [ "$result" = 0 ]
+	wait $! || result=1
+	return $result
 }
 
-# One package after the other: these measure times, on both cores.
+# The programs: what they do for people and bots, beside what they do for operators;
+# then, one package after the other, what measures times, on both cores.
 # -count=1: these run programs built from sources that the test cache does not see.
 whole() {
+	go test -count=1 -v -timeout 9m -tags "$tags" ./cmd/e2e &
+	# shellcheck disable=SC2046 # lists of words
+	go test -count=1 -v -p 1 -timeout 9m -tags "$tags" $(go list ./cmd/... | grep -vE '/cmd/(e2e|voicebench)$')
+	result=$?
+	wait $! || result=1
 	# shellcheck disable=SC2046
-	go test -count=1 -v -p 1 -timeout 9m -tags "$tags" $(go list ./bench/... | grep -E "/bench/($timed)$") ./cmd/...
+	go test -count=1 -v -p 1 -timeout 9m -tags "$tags" $(go list ./bench/... | grep -E "/bench/($timed)$") ./cmd/voicebench || result=1
+	return $result
 }
 
 build() { CGO_ENABLED=0 go build ./... && go vet -tags "$tags" ./...; }

@@ -31,7 +31,6 @@ const ledgerEnv = "VOICEFLEET_LEDGER"
 // a server of the bus dies, connections are cut and readers are slow: nothing that was
 // acknowledged is missing or comes twice at anybody, and all see one order.
 func TestLedger(t *testing.T) {
-	t.Parallel()
 	rounds := 4
 	if v := os.Getenv(ledgerEnv); v != "" {
 		var err error

@@ -142,8 +142,8 @@ func (p *program) await(re string) string {
 }
 
 // givenPorts are those that freePort gave already: the kernel offers one again
-// as long as nobody listens on it yet.
-var givenPorts sync.Map
+// as long as nobody listens on it yet. givenMedia are those of freeMediaPort.
+var givenPorts, givenMedia sync.Map
 
 // freePort is a TCP port nobody listens on now, another one each time.
 func freePort(t *testing.T) int {
@@ -161,17 +161,20 @@ func freePort(t *testing.T) int {
 	}
 }
 
-// freeMediaPort is the first of n UDP ports nobody listens on now.
+// freeMediaPort is the first of n UDP ports nobody listens on now, others each time.
 func freeMediaPort(t *testing.T, n int) int {
 	t.Helper()
 search:
-	for base := 42000 + os.Getpid()%4000; base < 60000; base += 16 {
+	for base := 42000 + os.Getpid()%4000; base < 60000; base += 16 { // more than anybody asks for
 		for i := range n {
 			c, err := net.ListenUDP("udp", &net.UDPAddr{Port: base + i})
 			if err != nil {
 				continue search
 			}
 			_ = c.Close()
+		}
+		if _, given := givenMedia.LoadOrStore(base, true); given {
+			continue
 		}
 		return base
 	}

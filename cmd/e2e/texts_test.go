@@ -83,7 +83,6 @@ func (x *texts) start(i int) {
 // balancer, while the instance that they are connected to is cut off, killed, or
 // ended: each resumes at another one by itself, and hears every message once.
 func TestSeveralTexts(t *testing.T) {
-	t.Parallel()
 	needDiscordJS(t)
 	x := startTexts(t)
 	owner := x.houses[0]
