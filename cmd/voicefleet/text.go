@@ -23,7 +23,7 @@ import (
 // newChat makes guilds, accounts and the page, joined to the fleet by the bus. A store
 // that is nil is the embedded one, files that are nil lie in a folder, both in dir.
 // Instances that are named share their store.
-func newChat(conn *bus.Conn, dir string, store textchat.Store, files chatserver.Files, instance string, from *known, token string, worker uint16, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
+func newChat(conn *bus.Conn, dir string, store textchat.Store, files chatserver.Files, instance string, from *known, token string, worker uint16, large int, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
 	calls := allocatorserver.NewClient(conn)
 	var others *bus.Conn
 	if instance != "" {
@@ -46,6 +46,7 @@ func newChat(conn *bus.Conn, dir string, store textchat.Store, files chatserver.
 		TrustedProxies: from.proxies,
 
 		Worker:  worker,
+		Large:   large,
 		Metrics: metrics,
 		Log:     log,
 	})
@@ -106,6 +107,7 @@ func textCommand() *cobra.Command {
 	var store, files, data, name, domain, advertise string
 	var port int
 	var worker uint16
+	var large int
 	var clients whereabouts
 	cmd := &cobra.Command{
 		Use:     "text",
@@ -168,7 +170,7 @@ func textCommand() *cobra.Command {
 			if kept != nil {
 				instance = strconv.Itoa(int(worker))
 			}
-			chat, err := newChat(conn, dir, kept, bucket, instance, from, h.token, worker, shown.registry(), log)
+			chat, err := newChat(conn, dir, kept, bucket, instance, from, h.token, worker, large, shown.registry(), log)
 			if err != nil {
 				return err
 			}
@@ -209,5 +211,6 @@ func textCommand() *cobra.Command {
 	f.StringVar(&advertise, "advertise", "auto", "addresses to name first, separated by commas: the public one behind NAT")
 	f.StringVar(&domain, "acme-domain", "", "public name of this host: its certificate comes from Let's Encrypt")
 	f.Uint16Var(&worker, "worker", 0, "number of this instance, 0 to 1023: of several on one store each has its own")
+	f.IntVar(&large, "large-guild", textchat.LargeGuild, wordsLargeFlag)
 	return cmd
 }

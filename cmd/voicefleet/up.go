@@ -17,6 +17,7 @@ import (
 	"voicefleet/allocator/allocatorserver"
 	"voicefleet/edgeagent"
 	"voicefleet/internal/bus"
+	"voicefleet/textchat"
 	"voicefleet/textchat/chatserver"
 )
 
@@ -36,6 +37,7 @@ type upFlags struct {
 	enrol     bool
 	store     string
 	files     string
+	large     int
 	clients   whereabouts
 }
 
@@ -70,6 +72,7 @@ func upCommand() *cobra.Command {
 	fl.StringVar(&f.store, "store", "", "where guilds and messages are kept: cql://HOST,HOST/KEYSPACE (default: in the data folder)")
 	fl.StringVar(&f.files, "files", "", wordsFilesFlag)
 	fl.StringVar(&f.name, "name", "Voicefleet", "name of the first guild")
+	fl.IntVar(&f.large, "large-guild", textchat.LargeGuild, wordsLargeFlag)
 	fl.StringVar(&f.domain, "acme-domain", "", "public name of this host: its certificate comes from Let's Encrypt")
 	fl.StringVar(&f.busListen, "bus-listen", "", "ADDR:PORT on which more media nodes may join")
 	fl.BoolVar(&f.enrol, "enrol", false, "with --bus-listen: let in only machines that were added by voicefleet ctl node add, by TLS")
@@ -164,7 +167,7 @@ func (f *upFlags) run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 	if err != nil {
 		return fmt.Errorf("--files: %w", err)
 	}
-	chat, err := newChat(conn, h.folder.path, store, bucket, "", from, h.token, 0, shown.registry(), log)
+	chat, err := newChat(conn, h.folder.path, store, bucket, "", from, h.token, 0, f.large, shown.registry(), log)
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,7 @@ $AWS_SECRET_ACCESS_KEY, $AWS_SESSION_TOKEN.`
   voicefleet text --bus nats://bus.internal:4222 --store "cql://chat@db1,db2,db3/voicefleet?tls=on&dc=fra" --worker 1 \
     --files s3://s3.eu-central-1.amazonaws.com/chat-files`
 
+	wordsLargeFlag = "members from which on people's clients are told of a guild what they look at, not everything"
 	wordsFilesFlag = "bucket that keeps attachments: s3://HOST/BUCKET or s3://HOST/BUCKET/PREFIX (default: the data folder)"
 
 	wordsCentral = `Runs the voice gateway and the allocator, which decides on which node a call lives. Any number of

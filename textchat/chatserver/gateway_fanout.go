@@ -3,7 +3,6 @@ package chatserver
 import (
 	"encoding/json"
 	"iter"
-	"maps"
 	"slices"
 
 	"voicefleet/textchat"
@@ -13,17 +12,13 @@ import (
 
 // publish gives an event to everybody it is for, encoded once.
 func (o *owner) publish(e guild.Event) {
-	if !o.big() {
-		o.publishTo(e, maps.Keys(o.subs))
-		return
-	}
 	missed := false
 	o.publishTo(e, func(yield func(*session) bool) {
 		for s, b := range o.subs {
 			switch {
-			case b.closed && !o.stirs(s, &e):
+			case b.passive() && !o.stirs(s, &e):
 				missed = true
-			case s.passive && ofMembers(e.Name) && e.Own != s.user: // lists tell of members
+			case b.lazy && ofMembers(e.Name) && e.Own != s.user: // lists tell of members
 			case !yield(s):
 				return
 			}

@@ -97,6 +97,9 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 	s := &session{srv: c.srv, user: u.ID, token: hash, intents: in.Intents, large: in.Large,
 		shard: in.Shard, compress: in.Compress, passive: in.Passive && !u.Bot, version: c.version, presence: in.Presence,
 		replay: gatewaysession.Replay{Count: textchat.ReplayEvents, Bytes: textchat.ReplayBytes}}
+	if s.passive {
+		s.large = min(s.large, c.srv.cfg.Large)
+	}
 	c.srv.name(s)
 	// Known to the hub before the guilds are listed: who joins one meanwhile is
 	// added by its owner, and both ways at once add it once.

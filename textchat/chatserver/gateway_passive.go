@@ -29,7 +29,8 @@ const (
 
 // sub is a session that listens to a guild.
 type sub struct {
-	closed bool      // it has not opened the guild, and is passive where that is large
+	lazy   bool      // it was given the guild as a large one, of which it wants to be told what it looks at
+	closed bool      // it has not opened the guild
 	pages  []watched // of lists of members that it looks at
 }
 
@@ -39,12 +40,12 @@ type marks struct {
 	at       time.Time // when to tell them; zero: there is nothing
 }
 
-// big says whether the guild has so many members that not everybody is told everything.
-// One that was stays so while it is loaded: who is passive knows it by then.
-func (o *owner) big() bool {
-	o.large = o.large || o.core != nil && o.core.MemberCount() > o.srv.cfg.Large
-	return o.large
-}
+// lazy says whether a session that is given the guild now is told of it what it looks
+// at. It stays so for the session, however many come and go.
+func (o *owner) lazy(s *session) bool { return s.passive && o.core.MemberCount() > o.srv.cfg.Large }
+
+// passive says whether the session gets but what it must.
+func (b *sub) passive() bool { return b.lazy && b.closed }
 
 // stirs says whether passive sessions get an event, too.
 func (o *owner) stirs(s *session, e *guild.Event) bool {
@@ -146,7 +147,7 @@ func (o *owner) tellUnread() {
 	o.unread = marks{}
 	events := make(map[string]*gatewaysession.Event)
 	for s, b := range o.subs {
-		if !b.closed || s.intents&textchat.IntentGuildMessages == 0 {
+		if !b.passive() || s.intents&textchat.IntentGuildMessages == 0 {
 			continue
 		}
 		list := o.newest(s.user, which)
@@ -217,7 +218,7 @@ func (c *conn) looks(list []gatewaysession.Look) {
 
 func (o *owner) looksAt(s *session, b *sub, in gatewaysession.Look) {
 	if in.Open != nil {
-		opens := b.closed && *in.Open && o.big()
+		opens := b.lazy && b.closed && *in.Open
 		if b.closed = !*in.Open; opens {
 			o.openFor(s)
 		}

@@ -99,6 +99,9 @@ func merged(list []gatewaysession.PresenceUpdate) gatewaysession.PresenceUpdate 
 // greet gives a session the guild.
 func (o *owner) greet(s *session) {
 	o.see(s.user)
+	if b := o.subs[s]; b != nil {
+		b.lazy = o.lazy(s)
+	}
 	snap := o.core.Snapshot(s.user, s.large)
 	var body any = snap
 	if s.intents&textchat.IntentPresences != 0 {
@@ -188,9 +191,8 @@ func (o *owner) show(user textchat.ID) {
 	sh.presence = now
 	o.relook(user)
 	var e *gatewaysession.Event
-	big := o.big()
-	for s := range o.subs {
-		if s.intents&textchat.IntentPresences == 0 || s.user == user || big && s.passive {
+	for s, b := range o.subs {
+		if s.intents&textchat.IntentPresences == 0 || s.user == user || b.lazy {
 			continue
 		}
 		if e == nil {
@@ -204,7 +206,7 @@ func (o *owner) show(user textchat.ID) {
 // relist gives a session that lagged all presences at once; who is not in the
 // list is offline.
 func (o *owner) relist(s *session) {
-	if _, ok := o.subs[s]; !ok || s.passive && o.big() {
+	if b, ok := o.subs[s]; !ok || b.lazy {
 		return
 	}
 	list := []presenceBody{}

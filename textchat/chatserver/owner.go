@@ -41,7 +41,6 @@ type owner struct {
 	sights map[textchat.ID][]textchat.ID
 	sight  *guild.Sight // nil: look anew
 
-	large  bool // see big
 	unread marks
 	lists  lists
 
@@ -184,7 +183,7 @@ func (o *owner) load() error {
 	if o.srv.cfg.Presence == nil {
 		timeout = 0
 	}
-	o.core, o.large = guild.New(r, timeout), false
+	o.core = guild.New(r, timeout)
 	o.lists.stale(time.Now())
 	if live != nil {
 		o.core.Apply(live)

@@ -661,7 +661,7 @@ func (o *owner) resume(s *session, from spot, greet bool) error {
 	if !s.listenTo(o) {
 		return nil
 	}
-	o.subs[s] = &sub{} // what it had opened is not known: it will say so
+	o.subs[s] = &sub{lazy: o.lazy(s)} // what it had opened is not known: it will say so
 	o.see(s.user)
 	if greet {
 		o.ordered(func() { o.greet(s) })

@@ -138,12 +138,12 @@ export const loadAround = (channel: string, id: string) => fetching(channel, asy
   put(channel, opened(historyOf(channel) ?? nothing, page, true, byId(newest.value[channel] ?? '0', last) > 0));
 }).catch(complain);
 
-/** After another gateway session: what is not shown is fetched when it is. */
-export function stale() {
+/** After another gateway session, or in a community that was not open: what is not shown is fetched when it is. */
+export function stale(of: (channel: string) => boolean = () => true) {
   const shown = textChannel.value?.id ?? '';
   histories.value = Object.fromEntries(Object.entries(histories.value).flatMap(([id, h]) => {
     const out = h.lines.filter((l) => l.state);
-    return id === shown ? [[id, h]] : out.length ? [[id, { ...nothing, lines: out, newer: true }]] : [];
+    return id === shown || !of(id) ? [[id, h]] : out.length ? [[id, { ...nothing, lines: out, newer: true }]] : [];
   }));
 }
 
@@ -325,6 +325,16 @@ export function noteChannels(channels: readonly { id: string; last_message_id?: 
   }
   read.value = next;
   if (me.value) keepMarks(me.value.id, next);
+}
+
+/** What a community that was not open has new. */
+export function noteNewest(channels: readonly { id: string; last_message_id: string }[]) {
+  for (const c of channels) {
+    const before = newest.value[c.id];
+    if (byId(c.last_message_id, before ?? '0') <= 0) continue;
+    if (!unread.value.has(c.id)) setDivider(c.id, before);
+    note(c.id, c.last_message_id);
+  }
 }
 
 export function markRead(channel: string) {

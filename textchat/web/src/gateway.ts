@@ -14,6 +14,8 @@ export interface GatewayEvents {
 const final = new Set([4004, 4010, 4011, 4012, 4013, 4014]);
 /** Guilds, members, invites, voice states, presences, messages, reactions, typing, content. */
 const intents = [0, 1, 6, 7, 8, 9, 10, 11, 15].reduce((all, bit) => all | (1 << bit), 0);
+/** Of large communities that are not open the page wants what must be known: see looks.ts. */
+const capabilities = 1 << 11;
 const openTimeout = 8_000;
 const probeTimeout = 3_000;
 const checkTimeout = 300; // and what the last answer took, four times
@@ -144,7 +146,7 @@ export class Gateway {
     this.asked = 0;
 
     if (this.session) this.send(6, { token: this.token, session_id: this.session, seq: this.seq });
-    else this.send(2, { token: this.token, intents, properties: { os: 'web', browser: 'voicefleet', device: 'page' }, presence: { status: 'online', since: null, activities: [], afk: false } });
+    else this.send(2, { token: this.token, intents, capabilities, properties: { os: 'web', browser: 'voicefleet', device: 'page' }, presence: { status: 'online', since: null, activities: [], afk: false } });
   }
 
   private lost(code: number) {

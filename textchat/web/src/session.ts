@@ -2,15 +2,16 @@
 import { effect, signal } from '@preact/signals';
 import * as api from './api';
 import { callChannel, endCalls, join, onOnline, onVoiceError, onVoiceServer, onVoiceState, useGateway } from './calls';
-import { forgetChat, historyOf, hurry, load, noteChannels, onDelete, onEdit, onMessage, onReaction, onTyping, pinsChanged, refresh, stale } from './chat';
+import { forgetChat, historyOf, hurry, load, noteChannels, noteNewest, onDelete, onEdit, onMessage, onReaction, onTyping, pinsChanged, refresh, stale } from './chat';
 import { Gateway } from './gateway';
+import { lookAnew, lookAt, onMemberList, useLooks } from './looks';
 import { measure, watchNetwork } from './regions';
 import { keepCall, lastCall, remember } from './settings';
 import {
-  channelOf, chooseHouse, dropAll, dropHouse, dropMember, houses, me, online, patchGuild, putChannel, putHouse, putMember, putPresence, putRole, putThread, putVoice, ready,
+  channelOf, chooseHouse, dropAll, dropHouse, dropMember, houses, me, online, patchGuild, putChannel, putHouse, putMember, putPresence, putRole, putThread, putVoice, putVoices, ready, archiveOthers,
   textChannel, toast, token, voiceChannels,
 } from './store';
-import { VOICE, type Member } from './types';
+import { VOICE, type Member, type PassiveUpdate } from './types';
 
 watchNetwork();
 
@@ -55,6 +56,7 @@ export function start() {
     refused: () => { forget(); toast('You were signed out.'); },
   });
   useGateway(gateway);
+  useLooks(gateway);
 }
 
 export async function signOut() {
@@ -68,6 +70,7 @@ function forget() {
   gateway?.close();
   gateway = undefined;
   useGateway(undefined);
+  useLooks(undefined);
   remember('');
   api.setToken('');
   token.value = '';
@@ -97,11 +100,14 @@ function dispatch(type: string, d: any) {
       ready.value = true;
       fresh = true;
       stale();
+      lookAnew(false);
       for (const id of houses.value.keys()) if (!d.guilds.some((g: { id: string }) => g.id === id)) dropHouse(id);
       break;
+    case 'RESUMED': lookAnew(true); break;
     case 'GUILD_CREATE': {
       putHouse(d);
       noteChannels([...d.channels, ...(d.threads ?? [])]);
+      lookAt(d.id);
       const open = textChannel.value?.id ?? '';
       if (open && channelOf(open)?.guild_id === d.id && historyOf(open)) void refresh(open); // after an outage
       if (landing && (!landing.guild || landing.guild === d.id)) {
@@ -117,7 +123,7 @@ function dispatch(type: string, d: any) {
     case 'CHANNEL_DELETE': putChannel(d, true); break;
     case 'THREAD_CREATE': case 'THREAD_UPDATE': putThread(d); noteChannels([d]); break;
     case 'THREAD_DELETE': putChannel(d, true); break;
-    case 'THREAD_LIST_SYNC': for (const t of d.threads) putThread(t); noteChannels(d.threads); break;
+    case 'THREAD_LIST_SYNC': archiveOthers(d); for (const t of d.threads) putThread(t); noteChannels(d.threads); break;
     case 'THREAD_MEMBERS_UPDATE': {
       const t = channelOf(d.id);
       const mine = d.added_members?.find((m: { user_id: string }) => m.user_id === me.value?.id);
@@ -129,6 +135,8 @@ function dispatch(type: string, d: any) {
     case 'GUILD_ROLE_DELETE': putRole(d.guild_id, d.role_id); break;
     case 'GUILD_MEMBER_ADD': case 'GUILD_MEMBER_UPDATE': putMember(d.guild_id, d as Member); break;
     case 'GUILD_MEMBER_REMOVE': dropMember(d.guild_id, d.user.id); break;
+    case 'GUILD_MEMBER_LIST_UPDATE': onMemberList(d); break;
+    case 'PASSIVE_UPDATE_V1': onPassive(d); break;
     case 'USER_UPDATE': me.value = d; break;
     case 'VOICE_STATE_UPDATE': {
       const before = houses.value.get(d.guild_id)?.voices.get(d.user_id);
@@ -138,7 +146,10 @@ function dispatch(type: string, d: any) {
     }
     case 'VOICE_SERVER_UPDATE': onVoiceServer(d); break;
     case 'VOICE_ERROR': onVoiceError(d); break;
-    case 'MESSAGE_CREATE': onMessage(d); break;
+    case 'MESSAGE_CREATE':
+      if (d.member && !houses.value.get(d.guild_id)?.members.has(d.author.id)) putMember(d.guild_id, { user: d.author, ...d.member });
+      onMessage(d);
+      break;
     case 'MESSAGE_UPDATE': onEdit(d); break;
     case 'MESSAGE_DELETE': onDelete(d.channel_id, [d.id]); break;
     case 'MESSAGE_DELETE_BULK': onDelete(d.channel_id, d.ids); break;
@@ -150,6 +161,19 @@ function dispatch(type: string, d: any) {
     case 'PRESENCES_REPLACE': for (const p of d) putPresence(p); break;
     case 'TYPING_START': onTyping(d); break;
   }
+}
+
+/** New messages in a community that is not open; or all that was missed, when it is opened. */
+function onPassive(u: PassiveUpdate) {
+  const h = houses.value.get(u.guild_id);
+  if (!h) return;
+  noteNewest(u.channels);
+  if (!u.voice_states) return;
+  putVoices(u.guild_id, u.voice_states, u.members ?? []);
+  const mine = new Set(h.guild.channels.map((c) => c.id));
+  stale((id) => mine.has(id));
+  const shown = textChannel.value?.id ?? '';
+  if (mine.has(shown) && historyOf(shown)?.lines.length) void refresh(shown);
 }
 
 // Another channel is looked at for the first time.

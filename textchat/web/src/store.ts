@@ -8,6 +8,9 @@ import { NEWS, TEXT, VOICE, byId, isThread, type Channel, type Guild, type Membe
 /** One community: its guild, and what changes often apart from it. */
 export interface House { guild: Guild; members: Map<string, Member>; voices: Map<string, VoiceState> }
 
+/** Whether its members are known by the part that is looked at. */
+export const isLarge = (h: House) => !!h.guild.large;
+
 export const token = signal(remembered());
 export const me = signal<User | null>(null);
 export const online = signal(false);
@@ -120,6 +123,12 @@ export function dropAll() { houses.value = new Map(); presences.value = new Map(
 export const patchGuild = (g: Partial<Guild> & { id: string }) => alter(g.id, (h) => ({ guild: { ...h.guild, ...g, channels: h.guild.channels, roles: h.guild.roles } }));
 export const putChannel = (c: Channel, gone = false) =>
   alter(c.guild_id, (h) => ({ guild: { ...h.guild, channels: [...h.guild.channels.filter((x) => x.id !== c.id && !(gone && x.parent_id === c.id && isThread(x))), ...(gone ? [] : [c])] } }));
+/** The open threads of some channels were told: others that were open are so no more. */
+export function archiveOthers(s: { guild_id: string; channel_ids: string[]; threads: Channel[] }) {
+  const over = (c: Channel) => isThread(c) && s.channel_ids.includes(c.parent_id ?? '') && !c.thread_metadata?.archived && !s.threads.some((t) => t.id === c.id);
+  alter(s.guild_id, (h) => (h.guild.channels.some(over)
+    ? { guild: { ...h.guild, channels: h.guild.channels.map((c) => (over(c) ? { ...c, thread_metadata: { ...c.thread_metadata!, archived: true } } : c)) } } : {}));
+}
 /** A thread as all are told of it: whether one follows it oneself stays as it is known. */
 export function putThread(t: Channel, mine?: Channel['member']) {
   if (houses.value.has(t.guild_id ?? '')) putChannel({ ...t, member: mine === undefined ? t.member ?? channelOf(t.id)?.member : mine });
@@ -132,6 +141,12 @@ export const dropMember = (guild: string, user: string) => alter(guild, (h) => (
 export function putVoice(v: VoiceState) {
   if (v.member && v.guild_id) putMember(v.guild_id, v.member);
   alter(v.guild_id, (h) => ({ voices: changed(h.voices, (all) => { if (v.channel_id) all.set(v.user_id, v); else all.delete(v.user_id); }) }));
+}
+
+/** A community was opened: who is in voice there. */
+export function putVoices(guild: string, list: readonly VoiceState[], members: readonly Member[]) {
+  for (const m of members) putMember(guild, m);
+  alter(guild, () => ({ voices: new Map(list.map((v) => [v.user_id, { ...v, guild_id: guild }])) }));
 }
 
 // ── Notes ───────────────────────────────────────────────────────────────────

@@ -19,14 +19,17 @@ export interface Presence { user: { id: string }; guild_id?: string; status: Sta
 export interface Guild {
   id: string; name: string; description?: string | null; owner_id: string; channels: Channel[]; members: Member[]; roles: Role[];
   voice_states: VoiceState[]; presences?: Presence[]; threads?: Channel[];
+  large?: boolean; member_count?: number;
 }
+/** What a community that was not open has new; `voice_states` are told when it is opened. */
+export interface PassiveUpdate { guild_id: string; channels: { id: string; last_message_id: string }[]; voice_states?: VoiceState[]; members?: Member[] }
 export interface Emoji { id: string | null; name: string }
 export interface Reaction { count: number; me: boolean; emoji: Emoji }
 export interface Attachment { id: string; filename: string; size: number; url: string; content_type?: string; width?: number | null; height?: number | null; description?: string }
 export interface Message {
   id: string; channel_id: string; guild_id?: string; author: User; content: string; timestamp: string; edited_timestamp: string | null; nonce?: string | number;
   type?: number; pinned?: boolean; webhook_id?: string;
-  mentions?: User[]; mention_roles?: string[]; mention_everyone?: boolean;
+  mentions?: User[]; mention_roles?: string[]; mention_everyone?: boolean; member?: Omit<Member, 'user'>;
   attachments?: Attachment[]; reactions?: Reaction[];
   message_reference?: { message_id?: string; channel_id?: string }; referenced_message?: Message | null;
 }

@@ -3,4 +3,5 @@ import './history.test';
 import './markdown.test';
 import './outbox.test';
 import './people.test';
+import './memberlist.test';
 import './fleet.test';
