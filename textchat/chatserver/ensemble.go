@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -560,7 +559,7 @@ func (e *ensemble) takeLive(ctx context.Context, req liveRequest) (liveReply, er
 	e.srv.mu.RLock()
 	o := e.srv.owners[req.Guild]
 	e.srv.mu.RUnlock()
-	if o == nil || o.loading.Load() || req.From == e.self {
+	if o == nil || o.loading.Load() || o.asleep.Load() || req.From == e.self {
 		return liveReply{}, nil
 	}
 	var rep liveReply
@@ -881,9 +880,15 @@ func (r *recent[V]) put(id string, v V) {
 	}
 }
 
-// loaded are the guilds that are loaded here.
+// loaded are the guilds that are loaded here, or about to be.
 func (s *Server) loaded() []*owner {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return slices.Collect(maps.Values(s.owners))
+	list := make([]*owner, 0, len(s.owners))
+	for _, o := range s.owners {
+		if !o.asleep.Load() {
+			list = append(list, o)
+		}
+	}
+	return list
 }

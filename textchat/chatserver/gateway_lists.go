@@ -23,6 +23,9 @@ import (
 // listEvery is how soon changes of lists are told.
 const listEvery = 250 * time.Millisecond
 
+// everyone is the list that has all members.
+const everyone = "everyone"
+
 // refillFrom is from how many changed members on a list is made anew.
 const refillFrom = 2000
 
@@ -129,8 +132,8 @@ func (o *owner) listID(channel textchat.ID) string {
 			who = append(who, fmt.Sprintf("deny:%v", w.ID))
 		}
 	}
-	if everyone := o.core.Role(o.id); everyone != nil && everyone.Permissions.Has(textchat.ViewChannel) && !slices.ContainsFunc(who, func(s string) bool { return s[0] == 'd' }) {
-		return "everyone"
+	if all := o.core.Role(o.id); all != nil && all.Permissions.Has(textchat.ViewChannel) && !slices.ContainsFunc(who, func(s string) bool { return s[0] == 'd' }) {
+		return everyone
 	}
 	slices.Sort(who)
 	h := fnv.New64a()
@@ -194,7 +197,7 @@ func (o *owner) fill(l *listing) {
 // row is how a member stands in a list, nil when it does not.
 func (o *owner) row(l *listing, user textchat.ID) *memberlist.Row {
 	m := o.core.Member(user)
-	if m == nil || !o.core.Permissions(user, l.channel).Has(textchat.ViewChannel) {
+	if m == nil || l.id != everyone && !o.core.Permissions(user, l.channel).Has(textchat.ViewChannel) {
 		return nil
 	}
 	body := &shownMember{m, gatewaysession.PresenceUpdate{Status: gatewaysession.Offline}}

@@ -93,7 +93,7 @@ func (e *ensemble) seeLead(c bus.Change[balance.Lead]) {
 			return
 		}
 	}
-	if o != nil {
+	if o != nil && (now == e.self || !o.asleep.Load()) {
 		o.soon(o.lead)
 	}
 }

@@ -29,6 +29,7 @@ type metrics struct {
 	effectDropped   prometheus.Counter
 	effects         *prometheus.CounterVec
 	guilds          prometheus.Gauge
+	unloaded        prometheus.Counter
 	instances       prometheus.Gauge
 	led             prometheus.Gauge
 	entries         prometheus.Counter
@@ -63,6 +64,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		effectDropped:   counter("voicefleet_gateway_voice_orders_dropped_total", "Voice orders dropped because a user's lane was full."),
 		effects:         vec("voicefleet_gateway_voice_orders_total", "Voice orders, by kind and outcome.", "kind", "outcome"),
 		guilds:          gauge("voicefleet_gateway_guilds", "Guilds loaded."),
+		unloaded:        counter("voicefleet_gateway_guilds_unloaded_total", "Guilds unloaded because nobody used them."),
 		instances:       gauge("voicefleet_text_instances", "Text instances that serve guilds together, as this one sees them."),
 		led:             gauge("voicefleet_text_guilds_led", "Guilds that this instance leads, of those loaded here."),
 		entries:         counter("voicefleet_text_entries_led_total", "Entries of guilds that this instance led."),
@@ -72,7 +74,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		panics:          vec("voicefleet_panics_total", "Panics recovered, by the unit that ended with it. Every one is a bug.", "unit"),
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.latency, m.limited, m.connections, m.sessions, m.frames, m.events,
-		m.closes, m.resumes, m.presenceDropped, m.effectDropped, m.effects, m.guilds, m.instances, m.led, m.entries, m.leadMoves, m.cacheHits, m.cacheMisses} {
+		m.closes, m.resumes, m.presenceDropped, m.effectDropped, m.effects, m.guilds, m.unloaded, m.instances, m.led, m.entries, m.leadMoves, m.cacheHits, m.cacheMisses} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

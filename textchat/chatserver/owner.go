@@ -18,6 +18,9 @@ const (
 	// full waits for room, at most askTimeout.
 	inboxLen   = 256
 	askTimeout = 5 * time.Second
+	// idleTime is how long a guild stays loaded that no session listens to and nobody
+	// asks for.
+	idleTime = 10 * time.Minute
 )
 
 // owner is the one goroutine of this instance that touches a guild: it passes inputs
@@ -43,8 +46,12 @@ type owner struct {
 
 	unread marks
 	lists  lists
+	used   time.Time // when somebody asked for the guild last, or it was loaded
+	wake   time.Time // when a guild that is asleep must be loaded; zero: when somebody asks
+	count  bool      // it counts as loaded
 
 	loading atomic.Bool // it has nothing to tell others yet
+	asleep  atomic.Bool // it was unloaded, and is loaded again with the next request
 	shared              // of a guild that several instances serve
 }
 
@@ -52,6 +59,7 @@ type owner struct {
 type request struct {
 	do   func() error
 	done chan error // nil: nobody waits
+	use  bool       // somebody wants something of the guild
 }
 
 func newOwner(s *Server, id textchat.ID) *owner {
@@ -60,9 +68,8 @@ func newOwner(s *Server, id textchat.ID) *owner {
 }
 
 func (o *owner) run() {
-	o.srv.metrics.guilds.Inc()
-	defer o.srv.metrics.guilds.Dec()
 	defer o.unshare()
+	defer o.counted(false)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -70,6 +77,9 @@ func (o *owner) run() {
 		case <-o.srv.life.Done():
 			return
 		case r := <-o.inbox:
+			if r.use {
+				o.used = time.Now()
+			}
 			err := o.guarded(r.do)
 			if r.done != nil {
 				r.done <- err
@@ -82,15 +92,23 @@ func (o *owner) run() {
 			}
 		case now := <-timer.C:
 			if at := o.deadline(); !at.IsZero() && !now.Before(at) {
-				_ = o.guarded(func() error { return o.handle(guild.Tick{}, nil) })
+				tick := func() error { return o.handle(guild.Tick{}, nil) }
+				if o.core == nil {
+					tick = func() error { return nil } // it is loaded, and the rest follows
+					o.wake = now.Add(askTimeout)       // if it cannot be
+				}
+				_ = o.guarded(tick)
 			}
 			if at := o.toldAt(); !at.IsZero() && !now.Before(at) {
 				_ = o.guarded(func() error { o.tellWatchers(now); return nil })
 			}
 			o.settle()
+			if at := o.idleAt(); !at.IsZero() && !now.Before(at) {
+				o.unload(now)
+			}
 		}
 		wait := time.Hour
-		for _, at := range []time.Time{o.deadline(), o.toldAt()} {
+		for _, at := range []time.Time{o.deadline(), o.toldAt(), o.idleAt()} {
 			if !at.IsZero() {
 				wait = min(wait, max(time.Until(at), time.Millisecond))
 			}
@@ -101,10 +119,56 @@ func (o *owner) run() {
 
 // deadline is when the core wants a Tick.
 func (o *owner) deadline() time.Time {
-	if o.core == nil || !o.led && o.srv.ensemble != nil {
+	if o.core == nil {
+		return o.wake
+	}
+	if !o.led && o.srv.ensemble != nil {
 		return time.Time{}
 	}
 	return o.core.Deadline()
+}
+
+// idleAt is when the guild is to be unloaded, if nothing happens until then.
+func (o *owner) idleAt() time.Time {
+	if o.core == nil || len(o.subs) > 0 {
+		return time.Time{}
+	}
+	return o.used.Add(o.srv.idleTime)
+}
+
+// unload forgets the guild, unless there is something of it that is kept nowhere else,
+// or is being done. The next request loads it again.
+func (o *owner) unload(now time.Time) {
+	if !o.core.Quiet() || len(o.inbox) > 0 || len(o.waiting) > 0 || len(o.owed) > 0 || o.unsure {
+		o.used = now // looked at again then
+		return
+	}
+	o.asleep.Store(true)
+	o.leads.Store(false)
+	o.wake = o.deadline()
+	o.unshare()
+	for id := range o.core.ByID() {
+		o.srv.dropChannel(id)
+	}
+	o.core = nil
+	o.turn()
+	clear(o.seen)
+	clear(o.sights)
+	o.sight, o.unread, o.lists = nil, marks{}, lists{}
+	o.led, o.history, o.recent = false, nil, recent[doReply]{}
+	o.counted(false)
+	o.srv.metrics.unloaded.Inc()
+}
+
+// counted counts the guild as loaded, or not.
+func (o *owner) counted(loaded bool) {
+	switch {
+	case loaded && !o.count:
+		o.srv.metrics.guilds.Inc()
+	case !loaded && o.count:
+		o.srv.metrics.guilds.Dec()
+	}
+	o.count = loaded
 }
 
 // guarded runs one request. A panic throws the core away: it starts again from
@@ -184,6 +248,9 @@ func (o *owner) load() error {
 		timeout = 0
 	}
 	o.core = guild.New(r, timeout)
+	o.asleep.Store(false)
+	o.used, o.wake = time.Now(), time.Time{}
+	o.counted(true)
 	o.lists.stale(time.Now())
 	if live != nil {
 		o.core.Apply(live)
@@ -337,7 +404,7 @@ func (o *owner) part(s *session) {
 func (o *owner) ask(ctx context.Context, do func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	r := request{do: do, done: make(chan error, 1)}
+	r := request{do: do, done: make(chan error, 1), use: true}
 	select {
 	case o.inbox <- r:
 	case <-ctx.Done():
@@ -389,7 +456,7 @@ func (o *owner) post(in guild.Input) {
 		return
 	}
 	select {
-	case o.inbox <- request{do: func() error { return o.handle(in, nil) }}:
+	case o.inbox <- request{do: func() error { return o.handle(in, nil) }, use: true}:
 	case <-o.gone:
 	case <-o.srv.life.Done():
 	}
@@ -402,7 +469,7 @@ func (o *owner) tell(ctx context.Context, in guild.Input) {
 		o.tellAll(ctx, in)
 		return
 	}
-	r := request{do: func() error { return o.handle(in, nil) }, done: make(chan error, 1)}
+	r := request{do: func() error { return o.handle(in, nil) }, done: make(chan error, 1), use: true}
 	select {
 	case o.inbox <- r:
 	case <-o.gone:

@@ -51,6 +51,7 @@ type Server struct {
 	resumeWindow    time.Duration
 	identifyTimeout time.Duration
 	heartbeatLimit  time.Duration
+	idleTime        time.Duration
 
 	// Safe for concurrent use.
 	mint  snowflake.Mint
@@ -99,6 +100,7 @@ func New(cfg Config) (*Server, error) {
 		resumeWindow:    textchat.ResumeWindow,
 		identifyTimeout: textchat.IdentifyTimeout,
 		heartbeatLimit:  textchat.HeartbeatDeadline,
+		idleTime:        idleTime,
 		presence:        make(chan edgeagent.CallEvent, presenceQueue),
 		moved:           make(chan allocator.Moved, movedQueue),
 		owners:          make(map[textchat.ID]*owner),

@@ -83,6 +83,9 @@ func (g *Guild) Live() *Delta {
 	return &Delta{Voice: g.voice, Pending: g.pending, Queues: g.queues, Attempt: g.attempt}
 }
 
+// Quiet says that there is nothing of that: the store has all of the guild.
+func (g *Guild) Quiet() bool { return len(g.voice)+len(g.pending)+len(g.queues) == 0 }
+
 // Apply makes the changes that another instance tells of. They can not be taken
 // back.
 func (g *Guild) Apply(d *Delta) {
