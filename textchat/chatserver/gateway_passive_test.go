@@ -144,3 +144,55 @@ func TestPassiveSessions(t *testing.T) {
 		t.Errorf("beside the secret channel stand %s", got)
 	}
 }
+
+// TestInstancesResumePassive holds that a session that goes on at another instance misses
+// nothing of a large guild that it had open, has it open there, and can close it.
+func TestInstancesResumePassive(t *testing.T) {
+	t.Parallel()
+	all := newTweaked(t, 2, func(s *Server) { s.cfg.Large = 1 })
+	w := all.worlds
+	ann, bob := w[0].guest("ann"), w[1].guest("bob")
+	bs := w[1].enter(bob)
+	s := w[0].dial("?v=10&encoding=json")
+	s.next()
+	s.send(2, passive(ann.token))
+	session := s.event("READY")["session_id"].(string)
+	s.event("GUILD_CREATE")
+	look := func(s *socket, open bool) {
+		s.send(14, map[string]any{"guild_id": w[0].guildID(), "typing": open, "activities": open, "threads": open})
+	}
+	look(s, true)
+	s.until("THREAD_LIST_SYNC")
+	general := w[1].channelID(bob, "general")
+	say := func(text string) {
+		w[1].do("POST", "/channels/"+general+"/messages", bob.token, map[string]any{"content": text})
+		bs.until("MESSAGE_CREATE")
+	}
+	all.known(t, w[0], w[1])
+	say("1")
+	s.until("MESSAGE_CREATE")
+	s.breakOff()
+	say("2")
+	say("3")
+	again := w[1].dial("?v=10&encoding=json")
+	again.next()
+	again.last = s.last
+	again.send(6, map[string]any{"token": ann.token, "session_id": session, "seq": s.last})
+	read := func(want string) {
+		t.Helper()
+		if got := again.until("MESSAGE_CREATE")["content"]; got != want {
+			t.Fatalf("ann reads %v, want %s", got, want)
+		}
+	}
+	read("2")
+	read("3")
+	again.until("RESUMED")
+	say("4")
+	read("4")
+	look(again, false)
+	again.send(8, map[string]any{"guild_id": w[0].guildID(), "user_ids": []any{ann.id}, "limit": 0}) // is answered after it
+	again.until("GUILD_MEMBERS_CHUNK")
+	say("5")
+	say("6 <@" + ann.id + ">")
+	read("6 <@" + ann.id + ">")
+}
