@@ -39,8 +39,8 @@ type Rules struct {
 	High, Gain float64
 	// Share of what an instance leads makes a guild worth moving (0.2).
 	Share float64
-	// Capacity are the entries a second that count as load 1 (2,000: at 0.5 ms of one
-	// processor for each, which its leader alone handles, saves and tells).
+	// Capacity are the entries a second that count as load 1 (10,000: one takes its
+	// leader, who alone handles, saves and tells it, less than 0.1 ms of a processor).
 	Capacity float64
 	// Hold is how long a load must be high, and a move worth it (10 s), Settle the pause between two moves of
 	// one instance (20 s), Stay how long a guild stays where it was moved to (5 min).
@@ -53,7 +53,7 @@ type Rules struct {
 
 func (r Rules) filled() Rules {
 	return Rules{
-		High: cmp.Or(r.High, 0.6), Gain: cmp.Or(r.Gain, 0.1), Share: cmp.Or(r.Share, 0.2), Capacity: cmp.Or(r.Capacity, 2000),
+		High: cmp.Or(r.High, 0.6), Gain: cmp.Or(r.Gain, 0.1), Share: cmp.Or(r.Share, 0.2), Capacity: cmp.Or(r.Capacity, 10_000),
 		Hold: cmp.Or(r.Hold, 10*time.Second), Settle: cmp.Or(r.Settle, 20*time.Second), Stay: cmp.Or(r.Stay, 5*time.Minute),
 		Cold: cmp.Or(r.Cold, 5), Cool: cmp.Or(r.Cool, 10*time.Minute),
 	}

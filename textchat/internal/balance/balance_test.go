@@ -27,7 +27,7 @@ type fleet struct {
 func newFleet(names ...string) *fleet {
 	f := &fleet{now: time.Unix(1e9, 0), all: map[string]*Balancer{}, work: map[textchat.ID]float64{}, other: map[string]float64{}, leads: map[textchat.ID]Lead{}}
 	for _, n := range names {
-		f.all[n] = &Balancer{}
+		f.all[n] = &Balancer{Rules: Rules{Capacity: 2000}}
 	}
 	return f
 }
