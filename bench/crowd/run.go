@@ -192,10 +192,12 @@ type crowd struct {
 	random *rand.Rand
 	report *bench.Report
 	halls  []*hall
+	begun  time.Time
 }
 
+// say tells how far the run is, after the seconds since it began.
 func (c *crowd) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(c.config.Progress, format+"\n", args...)
+	_, _ = fmt.Fprintf(c.config.Progress, "%4.0f s  "+format+"\n", append([]any{time.Since(c.begun).Seconds()}, args...)...)
 }
 
 // Run measures. When ctx ends early, or a part fails, the report holds what was
@@ -204,8 +206,7 @@ func Run(ctx context.Context, config Config) (_ *bench.Report, err error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	begun := time.Now()
-	c := &crowd{config: config, mark: fmt.Sprintf("voicebench %08x", rand.Uint32()), random: rand.New(rand.NewPCG(config.Seed, 11)),
+	c := &crowd{config: config, begun: time.Now(), mark: fmt.Sprintf("voicebench %08x", rand.Uint32()), random: rand.New(rand.NewPCG(config.Seed, 11)),
 		report: &bench.Report{Kind: "crowd", Command: config.Command, Seed: config.Seed, Started: time.Now().UTC(), Machine: bench.ThisMachine(), Window: bench.Seconds(config.Window)}}
 	defer func() { err = errors.Join(err, c.close()) }()
 	parts := []struct {
@@ -214,11 +215,11 @@ func Run(ctx context.Context, config Config) (_ *bench.Report, err error) {
 	}{{"the guild", c.guild}, {"the sizes", c.sizes}, {"the look-ups", c.lookUps}}
 	for _, p := range parts {
 		if err := p.run(ctx); err != nil {
-			c.report.Partial = fmt.Sprintf("ended after %v, during %s: %v", time.Since(begun).Round(time.Second), p.name, err)
+			c.report.Partial = fmt.Sprintf("ended after %v, during %s: %v", time.Since(c.begun).Round(time.Second), p.name, err)
 			break
 		}
 	}
-	c.report.Took = bench.Seconds(time.Since(begun))
+	c.report.Took = bench.Seconds(time.Since(c.begun))
 	return c.report, nil
 }
 

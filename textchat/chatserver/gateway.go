@@ -368,19 +368,11 @@ func (c *conn) farewell(payload []byte) {
 	if !ok {
 		code = closeProtocol
 	}
-	if !c.close(code, "") {
-		return
-	}
 	c.mu.Lock()
 	s := c.session
 	c.mu.Unlock()
-	if s == nil || code != 1000 && code != 1001 {
-		return
-	}
-	s.mu.Lock()
-	mine := s.conn == c
-	s.mu.Unlock()
-	if mine {
+	leaves := s != nil && (code == 1000 || code == 1001) && s.at(c) // asked first: once it is answered the client may be gone
+	if c.close(code, "") && leaves {
 		s.finish(textchat.CloseNormal)
 	}
 }

@@ -26,7 +26,8 @@ const (
 )
 
 // writers write to bare TCP connections, a few goroutines to all of them, in the
-// order in which these had something to be written. The more they have to do, the
+// order in which these had something to be written, but that patient events come after
+// what is not. The more they have to do, the
 // more events go by one write. They wait for nobody: what a socket has no room for
 // gets a goroutine.
 type writers struct {
@@ -37,7 +38,8 @@ type writers struct {
 	mu   sync.Mutex
 	more sync.Cond
 	// Guarded by mu: each connection is at most once in one of them.
-	queue []*conn
+	first []*conn     // what they have is not patient
+	queue []*conn     // they come after those
 	soon  []gathering // in the order of due
 	ended bool
 }
@@ -57,10 +59,15 @@ func (w *writers) init() {
 // clock is the time that writers count.
 func (w *writers) clock() time.Duration { return time.Since(w.begun) }
 
-// add has c written to. c.writing keeps it from being here twice.
-func (w *writers) add(c *conn) {
+// add has c written to, before the patient ones or with them. c.writing keeps it from
+// being here twice.
+func (w *writers) add(c *conn, now bool) {
 	w.mu.Lock()
-	w.queue = append(w.queue, c)
+	if now {
+		w.first = append(w.first, c)
+	} else {
+		w.queue = append(w.queue, c)
+	}
 	w.mu.Unlock()
 	w.more.Signal()
 }
@@ -82,7 +89,7 @@ func (w *writers) hurry(c *conn) {
 	defer w.mu.Unlock()
 	if c.due != 0 {
 		c.due = 0
-		w.queue = append(w.queue, c)
+		w.first = append(w.first, c)
 		w.more.Signal()
 	}
 }
@@ -122,17 +129,22 @@ func (w *writers) run(some int) {
 	buf := make([]byte, 0, holdMost)
 	for {
 		w.mu.Lock()
-		for len(w.queue) == 0 && !w.ended {
+		for len(w.first)+len(w.queue) == 0 && !w.ended {
 			w.more.Wait()
 		}
-		if len(w.queue) == 0 {
+		from := &w.first
+		if len(w.first) == 0 {
+			from = &w.queue
+		}
+		list := *from
+		if len(list) == 0 {
 			w.mu.Unlock()
 			return
 		}
-		n := copy(hand[:], w.queue[:min(len(w.queue)/some+1, len(w.queue))])
-		clear(w.queue[:n])
-		if w.queue = w.queue[n:]; len(w.queue) == 0 {
-			w.queue = nil
+		n := copy(hand[:], list[:min(len(list)/some+1, len(list))])
+		clear(list[:n])
+		if *from = list[n:]; n == len(list) {
+			*from = nil
 		}
 		w.mu.Unlock()
 		now := w.clock()
@@ -168,7 +180,7 @@ func (c *conn) wake(now bool) {
 				return
 			}
 		}
-		w.add(c)
+		w.add(c, now)
 	}
 }
 
@@ -209,7 +221,7 @@ func (c *conn) offer(buf []byte, now time.Duration) []byte {
 			return buf
 		}
 	}
-	c.srv.gate.writers.add(c)
+	c.srv.gate.writers.add(c, false)
 	return buf
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -125,11 +126,15 @@ func (w *wire) look(b []byte) (n int, err error) {
 	return max(n, 0), err
 }
 
-// offer writes as much as the kernel has room for.
+// offer writes as much as the kernel has room for: by send(2), which has a shorter way
+// to the socket than write(2). b is not empty.
 func (w *wire) offer(b []byte) (n int, err error) {
-	n, err = unix.Write(w.fd, b)
-	if err == unix.EAGAIN || err == unix.EINTR {
+	sent, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(w.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	switch errno {
+	case 0:
+		return int(sent), nil
+	case unix.EAGAIN, unix.EINTR:
 		return 0, nil
 	}
-	return max(n, 0), err
+	return 0, errno
 }

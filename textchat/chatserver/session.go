@@ -266,6 +266,13 @@ func (s *session) detach(c *conn) {
 	s.detachLocked(c)
 }
 
+// at says whether c is the session's connection.
+func (s *session) at(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn == c
+}
+
 // trim forgets what c says it has.
 func (s *session) trim(c *conn, seq uint64) {
 	s.mu.Lock()
