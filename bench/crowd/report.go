@@ -90,11 +90,16 @@ func (c *crowd) table(title string, head []string, values any, row ...string) {
 	t.Values = append(list, values)
 }
 
-// sound holds what must be right whatever is measured: nothing lost, nothing twice.
-func (c *crowd) sound(name string, t tallies, expected int64) {
+// lost notes which connections ended by themselves.
+func (c *crowd) lost(name string, t tallies) {
 	for _, why := range slices.Sorted(maps.Keys(t.Lost)) {
 		c.note("%s: connections lost: %d × %s", name, t.Lost[why], why)
 	}
+}
+
+// sound holds what must be right whatever is measured: nothing lost, nothing twice.
+func (c *crowd) sound(name string, t tallies, expected int64) {
+	c.lost(name, t)
 	if late := 100 * float64(t.LateReads) / float64(max(t.Reads, 1)); late > 1 {
 		c.note("%s: %.1f %% of what came was read 50 ms late or more: the sessions' processes had to wait for a core", name, late)
 	}

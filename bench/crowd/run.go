@@ -659,9 +659,11 @@ func (c *crowd) fanOut(ctx context.Context, size Size, number int) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.tallies(ctx, number); err != nil { // what came before is not ours
+	earlier, err := c.tallies(ctx, number) // what came before is not ours
+	if err != nil {
 		return err
 	}
+	c.lost(fmt.Sprintf("on the way to %d", size.Sessions), earlier)
 	defer c.watch(fmt.Sprintf("one message to %d", size.Sessions))()
 	c.say("%d single messages to %d", c.config.FanOuts, n)
 	before, err := c.cpu()

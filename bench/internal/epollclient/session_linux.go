@@ -36,6 +36,7 @@ type session struct {
 	resumes bool
 	fd      int
 	tries   int   // that failed since it was in
+	dials   int   // connections that were begun
 	due     int64 // Unix ns: when it was to come, or to resume
 	id      string
 	seq     uint64
@@ -65,6 +66,7 @@ func (l *Loop) connect(s *session) {
 		return
 	}
 	s.fd, s.partial = fd, nil
+	s.dials++
 	err = l.dial(s)
 	if err != nil {
 		l.fail(s, err)
@@ -336,8 +338,9 @@ func (l *Loop) order(s *session, f []byte) {
 			return
 		}
 		// Told to come later, on the same connection.
+		dials := s.dials
 		l.later(time.Now().Add(time.Duration(c.Retry*float64(time.Second))), func() {
-			if s.stage == greeting {
+			if s.stage == greeting && s.dials == dials {
 				l.identify(s)
 			}
 		})
