@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -48,6 +49,9 @@ type Config struct {
 	URL string
 	// Embedded is the server in this process.
 	Embedded *Embedded
+	// Dial, when set, makes the connections instead: one that can stand still and
+	// break, to a server in this process.
+	Dial func() (net.Conn, error)
 	// Name shows in the lists of the server, and is told by Disconnects: see
 	// ClientName.
 	Name string
@@ -60,7 +64,7 @@ type Config struct {
 }
 
 func (cfg *Config) validate() error {
-	if cfg.URL == "" && cfg.Embedded == nil {
+	if cfg.URL == "" && cfg.Embedded == nil && cfg.Dial == nil {
 		return errors.New("neither a URL nor an embedded server is given")
 	}
 	if cfg.Replicas == 0 {
@@ -158,7 +162,10 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 			malformed:     counter("malformed_total", "Messages from the bus that were not what their subject promises; ignored."),
 		},
 	}
-	if cfg.URL == "" {
+	switch {
+	case cfg.Dial != nil:
+		c.access = append(c.access, nats.InProcessServer(dialer(cfg.Dial)))
+	case cfg.URL == "":
 		c.access = append(c.access, nats.InProcessServer(cfg.Embedded))
 		if cfg.Embedded.token != "" {
 			c.access = append(c.access, nats.Token(cfg.Embedded.token))
@@ -217,6 +224,11 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	}
 	return c, nil
 }
+
+// dialer is a nats.InProcessConnProvider.
+type dialer func() (net.Conn, error)
+
+func (d dialer) InProcessConn() (net.Conn, error) { return d() }
 
 // reconnectDelay doubles from firstReconnectWait to maxReconnectWait; half of it
 // is random, so that a fleet does not come back in step.

@@ -90,12 +90,13 @@ type ensemble struct {
 	given   map[textchat.ID]lead // guilds that are led elsewhere than hashing says
 
 	order   order
+	echoes  echoes
 	mirrors mirrors
 	claimed bool // it is this instance's to make what there must be once
 
 	checks chan struct{} // holds one token for each guild that is compared with the store
 
-	usersMu sync.Mutex
+	usersMu turn
 	// Guarded by usersMu.
 	users    uint64 // the last entry of bus.UsersKey that was delivered
 	usersIDs recent[struct{}]
@@ -105,11 +106,18 @@ type ensemble struct {
 	usersBehind atomic.Bool // entries may be missing
 }
 
+// turn is a lock that may be held while others are waited for.
+type turn chan struct{}
+
+func newTurn() turn    { return make(turn, 1) }
+func (t turn) Lock()   { t <- struct{}{} }
+func (t turn) Unlock() { <-t }
+
 // newEnsemble joins; the server must be served by run.
 func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
 	began := time.Now()
 	e := &ensemble{srv: s, bus: s.cfg.Bus, self: s.cfg.Instance, life: s.cfg.Instance + lifeSep + strconv.FormatInt(began.UnixMilli(), 36), alive: map[string]time.Time{s.cfg.Instance: {}}, members: []string{s.cfg.Instance},
-		loads: make(map[string]balance.Load), given: make(map[textchat.ID]lead), synced: make(chan struct{}), order: order{tell: make(chan struct{}, 1)}, checks: make(chan struct{}, checksAtOnce),
+		loads: make(map[string]balance.Load), given: make(map[textchat.ID]lead), synced: make(chan struct{}), order: order{tell: make(chan struct{}, 1)}, usersMu: newTurn(), checks: make(chan struct{}, checksAtOnce),
 		mirrors: mirrors{of: make(map[string]*mirror), adopted: make(map[string]adoption), adopting: make(map[string]bool)}}
 	var err error
 	if e.all, err = bus.OpenBucket[Instance](ctx, e.bus, bus.TextsBucket); err != nil {
@@ -173,6 +181,9 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 	e.usersMu.Lock()
 	e.users = max(e.users, last)
 	e.pastFrom = max(e.pastFrom, last)
+	e.order.mu.Lock()
+	e.order.batch = append(e.order.batch, delivered{P: e.order.p, Key: bus.UsersKey, Seq: e.users})
+	e.order.mu.Unlock()
 	e.usersMu.Unlock()
 	serving, err := bus.Serve(ctx, e.bus, bus.Service{
 		Name: bus.TextService, Subject: bus.TextSubject(e.self, ""), Metadata: map[string]string{"instance": e.self},
@@ -475,6 +486,11 @@ type (
 		Seq    uint64                                        `json:"seq"`
 		Live   *guild.Delta                                  `json:"live,omitempty"`
 		Online map[textchat.ID]gatewaysession.PresenceUpdate `json:"online,omitempty"` // by its own sessions
+		Recent []recentInput                                 `json:"recent,omitempty"` // inputs handled as of late
+	}
+	recentInput struct {
+		ID    string  `json:"id"`
+		Reply doReply `json:"reply"`
 	}
 	leadRequest struct {
 		Guilds []textchat.ID `json:"guilds"`
@@ -569,6 +585,10 @@ func (e *ensemble) takeLive(ctx context.Context, req liveRequest) (liveReply, er
 			return err
 		}
 		rep = liveReply{Loaded: true, Seq: o.applied, Live: new(guild.Delta), Online: o.onlineHere()}
+		for _, id := range o.recent.order[max(0, len(o.recent.order)-recentTold):] {
+			known, _ := o.recent.get(id)
+			rep.Recent = append(rep.Recent, recentInput{id, known})
+		}
 		return json.Unmarshal(b, rep.Live)
 	})
 	if err != nil {

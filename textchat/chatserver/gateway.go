@@ -175,7 +175,7 @@ func (c *conn) open(early []byte) {
 		c.readLoop()
 		return
 	}
-	if c.srv.gate.poll.watch(c) != nil {
+	if c.srv.gate.watch(c) != nil {
 		c.gone()
 	}
 }

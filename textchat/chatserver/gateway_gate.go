@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,7 +19,8 @@ type gate struct {
 	// Immutable.
 	shardGuilds int // a test may lower it before Run
 	metrics     gateMetrics
-	poll        *poll // nil: not on this system
+	poll        *poll // nil: not on this system; it runs from the first connection on
+	polling     sync.Once
 
 	// Safe for concurrent use.
 	streams gatewaysession.Streams
@@ -67,10 +69,15 @@ func (g *gate) begin(s *Server) {
 	for range n {
 		s.task(func() { g.writers.run(n) })
 	}
-	if g.poll != nil {
+}
+
+// watch has poll tell when a connection can be read.
+func (g *gate) watch(c *conn) error {
+	g.polling.Do(func() {
 		// There is a connection, so the server has not stopped.
-		s.task(func() { g.poll.run(func(c *conn) { s.task(c.look) }) })
-	}
+		c.srv.task(func() { g.poll.run(func(c *conn) { c.srv.task(c.look) }) })
+	})
+	return g.poll.watch(c)
 }
 
 // end is called when there is no connection any more.

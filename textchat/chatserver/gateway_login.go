@@ -198,7 +198,12 @@ func (c *conn) resume(in gatewaysession.Resume) {
 			return
 		}
 		if s == nil && c.srv.ensemble != nil {
-			s = c.resumeElsewhere(in, u.ID, hash)
+			again := false
+			if s, again = c.resumeElsewhere(in, u.ID, hash); again {
+				c.srv.metrics.resumes.WithLabelValues("later").Inc()
+				c.shut(textchat.CloseUnknown)
+				return
+			}
 		}
 		if s == nil || s.user != u.ID || s.token != hash {
 			c.srv.metrics.resumes.WithLabelValues("unknown").Inc()

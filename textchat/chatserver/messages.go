@@ -390,17 +390,17 @@ func (c *call) post(p place, author textchat.User, webhook textchat.ID, in *mess
 		if err != nil {
 			return m, err
 		}
-		if c.srv.ensemble != nil {
-			// The instance that took it first may have died before it told of it.
-			p.tell(c.ctx, c.srv, guild.Posted{Message: list[0]})
+		// The instance that took it first may have died before it told of it.
+		if c.srv.ensemble != nil && !p.tell(c.ctx, c.srv, guild.Posted{Message: list[0]}) {
+			return m, errUntold
 		}
 		return list[0], nil
 	}
-	return c.told(p, stored, answered), nil
+	return c.told(p, stored, answered)
 }
 
 // told tells of a message that is stored, and returns it as it was shown.
-func (c *call) told(p place, m textchat.Message, answered *textchat.Message) textchat.Message {
+func (c *call) told(p place, m textchat.Message, answered *textchat.Message) (textchat.Message, error) {
 	c.whole(&m)
 	if answered != nil {
 		c.whole(answered)
@@ -409,8 +409,10 @@ func (c *call) told(p place, m textchat.Message, answered *textchat.Message) tex
 	if p.owner == nil && p.dm.LastMessage == nil {
 		c.introduce(p)
 	}
-	p.tell(c.ctx, c.srv, guild.Posted{Message: m})
-	return m
+	if !p.tell(c.ctx, c.srv, guild.Posted{Message: m}) {
+		return m, errUntold
+	}
+	return m, nil
 }
 
 const (
@@ -446,7 +448,7 @@ func (c *call) await(p place, m textchat.Message, answered *textchat.Message, fi
 				return
 			}
 			if stored, err := s.store.Message(s.life, m.Channel, m.ID); err == nil {
-				later.told(p, stored, answered)
+				_, _ = later.told(p, stored, answered) // this server goes away
 				return
 			}
 		}
@@ -460,10 +462,14 @@ func (c *call) await(p place, m textchat.Message, answered *textchat.Message, fi
 // refused drops the files of a message that was not stored. Those of one that may be are
 // left to await.
 func (c *call) refused(files []upload, err error) {
-	if !errors.Is(err, textchat.ErrUnsure) {
+	if !errors.Is(err, textchat.ErrUnsure) && err != errUntold {
 		c.discard(files)
 	}
 }
+
+// errUntold is the answer to who posted what is stored, and told to nobody. Who posts
+// it again with its nonce has it told.
+var errUntold error = textchat.Unavailable("The message is stored, but cannot be shown to others now. Try again.", time.Second)
 
 // slowmode makes members wait between messages where a channel asks for it.
 func (c *call) slowmode(p place) error {

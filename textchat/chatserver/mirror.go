@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -43,6 +44,8 @@ const (
 	mirrorKept = 1 << 18
 	// mirrorPage is how much of it is told at once.
 	mirrorPage = 4000
+	// adoptedPage bounds the sessions that went on elsewhere in it: some 400 bytes each.
+	adoptedPage = 1000
 	// historyKept bounds the entries of a guild that are kept for sessions to come.
 	historyKept = 4096
 	// yieldTry is how long an instance is asked for a session that is resumed here.
@@ -68,6 +71,9 @@ type order struct {
 	p     uint64
 	batch []delivered
 	wake  []*conn // that have events which nobody may see yet
+
+	noteMu sync.Mutex
+	notes  uint64 // guarded by noteMu: those that were published
 
 	told     atomic.Uint64 // the position up to which the others know
 	tell     chan struct{} // holds a token when there is something to tell
@@ -105,12 +111,19 @@ func (o *order) signal() {
 
 // mirror is the order of one life of an instance, as far as it was told.
 type mirror struct {
-	list []delivered // by position
+	list  []delivered // by position
+	note  uint64      // the last one that came
+	holes []hole
 }
+
+// hole is where the notes before one are missing, from a position to another.
+type hole struct{ from, to, note uint64 }
 
 // adoption says where a session is that was resumed elsewhere than it began.
 type adoption struct {
 	whence
+	// At is when the connection was opened on which the session went on: of two
+	// adoptions the one of the newer connection counts, however long the other takes.
 	At time.Time `json:"at"`
 	// From is the number at which the session was resumed: a client that has no more has
 	// seen nothing there, and what it has is told by Before. After is the number up to
@@ -118,6 +131,11 @@ type adoption struct {
 	From   uint64 `json:"from"`
 	After  uint64 `json:"after,omitempty"`
 	Before whence `json:"before"`
+}
+
+// after says whether a counts, and not b.
+func (a adoption) after(b adoption) bool {
+	return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Life, b.Life), cmp.Compare(a.After, b.After)) > 0
 }
 
 // whence is what the numbers of a session count: positions in the order of a life, from
@@ -136,9 +154,11 @@ type mirrors struct {
 	adopting map[string]bool     // sessions that are being resumed here
 }
 
-// orderNote is what instances say on bus.DeliveredSubject.
+// orderNote is what instances say on bus.DeliveredSubject. Each life numbers its own,
+// from 1 on, so that others see when they miss one.
 type orderNote struct {
 	Life    string              `json:"life"`
+	N       uint64              `json:"n"`
 	List    []delivered         `json:"list,omitempty"`
 	Adopted map[string]adoption `json:"adopted,omitempty"`
 }
@@ -193,9 +213,7 @@ func (e *ensemble) tellOrder(ctx context.Context, mark bool) {
 	if len(batch) > 0 {
 		e.mirrors.add(e.life, batch)
 		for part := range slices.Chunk(batch, 500) {
-			if bus.Publish(e.bus, bus.DeliveredSubject, orderNote{Life: e.life, List: part}) != nil {
-				break // counted there
-			}
+			e.say(orderNote{List: part})
 		}
 		flush, cancel := context.WithTimeout(ctx, time.Second)
 		_ = e.bus.Flush(flush) // when the bus is away nobody can resume elsewhere, and all go on here
@@ -205,6 +223,78 @@ func (e *ensemble) tellOrder(ctx context.Context, mark bool) {
 	for _, c := range wake {
 		c.wake(true)
 	}
+}
+
+// say tells all others something, and returns its number. What cannot be told is a
+// hole that they see.
+func (e *ensemble) say(t orderNote) uint64 {
+	o := &e.order
+	o.noteMu.Lock()
+	defer o.noteMu.Unlock()
+	o.notes++
+	t.Life, t.N = e.life, o.notes
+	_ = bus.Publish(e.bus, bus.DeliveredSubject, t) // counted there
+	return t.N
+}
+
+// echoes are this instance's own notes, as they come back.
+type echoes struct {
+	mu sync.Mutex
+	// Guarded by mu.
+	heard   uint64
+	waiting []waiting
+}
+
+func (h *echoes) hear(n uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.heard = max(h.heard, n)
+	h.waiting = slices.DeleteFunc(h.waiting, func(w waiting) bool {
+		if w.seq <= h.heard {
+			close(w.done)
+		}
+		return w.seq <= h.heard
+	})
+}
+
+func (h *echoes) await(ctx context.Context, n uint64) bool {
+	h.mu.Lock()
+	w := waiting{n, make(chan struct{})}
+	if n <= h.heard {
+		close(w.done)
+	} else {
+		h.waiting = append(h.waiting, w)
+	}
+	h.mu.Unlock()
+	select {
+	case <-w.done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// abreast returns when this instance knows all that the others had said before, with
+// the lives of which that cannot be; false: it is not to be had now.
+func (e *ensemble) abreast(ctx context.Context) (lost []string, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, yieldTry)
+	defer cancel()
+	if !e.echoes.await(ctx, e.say(orderNote{})) {
+		return nil, false
+	}
+	for _, life := range e.mirrors.holed() {
+		others := e.others()
+		if name := instanceOf(life); slices.Contains(others, name) {
+			if e.learn(name) {
+				continue
+			}
+			return nil, false
+		}
+		if !slices.ContainsFunc(others, func(name string) bool { _, ok := e.learnLife(ctx, name, life); return ok }) {
+			lost = append(lost, life)
+		}
+	}
+	return lost, true
 }
 
 func (m *mirrors) mirror(life string) *mirror {
@@ -232,12 +322,76 @@ func (m *mirrors) add(life string, list []delivered) {
 	}
 }
 
+// follow notes that a note came; false: some before it did not.
+func (m *mirrors) follow(t orderNote) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.mirror(t.Life)
+	last := r.note
+	r.note = max(last, t.N)
+	if t.N <= last+1 {
+		return true
+	}
+	h := hole{to: ^uint64(0), note: t.N}
+	if len(r.list) > 0 {
+		h.from = r.list[len(r.list)-1].P
+	}
+	if len(t.List) > 0 {
+		h.to = t.List[0].P
+	}
+	r.holes = append(r.holes, h)
+	return false
+}
+
+// fill notes that all up to a note is known.
+func (m *mirrors) fill(life string, note uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.mirror(life)
+	r.note = max(r.note, note)
+	r.holes = slices.DeleteFunc(r.holes, func(h hole) bool { return h.note <= note+1 })
+}
+
+// holed lists the lives of which notes are missing.
+func (m *mirrors) holed() (lives []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for life, r := range m.of {
+		if len(r.holes) > 0 {
+			lives = append(lives, life)
+		}
+	}
+	return lives
+}
+
+// missing is from where on a life is not known.
+func (m *mirrors) missing(life string) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.of[life]; r != nil && len(r.holes) > 0 {
+		return r.holes[0].from
+	}
+	return 0
+}
+
+// whole lists the lives of which nothing is missing.
+func (m *mirrors) whole() (lives []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for life, r := range m.of {
+		if len(r.holes) == 0 && r.note > 0 {
+			lives = append(lives, life)
+		}
+	}
+	return lives
+}
+
 // adopt notes where sessions are now.
 func (m *mirrors) adopt(list map[string]adoption) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, a := range list {
-		if old, ok := m.adopted[id]; !ok || a.At.After(old.At) {
+		if old, ok := m.adopted[id]; !ok || a.after(old) {
 			m.adopted[id] = a
 		}
 	}
@@ -336,7 +490,12 @@ func (m *mirrors) spots(life string, p uint64) (at spots, ok bool) {
 	}
 	end := sort.Search(len(r.list), func(i int) bool { return r.list[i].P > p })
 	at.of = make(map[string]spot)
+	stop := uint64(0)
+	defer func() {
+		ok = ok && !slices.ContainsFunc(r.holes, func(h hole) bool { return h.to >= stop && h.from <= p })
+	}()
 	for _, d := range slices.Backward(r.list[:end]) {
+		stop = d.P
 		switch {
 		case d.T != 0 && at.all == 0:
 			at.all, at.at = d.Seq, d.T
@@ -381,7 +540,11 @@ func (m *mirrors) lives(life string) bool {
 // hear takes what another instance told.
 func (e *ensemble) hear(_ string, t orderNote) {
 	if t.Life == e.life {
+		e.echoes.hear(t.N)
 		return
+	}
+	if !e.mirrors.follow(t) {
+		e.srv.task(func() { e.learn(instanceOf(t.Life)) })
 	}
 	if len(t.List) > 0 {
 		e.mirrors.add(t.Life, t.List)
@@ -399,51 +562,105 @@ func (e *ensemble) hear(_ string, t orderNote) {
 // mirrorRequest asks an instance for what it knows, a page at a time.
 type (
 	mirrorRequest struct {
-		After int `json:"after"`
+		Life    string `json:"life,omitempty"`    // empty: its own
+		From    uint64 `json:"from"`              // position
+		Session string `json:"session,omitempty"` // list those that went on elsewhere after this one
 	}
 	mirrorReply struct {
 		Life    string              `json:"life"`
+		N       uint64              `json:"n"` // all up to this note is told
 		List    []delivered         `json:"list,omitempty"`
-		Adopted map[string]adoption `json:"adopted,omitempty"` // on the first page
+		Adopted map[string]adoption `json:"adopted,omitempty"`
 		More    bool                `json:"more,omitempty"`
+		Lives   []string            `json:"lives,omitempty"` // that it knows, too
 	}
 )
 
 func (e *ensemble) takeMirror(_ context.Context, req mirrorRequest) (mirrorReply, error) {
+	rep := mirrorReply{Life: cmp.Or(req.Life, e.life), Lives: e.mirrors.whole()}
+	e.order.noteMu.Lock()
+	own := e.order.notes // before what they said is looked at
+	e.order.noteMu.Unlock()
 	m := &e.mirrors
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list := m.mirror(e.life).list
-	from := min(max(req.After, 0), len(list))
-	to := min(from+mirrorPage, len(list))
-	rep := mirrorReply{Life: e.life, List: slices.Clone(list[from:to]), More: to < len(list)}
-	if from == 0 {
-		rep.Adopted = make(map[string]adoption)
-		for id, a := range m.adopted {
-			if len(rep.Adopted) < mirrorPage {
-				rep.Adopted[id] = a
-			}
-		}
+	r := m.mirror(rep.Life)
+	switch {
+	case rep.Life == e.life:
+		rep.N = own
+	case len(r.holes) == 0:
+		rep.N = r.note
 	}
+	rep.List, rep.More = r.page(req.From)
+	ids := slices.Sorted(maps.Keys(m.adopted))
+	from, _ := slices.BinarySearch(ids, req.Session+"\x00")
+	to := min(from+adoptedPage, len(ids))
+	rep.Adopted = make(map[string]adoption, to-from)
+	for _, id := range ids[from:to] {
+		rep.Adopted[id] = m.adopted[id]
+	}
+	rep.More = rep.More || to < len(ids)
 	return rep, nil
 }
 
-// learn asks another instance for its order so far: it may die in a moment, and this
-// one has only begun to listen.
-func (e *ensemble) learn(name string) {
+// page is what stands from a position on, whole positions of it.
+func (r *mirror) page(from uint64) (list []delivered, more bool) {
+	rest := r.list[sort.Search(len(r.list), func(i int) bool { return r.list[i].P >= from }):]
+	to := min(mirrorPage, len(rest))
+	for to > 0 && to < len(rest) && rest[to].P == rest[to-1].P {
+		to++
+	}
+	return slices.Clone(rest[:to]), to < len(rest)
+}
+
+// learn asks another instance for its order so far, as it may die in a moment, and
+// this one has only begun to listen, or has missed some; and for the lives before that
+// it knows and this one does not. It says whether it has all.
+func (e *ensemble) learn(name string) bool {
 	ctx, cancel := context.WithTimeout(e.srv.life, askTimeout)
 	defer cancel()
-	for after := 0; ; {
-		rep, err := bus.Request[mirrorRequest, mirrorReply](ctx, e.bus, bus.TextSubject(name, "mirror"), mirrorRequest{after})
+	lives, ok := e.learnLife(ctx, name, "")
+	known := e.mirrors.whole()
+	for _, life := range lives {
+		if life != e.life && !slices.Contains(known, life) && instanceOf(life) != name && !slices.Contains(e.others(), instanceOf(life)) {
+			_, _ = e.learnLife(ctx, name, life)
+		}
+	}
+	return ok
+}
+
+// learnLife asks for one, and which others there are.
+func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []string, ok bool) {
+	req, note := mirrorRequest{Life: life, From: e.mirrors.missing(life)}, uint64(0)
+	for first := true; ; first = false {
+		rep, err := bus.Request[mirrorRequest, mirrorReply](ctx, e.bus, bus.TextSubject(name, "mirror"), req)
 		if err != nil || rep.Life == "" || rep.Life == e.life {
-			return
+			return nil, false
+		}
+		if first {
+			note = rep.N // what comes later it says again
 		}
 		e.mirrors.add(rep.Life, rep.List)
 		e.mirrors.adopt(rep.Adopted)
-		if after += len(rep.List); !rep.More {
-			return
+		if !rep.More {
+			if note != 0 {
+				e.mirrors.fill(rep.Life, note)
+			}
+			return rep.Lives, note != 0
+		}
+		if n := len(rep.List); n > 0 {
+			req.From = rep.List[n-1].P + 1
+		}
+		for id := range rep.Adopted {
+			req.Session = max(req.Session, id)
 		}
 	}
+}
+
+// instanceOf is the name of the instance that a life is of.
+func instanceOf(life string) string {
+	name, _, _ := strings.Cut(life, lifeSep)
+	return name
 }
 
 // yieldRequest asks an instance to let a session go that is resumed elsewhere.
@@ -549,46 +766,53 @@ func (e *ensemble) unseal(id string) (life string, s sealed, ok bool) {
 const loginTime = 10 * time.Second
 
 // resumeElsewhere finds a session that began at another instance, with what its client
-// has not seen; nil when it cannot be resumed.
-func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token textchat.TokenHash) *session {
+// has not seen; nil when it cannot be resumed, again when it cannot be now.
+func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token textchat.TokenHash) (found *session, again bool) {
 	e := c.srv.ensemble
 	life, what, ok := e.unseal(in.Session)
 	if !ok || what.User != user {
-		return nil
+		return nil, false
 	}
 	done, ok := e.mirrors.begin(in.Session)
 	if !ok {
-		return nil
+		return nil, true
 	}
 	defer done()
 	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
 	defer cancel()
 	leave, reason := c.srv.gate.enter(ctx)
 	if reason != "" {
-		return nil
+		return nil, true
 	}
 	defer leave()
+	// The client may come from an instance that took it over just now.
+	lost, ok := e.abreast(ctx)
+	if !ok {
+		return nil, true
+	}
 	from, began := whence{life, what.Base}, true
 	if a, ok := e.mirrors.adoption(in.Session); ok {
 		switch {
-		case a.Life == e.life:
-			return nil // it has ended
+		case a.At.After(c.opened):
+			return nil, true // its client is elsewhere by now
 		case in.Seq == a.From:
 			from, began = a.Before, false
+		case a.Life == e.life:
+			return nil, false // it has ended
 		case a.After == 0 || in.Seq < a.After:
-			return nil // in the middle of what it had missed
+			return nil, false // in the middle of what it had missed
 		default:
 			from, began = a.whence, false
 		}
 		if !e.yield(ctx, a.Life, in.Session) && in.Seq != a.From {
-			return nil // it has ended
+			return nil, false // it has ended
 		}
-	} else if life == e.life || !e.yield(ctx, life, in.Session) {
-		return nil // it has ended
+	} else if life == e.life || slices.ContainsFunc(lost, func(l string) bool { return l != life }) || !e.yield(ctx, life, in.Session) {
+		return nil, false // it has ended, or one that is gone may have had it last
 	}
 	at, ok := e.mirrors.spots(from.Life, uint64(from.Base)+in.Seq/numbers)
 	if !ok {
-		return nil
+		return nil, false
 	}
 	// One that was cut off in the middle of its log-in may not have all guilds.
 	greet := false
@@ -603,36 +827,37 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 	e.order.mu.Lock()
 	s.base = int64(e.order.p) - int64(in.Seq/numbers)
 	e.order.mu.Unlock()
-	a := adoption{whence: whence{e.life, s.base}, At: time.Now(), From: in.Seq, Before: from}
+	a := adoption{whence: whence{e.life, s.base}, At: c.opened, From: in.Seq, Before: from}
 	e.adopt(in.Session, a)
 	c.srv.metrics.sessions.Inc()
-	if !s.catchUp(ctx, at, greet) {
-		s.finish(textchat.CloseSessionTimeout)
-		return nil
+	if err := s.catchUp(ctx, at, greet); err != nil {
+		again := !errors.Is(err, errEnded)
+		s.end(textchat.CloseSessionTimeout, again)
+		return nil, again
 	}
 	s.advance()
 	s.mu.Lock()
-	a.After, a.At = s.replay.Last(), time.Now()
+	a.After = s.replay.Last()
 	s.mu.Unlock()
 	e.adopt(in.Session, a)
 	if now, ok := e.mirrors.adoption(in.Session); ok && now.Life != e.life {
 		s.handOver() // it was resumed once more meanwhile
-		return nil
+		return nil, true
 	}
-	return s
+	return s, false
 }
 
 // adopt tells where a session is now.
 func (e *ensemble) adopt(id string, a adoption) {
 	here := map[string]adoption{id: a}
 	e.mirrors.adopt(here)
-	_ = bus.Publish(e.bus, bus.DeliveredSubject, orderNote{Life: e.life, Adopted: here})
+	e.say(orderNote{Adopted: here})
 }
 
 // yield has another instance let a session go. It says no when that one lives and has
 // no such session.
 func (e *ensemble) yield(ctx context.Context, life, id string) bool {
-	name, _, _ := strings.Cut(life, lifeSep)
+	name := instanceOf(life)
 	if !slices.Contains(e.others(), name) {
 		return true
 	}
@@ -642,11 +867,14 @@ func (e *ensemble) yield(ctx context.Context, life, id string) bool {
 	return err != nil || rep.Known || rep.Life != life
 }
 
+// errEnded tells that a session has ended.
+var errEnded = errors.New("the session has ended")
+
 // catchUp gives a session what its client has not seen, and has it listen.
-func (s *session) catchUp(ctx context.Context, at spots, greet bool) bool {
+func (s *session) catchUp(ctx context.Context, at spots, greet bool) error {
 	ids, err := s.srv.store.GuildIDs(ctx, s.user)
 	if err != nil {
-		return false
+		return err
 	}
 	for _, id := range ids {
 		if !s.shardHas(id) {
@@ -657,20 +885,20 @@ func (s *session) catchUp(ctx context.Context, at spots, greet bool) bool {
 			err = o.ask(ctx, func() error { return o.resume(s, at.in(o.key), greet) })
 		}
 		if err != nil && !errors.Is(err, textchat.ErrUnknownGuild) {
-			return false
+			return err
 		}
 	}
 	e := s.srv.ensemble
 	e.usersMu.Lock()
 	defer e.usersMu.Unlock()
-	past, ok := e.usersSinceLocked(ctx, at.in(bus.UsersKey))
-	if !ok {
-		return false
+	past, err := e.usersSinceLocked(ctx, at.in(bus.UsersKey))
+	if err != nil {
+		return err
 	}
 	for _, u := range past {
 		switch {
 		case u.End != nil && u.End.User == s.user && (u.End.Token == nil || *u.End.Token == s.token):
-			return false
+			return errEnded
 		case u.Event != nil && slices.Contains(u.Event.Users, s.user) && u.Event.Intent&^s.intents == 0 && s.shardHas(0):
 			s.deliver(gatewayEvent(u.Event.Name, u.Event.Body))
 		}
@@ -678,21 +906,21 @@ func (s *session) catchUp(ctx context.Context, at spots, greet bool) bool {
 	if surplus := s.srv.hub.addSession(s); surplus != nil {
 		surplus.finish(textchat.CloseSessionTimeout)
 	}
-	return true
+	return nil
 }
 
 // usersSinceLocked are the entries of bus.UsersKey that sessions here have been given
 // since one.
-func (e *ensemble) usersSinceLocked(ctx context.Context, from spot) ([]usersEntry, bool) {
+func (e *ensemble) usersSinceLocked(ctx context.Context, from spot) ([]usersEntry, error) {
 	if from.exact && e.users < from.Seq {
 		if e.catchUpUsersLocked(); e.users < from.Seq {
-			return nil, false
+			return nil, textchat.Unavailable("What belongs to users is not up to date, try again.", time.Second)
 		}
 	}
 	if from.Seq < e.pastFrom {
 		list, err := e.log.Since(ctx, bus.UsersKey, from.Seq)
 		if err != nil {
-			return nil, false
+			return nil, err
 		}
 		var before []usersPast
 		for _, r := range list {
@@ -714,7 +942,7 @@ func (e *ensemble) usersSinceLocked(ctx context.Context, from spot) ([]usersEntr
 		found = append(found, p.entry)
 	}
 	slices.Reverse(found)
-	return found, true
+	return found, nil
 }
 
 // packSealed writes what the id of a session holds.

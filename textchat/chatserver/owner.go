@@ -261,6 +261,8 @@ func (o *owner) load() error {
 	}
 	o.srv.noteChannels(o.id, ids...)
 	if o.srv.ensemble != nil {
+		// Who is given the guild, or what it missed of it, has all up to here.
+		o.ordered(func() { o.gave(o.applied, 0) })
 		o.catchUp()
 		o.soon(o.lead)
 	}
@@ -463,26 +465,27 @@ func (o *owner) post(in guild.Input) {
 }
 
 // tell passes an input that must not be lost, and waits until its events are
-// out, or ctx ends: then they come later.
-func (o *owner) tell(ctx context.Context, in guild.Input) {
+// out, or ctx ends: then they come later. False: the server goes away before.
+func (o *owner) tell(ctx context.Context, in guild.Input) bool {
 	if o.srv.ensemble != nil {
-		o.tellAll(ctx, in)
-		return
+		return o.tellAll(ctx, in)
 	}
 	r := request{do: func() error { return o.handle(in, nil) }, done: make(chan error, 1), use: true}
 	select {
 	case o.inbox <- r:
 	case <-o.gone:
-		return
+		return true
 	case <-o.srv.life.Done():
-		return
+		return false
 	}
 	select {
 	case <-r.done:
 	case <-ctx.Done():
 	case <-o.gone:
 	case <-o.srv.life.Done():
+		return false
 	}
+	return true
 }
 
 // read looks at the guild. look must keep nothing that a core may change: what

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
-	"sync"
 	"time"
 
 	"voicefleet/textchat"
@@ -50,24 +49,30 @@ func (c *call) place(need textchat.Permissions) (place, error) {
 }
 
 // tell has the events of what was done go out, in the order of the channel.
-func (p place) tell(ctx context.Context, s *Server, in guild.Input) {
+func (p place) tell(ctx context.Context, s *Server, in guild.Input) (told bool) {
 	if p.owner != nil {
-		p.owner.tell(ctx, in)
-		return
+		return p.owner.tell(ctx, in)
 	}
-	s.private.tell(s, p.dm, in)
+	return s.private.tell(s, p.dm, in)
 }
 
 // private keeps the order of events in private channels: those that fall on one
 // of its locks wait for each other.
 type private struct {
 	seed  maphash.Seed
-	locks [64]sync.Mutex
+	locks [64]turn
+}
+
+func (p *private) init() {
+	p.seed = maphash.MakeSeed()
+	for i := range p.locks {
+		p.locks[i] = newTurn()
+	}
 }
 
 // tell gives the events of an input to the sessions of the two users.
-func (p *private) tell(s *Server, d textchat.DM, in guild.Input) {
-	l := &p.locks[maphash.Comparable(p.seed, d.ID)%uint64(len(p.locks))]
+func (p *private) tell(s *Server, d textchat.DM, in guild.Input) (told bool) {
+	l := p.locks[maphash.Comparable(p.seed, d.ID)%uint64(len(p.locks))]
 	l.Lock()
 	defer l.Unlock()
 	// A guild without members makes the same events as any, less the member.
@@ -77,9 +82,11 @@ func (p *private) tell(s *Server, d textchat.DM, in guild.Input) {
 	if p, ok := in.(guild.Posted); ok && !p.Edited {
 		id = newMessage + p.Message.ID.String()
 	}
+	told = true
 	for _, e := range out.Events {
-		_ = s.tellUsers(s.life, usersEntry{ID: id, Event: &usersEvent{d.Users[:], e.Name, privateIntent(e.Intent), encode(e.Data)}}) // the failure is in the log
+		told = s.tellUsers(s.life, usersEntry{ID: id, Event: &usersEvent{d.Users[:], e.Name, privateIntent(e.Intent), encode(e.Data)}}) == nil && told
 	}
+	return told
 }
 
 // privateIntent is the intent that a private channel's events have in place of a

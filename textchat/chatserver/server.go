@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"net/http"
 	"path/filepath"
 	"sync"
@@ -126,7 +125,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.mint.Worker = cfg.Worker
 	s.slow.Turn = slowTurn
-	s.private.seed = maphash.MakeSeed()
+	s.private.init()
 	s.views.init(s.metrics)
 	s.hub.init()
 	s.voice.init(s)

@@ -25,6 +25,9 @@ const (
 	// recentInputs bounds the ids of inputs that are remembered, so that one that is
 	// passed on again is not handled again.
 	recentInputs = 4096
+	// recentTold bounds those of which an instance is told that begins to serve a guild:
+	// some 80 bytes each.
+	recentTold = 1024
 	// largestEntry bounds what is told of an input, in bytes. Beyond it, as when a role
 	// of very many is deleted, the others load the guild anew.
 	largestEntry = 768 << 10
@@ -221,6 +224,9 @@ func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 		}
 		if live == nil || rep.Seq > o.applied {
 			live, o.applied = rep.Live, rep.Seq
+		}
+		for _, r := range rep.Recent {
+			o.recent.put(r.ID, r.Reply)
 		}
 	}
 	if live == nil {
@@ -674,32 +680,35 @@ func (o *owner) resume(s *session, from spot, greet bool) error {
 }
 
 // tellAll passes an input that must not be lost to the leader, and goes on when ctx
-// ends and nobody has taken it.
-func (o *owner) tellAll(ctx context.Context, in guild.Input) {
+// ends and nobody has taken it. False: this instance goes away before.
+func (o *owner) tellAll(ctx context.Context, in guild.Input) bool {
 	if t, ok := in.(guild.Typing); ok {
 		o.note(onlineNote{Typing: &t})
 		o.later(func() { o.typing(t) })
-		return
+		return true
 	}
-	done, id := make(chan struct{}), randomCode(16)
+	done, id := make(chan bool, 1), randomCode(16)
 	if p, ok := in.(guild.Posted); ok && !p.Edited {
 		id = newMessage + p.Message.ID.String() // whoever tells of it
 	}
 	started := o.srv.task(func() {
-		defer close(done)
 		for o.srv.life.Err() == nil {
 			_, err := o.srv.ensemble.pass(o.srv.life, o, in, id)
 			if err == nil || final(err) {
+				done <- true
 				return
 			}
 		}
+		done <- false
 	})
 	if !started {
-		return
+		return false
 	}
 	select {
-	case <-done:
+	case told := <-done:
+		return told
 	case <-ctx.Done():
+		return o.srv.life.Err() == nil
 	}
 }
 

@@ -1,0 +1,713 @@
+package chatserver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server/ats"
+
+	"voicefleet/internal/bus"
+	"voicefleet/internal/snowflake"
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/filestore"
+	"voicefleet/textchat/textchattest"
+)
+
+const (
+	// schedulesEnv is how many schedules TestSchedules runs; without it few.
+	schedulesEnv = "VOICEFLEET_SCHEDULES"
+	// seedEnv is the seed of the first of them.
+	seedEnv = "VOICEFLEET_SEED"
+	// bubbleEnv marks the process in which they run.
+	bubbleEnv = "VOICEFLEET_BUBBLE"
+)
+
+// TestSchedules keeps a ledger of what was acknowledged to writers and what sessions
+// were given by three instances on one store and one bus, in virtual time, while all
+// that may fail does, at moments drawn from a seed: nothing that was acknowledged is
+// missing or comes twice at anybody, and all see one order.
+//
+// All is real but the store and the network between: chatserver, the client and the
+// server of the bus. What a seed draws is always the same; which of two goroutines
+// runs first is not.
+func TestSchedules(t *testing.T) {
+	n, first := number(t, schedulesEnv, 30), number(t, seedEnv, 1)
+	if os.Getenv(seedEnv) != "" && os.Getenv(schedulesEnv) == "" {
+		n = 1
+	}
+	if os.Getenv(bubbleEnv) != "" {
+		inBubble(t, first, n)
+		return
+	}
+	t.Parallel()
+	// In a process of its own: timers that nats.go keeps to use again must not get
+	// into virtual time, nor out of it.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(30+2*n)*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestSchedules$", "-test.v", "-test.timeout="+fmt.Sprint(30+2*n)+"s")
+	cmd.Env = append(os.Environ(), bubbleEnv+"=1", fmt.Sprint(schedulesEnv, "=", n), fmt.Sprint(seedEnv, "=", first))
+	said, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, tail(said))
+		return
+	}
+	for line := range strings.Lines(string(said)) {
+		if strings.Contains(line, "schedules:") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
+func number(t *testing.T, name string, otherwise int) int {
+	v := os.Getenv(name)
+	if v == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func tail(b []byte) []byte { return b[max(0, len(b)-16<<10):] }
+
+func inBubble(t *testing.T, first, n int) {
+	ats.Register() // else nats-server begins it in the bubble, with a channel of outside
+	defer ats.Unregister()
+	dir := t.TempDir()
+	sum := tally{}
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))) // ids are of no time before 2015
+		defer time.Sleep(time.Minute)                                       // what is on its way ends; no time passes afterwards
+		for seed := first; seed < first+n; seed++ {
+			l := &schedule{t: t, seed: seed, rnd: rand.New(rand.NewPCG(uint64(seed), 1))}
+			if n == 1 {
+				l.said = new(bytes.Buffer)
+			}
+			l.run(filepath.Join(dir, fmt.Sprint(seed)))
+			sum.add(l.tally)
+			if l.said != nil {
+				t.Logf("%s", l.said)
+			}
+			if len(l.faults) > 0 {
+				t.Errorf("seed %d:\n  %s\nagain: %s=%d go test -run '^TestSchedules$' ./textchat/chatserver\nit was: %s", seed, strings.Join(l.faults, "\n  "), seedEnv, seed, strings.Join(l.events, "; "))
+			}
+		}
+		t.Logf("%d schedules: %+v", n, sum)
+	})
+}
+
+// tally is what schedules amounted to.
+type tally struct{ Messages, Sessions, Resumes, Anew, Kills, Faults int }
+
+func (t *tally) add(o tally) {
+	t.Messages += o.Messages
+	t.Sessions += o.Sessions
+	t.Resumes += o.Resumes
+	t.Anew += o.Anew
+	t.Kills += o.Kills
+	t.Faults += o.Faults
+}
+
+// schedule is one run.
+type schedule struct {
+	t     *testing.T
+	seed  int
+	rnd   *rand.Rand // of run alone
+	bus   *bus.Embedded
+	store *shelf
+	files Files
+	first FirstGuild
+
+	channels []textchat.ID
+	readers  []*reader
+	tally    tally
+
+	mu sync.Mutex
+	// Guarded by mu.
+	jitter *rand.Rand
+	houses []*house // nil: it does not run
+	acked  []string
+	faults []string      // what went wrong
+	events []string      // what was done
+	said   *bytes.Buffer // nil: one of many
+	began  time.Time
+}
+
+func (l *schedule) fail(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.faults) < 10 {
+		l.faults = append(l.faults, fmt.Sprintf(format, args...))
+	}
+}
+
+func (l *schedule) note(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.said != nil {
+		fmt.Fprintf(l.said, "%s "+format+"\n", append([]any{time.Now().Format("05.000")}, args...)...)
+	}
+	l.events = append(l.events, fmt.Sprintf("%.2fs ", time.Since(l.began).Seconds())+fmt.Sprintf(format, args...))
+}
+
+// trace tells what happens, of one schedule alone.
+func (l *schedule) trace(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.said != nil {
+		fmt.Fprintf(l.said, "%s "+format+"\n", append([]any{time.Now().Format("05.000")}, args...)...)
+	}
+}
+
+// Write takes a line of a log.
+func (l *schedule) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.said != nil {
+		l.said.Write(b)
+	}
+	return len(b), nil
+}
+
+// delay is how long something is on the way.
+func (l *schedule) delay() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := time.Duration(l.jitter.IntN(3000)) * time.Microsecond
+	if l.jitter.IntN(20) == 0 {
+		d *= 20
+	}
+	return d
+}
+
+// house is one run of an instance.
+type house struct {
+	name  string
+	srv   *Server
+	still pause // of the process
+	// What it says to the bus, and hears of it, stands still now and then: that it takes
+	// time on its way is no choice, as nats.go waits for answers with locks held, and
+	// while somebody waits for a lock no time passes.
+	up, down pause
+
+	mu sync.Mutex
+	// Guarded by mu.
+	dead  bool
+	lines map[*line]struct{}
+	buses map[*line]struct{}
+	gone  chan struct{} // closed when it is killed
+	end   func()
+	ended chan struct{}
+}
+
+func (h *house) killed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.dead
+}
+
+func (h *house) attend(l *line) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.dead {
+		return false
+	}
+	h.lines[l] = struct{}{}
+	return true
+}
+
+func (h *house) leave(l *line) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.lines, l)
+}
+
+// kill ends it without a word: nothing comes out of it any more.
+func (h *house) kill() {
+	h.mu.Lock()
+	h.dead = true
+	close(h.gone)
+	for l := range h.lines {
+		l.cut()
+	}
+	for l := range h.buses {
+		l.cut()
+	}
+	h.mu.Unlock()
+	h.end()
+}
+
+func atOnce() time.Duration { return 0 }
+
+// jitter has what is on the way to the bus and back come late, until the house ends.
+func (h *house) jitter(rnd *rand.Rand) {
+	for {
+		select {
+		case <-h.ended:
+			return
+		case <-time.After(time.Duration(rnd.IntN(200)) * time.Millisecond):
+		}
+		d := time.Duration(rnd.IntN(20)) * time.Millisecond
+		if rnd.IntN(20) == 0 {
+			d *= 20
+		}
+		if rnd.IntN(2) == 0 {
+			h.up.set(d)
+		} else {
+			h.down.set(d)
+		}
+	}
+}
+
+var errDead = errors.New("nobody is there")
+
+// build starts an instance.
+func (l *schedule) build(i int) *house {
+	h := &house{name: fmt.Sprint("t", i), lines: make(map[*line]struct{}), buses: make(map[*line]struct{}), gone: make(chan struct{}), ended: make(chan struct{})}
+	up, down := []*pause{&h.still, &h.up}, []*pause{&h.still, &h.down}
+	dial := func() (net.Conn, error) {
+		if h.still.on() || h.up.on() || h.down.on() {
+			return nil, errDead // nobody waits here, see newLine
+		}
+		far, err := l.bus.InProcessConn()
+		if err != nil {
+			return nil, err
+		}
+		near, ours := net.Pipe()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.dead {
+			_ = far.Close()
+			return nil, errDead
+		}
+		h.buses[newLine(ours, far, endless, atOnce, up, down)] = struct{}{}
+		return near, nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	conn, err := bus.Connect(ctx, bus.Config{Dial: dial, Name: bus.ClientName(bus.RoleText, h.name)})
+	if err != nil {
+		l.fail("connect %s: %v", h.name, err)
+		cancel()
+		return nil
+	}
+	h.srv, err = New(Config{Store: &desk{l.store, h}, Files: l.files, Bus: conn, Instance: h.name, Worker: uint16(i),
+		Log:    slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})).With("at", h.name),
+		Limits: Limits{Guests: 1e6, Registers: 1e6, Logins: 1e6, Invites: 1e6, Requests: 1e6, Attempts: 1e6, Messages: 1e6}})
+	if err != nil {
+		l.fail("start %s: %v", h.name, err)
+		cancel()
+		conn.Close()
+		return nil
+	}
+	if l.first.Guild == 0 {
+		if l.first, err = h.srv.Bootstrap(ctx, "Ledger"); err != nil {
+			l.fail("bootstrap: %v", err)
+		}
+	}
+	h.end = cancel
+	go h.jitter(rand.New(rand.NewPCG(uint64(l.seed), uint64(10+i))))
+	go func() {
+		defer close(h.ended)
+		err := h.srv.Run(ctx)
+		if err != nil && !h.killed() {
+			l.fail("run %s: %v", h.name, err)
+		}
+		conn.Close()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for l := range h.buses {
+			l.cut()
+		}
+	}()
+	return h
+}
+
+// house is one of those that run, or nil.
+func (l *schedule) house(n int) *house {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.houses[n%len(l.houses)]
+}
+
+func (l *schedule) put(i int, h *house) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.houses[i] = h
+}
+
+// ask makes a request of an instance, as over a network.
+func (l *schedule) ask(h *house, method, path, token string, body any) (int, []byte, error) {
+	if h == nil {
+		return 0, nil, errDead
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	defer cancel()
+	answer := make(chan *httptest.ResponseRecorder, 1)
+	there, back := l.delay(), l.delay()
+	go func() {
+		time.Sleep(there)
+		h.still.wait()
+		if h.killed() {
+			return
+		}
+		req := httptest.NewRequest(method, "/api/v10"+path, strings.NewReader(string(encode(body)))).WithContext(ctx)
+		req.Header.Set("Content-Type", "application/json")
+		if token != "" {
+			req.Header.Set("Authorization", token)
+		}
+		rec := httptest.NewRecorder()
+		h.srv.Handler().ServeHTTP(rec, req)
+		h.still.wait()
+		time.Sleep(back)
+		if !h.killed() {
+			answer <- rec
+		}
+	}()
+	select {
+	case rec := <-answer:
+		return rec.Code, rec.Body.Bytes(), nil
+	case <-h.gone:
+		return 0, nil, errDead
+	case <-ctx.Done():
+		return 0, nil, ctx.Err()
+	}
+}
+
+// must asks while everything is well.
+func (l *schedule) must(h *house, method, path, token string, body any) map[string]any {
+	status, b, err := l.ask(h, method, path, token, body)
+	if err != nil || status >= 300 {
+		l.fail("%s %s: %d %s %v", method, path, status, b, err)
+		return nil
+	}
+	var m map[string]any
+	_ = json.Unmarshal(b, &m)
+	return m
+}
+
+// text says of a map what is there as a string.
+func text(m map[string]any, key string) string {
+	s, _ := m[key].(string)
+	return s
+}
+
+func (l *schedule) guest(i int) string {
+	return text(l.must(l.house(i), "POST", "/auth/guest", "", map[string]any{"invite": l.first.Invite, "nickname": fmt.Sprint("guest ", i)}), "token")
+}
+
+// run runs it.
+func (l *schedule) run(dir string) {
+	l.began = time.Now()
+	l.jitter = rand.New(rand.NewPCG(uint64(l.seed), 2))
+	l.store = &shelf{Model: textchattest.NewModel(), rnd: rand.New(rand.NewPCG(uint64(l.seed), 3))}
+	var err error
+	if l.files, err = filestore.Open(dir); err != nil {
+		l.fail("%v", err)
+		return
+	}
+	if l.bus, err = bus.StartEmbedded(bus.EmbeddedConfig{StoreDir: dir}); err != nil {
+		l.fail("%v", err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	defer l.bus.Shutdown()
+	const instances = 3
+	l.houses = make([]*house, instances)
+	for i := range instances {
+		h := l.build(i)
+		if h == nil {
+			return
+		}
+		l.put(i, h)
+	}
+	defer func() {
+		for i := range instances {
+			if h := l.house(i); h != nil {
+				h.end()
+				<-h.ended
+			}
+		}
+	}()
+	time.Sleep(5 * time.Second) // they know of each other
+	sessions, writers := 4+l.rnd.IntN(6), 4
+	if l.seed%25 == 0 {
+		sessions, writers = 50, 10
+	}
+	l.tally.Sessions = sessions
+	boss := text(l.must(l.house(0), "POST", "/auth/owner", "", map[string]any{"code": l.first.OwnerCode, "username": "boss", "password": "correct horse"}), "token")
+	for _, name := range []string{"one", "two"} {
+		id, err := snowflake.Parse(text(l.must(l.house(0), "POST", "/guilds/"+l.first.Guild.String()+"/channels", boss, map[string]any{"name": name}), "id"))
+		if err != nil {
+			l.fail("%v", err)
+			return
+		}
+		l.channels = append(l.channels, id)
+	}
+	var reading sync.WaitGroup
+	for i := range sessions {
+		r := &reader{l: l, name: fmt.Sprint("session ", i), token: l.guest(i), rnd: rand.New(rand.NewPCG(uint64(l.seed), 100+uint64(i))),
+			had: make(map[string]bool), shaky: l.rnd.IntN(3) == 0}
+		l.readers = append(l.readers, r)
+		reading.Go(r.run)
+	}
+	defer reading.Wait()
+	defer func() {
+		for _, r := range l.readers {
+			r.end()
+		}
+	}()
+	if !l.waitFor(30*time.Second, func() bool {
+		return !slices.ContainsFunc(l.readers, func(r *reader) bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return !r.entered
+		})
+	}) {
+		l.fail("not everybody is in")
+		return
+	}
+	var writing sync.WaitGroup
+	stop := make(chan struct{})
+	for i := range writers {
+		token, rnd := l.guest(sessions+i), rand.New(rand.NewPCG(uint64(l.seed), 1000+uint64(i)))
+		writing.Go(func() { l.write(i, token, rnd, stop) })
+	}
+	l.disturb()
+	time.Sleep(3 * time.Second)
+	close(stop)
+	writing.Wait()
+	want := slices.Clone(l.acked)
+	l.tally.Messages = len(want)
+	for _, r := range l.readers {
+		if !l.waitFor(60*time.Second, func() bool { _, misses := r.misses(want); return !misses }) {
+			which, _ := r.misses(want)
+			l.fail("%s misses %s", r.name, which)
+		}
+	}
+	l.judge(want)
+}
+
+// waitFor waits until something is so.
+func (l *schedule) waitFor(most time.Duration, is func() bool) bool {
+	for until := time.Now().Add(most); !is(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(until) {
+			return false
+		}
+	}
+	return true
+}
+
+// write posts one message after the other, each until it is acknowledged: by its nonce
+// it is stored once.
+func (l *schedule) write(i int, token string, rnd *rand.Rand, stop <-chan struct{}) {
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Duration(rnd.IntN(1500)) * time.Millisecond):
+		}
+		text := fmt.Sprintf("%d.%d", i, n)
+		body := map[string]any{"content": text, "nonce": text, "enforce_nonce": true}
+		channel := l.channels[rnd.IntN(len(l.channels))]
+		for try := 0; ; try++ {
+			h := l.house(rnd.IntN(len(l.houses)))
+			status, b, err := l.ask(h, "POST", "/channels/"+channel.String()+"/messages", token, body)
+			if err == nil && status == http.StatusOK {
+				break
+			}
+			if err == nil && status < 500 && status != http.StatusTooManyRequests {
+				l.fail("%s is answered %d %s", text, status, b)
+				return
+			}
+			if try > 600 {
+				l.fail("%s is not taken: %d %s %v", text, status, b, err)
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		l.trace("%s is acknowledged", text)
+		l.mu.Lock()
+		l.acked = append(l.acked, text)
+		l.mu.Unlock()
+	}
+}
+
+// disturb lets happen what the seed says, and mends it all.
+func (l *schedule) disturb() {
+	var mending sync.WaitGroup
+	for range 4 + l.rnd.IntN(5) {
+		time.Sleep(time.Duration(l.rnd.IntN(3000)) * time.Millisecond)
+		i := l.rnd.IntN(len(l.houses))
+		h := l.house(i)
+		d := time.Duration(50+l.rnd.IntN(4000)) * time.Millisecond
+		if h == nil { // it was killed: another one
+			i = (i + 1) % len(l.houses)
+			h = l.house(i)
+		}
+		if l.rnd.IntN(4) == 0 {
+			d /= 20
+		}
+		l.tally.Faults++
+		switch what := l.rnd.IntN(10); what {
+		case 0, 1, 2: // an instance is killed, or ends
+			mending.Wait() // the others live
+			h = l.house(i)
+			l.tally.Kills++
+			l.put(i, nil)
+			if what == 2 {
+				l.note("end %d", i)
+				h.end()
+			} else {
+				l.note("kill %d", i)
+				h.kill()
+			}
+			mending.Go(func() {
+				<-h.ended
+				time.Sleep(d)
+				l.put(i, l.build(i))
+			})
+		case 3, 4: // it stands still
+			l.note("freeze %d for %v", i, d)
+			h.still.set(d)
+			mending.Go(h.still.wait)
+		case 5: // its connection to the bus breaks
+			l.note("cut %d off the bus", i)
+			h.mu.Lock()
+			for l := range h.buses {
+				l.cut()
+			}
+			clear(h.buses)
+			h.mu.Unlock()
+		case 6:
+			m := mood(1 + l.rnd.IntN(3))
+			l.note("store %d for %v", m, d)
+			l.store.set(m)
+			mending.Go(func() {
+				time.Sleep(d)
+				l.store.set(fine)
+			})
+		case 7, 8: // sessions are cut
+			l.note("cut sessions")
+			for _, r := range l.readers {
+				if l.rnd.IntN(2) == 0 {
+					r.cut()
+				}
+			}
+		case 9: // and slow
+			l.note("slow sessions for %v", 4*d)
+			for _, r := range l.readers {
+				if l.rnd.IntN(3) == 0 {
+					r.hold.set(4 * d)
+				}
+			}
+		}
+	}
+	mending.Wait()
+	l.store.set(fine)
+}
+
+// judge holds all sessions to the ledger, and the store.
+func (l *schedule) judge(want []string) {
+	after := make(map[string]map[string]string)
+	for _, r := range l.readers {
+		r.end()
+		r.judge(after)
+		r.mu.Lock()
+		l.tally.Resumes += r.resumed
+		r.mu.Unlock()
+	}
+	l.judgeOrder(after)
+	stored := l.history()
+	for _, text := range want {
+		if stored[text] != 1 {
+			l.fail("%s stands in the history %d times", text, stored[text])
+		}
+	}
+}
+
+// judgeOrder looks for a circle in what came after what: without one there is an order
+// that all have seen.
+func (l *schedule) judgeOrder(after map[string]map[string]string) {
+	const visiting, done = 1, 2
+	state := make(map[string]int)
+	var visit func(text string) bool
+	visit = func(text string) bool {
+		switch state[text] {
+		case visiting:
+			return false
+		case done:
+			return true
+		}
+		state[text] = visiting
+		for next, by := range after[text] {
+			if !visit(next) {
+				l.fail("%s has %s after %s, others not", by, next, text)
+				return false
+			}
+		}
+		state[text] = done
+		return true
+	}
+	for text := range after {
+		if !visit(text) {
+			return
+		}
+	}
+}
+
+// anew notes that a session could not be resumed.
+func (l *schedule) anew(r *reader) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tally.Anew++
+}
+
+// history are the messages of all channels, by how often each is there.
+func (l *schedule) history() map[string]int {
+	stored := make(map[string]int)
+	for _, c := range l.channels {
+		for before := textchat.ID(0); ; {
+			page, err := l.store.Page(context.Background(), c, textchat.PageQuery{Limit: 100, Before: before})
+			if err != nil {
+				l.fail("%v", err)
+				return nil
+			}
+			for _, m := range page {
+				stored[m.Content]++
+				before = m.ID
+			}
+			if len(page) < 100 {
+				break
+			}
+		}
+	}
+	return stored
+}
+
+// closed is told of close frames.
+func (l *schedule) closed(r *reader, code uint16) {
+	switch textchat.CloseCode(code) {
+	case textchat.CloseAuthFailed, textchat.CloseInvalidSeq, textchat.CloseDecode:
+		l.fail("%s was closed with %d", r.name, code)
+	}
+}
