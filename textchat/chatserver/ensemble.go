@@ -91,6 +91,7 @@ type ensemble struct {
 
 	order   order
 	echoes  echoes
+	rounds  rounds
 	mirrors mirrors
 	claimed bool // it is this instance's to make what there must be once
 
@@ -456,6 +457,13 @@ func (e *ensemble) others() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(e.members), func(n string) bool { return n == e.self })
+}
+
+// neighbours are the others, those that are passed over for a while included.
+func (e *ensemble) neighbours() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(e.alive)), func(n string) bool { return n == e.self })
 }
 
 // Requests of one instance to another.

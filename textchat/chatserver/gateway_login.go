@@ -189,6 +189,16 @@ func (c *conn) take(s *session, seq uint64, last *gatewaysession.Event) bool {
 }
 
 func (c *conn) resume(in gatewaysession.Resume) {
+	var lost []string
+	if e := c.srv.ensemble; e != nil {
+		// The client may come from an instance that took the session over just now, and
+		// count as that one does.
+		var ok bool
+		if lost, ok = e.abreast(); !ok {
+			c.comeBack()
+			return
+		}
+	}
 	// A session that stands vouches for its token, as whoever revokes one ends its
 	// sessions: when all come back at once the store is not asked.
 	s := c.srv.hub.session(in.Session)
@@ -199,9 +209,8 @@ func (c *conn) resume(in gatewaysession.Resume) {
 		}
 		if s == nil && c.srv.ensemble != nil {
 			again := false
-			if s, again = c.resumeElsewhere(in, u.ID, hash); again {
-				c.srv.metrics.resumes.WithLabelValues("later").Inc()
-				c.shut(textchat.CloseUnknown)
+			if s, again = c.resumeElsewhere(in, u.ID, hash, lost); again {
+				c.comeBack()
 				return
 			}
 		}
@@ -212,8 +221,12 @@ func (c *conn) resume(in gatewaysession.Resume) {
 		}
 	}
 	s.mu.Lock()
-	future := in.Seq > s.replay.Last()
+	future, stale := in.Seq > s.replay.Last(), s.opened.After(c.opened)
 	s.mu.Unlock()
+	if stale { // its client has another connection by now
+		c.comeBack()
+		return
+	}
 	if future {
 		c.srv.metrics.resumes.WithLabelValues("future").Inc()
 		c.shut(textchat.CloseInvalidSeq)
@@ -228,6 +241,12 @@ func (c *conn) resume(in gatewaysession.Resume) {
 		return
 	}
 	c.srv.metrics.resumes.WithLabelValues("resumed").Inc()
+}
+
+// comeBack has the client try again to resume, here or elsewhere.
+func (c *conn) comeBack() {
+	c.srv.metrics.resumes.WithLabelValues("later").Inc()
+	c.shut(textchat.CloseUnknown)
 }
 
 func (c *conn) voiceUpdate(in gatewaysession.VoiceUpdate) {

@@ -274,16 +274,70 @@ func (h *echoes) await(ctx context.Context, n uint64) bool {
 	}
 }
 
+// rounds are those in which an instance finds out what others have said. Whoever asks
+// while one is under way waits for the next, with all others.
+type rounds struct {
+	mu sync.Mutex
+	// Guarded by mu.
+	next    *round
+	running bool
+}
+
+type round struct {
+	done chan struct{}
+	// Set before done is closed.
+	lost []string
+	ok   bool
+}
+
 // abreast returns when this instance knows all that the others had said before, with
 // the lives of which that cannot be; false: it is not to be had now.
-func (e *ensemble) abreast(ctx context.Context) (lost []string, ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, yieldTry)
+func (e *ensemble) abreast() (lost []string, ok bool) {
+	if len(e.neighbours()) == 0 {
+		return e.mirrors.holed(), true
+	}
+	g := &e.rounds
+	g.mu.Lock()
+	if g.next == nil {
+		g.next = &round{done: make(chan struct{})}
+	}
+	r := g.next
+	if !g.running {
+		g.running = e.srv.task(e.runRounds)
+	}
+	running := g.running
+	g.mu.Unlock()
+	if !running {
+		return nil, false // the server goes away
+	}
+	<-r.done
+	return r.lost, r.ok
+}
+
+func (e *ensemble) runRounds() {
+	g := &e.rounds
+	for {
+		g.mu.Lock()
+		r := g.next
+		g.next = nil
+		g.running = r != nil
+		g.mu.Unlock()
+		if r == nil {
+			return
+		}
+		r.lost, r.ok = e.round()
+		close(r.done)
+	}
+}
+
+func (e *ensemble) round() (lost []string, ok bool) {
+	ctx, cancel := context.WithTimeout(e.srv.life, yieldTry)
 	defer cancel()
 	if !e.echoes.await(ctx, e.say(orderNote{})) {
 		return nil, false
 	}
 	for _, life := range e.mirrors.holed() {
-		others := e.others()
+		others := e.neighbours()
 		if name := instanceOf(life); slices.Contains(others, name) {
 			if e.learn(name) {
 				continue
@@ -549,14 +603,49 @@ func (e *ensemble) hear(_ string, t orderNote) {
 	if len(t.List) > 0 {
 		e.mirrors.add(t.Life, t.List)
 	}
-	if len(t.Adopted) > 0 {
-		e.mirrors.adopt(t.Adopted)
-		for id := range t.Adopted {
-			if s := e.srv.hub.session(id); s != nil {
-				s.handOver()
-			}
+	e.adopted(t.Adopted)
+}
+
+// adopted takes where sessions are now; those that were here are not any more.
+func (e *ensemble) adopted(list map[string]adoption) {
+	e.mirrors.adopt(list)
+	for id := range list {
+		s := e.srv.hub.session(id)
+		if s == nil {
+			continue
+		}
+		a, ok := e.mirrors.adoption(id)
+		if !ok || a.Life == e.life {
+			continue
+		}
+		if claim, ok := s.claimAfter(a.At); ok {
+			e.adopt(id, claim)
+		} else {
+			s.handOver()
 		}
 	}
+}
+
+// claimAfter is what this instance says of a session whose client has connected here
+// after a time.
+func (s *session) claimAfter(at time.Time) (adoption, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.opened.After(at) {
+		return adoption{}, false
+	}
+	if s.claim.Life == "" { // it began here: all its numbers are of this instance
+		s.claim = adoption{whence: whence{s.srv.ensemble.life, s.base}, From: ^uint64(0), After: 1}
+	}
+	s.claim.At = s.opened
+	return s.claim, true
+}
+
+// lastOpened is when the last connection of a session was opened.
+func (s *session) lastOpened() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened
 }
 
 // mirrorRequest asks an instance for what it knows, a page at a time.
@@ -622,7 +711,7 @@ func (e *ensemble) learn(name string) bool {
 	lives, ok := e.learnLife(ctx, name, "")
 	known := e.mirrors.whole()
 	for _, life := range lives {
-		if life != e.life && !slices.Contains(known, life) && instanceOf(life) != name && !slices.Contains(e.others(), instanceOf(life)) {
+		if life != e.life && !slices.Contains(known, life) && instanceOf(life) != name && !slices.Contains(e.neighbours(), instanceOf(life)) {
 			_, _ = e.learnLife(ctx, name, life)
 		}
 	}
@@ -641,7 +730,7 @@ func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []s
 			note = rep.N // what comes later it says again
 		}
 		e.mirrors.add(rep.Life, rep.List)
-		e.mirrors.adopt(rep.Adopted)
+		e.adopted(rep.Adopted)
 		if !rep.More {
 			if note != 0 {
 				e.mirrors.fill(rep.Life, note)
@@ -666,20 +755,25 @@ func instanceOf(life string) string {
 // yieldRequest asks an instance to let a session go that is resumed elsewhere.
 type (
 	yieldRequest struct {
-		Session string `json:"session"`
+		Session string    `json:"session"`
+		Opened  time.Time `json:"opened"` // when the connection was on which it is resumed
 	}
 	yieldReply struct {
 		Known bool   `json:"known"`
+		Newer bool   `json:"newer,omitempty"` // not let go: it has a newer connection here
 		Life  string `json:"life"`
 	}
 )
 
 func (e *ensemble) takeYield(_ context.Context, req yieldRequest) (yieldReply, error) {
-	s := e.srv.hub.session(req.Session)
-	if s != nil {
-		s.handOver()
+	rep := yieldReply{Life: e.life}
+	if s := e.srv.hub.session(req.Session); s != nil {
+		rep.Known = true
+		if rep.Newer = s.lastOpened().After(req.Opened); !rep.Newer {
+			s.handOver()
+		}
 	}
-	return yieldReply{s != nil, e.life}, nil
+	return rep, nil
 }
 
 // handOver ends the session here: it goes on elsewhere.
@@ -766,8 +860,9 @@ func (e *ensemble) unseal(id string) (life string, s sealed, ok bool) {
 const loginTime = 10 * time.Second
 
 // resumeElsewhere finds a session that began at another instance, with what its client
-// has not seen; nil when it cannot be resumed, again when it cannot be now.
-func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token textchat.TokenHash) (found *session, again bool) {
+// has not seen; nil when it cannot be resumed, again when it cannot be now. lost are
+// lives that may have had it.
+func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token textchat.TokenHash, lost []string) (found *session, again bool) {
 	e := c.srv.ensemble
 	life, what, ok := e.unseal(in.Session)
 	if !ok || what.User != user {
@@ -785,30 +880,29 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 		return nil, true
 	}
 	defer leave()
-	// The client may come from an instance that took it over just now.
-	lost, ok := e.abreast(ctx)
-	if !ok {
-		return nil, true
-	}
-	from, began := whence{life, what.Base}, true
+	from, began, unseen := whence{life, what.Base}, true, false
 	if a, ok := e.mirrors.adoption(in.Session); ok {
+		life, began = a.Life, false
 		switch {
 		case a.At.After(c.opened):
 			return nil, true // its client is elsewhere by now
 		case in.Seq == a.From:
-			from, began = a.Before, false
+			from, unseen = a.Before, true
 		case a.Life == e.life:
 			return nil, false // it has ended
 		case a.After == 0 || in.Seq < a.After:
 			return nil, false // in the middle of what it had missed
 		default:
-			from, began = a.whence, false
+			from = a.whence
 		}
-		if !e.yield(ctx, a.Life, in.Session) && in.Seq != a.From {
-			return nil, false // it has ended
-		}
-	} else if life == e.life || slices.ContainsFunc(lost, func(l string) bool { return l != life }) || !e.yield(ctx, life, in.Session) {
+	} else if life == e.life || slices.ContainsFunc(lost, func(l string) bool { return l != life }) {
 		return nil, false // it has ended, or one that is gone may have had it last
+	}
+	switch ended, newer := e.yield(ctx, life, in.Session, c.opened); {
+	case newer:
+		return nil, true
+	case ended && !unseen:
+		return nil, false
 	}
 	at, ok := e.mirrors.spots(from.Life, uint64(from.Base)+in.Seq/numbers)
 	if !ok {
@@ -838,6 +932,7 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 	s.advance()
 	s.mu.Lock()
 	a.After = s.replay.Last()
+	s.claim = a
 	s.mu.Unlock()
 	e.adopt(in.Session, a)
 	if now, ok := e.mirrors.adoption(in.Session); ok && now.Life != e.life {
@@ -854,17 +949,17 @@ func (e *ensemble) adopt(id string, a adoption) {
 	e.say(orderNote{Adopted: here})
 }
 
-// yield has another instance let a session go. It says no when that one lives and has
-// no such session.
-func (e *ensemble) yield(ctx context.Context, life, id string) bool {
+// yield has another instance let a session go. It says ended when that one lives and
+// has no such session, and newer when its client is there by now.
+func (e *ensemble) yield(ctx context.Context, life, id string, opened time.Time) (ended, newer bool) {
 	name := instanceOf(life)
 	if !slices.Contains(e.others(), name) {
-		return true
+		return false, false
 	}
 	ctx, cancel := context.WithTimeout(ctx, yieldTry)
 	defer cancel()
-	rep, err := bus.Request[yieldRequest, yieldReply](ctx, e.bus, bus.TextSubject(name, "yield"), yieldRequest{id})
-	return err != nil || rep.Known || rep.Life != life
+	rep, err := bus.Request[yieldRequest, yieldReply](ctx, e.bus, bus.TextSubject(name, "yield"), yieldRequest{id, opened})
+	return err == nil && !rep.Known && rep.Life == life, rep.Newer
 }
 
 // errEnded tells that a session has ended.

@@ -32,6 +32,8 @@ type session struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	replay   gatewaysession.Replay
+	opened   time.Time            // when the last conn was
+	claim    adoption             // what the others were told, if it began elsewhere
 	lane     *gatewaysession.Lane // nil: nothing is held back
 	conn     *conn
 	host     string // by which the client reached us
@@ -246,7 +248,7 @@ func (s *session) attach(c *conn, seq uint64, last *gatewaysession.Event) (old *
 		return nil, false
 	}
 	old = s.conn
-	s.conn, s.host, s.detached = c, c.host, time.Time{}
+	s.conn, s.host, s.detached, s.opened = c, c.host, time.Time{}, c.opened
 	return old, true
 }
 
