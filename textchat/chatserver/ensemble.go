@@ -120,6 +120,7 @@ func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
 	e := &ensemble{srv: s, bus: s.cfg.Bus, self: s.cfg.Instance, life: s.cfg.Instance + lifeSep + strconv.FormatInt(began.UnixMilli(), 36), alive: map[string]time.Time{s.cfg.Instance: {}}, members: []string{s.cfg.Instance},
 		loads: make(map[string]balance.Load), given: make(map[textchat.ID]lead), synced: make(chan struct{}), order: order{tell: make(chan struct{}, 1)}, usersMu: newTurn(), checks: make(chan struct{}, checksAtOnce),
 		mirrors: mirrors{of: make(map[string]*mirror), adopted: make(map[string]adoption), adopting: make(map[string]bool)}}
+	e.rounds.away = e.bus.Reconnected()
 	var err error
 	if e.all, err = bus.OpenBucket[Instance](ctx, e.bus, bus.TextsBucket); err != nil {
 		return nil, err
@@ -361,7 +362,7 @@ func (e *ensemble) review(died string) {
 	e.srv.cfg.Log.Info("text instances", "now", members, "before", before)
 	for _, name := range members {
 		if !slices.Contains(before, name) {
-			e.srv.task(func() { e.learn(name) })
+			e.srv.task(func() { _ = e.learn(name) })
 		}
 	}
 	led := make(map[string][]textchat.ID)

@@ -281,6 +281,9 @@ type rounds struct {
 	// Guarded by mu.
 	next    *round
 	running bool
+
+	// Owned by runRounds: closed when the bus was away since the last whole round.
+	away <-chan struct{}
 }
 
 type round struct {
@@ -336,15 +339,31 @@ func (e *ensemble) round() (lost []string, ok bool) {
 	if !e.echoes.await(ctx, e.say(orderNote{})) {
 		return nil, false
 	}
-	for _, life := range e.mirrors.holed() {
-		others := e.neighbours()
-		if name := instanceOf(life); slices.Contains(others, name) {
-			if e.learn(name) {
-				continue
+	others := e.neighbours()
+	select {
+	case <-e.rounds.away: // what was said meanwhile did not come
+		back := e.bus.Reconnected()
+		e.mirrors.tear(e.life)
+		for _, name := range others {
+			if err := e.learn(name); err != nil && !errors.Is(err, bus.ErrNobody) {
+				return nil, false
 			}
-			return nil, false
 		}
-		if !slices.ContainsFunc(others, func(name string) bool { _, ok := e.learnLife(ctx, name, life); return ok }) {
+		e.rounds.away = back
+	default:
+	}
+	for _, life := range e.mirrors.holed() {
+		known := false
+		for _, name := range others {
+			_, err := e.learnLife(ctx, name, life)
+			if known = err == nil; known {
+				break
+			}
+			if name == instanceOf(life) && !errors.Is(err, bus.ErrNobody) && !errors.Is(err, errHoled) {
+				return nil, false
+			}
+		}
+		if !known {
 			lost = append(lost, life)
 		}
 	}
@@ -395,6 +414,22 @@ func (m *mirrors) follow(t orderNote) bool {
 	}
 	r.holes = append(r.holes, h)
 	return false
+}
+
+// tear notes that what was said last may be missing of all lives but one.
+func (m *mirrors) tear(but string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for life, r := range m.of {
+		if life == but || len(r.holes) > 0 {
+			continue
+		}
+		h := hole{to: ^uint64(0), note: r.note + 1}
+		if len(r.list) > 0 {
+			h.from = r.list[len(r.list)-1].P
+		}
+		r.holes = append(r.holes, h)
+	}
 }
 
 // fill notes that all up to a note is known.
@@ -598,7 +633,7 @@ func (e *ensemble) hear(_ string, t orderNote) {
 		return
 	}
 	if !e.mirrors.follow(t) {
-		e.srv.task(func() { e.learn(instanceOf(t.Life)) })
+		e.srv.task(func() { _ = e.learn(instanceOf(t.Life)) })
 	}
 	if len(t.List) > 0 {
 		e.mirrors.add(t.Life, t.List)
@@ -704,27 +739,33 @@ func (r *mirror) page(from uint64) (list []delivered, more bool) {
 
 // learn asks another instance for its order so far, as it may die in a moment, and
 // this one has only begun to listen, or has missed some; and for the lives before that
-// it knows and this one does not. It says whether it has all.
-func (e *ensemble) learn(name string) bool {
+// it knows and this one does not.
+func (e *ensemble) learn(name string) error {
 	ctx, cancel := context.WithTimeout(e.srv.life, askTimeout)
 	defer cancel()
-	lives, ok := e.learnLife(ctx, name, "")
+	lives, err := e.learnLife(ctx, name, "")
 	known := e.mirrors.whole()
 	for _, life := range lives {
 		if life != e.life && !slices.Contains(known, life) && instanceOf(life) != name && !slices.Contains(e.neighbours(), instanceOf(life)) {
 			_, _ = e.learnLife(ctx, name, life)
 		}
 	}
-	return ok
+	return err
 }
 
+// errHoled is what one says who does not know all of a life.
+var errHoled = errors.New("not all of it is known")
+
 // learnLife asks for one, and which others there are.
-func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []string, ok bool) {
+func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []string, err error) {
 	req, note := mirrorRequest{Life: life, From: e.mirrors.missing(life)}, uint64(0)
 	for first := true; ; first = false {
 		rep, err := bus.Request[mirrorRequest, mirrorReply](ctx, e.bus, bus.TextSubject(name, "mirror"), req)
-		if err != nil || rep.Life == "" || rep.Life == e.life {
-			return nil, false
+		if err == nil && (rep.Life == "" || rep.Life == e.life) {
+			err = errHoled
+		}
+		if err != nil {
+			return nil, err
 		}
 		if first {
 			note = rep.N // what comes later it says again
@@ -732,10 +773,11 @@ func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []s
 		e.mirrors.add(rep.Life, rep.List)
 		e.adopted(rep.Adopted)
 		if !rep.More {
-			if note != 0 {
-				e.mirrors.fill(rep.Life, note)
+			if note == 0 {
+				return rep.Lives, errHoled
 			}
-			return rep.Lives, note != 0
+			e.mirrors.fill(rep.Life, note)
+			return rep.Lives, nil
 		}
 		if n := len(rep.List); n > 0 {
 			req.From = rep.List[n-1].P + 1
