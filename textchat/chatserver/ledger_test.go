@@ -49,7 +49,7 @@ const (
 // server of the bus. What a seed draws is always the same; which of two goroutines
 // runs first is not.
 func TestSchedules(t *testing.T) {
-	n, first := number(t, schedulesEnv, 30), number(t, seedEnv, 1)
+	n, first := number(t, schedulesEnv, 10), number(t, seedEnv, 1)
 	if os.Getenv(seedEnv) != "" && os.Getenv(schedulesEnv) == "" {
 		n = 1
 	}
