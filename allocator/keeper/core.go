@@ -379,7 +379,7 @@ func (c *Core) treat(now time.Time, out []Out) []Out {
 	for _, a := range c.ailments {
 		switch {
 		case a.Deed == allocator.DeedRecovered && c.watch.Up(a.Node):
-			c.place.Unbar(now, a.Node, a.Cause == allocator.CauseDegraded)
+			c.place.Unbar(now, a.Node, a.Cause != allocator.CauseRebalance) // who was only warm was never out
 		case a.Deed == allocator.DeedDegraded:
 			c.place.Bar(a.Node, string(a.Cause))
 		}

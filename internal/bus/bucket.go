@@ -104,7 +104,13 @@ const remakePause = 50 * time.Millisecond
 // the bucket, it is delivered, and nothing tells that there is no bucket.
 const putTry = time.Second
 
-// errUnanswered tells that nobody said within putTry that it is written.
+// getTry is how long a Find waits before it asks again: any server that has the bucket
+// answers, also one that stands still, as long as the others have not noticed, which
+// takes them some seconds.
+const getTry = 600 * time.Millisecond
+
+// errUnanswered tells that nobody said within putTry that it is written, or what is
+// there within getTry.
 var errUnanswered = errors.New("no answer")
 
 // ensure makes the bucket where it is missing, and tries again until ctx ends
@@ -307,7 +313,12 @@ func (b *Bucket[T]) write(ctx context.Context, verb, key string, value T, op fun
 func (b *Bucket[T]) Find(ctx context.Context, key string) (Entry[T], error) {
 	e := Entry[T]{Key: key}
 	err := b.do(ctx, "find", key, func(ctx context.Context, kv jetstream.KeyValue) error {
-		got, err := kv.Get(ctx, key)
+		try, cancel := context.WithTimeout(ctx, getTry)
+		defer cancel()
+		got, err := kv.Get(try, key)
+		if err != nil && try.Err() != nil && ctx.Err() == nil {
+			return errUnanswered
+		}
 		if err != nil {
 			return err
 		}
