@@ -58,9 +58,9 @@ const (
 	// RelayEvery is how often a worker gives relay packets to the agent at most: what
 	// it forwards meanwhile shares the next datagram, and the wake-ups of both agents
 	// and of the other engine, which cost more than the packets. A packet waits for
-	// half of it on average, 1.5 of the 2 ms that a second node may add; one that comes
+	// half of it on average, 1.25 of the 2 ms that a second node may add; one that comes
 	// after a pause does not wait.
-	RelayEvery = 3 * time.Millisecond
+	RelayEvery = 2500 * time.Microsecond
 	// MaxRemoteSpeakers bounds the speakers of other nodes that a call knows at
 	// once: the stages of three of them.
 	MaxRemoteSpeakers = 99

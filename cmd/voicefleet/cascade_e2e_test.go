@@ -233,7 +233,6 @@ func TestCallSpansNodes(t *testing.T) {
 		c.comes(s, ada, 250, "Ada talks")
 	}
 	hush()
-	time.Sleep(500 * time.Millisecond) // what is on its way comes, and the count of it
 	frames, crossed := len(said()), c.relayed()-before
 	near, far := quantile(ways(said(), dot.ear.of(ada.user)), 0.5), quantile(ways(said(), bob.ear.of(ada.user)), 0.5)
 	t.Logf("%d frames of one speaker crossed as %d packets, for two listeners", frames, crossed)
@@ -256,9 +255,14 @@ func TestCallSpansNodes(t *testing.T) {
 
 	// The agent of the second node stands still: to the first it is as if the way
 	// between them were cut. Its engine serves on.
+	began := time.Now()
 	_, hush = ada.says(t, 0)
 	defer hush()
-	time.Sleep(time.Second)
+	for deadline := began.Add(wait); !bob.ear.of(ada.user)[25].After(began); time.Sleep(frameTime) { // she counts anew
+		if time.Now().After(deadline) {
+			t.Fatal("Ada talks again, and Bob hears nothing")
+		}
+	}
 	agent := c.edges.all["edge2"].cmd.Process.Pid
 	cut := time.Now()
 	if err := syscall.Kill(agent, syscall.SIGSTOP); err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"voicefleet/sfu"
+	"voicefleet/sfu/internal/call"
 	"voicefleet/sfu/internal/egress"
 )
 
@@ -147,5 +148,32 @@ func TestRelayCommandIsRefused(t *testing.T) {
 		if ev := b.command(sfu.Command{Relay: &r}); ev.Err == nil || ev.Err.Code != c.code {
 			t.Errorf("%s: %+v", name, ev.Err)
 		}
+	}
+}
+
+// TestBrisk: a worker to which packets come without a wide gap arms no timer for what
+// waits for the agent, and does again after the first wide one.
+func TestBrisk(t *testing.T) {
+	b := newBench(t)
+	b.now = time.Second
+	for _, c := range []struct {
+		every time.Duration
+		brisk bool
+	}{{time.Second, false}, {briskGap, true}, {briskGap + 1, false}, {time.Millisecond, true}, {call.TickEvery, false}} {
+		for range 2 { // the gap before the first is that of the case before
+			for end := b.now + call.TickEvery; b.now < end; b.now += c.every {
+				b.w.pace(b.now)
+			}
+			b.w.pace(b.now)
+			b.w.tick(b.now)
+		}
+		if b.w.brisk() != c.brisk {
+			t.Errorf("every %v: brisk %v", c.every, !c.brisk)
+		}
+	}
+	b.now += 2 * briskGap
+	b.w.tick(b.now)
+	if b.w.brisk() {
+		t.Error("brisk, and nothing comes")
 	}
 }

@@ -23,6 +23,9 @@ import (
 // without a timer each.
 const wheelSlots = int(time.Second / call.TickEvery)
 
+// briskGap is how far apart packets may come to a worker that waits for them alone.
+const briskGap = sfu.RelayEvery + time.Millisecond
+
 // worker owns one port, and the calls and sessions on it.
 type worker struct {
 	// Immutable.
@@ -49,6 +52,9 @@ type worker struct {
 	relay    *egress.Bundle
 	count    counters
 	turned   time.Duration // when the loop did last
+	came     time.Duration // when packets did last
+	gap      time.Duration // the widest between packets since the last tick
+	widest   time.Duration // that of the tick before
 	worked   time.Duration // at work in all, not waiting
 	fence    uint64        // number of the fence that is up; 0: none
 	fencedAt time.Duration
@@ -114,7 +120,11 @@ func (w *worker) run(ctx context.Context) error {
 	armed := time.Duration(-1) // until when the socket waits
 	w.turned = time.Since(w.start)
 	for ctx.Err() == nil {
-		if until := min(w.due, w.relay.Due()); until != armed {
+		until := w.due
+		if !w.brisk() {
+			until = min(until, w.relay.Due())
+		}
+		if until != armed {
 			// Orders posted before this wake nobody; those posted after it end
 			// the wait.
 			if err := w.sock.conn.SetReadDeadline(w.start.Add(until)); err != nil {
@@ -140,6 +150,8 @@ func (w *worker) run(ctx context.Context) error {
 		}
 		if n == 0 {
 			armed = -1
+		} else {
+			w.pace(now)
 		}
 		w.orders(now)
 		if now >= w.due {
@@ -149,6 +161,19 @@ func (w *worker) run(ctx context.Context) error {
 		w.worked += time.Since(w.start) - now
 	}
 	return nil
+}
+
+// brisk says that packets come so steadily that the next ones bring about what is due
+// with no timer. Arming one wakes a thread of Go's scheduler, and it ends a wait by
+// itself: together that costs more than it takes to send what waits. Voice repeats
+// itself every tick, so the gaps of the last one are those of this one; should nothing
+// come any more, what waits goes with the next tick.
+func (w *worker) brisk() bool { return w.widest <= briskGap }
+
+// pace notes that packets came.
+func (w *worker) pace(now time.Duration) {
+	w.gap = max(w.gap, now-w.came)
+	w.came = now
 }
 
 // flush ends a round: all that is to be sent goes, and nobody's work is under way.
@@ -223,6 +248,7 @@ func (w *worker) recovered(now time.Duration) {
 // tick does what time alone brings about.
 func (w *worker) tick(now time.Duration) {
 	w.due = now + call.TickEvery
+	w.widest, w.gap = max(w.gap, now-w.came), 0
 	w.lift(now)
 	if w.fence == 0 {
 		for _, r := range w.calls {

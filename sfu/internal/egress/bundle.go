@@ -18,6 +18,9 @@ type Bundle struct {
 	secret   sfu.RelaySecret
 }
 
+// early is how soon before it is due a bundle goes when there is occasion.
+const early = 500 * time.Microsecond
+
 // NewBundle leads nowhere yet.
 func NewBundle() *Bundle { return &Bundle{datagram: make([]byte, 0, sfu.MaxDatagram)} }
 
@@ -49,9 +52,9 @@ func (b *Bundle) Due() time.Duration {
 // Send puts what waits into the batch once it is due. All workers of an engine
 // have their turn at the same moments, so that the agent wakes once for them.
 func (b *Bundle) Send(now time.Duration, out *Batch) {
-	if now >= b.Due() {
+	if now >= b.Due()-early {
 		b.flush(out)
-		b.next = now.Truncate(sfu.RelayEvery) + sfu.RelayEvery
+		b.next = (now + early).Truncate(sfu.RelayEvery) + sfu.RelayEvery
 	}
 }
 

@@ -95,8 +95,9 @@ func TestBundleWaits(t *testing.T) {
 	}
 	send(0, 1, 0, 1)
 	send(100*time.Microsecond, 1, 3*every, 1)
-	send(200*time.Microsecond, 2, 3*every, 1)
-	send(400*time.Microsecond, 0, 0, 2)
+	send(50*time.Microsecond, 2, 3*every, 1)
+	send(550*time.Microsecond-early, 0, 0, 2)
+	now = 3 * every
 	send(0, 1, 4*every, 2)
 	send(every, 0, 0, 3)
 	send(20*time.Millisecond, 1, 5*every, 4)
