@@ -31,8 +31,8 @@ const (
 	OutboxMessages = 256
 	OutboxBytes    = 256 << 10
 	// ReportPause is the least time between two receive reports that are read; a
-	// client sends one a second.
-	ReportPause = 500 * time.Millisecond
+	// client sends one a second, and others in between as its silence grows.
+	ReportPause = 100 * time.Millisecond
 	// MaxWants bounds the sources named in one media sink wants message; a
 	// session may mute as many users as sfu.Update takes.
 	MaxWants = 1000

@@ -12,7 +12,10 @@
 //
 //   - suspicion: a closed connection, 1.5 s without a heartbeat, clients in
 //     silence. Suspect is not dead;
-//   - question: three STUN checks in 150 ms to the media port. [Watch] asks;
+//   - question: six STUN checks in 150 ms to the media port. [Watch] asks, and does so
+//     before it suspects when a heartbeat is 0.2 s overdue or half of the clients have
+//     heard nothing for 0.6 s. Nothing follows from that but that a node that is then
+//     suspect, and has not answered, is lost one question later;
 //   - verdict: lost, held (it answers, or the observer is sick), back;
 //   - ailment: a node that lives and is bad, or too hot. [Health] finds it;
 //   - move: a call gets another node and a higher epoch, once, by whoever wins the

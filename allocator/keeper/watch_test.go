@@ -27,6 +27,7 @@ import (
 //	revive NODE...     it beats and answers again, at once
 //	straggle NODE      a heartbeat comes that it wrote before its connection closed
 //	silence NODE N/OF  clients report
+//	doubt NODE N/OF    they report less of it
 //	bus away|back
 //	stall DURATION     the observer stands still; what came meanwhile comes at once
 //
@@ -188,9 +189,13 @@ func (p *player) do(words []string) {
 			p.actors = append(p.actors, &actor{id: edgeagent.NodeID('a' + rune(len(p.actors))), next: p.now.Add(phase), beats: true, answers: true})
 		}
 		p.pass(5 * time.Second)
-	case verb == "silence":
+	case verb == "silence", verb == "doubt":
 		s := edgeagent.Silence{Node: edgeagent.NodeID(args[0])}
-		if _, err := fmt.Sscanf(args[1], "%d/%d", &s.Silent, &s.Of); err != nil {
+		count := &s.Silent
+		if verb == "doubt" {
+			count = &s.Doubt
+		}
+		if _, err := fmt.Sscanf(args[1], "%d/%d", count, &s.Of); err != nil {
 			p.t.Fatal(err)
 		}
 		p.say(p.w.Silence(p.now, s, nil))
@@ -265,7 +270,7 @@ func FuzzWatch(f *testing.F) {
 			case 2:
 				check(w.Closed(now, id, now, nil))
 			case 3:
-				check(w.Silence(now, edgeagent.Silence{Node: id, Silent: int(b>>6) - 1, Of: int(b >> 6)}, nil))
+				check(w.Silence(now, edgeagent.Silence{Node: id, Silent: int(b>>6) - 1, Doubt: int(b>>7) - 1, Of: int(b >> 6)}, nil))
 			case 4:
 				check(w.Answered(now, id, b>>6&1 == 0, nil))
 			case 5:

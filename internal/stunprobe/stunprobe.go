@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	// Requests are sent to each address, Spacing apart: three within 150 ms, so
-	// that one lost datagram, or two, say nothing.
-	Requests = 3
-	Spacing  = 50 * time.Millisecond
+	// Requests are sent to each address, Spacing apart: six within 150 ms, so that a
+	// few lost datagrams say nothing. At 30 % loss each way 1.8 % of such questions
+	// find no answer; with three it is 13 %.
+	Requests = 6
+	Spacing  = 25 * time.Millisecond
 	// MaxAddrs bounds the addresses that one probe asks.
 	MaxAddrs = 8
 	// maxAnswer is more than the longest answer, in bytes.
@@ -24,7 +25,7 @@ const (
 
 // Probe asks addresses, all of which are one node's, and returns the round trip
 // time of the first right answer. Without one it waits until ctx ends, which
-// needs a deadline: the last request leaves after 100 ms.
+// needs a deadline: the last request leaves after 125 ms.
 func Probe(ctx context.Context, addrs []netip.AddrPort, ufrag, pwd string) (time.Duration, error) {
 	if len(addrs) == 0 {
 		return 0, errors.New("probe: no address")

@@ -154,6 +154,9 @@ func TestSilentPath(t *testing.T) {
 	ea.until(t, "and gives them", nil, func() bool { return a.Voice().Quiet() < 100*time.Millisecond })
 	wire.out.Store(true)
 	cut := time.Now()
+	if told := <-w.silent; told.Doubt != 1 || told.Silent != 0 {
+		t.Errorf("first %+v, want a doubt", told)
+	}
 	told := <-w.silent
 	if took := time.Since(cut); told.Node != "n1" || told.Silent != 1 || took < time.Second {
 		t.Errorf("%+v after %v", told, took)

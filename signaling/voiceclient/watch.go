@@ -17,8 +17,10 @@ const (
 	// probeEvery how often then.
 	probeAfter = 300 * time.Millisecond
 	probeEvery = 100 * time.Millisecond
-	// reportFrom is the silence that is reported at once, lostAfter that of a path
-	// that is lost.
+	// doubtFrom is the silence that is reported at once, so that the node may be asked,
+	// reportFrom that by which it counts as silent, lostAfter that of a path that is
+	// lost.
+	doubtFrom  = 600 * time.Millisecond
 	reportFrom = time.Second
 	lostAfter  = 1500 * time.Millisecond
 	// reportEvery is the pause between reports.
@@ -80,23 +82,25 @@ func (v *Voice) watch(ctx context.Context) {
 // watch is what was said of a path so far.
 type watch struct {
 	reported time.Time
-	received uint64 // as reported
-	said     int    // of the two marks of a silence, how many were reported
+	doubted  time.Time // the last report of the first mark
+	received uint64    // as reported
+	said     int       // of the three marks of a silence, how many were reached
 }
 
 // step says whether a report is due, and whether the path has just been lost.
 func (w *watch) step(now time.Time, received uint64, quiet time.Duration) (report, lost bool) {
 	marks := 0
-	if quiet >= reportFrom {
-		marks = 1
+	for _, mark := range [...]time.Duration{doubtFrom, reportFrom, lostAfter} {
+		if quiet >= mark {
+			marks++
+		}
 	}
-	if quiet >= lostAfter {
-		marks = 2
-	}
-	lost = marks == 2 && w.said < 2
+	lost = marks == 3 && w.said < 3
 	switch {
-	case marks > w.said:
+	case marks > w.said && marks > 1:
 		report = true
+	case marks > w.said && now.Sub(w.doubted) >= reportEvery: // a far node's answers may take as long each time
+		report, w.doubted = true, now
 	case now.Sub(w.reported) < reportEvery:
 	case received != w.received || quiet >= probeAfter:
 		report = true

@@ -21,12 +21,16 @@ func TestWatch(t *testing.T) {
 		{1100 * time.Millisecond, 20, 55, true, false},          //
 		{2200 * time.Millisecond, 250e6, 55, false, false},      // a pause, with signs of life
 		{2300 * time.Millisecond, 300e6, 55, true, false},       // or without
+		{2600 * time.Millisecond, 600e6, 55, true, false},       // a doubt, at once
 		{3000 * time.Millisecond, time.Second, 55, true, false}, // at once
 		{3100 * time.Millisecond, 1100e6, 55, false, false},     //
 		{3500 * time.Millisecond, 1500e6, 55, true, true},       // lost, once
 		{3600 * time.Millisecond, 1600e6, 55, false, false},     //
 		{4500 * time.Millisecond, 2500e6, 55, true, false},      // and again every second
 		{4600 * time.Millisecond, 10e6, 56, false, false},       // it is back
+		{5200 * time.Millisecond, 600e6, 56, true, false},       // a node whose answers take that long
+		{5300 * time.Millisecond, 10e6, 56, false, false},       //
+		{5900 * time.Millisecond, 600e6, 56, false, false},      // is not doubted all the time
 		{6200 * time.Millisecond, lostAfter, 56, true, true},    // and gone again
 		{6300 * time.Millisecond, lostAfter + 1e8, 56, false, false},
 	} {

@@ -18,8 +18,13 @@ const (
 	// From is the silence from which on a session is silent: three missed STUN
 	// checks of 300 ms are no proof, the checks of 700 ms after them are.
 	From = 1000 * time.Millisecond
-	// Pause is the least time between two counts of one node.
-	Pause = 250 * time.Millisecond
+	// Doubt is the silence from which on it may become so: the checks of the first
+	// 300 ms were not answered.
+	Doubt = 600 * time.Millisecond
+	// Pause is the least time between two counts of one node. All who were on it fall
+	// silent within one beat of their watches, 100 ms: the count that says that it is
+	// half of them must not wait long for having come after the first.
+	Pause = 50 * time.Millisecond
 )
 
 // Tally is what clients reported of late. The zero value is empty. Not safe for
@@ -31,12 +36,12 @@ type Tally struct {
 type node struct {
 	last map[sfu.SessionID]report
 	told time.Time // when its count was given out last
-	news bool      // a silent report has come since
+	news bool      // a report of silence or doubt has come since
 }
 
 type report struct {
 	at     time.Time
-	silent bool
+	silent time.Duration
 }
 
 // Report takes what a session says. The result is to be passed on at once, if it
@@ -50,9 +55,8 @@ func (t *Tally) Report(now time.Time, at edgeagent.NodeID, s sfu.SessionID, sile
 		n = &node{last: make(map[sfu.SessionID]report)}
 		t.nodes[at] = n
 	}
-	r := report{now, silent >= From}
-	n.last[s] = r
-	if !r.silent {
+	n.last[s] = report{now, silent}
+	if silent < Doubt {
 		return nil
 	}
 	n.news = true
@@ -70,7 +74,7 @@ func (t *Tally) Due(now time.Time) []edgeagent.Silence {
 	for id, n := range t.nodes {
 		switch {
 		case n.news && now.Sub(n.told) >= Pause:
-			if c := n.count(now, id); c.Silent > 0 {
+			if c := n.count(now, id); c.Silent+c.Doubt > 0 {
 				due = append(due, c)
 			}
 		default:
@@ -97,8 +101,11 @@ func (n *node) count(now time.Time, id edgeagent.NodeID) edgeagent.Silence {
 	n.told, n.news = now, false
 	c := edgeagent.Silence{Node: id, Of: len(n.last)}
 	for _, r := range n.last {
-		if r.silent {
+		switch {
+		case r.silent >= From:
 			c.Silent++
+		case r.silent >= Doubt:
+			c.Doubt++
 		}
 	}
 	return c
