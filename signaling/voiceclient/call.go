@@ -76,6 +76,9 @@ type Config struct {
 	// is done beside the gateway's greeting and costs one request, a datagram or three
 	// to each region where there are several, and then at most 150 ms of the join.
 	Unmeasured bool
+	// RTT are round trips in milliseconds that are known beforehand, by region or
+	// node; what is measured takes their place.
+	RTT map[string]float64
 
 	Options
 }
@@ -176,7 +179,7 @@ func newCall(cfg Config) (*Call, error) {
 	c := &Call{
 		cfg: cfg, server: u, mute: cfg.Mute, deaf: cfg.Deaf,
 		channel: cfg.Channel, done: make(chan struct{}),
-		distances: newDistances(),
+		distances: newDistances(cfg.RTT),
 		cross:     newCrossing(), known: make(map[sfu.UserID]bool),
 		servers: make(chan voiceServer, 1), refusals: make(chan voiceError, 1), kicked: make(chan struct{}, 1), fresh: make(chan struct{}, 1),
 	}

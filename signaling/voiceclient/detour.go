@@ -396,8 +396,14 @@ func (d *detour) dialTURN(url string, s edgeagent.RelayServer) {
 	stop := context.AfterFunc(d.ctx, func() { conn.Close() })
 	defer stop()
 	defer conn.Close()
+	// What relays is to reach the node, whatever the family of the way to the relay.
+	family := turn.RequestedAddressFamilyIPv4
+	if node, err := netip.ParseAddrPort(to.String()); err == nil && !node.Addr().Unmap().Is4() {
+		family = turn.RequestedAddressFamilyIPv6
+	}
 	client, err := turn.NewClient(&turn.ClientConfig{
 		STUNServerAddr: at, TURNServerAddr: at, Conn: conn, Username: s.Username, Password: s.Credential, LoggerFactory: quietLog{},
+		RequestedAddressFamily: family,
 	})
 	if err != nil {
 		return

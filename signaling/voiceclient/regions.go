@@ -51,8 +51,10 @@ type distances struct {
 	rtt map[string]float64 // milliseconds
 }
 
-func newDistances() *distances {
-	return &distances{several: make(chan struct{}), enough: make(chan struct{}), rtt: map[string]float64{}}
+func newDistances(known map[string]float64) *distances {
+	d := &distances{several: make(chan struct{}), enough: make(chan struct{}), rtt: map[string]float64{}}
+	maps.Copy(d.rtt, known)
+	return d
 }
 
 // known is what op 4 carries.
