@@ -84,8 +84,13 @@ fleet-demo: ## a fleet to look at: three edges, bots that talk, keys that kill, 
 fleet-test: ## kill, freeze, cut off and drain the nodes of a whole fleet; what every listener heard (needs root; 25 minutes)
 	@$(FLEET) test --json out/fleet.json --html out/fleet.html $(ARGS)
 
-fleet-soak: ## the same at length, with an outage of 10 minutes (needs root; two hours)
-	@$(FLEET) soak --json out/fleet-soak.json --html out/fleet-soak.html $(ARGS)
+fleet-soak: ## the same at length, with an outage of 10 minutes; before it schedules in virtual time, closed-test and cascade-test (needs root and nft; two hours)
+	@missed=0; \
+	( $(ENV) && go test -count=1 -v -run '^(TestNoCallHasTwoOwners|TestLossIsNoDeath)$$' ./allocator/keeper ) || missed=1; \
+	$(MAKE) --no-print-directory closed-test || missed=1; \
+	$(MAKE) --no-print-directory cascade-test || missed=1; \
+	( $(FLEET) soak --json out/fleet-soak.json --html out/fleet-soak.html $(ARGS) ) || missed=1; \
+	[ $$missed = 0 ] || { echo "fleet-soak: a goal was missed, above or before" >&2; exit 1; }
 
 sim: ## a day and a month of 1,000 nodes in virtual time, placed by our rule and by others (half an hour)
 	@$(ENV) && mkdir -p out && go run $(OPUS) ./cmd/voicebench simulate --seed 1 --html out/sim.html --json out/sim.json $(ARGS)

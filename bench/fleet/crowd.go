@@ -50,6 +50,8 @@ type crowd struct {
 	members []*member
 	// guests come and go when a trial asks for them, in a call of their own.
 	guests []*member
+	// far are the accounts of those two that listen from afar, by call.
+	far [][farKinds]target.Account
 
 	stop   context.CancelFunc
 	living sync.WaitGroup // members, graves, the engine
@@ -98,9 +100,12 @@ func openCrowd(ctx context.Context, remote *target.Remote, host netip.Addr, conf
 	for range guests {
 		seats = append(seats, rooms[calls])
 	}
-	accounts, err := remote.Accounts(ctx, seats)
+	accounts, err := remote.Accounts(ctx, append(seats, farSeats(rooms[:calls])...))
 	if err != nil {
 		return nil, err
+	}
+	for i := range calls {
+		c.far = append(c.far, [farKinds]target.Account(accounts[len(seats)+i*farKinds:]))
 	}
 	for i := range seats {
 		m := &member{crowd: c, call: min(i/members, calls), room: seats[i], account: accounts[i], graves: make(map[*path]struct{})}

@@ -34,6 +34,9 @@ func (r *run) conclude() {
 			r.report.Distributions = append(r.report.Distributions, d)
 		}
 		for _, g := range res.goals {
+			if g.isolated && r.network == nil {
+				continue
+			}
 			void := ""
 			if len(res.rounds) == 0 {
 				void = "no round came to its end"

@@ -106,17 +106,23 @@ type window struct {
 	run    *run
 	before standing
 	where  []string // node of each member when the fault came
+	far    []*farListener
 }
 
-// watch begins a window and returns when its run-up is over.
-func (r *run) watch(ctx context.Context) (*window, error) {
-	w := &window{run: r, before: r.crowd.stand()}
+// watch begins a window and returns when its run-up is over. Of those who listen from
+// afar all are hit.
+func (r *run) watch(ctx context.Context, far ...*farListener) (*window, error) {
+	w := &window{run: r, before: r.crowd.stand(), far: far}
 	r.crowd.engine.Reset()
 	from := r.crowd.clock.slot(time.Now()) + 3
 	for _, m := range r.crowd.members {
 		m.ear.judge(from)
 		node, _, _, _ := m.state()
 		w.where = append(w.where, node)
+	}
+	for _, l := range far {
+		l.ear.judge(from)
+		l.had = l.call.Stats()
 	}
 	return w, sleep(ctx, runUp)
 }
@@ -128,6 +134,9 @@ func (w *window) conclude(ctx context.Context, one *round, victim string) error 
 	to := c.clock.slot(time.Now()) + 3
 	for _, m := range c.members {
 		m.ear.until(to)
+	}
+	for _, l := range w.far {
+		l.ear.until(to)
 	}
 	if err := sleep(ctx, time.Until(c.clock.due(to))+lastPackets); err != nil {
 		return err
@@ -145,6 +154,12 @@ func (w *window) conclude(ctx context.Context, one *round, victim string) error 
 	one.Moved = int(after.opened - w.before.opened)
 	one.Resumed = max(after.resumes-w.before.resumes, 0) // of sessions that are still the same
 	one.Split = after.split
+	for _, l := range w.far {
+		now := l.call.Stats()
+		one.Moved += now.Moves - l.had.Moves
+		one.Resumed += now.Voice.Resumes - l.had.Voice.Resumes
+		one.Hit = append(one.Hit, l.ear.heard())
+	}
 	return nil
 }
 

@@ -230,10 +230,15 @@ func (r *Remote) fill(ctx context.Context, rooms []Room, number int, guild snowf
 
 // Join brings an account into a room, through every door a person goes through.
 func (r *Remote) Join(ctx context.Context, room Room, a Account, options voiceclient.Options) (*voiceclient.Call, error) {
+	return r.JoinFrom(ctx, room, a, options, nil)
+}
+
+// JoinFrom joins from where the round trips to nodes or regions are these, in ms.
+func (r *Remote) JoinFrom(ctx context.Context, room Room, a Account, options voiceclient.Options, rtt map[string]float64) (*voiceclient.Call, error) {
 	if options.TLS == nil {
 		options.TLS = r.tls
 	}
-	call, err := voiceclient.Join(ctx, voiceclient.Config{Server: r.url, Token: a.Token, Guild: room.Guild, Channel: room.Channel, Options: options, Unmeasured: true})
+	call, err := voiceclient.Join(ctx, voiceclient.Config{Server: r.url, Token: a.Token, Guild: room.Guild, Channel: room.Channel, Options: options, Unmeasured: true, RTT: rtt})
 	if err != nil {
 		return nil, explain(err)
 	}
