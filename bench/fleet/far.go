@@ -32,7 +32,7 @@ const (
 	farFrom = 150.0
 	farNear = 5.0
 	// farWithin is how long both may take until they hear the call.
-	farWithin = 20 * time.Second
+	farWithin = 8 * time.Second
 )
 
 // farListeners are those two, in one call.
@@ -45,6 +45,8 @@ type farListener struct {
 }
 
 // seatFar joins both to a call on a node, and returns when they hear it by their ways.
+// Two nodes share no call for a minute after their link was lost: then, or on a machine
+// that is too busy, there is an error, and a round can do without them.
 func (r *run) seatFar(ctx context.Context, node string) (f farListeners, err error) {
 	c := r.crowd
 	at := -1
