@@ -8,5 +8,8 @@
 // without it.
 //
 // A disk that stands still holds up no caller for longer than Config.Patience, and
-// readers, who have connections of their own, not at all.
+// readers, who have connections of their own, not at all. That is so while only writes
+// and flushes wait. The index of the log is mapped memory (textchat.db-shm): a file
+// system that makes whoever touches a mapped page wait, as one frozen by fsfreeze does,
+// stops the threads of the program, and so all of it, until it goes on.
 package sqlite
