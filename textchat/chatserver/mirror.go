@@ -131,6 +131,8 @@ type adoption struct {
 	From   uint64 `json:"from"`
 	After  uint64 `json:"after,omitempty"`
 	Before whence `json:"before"`
+
+	heard time.Time // here
 }
 
 // after says whether a counts, and not b.
@@ -481,6 +483,7 @@ func (m *mirrors) adopt(list map[string]adoption) {
 	defer m.mu.Unlock()
 	for id, a := range list {
 		if old, ok := m.adopted[id]; !ok || a.after(old) {
+			a.heard = time.Now()
 			m.adopted[id] = a
 		}
 	}
@@ -536,7 +539,7 @@ func (m *mirrors) forget(before time.Time) {
 		}
 	}
 	for id, a := range m.adopted {
-		if m.of[a.Life] == nil {
+		if m.of[a.Life] == nil && a.heard.Before(before) {
 			delete(m.adopted, id)
 		}
 	}
