@@ -20,9 +20,9 @@ const (
 	// handMost bounds the connections a writer takes at once.
 	handMost = 16
 	// gather is how long a connection that was just written to waits for more, when
-	// what it has is patient: of 160 messages a second two go by one write then, which
-	// halves what the kernel does for them, on both sides.
-	gather = 8 * time.Millisecond
+	// what it has is patient, a frame of a screen: of 160 messages a second three go by
+	// one write then, which is a third of the kernel's work for them, on both sides.
+	gather = 16 * time.Millisecond
 )
 
 // writers write to bare TCP connections, a few goroutines to all of them, in the
