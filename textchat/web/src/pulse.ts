@@ -2,7 +2,8 @@
 // signaling/protocol.md; what differs is that a browser asks an idle path for a
 // sign of life only every 2.5 s, so while nobody is to be heard silence says less.
 
-export const reportFrom = 1_000; // a silence is reported at once
+export const doubtFrom = 600; // a silence is reported at once, so that the node may be asked
+export const reportFrom = 1_000; // and again when it counts
 export const lostAfter = 1_200; // and the path is lost: of somebody's voice 60 packets in a row
 export const idleLostAfter = 6_000; // two signs of life that did not come, and some more
 const doubtAfter = 250; // a dozen packets in a row
@@ -17,7 +18,8 @@ export class Pulse {
   private bytes = -1;
   private last = 0; // when anything came
   private reported = 0;
-  private said = 0; // of the marks of a silence, how many were reported
+  private reportedDoubt = -reportEvery; // the last report of the first mark
+  private said = 0; // of the marks of a silence, how many were reached
   private doubted = false;
   private expected = -lately; // when somebody was, last
 
@@ -35,14 +37,16 @@ export class Pulse {
     if (bytes !== this.bytes) { this.bytes = bytes; this.last = now; }
     const silent = this.silent = now - this.last;
     this.quiet = expected || silent >= idleLostAfter ? silent : 0;
-    const marks = this.quiet >= (expected ? lostAfter : idleLostAfter) ? 2 : this.quiet >= reportFrom ? 1 : 0;
+    const marks = [doubtFrom, reportFrom, expected ? lostAfter : idleLostAfter].filter((mark) => this.quiet >= mark).length;
+    const first = marks === 1 && this.said < 1 && now - this.reportedDoubt >= reportEvery;
     if (expected) this.expected = now;
     const doubts = silent >= (now - this.expected < lately ? doubtAfter : idleDoubtAfter);
     const out = {
-      report: marks > this.said || (now - this.reported >= reportEvery && (expected || marks > 0)),
+      report: first || (marks > 1 && marks > this.said) || (now - this.reported >= reportEvery && (expected || marks > 0)),
       doubt: doubts && !this.doubted,
-      lost: marks === 2 && this.said < 2,
+      lost: marks === 3 && this.said < 3,
     };
+    if (first) this.reportedDoubt = now;
     if (out.report) this.reported = now;
     this.said = marks;
     this.doubted = doubts;

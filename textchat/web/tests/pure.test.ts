@@ -58,14 +58,14 @@ test('the pulse of a path: silence is doubted, reported and lost, once each', ()
     // now, bytes, expected
     [0, 10, false], [1000, 10, false], [2000, 11, false], // alone: a report of the server now and then
     [3000, 500, true], [3250, 900, true], [4000, 1800, true], // somebody speaks
-    [4249, 1800, true], [4250, 1800, true], [5000, 1800, true], [5199, 1800, true], [5200, 1800, true], [5750, 1800, true], [6500, 1800, true], // cut off
+    [4249, 1800, true], [4250, 1800, true], [4599, 1800, true], [4600, 1800, true], [4700, 1800, true], [5000, 1800, true], [5199, 1800, true], [5200, 1800, true], [5750, 1800, true], [6500, 1800, true], // cut off
     [7000, 1900, true], [7500, 1900, false], // back, and a pause
     [7600, 1900, false], [8100, 1900, false], [9500, 1900, false], [12900, 1900, false], [13000, 1900, false],
   ] as const).map(([now, bytes, expected]) => {
     const b = p.beat(now, bytes, expected);
     return `${b.report ? Math.round(p.quiet) : '-'}${b.doubt ? ' doubt' : ''}${b.lost ? ' lost' : ''}`;
   });
-  assert.deepEqual(beats, ['-', '-', '-', '0', '-', '0', '-', '- doubt', '1000', '-', '1200 lost', '-', '2500', '-', '- doubt', '-', '-', '- doubt', '-', '6000 lost']);
+  assert.deepEqual(beats, ['-', '-', '-', '0', '-', '0', '-', '- doubt', '-', '600', '-', '1000', '-', '1200 lost', '-', '2500', '-', '- doubt', '-', '-', '- doubt', '-', '6000 lost']);
 });
 
 test('what a connection got', () => {
