@@ -450,8 +450,9 @@ func (d look) read() (Look, error) {
 			if r[0] < 0 || r[1] < r[0] {
 				return l, errRange
 			}
-			for p := r[0] / memberlist.Page; p <= r[1]/memberlist.Page && len(pages) < textchat.MaxListPages; p++ {
-				if p*memberlist.Page < 2*textchat.MaxMembers && !slices.Contains(pages, p) {
+			last := min(r[1], 2*textchat.MaxMembers-1) / memberlist.Page // no list is longer: a member and a group line each
+			for p := r[0] / memberlist.Page; p <= last && len(pages) < textchat.MaxListPages; p++ {
+				if !slices.Contains(pages, p) {
 					pages = append(pages, p)
 				}
 			}

@@ -148,6 +148,25 @@ func TestIntakeLooks(t *testing.T) {
 	}
 }
 
+// TestIntakeFarRange holds that a range of places no list has costs nothing to read.
+func TestIntakeFarRange(t *testing.T) {
+	read := make(chan Action, 1)
+	for _, r := range []string{"[400000,9223372036854775807]", "[9223372036854775807,9223372036854775807]", "[399999,9223372036854775807]"} {
+		go func() {
+			in := Intake{identified: true}
+			read <- in.Handle(start, []byte(`{"op":14,"d":{"guild_id":"1","channels":{"2":[`+r+`]}}}`))
+		}()
+		select {
+		case a := <-read:
+			if len(a.Looks) != 1 || len(a.Looks[0].Pages[2]) > 1 {
+				t.Errorf("%s: %+v", r, a)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s is not read after 20 s", r)
+		}
+	}
+}
+
 func TestIntakePresence(t *testing.T) {
 	in := Intake{identified: true}
 	long := strings.Repeat("é", 200)
@@ -212,7 +231,8 @@ func TestPlainBeat(t *testing.T) {
 func FuzzIntake(f *testing.F) {
 	for _, s := range []string{`{"op":1,"d":1}`, `{"op":2,"d":{"token":"t","intents":1,"shard":[0,1]}}`, `{"op":4,"d":{"guild_id":1,"channel_id":null}}`,
 		`{"op":8,"d":{"guild_id":["1"],"user_ids":[1,2]}}`, `{"op":6,"d":{"seq":18446744073709551615}}`, `{"op":3,"d":null}`,
-		`{"op":3,"d":{"status":"dnd","activities":[{"name":"x","type":4}]}}`, `{"op":31,"d":{"guild_ids":[1]}}`, `{"op":40,"d":{}}`} {
+		`{"op":3,"d":{"status":"dnd","activities":[{"name":"x","type":4}]}}`, `{"op":31,"d":{"guild_ids":[1]}}`, `{"op":40,"d":{}}`,
+		`{"op":14,"d":{"guild_id":"1","channels":{"2":[[0,9223372036854775807]]}}}`, `{"op":37,"d":{"subscriptions":{"1":{"channels":{"2":[]}}}}}`} {
 		f.Add([]byte(s), true)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, identified bool) {
