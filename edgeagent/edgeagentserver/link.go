@@ -151,6 +151,10 @@ func (k *link) connect(patience time.Duration) (*quic.Conn, error) {
 	who := *k.who.Load()
 	var why error
 	for _, addr := range who.Addrs {
+		if err := k.all.socket.reaches(addr); err != nil {
+			why = errors.Join(why, err)
+			continue
+		}
 		ctx, cancel := context.WithTimeout(k.ctx, patience)
 		to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, who.Link.Port))
 		conn, err := k.all.outer.Dial(ctx, to, k.all.clientTLS(who), k.all.quic())

@@ -185,6 +185,10 @@ func (s *linkSocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int,
 	if addr.Zone != "" {
 		return s.UDPConn.WriteMsgUDP(b, oob, addr)
 	}
+	to := addr.AddrPort()
+	if err := s.reaches(to.Addr()); err != nil {
+		return 0, 0, err
+	}
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,11 +196,20 @@ func (s *linkSocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int,
 		s.sentAtLast = now
 	} else if !s.holding && len(oob) <= holdOOB && now.Sub(s.sentAtLast) < holdWhile {
 		s.holding = true
-		s.put(0, s.held[:copy(s.held[:], b)], s.heldOOB[:copy(s.heldOOB[:], oob)], addr.AddrPort())
+		s.put(0, s.held[:copy(s.held[:], b)], s.heldOOB[:copy(s.heldOOB[:], oob)], to)
 		return len(b), len(oob), nil
 	}
-	s.put(1, b, oob, addr.AddrPort())
+	s.put(1, b, oob, to)
 	return len(b), len(oob), s.sendLocked(2)
+}
+
+// reaches tells whether the socket can send to an address: where the system has no
+// IPv6, it is of IPv4 alone. The error is that of net.UDPConn.
+func (s *linkSocket) reaches(to netip.Addr) error {
+	if s.inet4 && !to.Unmap().Is4() {
+		return &net.AddrError{Err: "non-IPv4 address", Addr: to.String()}
+	}
+	return nil
 }
 
 // flush sends what is held back.
@@ -208,13 +221,16 @@ func (s *linkSocket) flush() {
 
 // send sends a datagram.
 func (s *linkSocket) send(b []byte, to netip.AddrPort) error {
+	if err := s.reaches(to.Addr()); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.put(1, b, nil, to)
 	return s.sendLocked(2)
 }
 
-// put prepares one of out.
+// put prepares one of out, for an address that the socket reaches.
 func (s *linkSocket) put(i int, b, oob []byte, to netip.AddrPort) {
 	name, h := &s.outName[i], &s.out[i].hdr
 	*name = sockaddr{2: byte(to.Port() >> 8), 3: byte(to.Port())}

@@ -1,8 +1,10 @@
 package edgeagentserver
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -80,6 +82,31 @@ func TestLinkSocket(t *testing.T) {
 			t.Error(network, fmt.Sprint(err), "at the deadline")
 		}
 	}
+}
+
+// TestLinkSocketOfOneFamily: a socket without IPv6 refuses its addresses, as
+// net.UDPConn does, and a link goes on with the peer's other ones.
+func TestLinkSocketOfOneFamily(t *testing.T) {
+	far := netip.MustParseAddr("2001:db8::1")
+	a, b := newLinkEnd(t, "node-1", nil), newLinkEnd(t, "node-2", nil)
+	to := netip.AddrPortFrom(far, 1)
+	refused := new(net.AddrError)
+	if _, _, err := a.links.socket.WriteMsgUDP(make([]byte, 100), nil, net.UDPAddrFromAddrPort(to)); !errors.As(err, &refused) {
+		t.Error("a datagram of QUIC to an address of IPv6:", err)
+	}
+	if err := a.links.socket.send(make([]byte, 100), to); !errors.As(err, &refused) {
+		t.Error("a datagram to an address of IPv6:", err)
+	}
+	who := b.peer()
+	who.Addrs = []netip.Addr{far}
+	a.share(1, who)
+	b.share(1, a.peer())
+	if conn, err := a.links.peer("node-2").connect(time.Second); conn != nil || !errors.As(err, &refused) {
+		t.Error("a link to an address of IPv6 alone:", conn, err)
+	}
+	who.Addrs = []netip.Addr{far, ownHost}
+	a.share(1, who)
+	a.up(1)
 }
 
 // TestLinkSocketHoldsBack: what is short goes with the next datagram, before it,
