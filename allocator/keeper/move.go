@@ -102,11 +102,14 @@ func (c *Core) empty(now time.Time, node edgeagent.NodeID, x *exit, elapsed floa
 			continue
 		}
 		size = max(size, 1)
-		if size >= x.tooMany && now.Before(x.again) {
-			continue
+		old, _ := c.place.Call(id)
+		var w *Write
+		if heir, ok := c.heir(old); ok { // which needs no room
+			w = c.inherit(now, old, heir, x)
+		} else if size < x.tooMany || !now.Before(x.again) {
+			w = c.rehome(now, old, size, x)
 		}
-		w, ok := c.rehome(now, id, size, x)
-		if !ok {
+		if w == nil {
 			continue
 		}
 		x.tokens -= float64(size)
@@ -137,12 +140,10 @@ func (c *Core) going(node edgeagent.NodeID) float64 {
 // spills is how many nodes that take no more just now are passed over for one call.
 const spills = 3
 
-// rehome decides where a call goes that leaves its node.
-func (c *Core) rehome(now time.Time, id sfu.CallID, size int, x *exit) (*Write, bool) {
-	old, _ := c.place.Call(id)
-	if n, ok := c.heir(old); ok {
-		return c.inherit(now, old, n, x), true
-	}
+// rehome decides where a call goes that leaves its node and is on no other; nil if it
+// has to wait.
+func (c *Core) rehome(now time.Time, old allocator.CallEntry, size int, x *exit) *Write {
+	id := old.Call
 	req := allocator.PlaceRequest{Call: id, RTT: old.Near.RTT, Region: old.Near.Region, Location: old.Near.Location}
 	for range 1 + spills {
 		choice, ok := c.place.Spot(now, req, size, c.draw)
@@ -153,7 +154,7 @@ func (c *Core) rehome(now time.Time, id sfu.CallID, size int, x *exit) (*Write, 
 				}
 				x.tooMany, x.again = size, now.Add(retryAfter)
 			}
-			return nil, false
+			return nil
 		}
 		room, known := c.arrivals[choice.Node]
 		if !known {
@@ -170,9 +171,9 @@ func (c *Core) rehome(now time.Time, id sfu.CallID, size int, x *exit) (*Write, 
 		c.arrivals[ex.Chosen] = room - float64(size)
 		c.place.Hold(ex.Chosen, size)
 		c.writing[id] = true
-		return &Write{Entry: e, Last: c.revisions[id], held: size}, true
+		return &Write{Entry: e, Last: c.revisions[id], held: size}
 	}
-	return nil, false
+	return nil
 }
 
 // lot is where a call falls in this allocator's order.

@@ -22,6 +22,8 @@ type fleet struct {
 	sessions map[edgeagent.NodeID]int // of the call
 	epochs   map[edgeagent.NodeID]uint64
 	lost     map[edgeagent.NodeID][]edgeagent.NodeID
+	plain    map[edgeagent.NodeID][]edgeagent.CallOnANode // further calls
+	full     map[edgeagent.NodeID]bool
 	serving  edgeagent.NodeID // its engine answers
 	told     []allocator.Moved
 	ended    []edgeagent.NodeID
@@ -31,7 +33,8 @@ var theCall = sfu.CallID{ID: 7}
 
 func newFleet(t *testing.T) *fleet {
 	f := &fleet{t: t, c: New(1), now: time.Unix(1_800_000_000, 0), relays: map[edgeagent.NodeID][]edgeagent.RelayOnANode{},
-		sessions: map[edgeagent.NodeID]int{}, epochs: map[edgeagent.NodeID]uint64{}, lost: map[edgeagent.NodeID][]edgeagent.NodeID{}}
+		sessions: map[edgeagent.NodeID]int{}, epochs: map[edgeagent.NodeID]uint64{}, lost: map[edgeagent.NodeID][]edgeagent.NodeID{},
+		plain: map[edgeagent.NodeID][]edgeagent.CallOnANode{}, full: map[edgeagent.NodeID]bool{}}
 	f.c.Synced(f.now, f.now, time.Hour)
 	f.beat("a", "b", "c")
 	return f
@@ -44,8 +47,12 @@ func (f *fleet) beat(nodes ...edgeagent.NodeID) {
 			Capacity: edgeagent.Capacity{PPS: 1e5, BPS: 1e9, Sessions: 1000}, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 			Link: &edgeagent.LinkAddr{Port: 1, Fingerprint: string(n)}, Relays: f.relays[n], LostLinks: f.lost[n],
 		}
+		hb.Calls = f.plain[n]
+		if f.full[n] {
+			hb.Load = edgeagent.Load{PPS: 1e5, BPS: 1e9, Sessions: 1000}
+		}
 		if f.sessions[n] > 0 {
-			hb.Calls = []edgeagent.CallOnANode{{Call: theCall, Epoch: f.epochs[n], Sessions: f.sessions[n]}}
+			hb.Calls = append(slices.Clone(hb.Calls), edgeagent.CallOnANode{Call: theCall, Epoch: f.epochs[n], Sessions: f.sessions[n]})
 		}
 		f.do(f.c.SeeNode(f.now, hb, f.now, nil))
 	}
@@ -269,5 +276,29 @@ func TestLostNodeOfACall(t *testing.T) {
 				t.Errorf("%s dies: %s relays %+v", c.dies, n, f.relays[n])
 			}
 		}
+	}
+}
+
+// TestHeirNeedsNoRoom: a call that is on a node that lives, too, has its home there at
+// once, though a hundred others of the lost node wait until any node has room.
+func TestHeirNeedsNoRoom(t *testing.T) {
+	f := spanned(t)
+	for i := range 100 {
+		cl, refused := f.c.Claim(f.now, allocator.PlaceRequest{Call: sfu.CallID{ID: snowflake.ID(1000 + i)}, User: sfu.UserID{ID: snowflake.ID(1000 + i)}, Session: "s", RTT: atA})
+		if refused != nil || cl.Write == nil || cl.Entry.Node != "a" {
+			t.Fatalf("%+v, %v", cl, refused)
+		}
+		f.do([]Out{{Write: cl.Write}})
+		f.plain["a"] = append(f.plain["a"], edgeagent.CallOnANode{Call: cl.Entry.Call, Epoch: cl.Entry.Epoch, Sessions: 1})
+	}
+	f.full["b"], f.full["c"] = true, true
+	f.pass(2*time.Second, "a", "b", "c")
+	f.pass(6*time.Second, "b", "c")
+	moved := map[bool]int{}
+	for _, m := range f.told {
+		moved[m.Call == theCall]++
+	}
+	if e := f.entry(); e.Node != "b" || moved[true] == 0 || moved[false] != 0 {
+		t.Errorf("%+v; told of it %d times, of others %d times", e, moved[true], moved[false])
 	}
 }
