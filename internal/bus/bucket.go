@@ -328,6 +328,23 @@ func (b *Bucket[T]) Find(ctx context.Context, key string) (Entry[T], error) {
 	return e, err
 }
 
+// Keys lists all keys, in no order.
+func (b *Bucket[T]) Keys(ctx context.Context) (keys []string, err error) {
+	err = b.do(ctx, "list", "keys", func(ctx context.Context, kv jetstream.KeyValue) error {
+		try, cancel := context.WithTimeout(ctx, watchTry)
+		defer cancel()
+		keys, err = kv.Keys(try)
+		switch {
+		case errors.Is(err, jetstream.ErrNoKeysFound):
+			keys, err = nil, nil
+		case err != nil && try.Err() != nil && ctx.Err() == nil:
+			err = errUnanswered
+		}
+		return err
+	})
+	return keys, err
+}
+
 // Delete removes the value of revision last, or whatever is there when last is
 // 0. It returns ErrConflict when the key was written since.
 func (b *Bucket[T]) Delete(ctx context.Context, key string, last uint64) error {

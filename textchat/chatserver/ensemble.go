@@ -745,7 +745,8 @@ type usersEntry struct {
 	ID    string      `json:"id,omitempty"` // of several with one id the first counts
 	Event *usersEvent `json:"event,omitempty"`
 	End   *usersEnd   `json:"end,omitempty"`
-	Enter *usersEnter `json:"enter,omitempty"`
+	Enter *usersMove  `json:"enter,omitempty"`
+	Leave *usersMove  `json:"leave,omitempty"`
 }
 
 type (
@@ -761,8 +762,9 @@ type (
 		User  textchat.ID         `json:"user"`
 		Token *textchat.TokenHash `json:"token,omitempty"`
 	}
-	// usersEnter makes a user's sessions listen to a guild.
-	usersEnter struct {
+	// usersMove makes a user's sessions listen to a guild that it entered. That it left
+	// one is for sessions that come from elsewhere.
+	usersMove struct {
 		User  textchat.ID `json:"user"`
 		Guild textchat.ID `json:"guild"`
 	}
@@ -810,6 +812,12 @@ func (s *Server) forUsers(u usersEntry, at uint64) {
 		}
 		if o, err := s.owner(u.Enter.Guild); err == nil {
 			o.soon(func() {
+				if s.ensemble != nil && o.core.Member(u.Enter.User) == nil {
+					o.catchUp() // that entry is on its way
+				}
+				if o.core == nil || o.core.Member(u.Enter.User) == nil {
+					return // it has left again
+				}
 				for _, x := range list {
 					o.add(x)
 				}

@@ -407,11 +407,14 @@ func TestInstancesResumeAnew(t *testing.T) {
 	cs.next()
 	cs.send(2, identify(cat.token, allIntents))
 	session := cs.event("READY")["session_id"].(string)
-	cs.breakOff()
-	cs = w[2].dial("?v=10&encoding=json")
-	cs.next()
-	cs.last = 1
-	cs.send(6, map[string]any{"token": cat.token, "session_id": session, "seq": 1})
+	for _, x := range []*world{w[1], w[2]} { // from 1 it is gone before it has read anything
+		cs.breakOff()
+		cs = x.dial("?v=10&encoding=json")
+		cs.next()
+		cs.last = 1
+		cs.send(6, map[string]any{"token": cat.token, "session_id": session, "seq": 1})
+		eventually(t, "the session is there", func() bool { return x.srv.hub.session(session) != nil })
+	}
 	if f := cs.next(); f.T != "GUILD_CREATE" {
 		t.Fatalf("came op %d %s", f.Op, f.T)
 	}
@@ -449,6 +452,76 @@ func TestInstancesResumeAnew(t *testing.T) {
 	y.until("RESUMED")
 	if w[2].srv.hub.session(as.session) != nil {
 		t.Error("instance 2 has the session still")
+	}
+}
+
+// TestInstancesResumeKicked holds that who was kicked while away is told so wherever the
+// session goes on, once.
+func TestInstancesResumeKicked(t *testing.T) {
+	t.Parallel()
+	all := newTogether(t, 3)
+	w := all.worlds
+	boss, ann := w[0].boss(), w[0].guest("ann")
+	as := w[0].enter(ann)
+	general := w[1].channelID(boss, "general")
+	all.known(t, w[0], w[1], w[2])
+	w[1].do("POST", "/channels/"+general+"/messages", boss.token, map[string]any{"content": "hello"})
+	as.until("MESSAGE_CREATE")
+	as.breakOff()
+	w[1].do("DELETE", "/guilds/"+w[1].guildID()+"/members/"+ann.id, boss.token, nil)
+	eventually(t, "the instances know", func() bool {
+		for _, x := range w {
+			e := x.srv.ensemble
+			e.usersMu.Lock()
+			told := slices.ContainsFunc(e.past, func(p usersPast) bool { return p.entry.Leave != nil })
+			e.usersMu.Unlock()
+			if !told {
+				return false
+			}
+		}
+		return true
+	})
+	last := as.last
+	for i, want := range []string{"GUILD_DELETE", "RESUMED"} {
+		s := w[2-i].dial("?v=10&encoding=json")
+		s.next()
+		s.last = last
+		s.send(6, map[string]any{"token": ann.token, "session_id": as.session, "seq": last})
+		f := s.next()
+		if f.T != want || want == "GUILD_DELETE" && f.data()["id"] != w[0].guildID() {
+			t.Fatalf("after %d came op %d %s %s", last, f.Op, f.T, f.D)
+		}
+		if want == "GUILD_DELETE" {
+			s.until("RESUMED")
+		}
+		last = s.last
+		s.breakOff()
+	}
+}
+
+// TestInstancesResumeUnsure holds that a session is not resumed where it cannot be known
+// whether an instance that is gone had it meanwhile.
+func TestInstancesResumeUnsure(t *testing.T) {
+	t.Parallel()
+	all := newTogether(t, 2)
+	w := all.worlds
+	ann := w[0].guest("ann")
+	resume := func(s *socket) frame {
+		again := w[0].dial("?v=10&encoding=json")
+		again.next()
+		again.send(6, map[string]any{"token": ann.token, "session_id": s.session, "seq": s.last})
+		return again.next()
+	}
+	before := w[0].enter(ann)
+	m := &w[0].srv.ensemble.mirrors
+	m.follow(orderNote{Life: "gone" + lifeSep + "1", N: 1})
+	m.follow(orderNote{Life: "gone" + lifeSep + "1", N: 5})
+	after := w[0].enter(ann)
+	if f := resume(before); f.Op != 9 {
+		t.Errorf("the one that was there before came back: op %d %s", f.Op, f.T)
+	}
+	if f := resume(after); f.T != "RESUMED" {
+		t.Errorf("the one that is newer did not: op %d %s", f.Op, f.T)
 	}
 }
 

@@ -202,6 +202,10 @@ func (c *conn) resume(in gatewaysession.Resume) {
 	// A session that stands vouches for its token, as whoever revokes one ends its
 	// sessions: when all come back at once the store is not asked.
 	s := c.srv.hub.session(in.Session)
+	if s != nil && len(lost) > 0 && c.srv.ensemble.mirrors.blind(lost, "", s.lastOpened()) {
+		s.finish(textchat.CloseSessionTimeout) // one that is gone may have had it since
+		s = nil
+	}
 	if user, hash, ok := token.Read(in.Token); s == nil || !ok || s.user != user || s.token != hash {
 		u, hash, ok := c.authenticate(in.Token)
 		if !ok {

@@ -172,7 +172,7 @@ func (c *call) guildCreate() (int, any, error) {
 	}
 	full, err := read(c.ctx, o, func(g *guild.Guild) (guild.Full, error) { return g.Full(), nil })
 	if err == nil {
-		err = c.srv.tellUsers(c.ctx, usersEntry{Enter: &usersEnter{c.user.ID, r.Guild.ID}})
+		err = c.srv.tellUsers(c.ctx, usersEntry{Enter: &usersMove{c.user.ID, r.Guild.ID}})
 	}
 	return http.StatusCreated, full, err
 }

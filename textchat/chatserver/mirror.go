@@ -116,8 +116,12 @@ type mirror struct {
 	holes []hole
 }
 
-// hole is where the notes before one are missing, from a position to another.
-type hole struct{ from, to, note uint64 }
+// hole is where the notes before one are missing, from a position to another. What
+// they said was said before seen, by the clock here.
+type hole struct {
+	from, to, note uint64
+	seen           time.Time
+}
 
 // adoption says where a session is that was resumed elsewhere than it began.
 type adoption struct {
@@ -346,6 +350,15 @@ func (e *ensemble) round() (lost []string, ok bool) {
 	case <-e.rounds.away: // what was said meanwhile did not come
 		back := e.bus.Reconnected()
 		e.mirrors.tear(e.life)
+		names, err := e.all.Keys(ctx) // who came meanwhile is not among the neighbours yet
+		if err != nil {
+			return nil, false
+		}
+		for _, name := range names {
+			if name != e.self && !slices.Contains(others, name) {
+				others = append(others, name)
+			}
+		}
 		for _, name := range others {
 			if err := e.learn(name); err != nil && !errors.Is(err, bus.ErrNobody) {
 				return nil, false
@@ -407,7 +420,7 @@ func (m *mirrors) follow(t orderNote) bool {
 	if t.N <= last+1 {
 		return true
 	}
-	h := hole{to: ^uint64(0), note: t.N}
+	h := hole{to: ^uint64(0), note: t.N, seen: time.Now()}
 	if len(r.list) > 0 {
 		h.from = r.list[len(r.list)-1].P
 	}
@@ -426,7 +439,7 @@ func (m *mirrors) tear(but string) {
 		if life == but || len(r.holes) > 0 {
 			continue
 		}
-		h := hole{to: ^uint64(0), note: r.note + 1}
+		h := hole{to: ^uint64(0), note: r.note + 1, seen: time.Now()}
 		if len(r.list) > 0 {
 			h.from = r.list[len(r.list)-1].P
 		}
@@ -463,6 +476,17 @@ func (m *mirrors) missing(life string) uint64 {
 		return r.holes[0].from
 	}
 	return 0
+}
+
+// blind says whether one of the lives, but for one, may have said after a time what is
+// not known.
+func (m *mirrors) blind(lives []string, but string, after time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(lives, func(life string) bool {
+		r := m.of[life]
+		return life != but && r != nil && slices.ContainsFunc(r.holes, func(h hole) bool { return h.seen.After(after) })
+	})
 }
 
 // whole lists the lives of which nothing is missing.
@@ -925,12 +949,15 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 		return nil, true
 	}
 	defer leave()
-	from, began, unseen := whence{life, what.Base}, true, false
+	origin := whence{life, what.Base}
+	from, unseen := origin, false
 	if a, ok := e.mirrors.adoption(in.Session); ok {
-		life, began = a.Life, false
+		life = a.Life
 		switch {
 		case a.At.After(c.opened):
 			return nil, true // its client is elsewhere by now
+		case e.mirrors.blind(lost, life, a.At):
+			return nil, false // one that is gone may have had it since
 		case in.Seq == a.From:
 			from, unseen = a.Before, true
 		case a.Life == e.life:
@@ -955,7 +982,7 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 	}
 	// One that was cut off in the middle of its log-in may not have all guilds.
 	greet := false
-	if began {
+	if from == origin {
 		first, ok := e.mirrors.spots(from.Life, uint64(from.Base))
 		greet = !ok || at.at-first.at < loginTime.Milliseconds()
 	}
@@ -980,6 +1007,9 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 	s.claim = a
 	s.mu.Unlock()
 	e.adopt(in.Session, a)
+	flush, enough := context.WithTimeout(ctx, time.Second)
+	_ = e.bus.Flush(flush) // the others know before the client does; see tellOrder
+	enough()
 	if now, ok := e.mirrors.adoption(in.Session); ok && now.Life != e.life {
 		s.handOver() // it was resumed once more meanwhile
 		return nil, true
@@ -1016,29 +1046,78 @@ func (s *session) catchUp(ctx context.Context, at spots, greet bool) error {
 	if err != nil {
 		return err
 	}
+	without := make(map[textchat.ID]spot) // guilds that it does not listen to, and how far it is there
 	for _, id := range ids {
-		if !s.shardHas(id) {
-			continue
+		seq, in, err := s.catchUpGuild(ctx, id, at.in(id.String()), greet)
+		if err != nil {
+			return err
 		}
-		o, err := s.srv.owner(id)
-		if err == nil {
-			err = o.ask(ctx, func() error { return o.resume(s, at.in(o.key), greet) })
+		if !in {
+			without[id] = spot{Seq: seq}
 		}
-		if err != nil && !errors.Is(err, textchat.ErrUnknownGuild) {
+	}
+	moves, err := s.catchUpUsers(ctx, at)
+	if err != nil {
+		return err
+	}
+	// Who enters a guild from now on is found. Those that it entered before, or left,
+	// may not have said so when they were asked.
+	for _, id := range moves {
+		if _, asked := without[id]; !asked && !slices.Contains(ids, id) {
+			without[id] = at.in(id.String())
+		}
+	}
+	for id, from := range without {
+		if _, _, err := s.catchUpGuild(ctx, id, from, true); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// catchUpGuild is catchUp for one guild, and says how far it is there, and whether it
+// listens.
+func (s *session) catchUpGuild(ctx context.Context, id textchat.ID, from spot, greet bool) (seq uint64, in bool, err error) {
+	if !s.shardHas(id) {
+		return 0, true, nil
+	}
+	o, err := s.srv.owner(id)
+	if err == nil {
+		err = o.ask(ctx, func() error {
+			if err := o.resume(s, from, greet); err != nil {
+				return err
+			}
+			seq, in = o.applied, o.subs[s] != nil
+			return nil
+		})
+	}
+	switch {
+	case errors.Is(err, textchat.ErrUnknownGuild):
+		return 0, true, nil
+	case err != nil:
+		return 0, false, err // the owner may write the others still
+	}
+	return seq, in, nil
+}
+
+// catchUpUsers is catchUp for what belongs to users, and makes the session known. moves
+// are the guilds that its user entered or left.
+func (s *session) catchUpUsers(ctx context.Context, at spots) (moves []textchat.ID, err error) {
 	e := s.srv.ensemble
 	e.usersMu.Lock()
 	defer e.usersMu.Unlock()
 	past, err := e.usersSinceLocked(ctx, at.in(bus.UsersKey))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, u := range past {
 		switch {
 		case u.End != nil && u.End.User == s.user && (u.End.Token == nil || *u.End.Token == s.token):
-			return errEnded
+			return nil, errEnded
+		case u.Enter != nil && u.Enter.User == s.user:
+			moves = append(moves, u.Enter.Guild)
+		case u.Leave != nil && u.Leave.User == s.user:
+			moves = append(moves, u.Leave.Guild)
 		case u.Event != nil && slices.Contains(u.Event.Users, s.user) && u.Event.Intent&^s.intents == 0 && s.shardHas(0):
 			s.deliver(gatewayEvent(u.Event.Name, u.Event.Body))
 		}
@@ -1046,7 +1125,7 @@ func (s *session) catchUp(ctx context.Context, at spots, greet bool) error {
 	if surplus := s.srv.hub.addSession(s); surplus != nil {
 		surplus.finish(textchat.CloseSessionTimeout)
 	}
-	return nil
+	return moves, nil
 }
 
 // usersSinceLocked are the entries of bus.UsersKey that sessions here have been given

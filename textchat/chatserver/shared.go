@@ -314,7 +314,11 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 		o.srv.voice.begin(o, out.Effects)
 		for _, u := range out.Joined {
 			// Where they have sessions nobody may follow the guild yet.
-			o.srv.task(func() { _ = o.srv.tellUsers(o.srv.life, usersEntry{Enter: &usersEnter{u, o.id}}) })
+			o.srv.task(func() { _ = o.srv.tellUsers(o.srv.life, usersEntry{Enter: &usersMove{u, o.id}}) })
+		}
+		for _, u := range out.Parted {
+			// Sessions that are on their way from elsewhere ask the guilds of now.
+			o.srv.task(func() { _ = o.srv.tellUsers(o.srv.life, usersEntry{Leave: &usersMove{u, o.id}}) })
 		}
 		return rep, nil
 	}
@@ -636,8 +640,12 @@ func (o *owner) since(seq uint64) ([]past, error) {
 }
 
 // resume gives a session from elsewhere what its client has not seen of the guild, and
-// has it listen. One whose client may not have the guild yet is given that, too.
+// has it listen. One whose client may not have the guild yet is given that, too. Who is
+// not a member any more is told so.
 func (o *owner) resume(s *session, from spot, greet bool) error {
+	if o.subs[s] != nil {
+		return nil // it entered just now
+	}
 	if o.unsure || from.exact && o.applied < from.Seq {
 		if o.catchUp(); o.core == nil || o.unsure || from.exact && o.applied < from.Seq {
 			return textchat.Unavailable("This guild is not up to date, try again.", time.Second)
@@ -651,12 +659,10 @@ func (o *owner) resume(s *session, from spot, greet bool) error {
 	if err != nil {
 		return err
 	}
-	if o.core.Member(s.user) == nil {
-		return nil
-	}
+	member := o.core.Member(s.user) != nil
 	for _, p := range missed {
 		for i, e := range p.events {
-			if p.seq == from.Seq && i < from.Part {
+			if p.seq == from.Seq && i < from.Part || !member && (e.Name != textchat.EventGuildDelete || e.User != s.user) {
 				continue
 			}
 			o.publishTo(e, func(yield func(*session) bool) { yield(s) })
@@ -664,7 +670,7 @@ func (o *owner) resume(s *session, from spot, greet bool) error {
 		// What came into sight and went out of it is not an event of the entry.
 		greet = greet || p.sight || slices.Contains(p.joined, s.user)
 	}
-	if !s.listenTo(o) {
+	if !member || !s.listenTo(o) {
 		return nil
 	}
 	o.subs[s] = &sub{lazy: o.lazy(s)} // what it had opened is not known: it will say so
