@@ -142,6 +142,7 @@ func TestInstancesServeOneGuild(t *testing.T) {
 	}
 	secret := w[1].do("POST", "/guilds/"+w[0].guildID()+"/channels", boss.token, map[string]any{"name": "secret", "type": 0,
 		"permission_overwrites": []any{map[string]any{"id": w[0].guildID(), "type": 0, "deny": "1024"}}}).body["id"].(string)
+	eventually(t, "instance 2 has the channel", func() bool { return w[2].try("GET", "/channels/"+secret, boss.token, nil).status == 200 })
 	if a := w[2].try("GET", "/channels/"+secret, bob.token, nil); a.status != 403 {
 		t.Errorf("bob was answered %d %s", a.status, a.raw)
 	}
