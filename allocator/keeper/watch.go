@@ -242,7 +242,7 @@ func (w *Watch) Silence(now time.Time, s edgeagent.Silence, out []Verdict) []Ver
 	}
 	switch n.standing {
 	case up:
-		if pause := askAgain / 4; n.answered && !n.asking && (now.Sub(n.askedAt) < pause || n.deaf > 1 && now.Sub(n.askedAt) < askAgain) {
+		if pause := askAgain / 4; (n.answered || !n.reached) && !n.asking && (now.Sub(n.askedAt) < pause || n.deaf > 1 && now.Sub(n.askedAt) < askAgain) {
 			return out // it was asked for this just now
 		}
 		return w.suspect(now, s.Node, n, causeSilence, fmt.Sprintf("%d of %d clients hear nothing", s.Silent, s.Of), out)
@@ -403,6 +403,9 @@ func (w *Watch) judge(now time.Time, id edgeagent.NodeID, n *watched, out []Verd
 	}
 	if n.rounds < n.need(now, n.cause) {
 		return w.ask(now, id, n, out)
+	}
+	if n.cause == causeLate && !silence && now.Sub(n.since) < roundsLate*AskTime {
+		return out // whether others are late, too, is not known so soon
 	}
 	if !silence {
 		if w.crowd(now) {
