@@ -53,6 +53,9 @@ func (c *conn) members(now time.Time, in gatewaysession.MembersRequest) {
 	defer cancel()
 	a := new(chunks) // not a local of ours: we may stop waiting first
 	err := o.ask(ctx, func() error {
+		if o.subs[s] == nil {
+			return textchat.ErrUnknownGuild // it left meanwhile
+		}
 		*a = o.find(in, all, s.intents)
 		return nil
 	})

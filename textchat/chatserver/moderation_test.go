@@ -50,6 +50,11 @@ func TestBans(t *testing.T) {
 	}
 	w.with("sp%C3%A4m", "PUT", guild+"/bans/"+bob.id, boss.token, map[string]any{"delete_message_seconds": 3600})
 	b.until("GUILD_DELETE")
+	b.send(8, map[string]any{"guild_id": w.guildID(), "user_ids": []any{ann.id}}) // it is told nothing of the guild any more
+	b.send(43, map[string]any{"guild_id": w.guildID()})
+	b.quiet()
+	w.do("PATCH", "/users/@me", bob.token, map[string]any{"global_name": "Bobby"})
+	b.event("USER_UPDATE")
 	if e := a.until("GUILD_MEMBER_REMOVE"); field(e, "user.id") != bob.id {
 		t.Fatalf("event %v", e)
 	}

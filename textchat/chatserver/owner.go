@@ -398,6 +398,7 @@ func (o *owner) part(s *session) {
 	if b, ok := o.subs[s]; ok {
 		o.look(s, b, nil)
 		delete(o.subs, s)
+		s.leaves(o)
 		o.leave(s)
 	}
 }

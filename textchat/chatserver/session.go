@@ -302,6 +302,13 @@ func (s *session) listenTo(o *owner) bool {
 	return true
 }
 
+// leaves notes that a guild delivers here no more.
+func (s *session) leaves(o *owner) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.guilds = slices.DeleteFunc(s.guilds, func(x *owner) bool { return x == o })
+}
+
 // finish ends the session for good: its voice state goes with it.
 func (s *session) finish(code textchat.CloseCode) { s.end(code, false) }
 
