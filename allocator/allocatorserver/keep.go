@@ -221,7 +221,7 @@ func probe(ctx context.Context, hb edgeagent.Heartbeat) bool {
 		at[i] = netip.AddrPortFrom(a, hb.Ports[0])
 	}
 	ufrag, pwd := sfu.FleetProbe(time.Now()).Credentials(hb.ProbeKey)
-	_, err := stunprobe.Probe(ctx, at, ufrag, pwd)
+	_, err := stunprobe.Probe(ctx, stunprobe.Requests, at, ufrag, pwd)
 	return err == nil
 }
 

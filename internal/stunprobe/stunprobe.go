@@ -12,21 +12,24 @@ import (
 )
 
 const (
-	// Requests are sent to each address, Spacing apart: six within 150 ms, so that a
-	// few lost datagrams say nothing. At 30 % loss each way 1.8 % of such questions
-	// find no answer; with three it is 13 %.
+	// Requests are what asks each address whether it lives, Spacing apart: six within
+	// 150 ms, so that a few lost datagrams say nothing. At 30 % loss each way 1.8 % of
+	// such questions find no answer; with three it is 13 %.
 	Requests = 6
-	Spacing  = 25 * time.Millisecond
+	// Few are what asks how far a node is: what is not measured costs little, and the
+	// clients of one network share sfu.ProbesPerPrefix answers a second.
+	Few     = 3
+	Spacing = 25 * time.Millisecond
 	// MaxAddrs bounds the addresses that one probe asks.
 	MaxAddrs = 8
 	// maxAnswer is more than the longest answer, in bytes.
 	maxAnswer = 512
 )
 
-// Probe asks addresses, all of which are one node's, and returns the round trip
-// time of the first right answer. Without one it waits until ctx ends, which
-// needs a deadline: the last request leaves after 125 ms.
-func Probe(ctx context.Context, addrs []netip.AddrPort, ufrag, pwd string) (time.Duration, error) {
+// Probe asks addresses, all of which are one node's, up to requests times each, and
+// returns the round trip time of the first right answer. Without one it waits until
+// ctx ends, which needs a deadline: the last of six requests leaves after 125 ms.
+func Probe(ctx context.Context, requests int, addrs []netip.AddrPort, ufrag, pwd string) (time.Duration, error) {
 	if len(addrs) == 0 {
 		return 0, errors.New("probe: no address")
 	}
@@ -35,17 +38,17 @@ func Probe(ctx context.Context, addrs []netip.AddrPort, ufrag, pwd string) (time
 		return 0, fmt.Errorf("probe %v: %w", addrs[0], err)
 	}
 	defer conn.Close()
-	return probe(ctx, conn, addrs[:min(len(addrs), MaxAddrs)], ufrag, pwd)
+	return probe(ctx, conn, requests, addrs[:min(len(addrs), MaxAddrs)], ufrag, pwd)
 }
 
-func probe(ctx context.Context, conn *net.UDPConn, addrs []netip.AddrPort, ufrag, pwd string) (time.Duration, error) {
+func probe(ctx context.Context, conn *net.UDPConn, requests int, addrs []netip.AddrPort, ufrag, pwd string) (time.Duration, error) {
 	integrity := stun.NewShortTermIntegrity(pwd)
 	sent := map[[stun.TransactionIDSize]byte]time.Time{}
 	buf := make([]byte, maxAnswer)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	var failed error // of the last request that could not be sent
-	for round := range Requests {
+	for round := range requests {
 		for _, a := range addrs {
 			m, err := stun.Build(stun.TransactionID, stun.BindingRequest, stun.NewUsername(ufrag+":probe"), integrity, stun.Fingerprint)
 			if err != nil {
@@ -58,7 +61,7 @@ func probe(ctx context.Context, conn *net.UDPConn, addrs []netip.AddrPort, ufrag
 			}
 		}
 		var until time.Time // none after the last round: ctx ends the wait
-		if round < Requests-1 {
+		if round < requests-1 {
 			until = time.Now().Add(Spacing)
 		}
 		if rtt, ok := await(conn, until, buf, sent, integrity); ok {

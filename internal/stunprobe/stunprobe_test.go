@@ -72,7 +72,7 @@ func TestProbe(t *testing.T) {
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		began := time.Now()
-		rtt, err := Probe(ctx, []netip.AddrPort{silent, node(t, reply)}, ufrag, pwd)
+		rtt, err := Probe(ctx, Requests, []netip.AddrPort{silent, node(t, reply)}, ufrag, pwd)
 		cancel()
 		if err != nil || rtt <= 0 || rtt > time.Since(began) {
 			t.Errorf("%s: %v, %v", name, rtt, err)
@@ -80,43 +80,50 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// TestProbeOfADeadNode: it is asked three times, and answers nothing or the wrong
-// thing.
+// TestProbeOfADeadNode: it is asked as often as said, and answers nothing or the
+// wrong thing.
 func TestProbeOfADeadNode(t *testing.T) {
-	for name, reply := range map[string]func(r *stun.Message, send func(*stun.Message)){
-		"silent":        func(*stun.Message, func(*stun.Message)) {},
-		"another key's": func(r *stun.Message, send func(*stun.Message)) { send(success(r, "another password")) },
-		"without a sign": func(r *stun.Message, send func(*stun.Message)) {
+	for name, c := range map[string]struct {
+		requests int
+		reply    func(r *stun.Message, send func(*stun.Message))
+	}{
+		"silent":        {Requests, func(*stun.Message, func(*stun.Message)) {}},
+		"a client asks": {Few, func(*stun.Message, func(*stun.Message)) {}},
+		"another key's": {Requests, func(r *stun.Message, send func(*stun.Message)) { send(success(r, "another password")) }},
+		"without a sign": {Requests, func(r *stun.Message, send func(*stun.Message)) {
 			send(stun.MustBuild(stun.NewTransactionIDSetter(r.TransactionID), stun.BindingSuccess))
-		},
+		}},
 	} {
 		asked := make(chan int, 16)
 		at := node(t, func(n int, r *stun.Message, send func(*stun.Message)) {
 			asked <- n
-			reply(r, send)
+			c.reply(r, send)
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		rtt, err := Probe(ctx, []netip.AddrPort{at}, ufrag, pwd)
+		rtt, err := Probe(ctx, c.requests, []netip.AddrPort{at}, ufrag, pwd)
 		cancel()
 		if err == nil {
 			t.Errorf("%s: it answers after %v", name, rtt)
 		}
-		for want := range Requests {
+		for want := range c.requests {
 			if n := <-asked; n != want {
 				t.Errorf("%s: request %d is number %d", name, want, n)
 			}
+		}
+		if len(asked) > 0 {
+			t.Errorf("%s: it is asked more than %d times", name, c.requests)
 		}
 	}
 }
 
 func TestProbeOfNobody(t *testing.T) {
-	if _, err := Probe(t.Context(), nil, ufrag, pwd); err == nil {
+	if _, err := Probe(t.Context(), Requests, nil, ufrag, pwd); err == nil {
 		t.Error("nobody answers")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	at := node(t, func(int, *stun.Message, func(*stun.Message)) {})
-	if _, err := Probe(ctx, []netip.AddrPort{at}, ufrag, pwd); err == nil {
+	if _, err := Probe(ctx, Requests, []netip.AddrPort{at}, ufrag, pwd); err == nil {
 		t.Error("an answer, though the time was up")
 	}
 }
