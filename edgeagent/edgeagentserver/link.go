@@ -72,7 +72,7 @@ func (k *link) run() {
 	}
 	select {
 	case conn := <-k.came:
-		_ = conn.CloseWithError(0, "no call is shared any more")
+		k.all.end(conn, "no call is shared any more")
 	default:
 	}
 }
@@ -97,7 +97,7 @@ func (k *link) doubt(conn *quic.Conn) {
 		err = k.all.trust.Check(*k.who.Load(), leaf)
 	}
 	if k.all.refuse(err) != nil {
-		_ = conn.CloseWithError(0, "not believed any more")
+		k.all.end(conn, "not believed any more")
 	}
 }
 
@@ -118,7 +118,7 @@ func (k *link) watch() {
 		silent := k.silent()
 		idle := min(silent, time.Since(k.began)-time.Duration(k.joined.Load()))
 		if conn := k.conn.Load(); conn != nil && idle > deadAfter {
-			_ = conn.CloseWithError(0, "nothing was heard")
+			k.all.end(conn, "nothing was heard")
 		} else if conn != nil && time.Since(trusted) > trustEvery {
 			trusted = time.Now()
 			k.doubt(conn)
@@ -171,22 +171,21 @@ func (k *link) connect(patience time.Duration) (*quic.Conn, error) {
 func (k *link) serve(conn *quic.Conn) error {
 	most, err := room(conn)
 	if err != nil {
-		_ = conn.CloseWithError(0, err.Error())
+		k.all.end(conn, err.Error())
 		return err
 	}
 	k.all.metrics.drops[dropDown].Add(float64(k.ring.Clear())) // of the connection before
 	k.conn.Store(conn)
 	var sending sync.WaitGroup
 	sending.Go(func() { k.send(conn, most) })
-	stop := context.AfterFunc(k.ctx, func() { _ = conn.CloseWithError(0, "no call is shared any more") })
+	stop := context.AfterFunc(k.ctx, func() { k.all.end(conn, "no call is shared any more") })
 	err = k.receive(conn)
 	stop()
 	k.conn.Store(nil)
 	if k.open.Swap(false) {
 		k.all.metrics.up.Dec()
 	}
-	_ = conn.CloseWithError(0, "")
-	k.all.socket.flush()
+	k.all.end(conn, "")
 	sending.Wait()
 	return err
 }

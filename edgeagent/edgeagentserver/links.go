@@ -248,6 +248,12 @@ func (l *links) clientTLS(who edgeagent.RelayPeer) *tls.Config {
 	return c
 }
 
+// end ends a connection, and the other side is told at once.
+func (l *links) end(conn *quic.Conn, why string) {
+	_ = conn.CloseWithError(0, why)
+	l.socket.flush()
+}
+
 func (l *links) peer(node edgeagent.NodeID) *link {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -265,17 +271,17 @@ func (l *links) accept(in *quic.Listener) {
 		_, node, err := named(l.trust, conn.ConnectionState().TLS)
 		peer := l.peer(node)
 		if err != nil || peer == nil || node > l.node {
-			_ = conn.CloseWithError(0, "no call is shared")
+			l.end(conn, "no call is shared")
 			continue
 		}
 		select {
 		case old := <-peer.came: // of an attempt that the peer gave up
-			_ = old.CloseWithError(0, "replaced")
+			l.end(old, "replaced")
 		default:
 		}
 		peer.came <- conn
 		if now := peer.conn.Load(); now != nil { // the peer has begun anew
-			_ = now.CloseWithError(0, "replaced")
+			l.end(now, "replaced")
 		}
 	}
 }
@@ -320,7 +326,7 @@ func (l *links) linkLocked(who edgeagent.RelayPeer, number uint16) *link {
 		if was := k.who.Load(); was.Link != who.Link || !slices.Equal(was.Addrs, who.Addrs) {
 			k.who.Store(&who)
 			if conn := k.conn.Load(); conn != nil && was.Link.Fingerprint != who.Link.Fingerprint {
-				_ = conn.CloseWithError(0, "the node has started anew")
+				l.end(conn, "the node has started anew")
 			}
 		}
 		return k

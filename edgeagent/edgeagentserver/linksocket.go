@@ -59,6 +59,9 @@ const (
 	// holdWhile is how recently something longer must have been sent, so that more is
 	// to be expected.
 	holdWhile = 8 * time.Millisecond
+	// longHeader is set in the first byte of a datagram of QUIC as long as its keys are
+	// not agreed on (RFC 9000 section 17.2).
+	longHeader = 0x80
 )
 
 // linkBatch is how many datagrams are received at once: as many as QUIC asks for.
@@ -180,7 +183,9 @@ func (s *linkSocket) addr(name *sockaddr) *net.UDPAddr {
 // QUIC acknowledges every other datagram at once, and in a datagram of its own unless
 // one with data is about to go. While data goes all the time, such a short one is held
 // back until the next, and both arrive together: that saves a system call here, and a
-// wake-up there. Flush is for when there is no next.
+// wake-up there. So is a sign of life, which looks the same. What belongs to a handshake
+// is not: somebody waits for it, and there may be no link yet to flush it. Flush is for
+// when there is no next.
 func (s *linkSocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
 	if addr.Zone != "" {
 		return s.UDPConn.WriteMsgUDP(b, oob, addr)
@@ -194,7 +199,7 @@ func (s *linkSocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int,
 	defer s.mu.Unlock()
 	if len(b) > holdMost {
 		s.sentAtLast = now
-	} else if !s.holding && len(oob) <= holdOOB && now.Sub(s.sentAtLast) < holdWhile {
+	} else if !s.holding && len(b) > 0 && b[0]&longHeader == 0 && len(oob) <= holdOOB && now.Sub(s.sentAtLast) < holdWhile {
 		s.holding = true
 		s.put(0, s.held[:copy(s.held[:], b)], s.heldOOB[:copy(s.heldOOB[:], oob)], to)
 		return len(b), len(oob), nil

@@ -1,6 +1,8 @@
 package edgeagentserver
 
 import (
+	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -9,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
 	"golang.org/x/net/ipv4"
 
+	"voicefleet/edgeagent"
 	"voicefleet/edgeagent/edgeagenttest"
 )
 
@@ -109,6 +113,47 @@ func TestLinkSocketOfOneFamily(t *testing.T) {
 	a.up(1)
 }
 
+// fickle is a PeerTrust that tells when it believes somebody.
+type fickle struct {
+	PeerTrust
+	believed func()
+}
+
+// Check serves PeerTrust.
+func (f *fickle) Check(peer edgeagent.RelayPeer, leaf *x509.Certificate) error {
+	err := f.PeerTrust.Check(peer, leaf)
+	f.believed()
+	return err
+}
+
+// TestLinkRefusedIsTold: a node whose last link has ended, so that none flushes, still
+// tells at once who makes one just then.
+func TestLinkRefusedIsTold(t *testing.T) {
+	own, err := newPinned("edge-b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust := &fickle{PeerTrust: own}
+	a, b := newLinkEnd(t, "edge-a", nil), newLinkEnd(t, "edge-b", func(c *Config) { c.Trust = trust })
+	b.share(7, a.peer())
+	trust.believed = func() {
+		b.share(7)
+		s := b.links.socket
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.sentAtLast = time.Now().Add(time.Hour) // however slow the test is
+	}
+	conn, err := a.links.outer.Dial(t.Context(), b.outer.LocalAddr(), a.links.clientTLS(b.peer()), a.links.quic())
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-conn.Context().Done()
+	var told *quic.ApplicationError
+	if err := context.Cause(conn.Context()); !errors.As(err, &told) || !told.Remote {
+		t.Error("the link ended with", err)
+	}
+}
+
 // TestLinkSocketHoldsBack: what is short goes with the next datagram, before it,
 // while there are long ones; and at flush, with the next short one, or at once when
 // nothing long was sent lately.
@@ -182,6 +227,11 @@ func TestLinkSocketHoldsBack(t *testing.T) {
 	say(44)
 	say(holdMost)
 	comes("again", 44, holdMost)
+	lately()
+	datagram[0] = longHeader
+	say(46)
+	comes("of a handshake", 46)
+	datagram[0] = 0
 	both := func() {
 		lately()
 		say(40)
