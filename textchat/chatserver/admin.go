@@ -49,13 +49,23 @@ func (c *call) adminReset() (int, any, error) {
 	if err := c.srv.store.UpdateUser(c.ctx, cred); err != nil {
 		return 0, nil, err
 	}
-	if err := c.srv.store.RevokeTokens(c.ctx, cred.User.ID); err != nil {
-		return 0, nil, err
-	}
-	if err := c.srv.tellUsers(c.ctx, usersEntry{End: &usersEnd{User: cred.User.ID}}); err != nil {
+	if err := c.endAll(cred.User.ID); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, map[string]any{"user": cred.User, "password": pass}, nil
+}
+
+// endAll makes all tokens of a user void and ends its sessions, also when the store does
+// not say in time whether it did the former: it may yet.
+func (c *call) endAll(user textchat.ID) error {
+	err := c.srv.store.RevokeTokens(c.srv.life, user)
+	if err != nil && !errors.Is(err, textchat.ErrUnsure) {
+		return err
+	}
+	if told := c.srv.tellUsers(c.ctx, usersEntry{End: &usersEnd{User: user}}); err == nil {
+		err = told
+	}
+	return err
 }
 
 // makeBot adds a bot account to a guild, by the input that join makes.

@@ -292,6 +292,15 @@ func fileOf(a textchat.Attachment) string {
 	return key[:max(0, strings.LastIndexByte(key, '/'))]
 }
 
+// filesOf are the keys of a message's attachments.
+func filesOf(m textchat.Message) []string {
+	keys := make([]string, len(m.Attachments))
+	for i, a := range m.Attachments {
+		keys[i] = fileOf(a)
+	}
+	return keys
+}
+
 // dropFiles removes files in the background, also while the server ends; one that
 // stays costs only its space.
 func (s *Server) dropFiles(keys ...string) {

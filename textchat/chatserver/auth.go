@@ -1,6 +1,7 @@
 package chatserver
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -242,10 +243,15 @@ func (c *call) authLogin() (int, any, error) {
 }
 
 func (c *call) authLogout() (int, any, error) {
-	if err := c.srv.store.RevokeToken(c.ctx, c.token); err != nil {
+	end := usersEntry{End: &usersEnd{User: c.user.ID, Token: &c.token}}
+	if err := c.srv.store.RevokeToken(c.srv.life, c.token); err != nil {
+		c.await(err, func(later *call) bool {
+			_, err := later.srv.store.TokenUser(later.ctx, later.token)
+			return errors.Is(err, textchat.ErrNoRecord) && later.srv.tellUsers(later.ctx, end) == nil
+		}, nil)
 		return 0, nil, err
 	}
-	if err := c.srv.tellUsers(c.ctx, usersEntry{End: &usersEnd{User: c.user.ID, Token: &c.token}}); err != nil {
+	if err := c.srv.tellUsers(c.ctx, end); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusNoContent, nil, nil
@@ -268,14 +274,32 @@ func (c *call) authClaim() (int, any, error) {
 	}
 	u := c.user
 	u.Username, u.Guest = form.Username, false
-	if err := c.srv.store.UpdateUser(c.ctx, textchat.Credential{User: u, Hash: hash}); errors.Is(err, textchat.ErrNameTaken) {
+	if err := c.updateUser(u, hash); errors.Is(err, textchat.ErrNameTaken) {
 		return 0, nil, errNameTaken
 	} else if err != nil {
 		return 0, nil, err
 	}
-	c.srv.userChanged(c.ctx, u)
 	t, err := c.newToken(u)
 	return http.StatusOK, entry{Token: t, User: u}, err
+}
+
+// updateUser stores the user's new record, and its password when there is a hash, and
+// tells of it.
+func (c *call) updateUser(u textchat.User, hash string) error {
+	err := c.srv.store.UpdateUser(c.srv.life, textchat.Credential{User: u, Hash: hash})
+	if err != nil {
+		c.await(err, func(later *call) bool {
+			stored, err := later.srv.store.User(later.ctx, u.ID)
+			if err != nil || !bytes.Equal(encode(stored), encode(u)) {
+				return false
+			}
+			later.srv.userChanged(later.ctx, u)
+			return true
+		}, nil)
+		return err
+	}
+	c.srv.userChanged(c.srv.life, u)
+	return nil
 }
 
 // userChanged tells the user's guilds and sessions of its new record.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"voicefleet/textchat"
@@ -105,7 +106,7 @@ const sweepPages = 10
 // sweepAway deletes what a user wrote in a guild since a time, in the background:
 // the ban is done already.
 func (c *call) sweepAway(o *owner, user textchat.ID, since time.Time) {
-	s := c.srv
+	s, later := c.srv, c.lasting()
 	s.task(func() {
 		defer s.recovered("ban_sweep")
 		channels, err := read(s.life, o, func(g *guild.Guild) ([]textchat.Channel, error) { return g.Channels(g.Self().Owner), nil })
@@ -119,22 +120,11 @@ func (c *call) sweepAway(o *owner, user textchat.ID, since time.Time) {
 				if err != nil || len(list) == 0 {
 					break
 				}
-				var ids []textchat.ID
-				var files []string
-				for _, m := range list {
-					if m.Author.ID != user || m.Timestamp.Before(since) {
-						continue
-					}
-					ids = append(ids, m.ID)
-					for _, a := range m.Attachments {
-						files = append(files, fileOf(a))
-					}
-				}
-				if gone, err := s.store.DeleteMessages(s.life, ch.ID, ids); err == nil && len(gone) > 0 {
-					s.dropFiles(files...)
-					o.tell(s.life, guild.ErasedMany{Channel: ch.ID, Messages: gone})
-				}
 				last := list[len(list)-1]
+				list = slices.DeleteFunc(list, func(m textchat.Message) bool { return m.Author.ID != user || m.Timestamp.Before(since) })
+				_ = later.eraseMany(place{owner: o, channel: ch}, list, func(_ *call, gone []textchat.ID) {
+					o.tell(s.life, guild.ErasedMany{Channel: ch.ID, Messages: gone})
+				})
 				if q.Before = last.ID; last.Timestamp.Before(since) {
 					break
 				}

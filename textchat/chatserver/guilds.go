@@ -46,10 +46,9 @@ func (c *call) usersPatchMe() (int, any, error) {
 			return 0, nil, err
 		}
 		u.GlobalName = &n
-		if err := c.srv.store.UpdateUser(c.ctx, textchat.Credential{User: u}); err != nil {
+		if err := c.updateUser(u, ""); err != nil {
 			return 0, nil, err
 		}
-		c.srv.userChanged(c.ctx, u)
 	}
 	return http.StatusOK, selfUser(u), nil
 }

@@ -1,6 +1,7 @@
 package chatserver
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -377,10 +378,8 @@ func (c *call) post(p place, author textchat.User, webhook textchat.ID, in *mess
 	}
 	// A client that goes away does not stop this: what is stored is told.
 	stored, repeated, err := c.srv.store.AddMessage(c.srv.life, m, nonce)
-	if errors.Is(err, textchat.ErrUnsure) {
-		c.await(p, m, answered, files)
-	}
 	if err != nil {
+		c.awaitMessage(err, p, m, answered, files)
 		return m, err
 	}
 	stored.Nonce = echoed
@@ -415,48 +414,17 @@ func (c *call) told(p place, m textchat.Message, answered *textchat.Message) (te
 	return m, nil
 }
 
-const (
-	// awaitLook is how often, and awaitLooks how many times, a message is looked for of
-	// which the store did not say in time whether it has it.
-	awaitLook  = time.Second
-	awaitLooks = 120
-	// awaitedMost bounds how many are looked for at once. Of more than that nobody is
-	// told, and they show when the channel is read.
-	awaitedMost = 512
-)
-
-// await looks for a message that the store may have, and tells of it when it has: whoever
-// wrote it was told to try again, and then gets this one by its nonce, of which nobody
-// else would hear. A message that does not show has its files dropped.
-func (c *call) await(p place, m textchat.Message, answered *textchat.Message, files []upload) {
-	s := c.srv
-	if s.awaited.Add(1) > awaitedMost {
-		s.awaited.Add(-1)
-		return
-	}
-	later := *c
-	later.ctx = s.life // the request is over then
-	started := s.task(func() {
-		defer s.awaited.Add(-1)
-		defer s.recovered("await message")
-		look := time.NewTicker(awaitLook)
-		defer look.Stop()
-		for range awaitLooks {
-			select {
-			case <-look.C:
-			case <-s.life.Done():
-				return
-			}
-			if stored, err := s.store.Message(s.life, m.Channel, m.ID); err == nil {
-				_, _ = later.told(p, stored, answered) // this server goes away
-				return
-			}
+// awaitMessage has a message told that may be stored. One that does not show has its
+// files dropped.
+func (c *call) awaitMessage(err error, p place, m textchat.Message, answered *textchat.Message, files []upload) {
+	c.await(err, func(later *call) bool {
+		stored, err := later.srv.store.Message(later.ctx, m.Channel, m.ID)
+		if err != nil {
+			return false
 		}
-		later.discard(files)
-	})
-	if !started {
-		s.awaited.Add(-1)
-	}
+		_, _ = later.told(p, stored, answered) // or this server goes away
+		return true
+	}, func(later *call) { later.discard(files) })
 }
 
 // refused drops the files of a message that was not stored. Those of one that may be are
@@ -631,8 +599,9 @@ func (c *call) messageEdit() (int, any, error) {
 
 // edit changes a message as the form says.
 func (c *call) edit(p place, m textchat.Message, in *messageForm, files []upload) (status int, body any, err error) {
+	kept := false // the files are the message's, or may be
 	defer func() {
-		if err != nil {
+		if err != nil && !kept {
 			c.discard(files)
 		}
 	}()
@@ -671,26 +640,75 @@ func (c *call) edit(p place, m textchat.Message, in *messageForm, files []upload
 	if in.Content.set || in.Embeds.set {
 		m.EditedTimestamp = &textchat.Time{Time: c.now}
 	}
-	if err := c.srv.store.EditMessage(c.srv.life, m); errors.Is(err, textchat.ErrNoRecord) {
+	err = c.srv.store.EditMessage(c.srv.life, m)
+	kept = err == nil || errors.Is(err, textchat.ErrUnsure)
+	switch {
+	case errors.Is(err, textchat.ErrNoRecord):
 		return 0, nil, textchat.ErrUnknownMessage
-	} else if err != nil {
+	case err == nil:
+		if e := c.lasting().edited(p, m, before); e != nil {
+			err = fmt.Errorf("tell of edit: %w: %w", textchat.ErrUnsure, e)
+		}
+	}
+	if err != nil {
+		c.awaitEdit(err, p, m, before, files)
 		return 0, nil, err
 	}
+	return c.show(m)
+}
+
+// edited tells of an edit that is stored, and drops the files that the message had
+// before and does not have any more.
+func (c *call) edited(p place, m textchat.Message, before []textchat.Attachment) error {
+	if err := c.tellEdited(p, m); err != nil {
+		return err
+	}
 	for _, a := range before {
-		if !slices.ContainsFunc(m.Attachments, func(b textchat.Attachment) bool { return a.ID == b.ID }) {
+		if !has(m, a) {
 			c.srv.dropFiles(fileOf(a))
 		}
 	}
-	status, body, err = c.show(m)
+	return nil
+}
+
+func has(m textchat.Message, a textchat.Attachment) bool {
+	return slices.ContainsFunc(m.Attachments, func(b textchat.Attachment) bool { return a.ID == b.ID })
+}
+
+// tellEdited tells of a message's new state.
+func (c *call) tellEdited(p place, m textchat.Message) error {
+	_, body, err := c.show(m)
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
 	shown := body.(textchat.Message)
 	for i := range shown.Reactions {
 		shown.Reactions[i].Me = false // everybody gets the same event
 	}
 	p.tell(c.ctx, c.srv, guild.Posted{Message: shown, Edited: true})
-	return c.show(m)
+	return nil
+}
+
+// awaitEdit has an edit told that may be stored. When it does not show, because it was
+// not done or another came over it, the files that came with it are dropped, unless the
+// message has them.
+func (c *call) awaitEdit(err error, p place, m textchat.Message, before []textchat.Attachment, files []upload) {
+	m.Nonce = nil // as it is stored
+	want := encode(m)
+	c.await(err, func(later *call) bool {
+		stored, err := later.srv.store.Message(later.ctx, m.Channel, m.ID)
+		return err == nil && bytes.Equal(encode(stored), want) && later.edited(p, m, before) == nil
+	}, func(later *call) {
+		stored, err := later.srv.store.Message(later.ctx, m.Channel, m.ID)
+		if err != nil && !errors.Is(err, textchat.ErrNoRecord) {
+			return // then nobody knows whose they are
+		}
+		for _, f := range files {
+			if !has(stored, f.file) {
+				later.discard([]upload{f})
+			}
+		}
+	})
 }
 
 func (c *call) messageDelete() (int, any, error) {
@@ -720,13 +738,78 @@ func (c *call) erase(p place, m textchat.Message, in guild.Input) (int, any, err
 	if err := c.srv.store.DeleteMessage(c.srv.life, m.Channel, m.ID); errors.Is(err, textchat.ErrNoRecord) {
 		return 0, nil, textchat.ErrUnknownMessage
 	} else if err != nil {
+		c.awaitErased(err, p, m, in)
 		return 0, nil, err
 	}
-	for _, a := range m.Attachments {
-		c.srv.dropFiles(fileOf(a))
-	}
-	p.tell(c.ctx, c.srv, in)
+	c.erased(p, m, in)
 	return http.StatusNoContent, nil, nil
+}
+
+// erased tells of a message that is deleted, and drops its files.
+func (c *call) erased(p place, m textchat.Message, in guild.Input) {
+	c.srv.dropFiles(filesOf(m)...)
+	p.tell(c.ctx, c.srv, in)
+}
+
+// awaitErased has a message told of that may be deleted.
+func (c *call) awaitErased(err error, p place, m textchat.Message, in guild.Input) {
+	c.await(err, func(later *call) bool {
+		if !later.gone(m.Channel, m.ID) {
+			return false
+		}
+		later.erased(p, m, in)
+		return true
+	}, nil)
+}
+
+// eraseMany deletes messages of a channel with their files, and tells of those that
+// were there.
+func (c *call) eraseMany(p place, list []textchat.Message, tell func(later *call, gone []textchat.ID)) error {
+	if len(list) == 0 {
+		return nil
+	}
+	ids := make([]textchat.ID, len(list))
+	for i, m := range list {
+		ids[i] = m.ID
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	erased := func(c *call, gone []textchat.ID) {
+		if len(gone) == 0 {
+			return
+		}
+		for _, m := range list {
+			if slices.Contains(gone, m.ID) {
+				c.srv.dropFiles(filesOf(m)...)
+			}
+		}
+		tell(c, gone)
+	}
+	gone, err := c.srv.store.DeleteMessages(c.srv.life, p.channel.ID, ids)
+	if err == nil {
+		erased(c, gone)
+		return nil
+	}
+	seen := 0
+	c.await(err, func(later *call) bool {
+		for seen < len(ids) && later.gone(p.channel.ID, ids[seen]) {
+			seen++
+		}
+		if seen < len(ids) {
+			return false
+		}
+		erased(later, ids)
+		return true
+	}, func(later *call) {
+		gone := slices.Clone(ids[:seen])
+		for _, id := range ids[seen:] {
+			if later.gone(p.channel.ID, id) {
+				gone = append(gone, id)
+			}
+		}
+		erased(later, gone)
+	})
+	return err
 }
 
 // messagesDelete deletes many messages at once.
@@ -744,7 +827,7 @@ func (c *call) messagesDelete() (int, any, error) {
 	if n := len(in.Messages); n < 2 || n > textchat.MaxBulk {
 		return 0, nil, textchat.Refuse(http.StatusBadRequest, textchat.CodeBulkCount, "Provided too few or too many messages to delete. Must provide at least 2 and at most 100 messages to delete.")
 	}
-	var files []string
+	var there []textchat.Message
 	for i, id := range in.Messages {
 		if id == 0 || id > 1<<63-1 {
 			return 0, nil, textchat.InvalidField(fmt.Sprintf("messages.%d", i), "NUMBER_TYPE_COERCE", "Value is not a snowflake.")
@@ -753,25 +836,22 @@ func (c *call) messagesDelete() (int, any, error) {
 			return 0, nil, textchat.Refuse(http.StatusBadRequest, textchat.CodeTooOld, "You can only bulk delete messages that are under 14 days old.")
 		}
 		m, err := c.srv.store.Message(c.ctx, p.channel.ID, id)
-		if err != nil && !errors.Is(err, textchat.ErrNoRecord) {
+		switch {
+		case err == nil:
+			there = append(there, m)
+		case !errors.Is(err, textchat.ErrNoRecord):
 			return 0, nil, err
-		}
-		for _, a := range m.Attachments {
-			files = append(files, fileOf(a))
 		}
 	}
 	told, err := c.audited(guild.ErasedMany{Channel: p.channel.ID, Messages: in.Messages})
 	if err != nil {
 		return 0, nil, err
 	}
-	gone, err := c.srv.store.DeleteMessages(c.srv.life, p.channel.ID, in.Messages)
-	if err != nil {
-		return 0, nil, err
-	}
-	c.srv.dropFiles(files...)
-	if a, ok := told.(guild.Audited); ok && len(gone) > 0 {
-		a.Input = guild.ErasedMany{Channel: p.channel.ID, Messages: gone}
-		p.tell(c.ctx, c.srv, a)
-	}
-	return http.StatusNoContent, nil, nil
+	err = c.eraseMany(p, there, func(later *call, gone []textchat.ID) {
+		if a, ok := told.(guild.Audited); ok {
+			a.Input = guild.ErasedMany{Channel: p.channel.ID, Messages: gone}
+			p.tell(later.ctx, later.srv, a)
+		}
+	})
+	return http.StatusNoContent, nil, err
 }

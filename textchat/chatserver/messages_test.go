@@ -1,17 +1,14 @@
 package chatserver
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"voicefleet/textchat"
-	"voicefleet/textchat/internal/sqlite"
 )
 
 // list reads an answer that is an array.
@@ -437,51 +434,5 @@ func TestBodiesOfLibraries(t *testing.T) {
 	// A type without a body is no body.
 	if r := w.send("POST", strings.TrimSuffix(path, "/messages")+"/typing", ann.token, "application/octet-stream", nil); r.status != 204 || r.header.Get("Content-Type") != "" {
 		t.Errorf("typing: %d %v", r.status, r.header)
-	}
-}
-
-// slowStore stores a message and does not say so in time, as one whose disk stands still
-// after it was written.
-type slowStore struct {
-	textchat.Store
-	slow atomic.Bool
-}
-
-func (s *slowStore) AddMessage(ctx context.Context, m textchat.Message, nonce string) (textchat.Message, bool, error) {
-	stored, repeated, err := s.Store.AddMessage(ctx, m, nonce)
-	if err == nil && s.slow.Load() {
-		err = fmt.Errorf("add message: %w", textchat.ErrUnsure)
-	}
-	return stored, repeated, err
-}
-
-// TestMessageOfSlowStore: who writes while the store stands still is told to come back;
-// the others hear of the message once, and the writer gets that one by its nonce.
-func TestMessageOfSlowStore(t *testing.T) {
-	embedded, err := sqlite.Open(t.TempDir(), sqlite.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { embedded.Close() })
-	store := &slowStore{Store: embedded}
-	w := newWorld(t, t.TempDir(), func(c *Config) { c.Store = store }, nil)
-	ann, bob := w.guest("Ann"), w.guest("Bob")
-	path := "/channels/" + w.channelID(ann, "general") + "/messages"
-	hears := w.enter(bob)
-
-	store.slow.Store(true)
-	body := map[string]any{"content": "late", "nonce": "1"}
-	a := w.try("POST", path, ann.token, body)
-	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
-		t.Fatalf("a store that stands still: %d %v %s", a.status, a.header, a.raw)
-	}
-	store.slow.Store(false)
-	again := w.do("POST", path, ann.token, body).body
-	if heard := hears.until(textchat.EventMessageCreate); heard["id"] != again["id"] || heard["content"] != "late" {
-		t.Fatalf("heard %v, the writer got %v", heard, again)
-	}
-	hears.quiet()
-	if list := w.do("GET", path, ann.token, nil).list(t); len(list) != 1 {
-		t.Fatalf("%d messages", len(list))
 	}
 }

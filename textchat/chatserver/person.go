@@ -219,10 +219,7 @@ func (c *call) adminErase() (int, any, error) {
 			"This user owns "+strings.Join(owned, ", ")+". Hand that over first: community settings, or PATCH /guilds/{guild} with owner_id.")
 	}
 	return http.StatusOK, stream(func(emit func(any) error) error {
-		if err := c.srv.store.RevokeTokens(c.ctx, u.ID); err != nil {
-			return err
-		}
-		if err := c.srv.tellUsers(c.ctx, usersEntry{End: &usersEnd{User: u.ID}}); err != nil {
+		if err := c.endAll(u.ID); err != nil {
 			return err
 		}
 		var member []*owner
@@ -271,23 +268,19 @@ func (c *call) owned(user textchat.ID) ([]string, error) {
 
 // eraseMessage deletes a message with its files, and tells who is there.
 func (c *call) eraseMessage(o *owner, m textchat.Message) error {
-	if err := c.srv.store.DeleteMessage(c.srv.life, m.Channel, m.ID); err != nil && !errors.Is(err, textchat.ErrNoRecord) {
+	p := place{owner: o}
+	if o == nil {
+		var err error
+		if p.dm, err = c.srv.store.DM(c.ctx, m.Channel); err != nil {
+			return err
+		}
+	}
+	in := guild.Erased{Channel: m.Channel, Message: m.ID, Author: m.Author.ID}
+	err := c.srv.store.DeleteMessage(c.srv.life, m.Channel, m.ID)
+	if err != nil && !errors.Is(err, textchat.ErrNoRecord) {
+		c.awaitErased(err, p, m, in)
 		return err
 	}
-	keys := make([]string, len(m.Attachments))
-	for i, a := range m.Attachments {
-		keys[i] = fileOf(a)
-	}
-	c.srv.dropFiles(keys...)
-	in := guild.Erased{Channel: m.Channel, Message: m.ID, Author: m.Author.ID}
-	if o != nil {
-		o.tell(c.ctx, in)
-		return nil
-	}
-	d, err := c.srv.store.DM(c.ctx, m.Channel)
-	if err != nil {
-		return nil // the message is gone; that nobody is told of it now can be borne
-	}
-	place{dm: d}.tell(c.ctx, c.srv, in)
+	c.erased(p, m, in)
 	return nil
 }

@@ -102,11 +102,24 @@ func (c *call) pinAdd() (int, any, error) {
 	case errors.Is(err, textchat.ErrNoRecord):
 		return 0, nil, textchat.ErrUnknownMessage
 	case err != nil:
+		c.await(err, func(later *call) bool {
+			marks, err := later.marks(m)
+			if err != nil || !marks.Pinned {
+				return false
+			}
+			later.pinDone(p, m, told)
+			return true
+		}, nil)
 		return 0, nil, err
 	}
-	if !changed {
-		return http.StatusNoContent, nil, nil
+	if changed {
+		c.lasting().pinDone(p, m, told)
 	}
+	return http.StatusNoContent, nil, nil
+}
+
+// pinDone tells of a pin, and says so in the channel.
+func (c *call) pinDone(p place, m textchat.Message, told guild.Input) {
 	c.tellPinned(p, m, told)
 	note := textchat.Message{ID: c.srv.newID(), Channel: m.Channel, Author: c.user, Type: textchat.MessagePinned,
 		Mentions: []textchat.User{}, MentionRoles: []textchat.ID{}, Attachments: []textchat.Attachment{}, Embeds: []textchat.Embed{},
@@ -115,14 +128,19 @@ func (c *call) pinAdd() (int, any, error) {
 		note.Reference.Guild = p.owner.id
 	}
 	note.Timestamp.Time = note.ID.Time()
-	// The pin is done; that it is not announced would be no reason to say it is
-	// not.
-	if note, _, err := c.srv.store.AddMessage(c.srv.life, note, ""); err == nil {
-		p.tell(c.ctx, c.srv, guild.Posted{Message: note})
-	} else {
-		c.srv.cfg.Log.Warn("announce pin", "err", err)
+	c.announce(p, note)
+}
+
+// announce posts what the server itself says of something that is done: that it cannot
+// be said would be no reason to say that it is not.
+func (c *call) announce(p place, note textchat.Message) {
+	stored, _, err := c.srv.store.AddMessage(c.srv.life, note, "")
+	if err != nil {
+		c.awaitMessage(err, p, note, nil, nil)
+		c.srv.cfg.Log.Warn("announce", "err", err)
+		return
 	}
-	return http.StatusNoContent, nil, nil
+	p.tell(c.ctx, c.srv, guild.Posted{Message: stored})
 }
 
 func (c *call) pinDrop() (int, any, error) {
@@ -135,9 +153,25 @@ func (c *call) pinDrop() (int, any, error) {
 		return 0, nil, err
 	}
 	changed, err := c.srv.store.Unpin(c.srv.life, m.Channel, m.ID)
-	if err != nil || !changed {
-		return http.StatusNoContent, nil, err
+	if err != nil {
+		c.await(err, func(later *call) bool {
+			marks, err := later.marks(m)
+			if err != nil || marks.Pinned {
+				return false
+			}
+			later.unpinned(p, m, told)
+			return true
+		}, nil)
+		return 0, nil, err
 	}
+	if changed {
+		c.lasting().unpinned(p, m, told)
+	}
+	return http.StatusNoContent, nil, nil
+}
+
+// unpinned tells that a pin was taken away.
+func (c *call) unpinned(p place, m textchat.Message, told guild.Input) {
 	last, err := c.srv.store.Pins(c.ctx, m.Channel, endOfTime, 1)
 	if a, ok := told.(guild.Audited); ok && err == nil && len(last) > 0 {
 		moved := a.Input.(guild.PinsMoved)
@@ -146,7 +180,6 @@ func (c *call) pinDrop() (int, any, error) {
 		told = a
 	}
 	c.tellPinned(p, m, told)
-	return http.StatusNoContent, nil, nil
 }
 
 // pinsMoved is what the guild will be told; nothing is audited in private.
@@ -161,13 +194,7 @@ func (c *call) tellPinned(p place, m textchat.Message, told guild.Input) {
 		told = a.Input
 	}
 	p.tell(c.ctx, c.srv, told)
-	if _, body, err := c.show(m); err == nil {
-		shown := body.(textchat.Message)
-		for i := range shown.Reactions {
-			shown.Reactions[i].Me = false
-		}
-		p.tell(c.ctx, c.srv, guild.Posted{Message: shown, Edited: true})
-	}
+	_ = c.tellEdited(p, m) // that it is pinned is told already
 }
 
 // pinOrReactions tells two routes apart that the router cannot: both

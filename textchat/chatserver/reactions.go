@@ -3,6 +3,7 @@ package chatserver
 import (
 	"errors"
 	"net/http"
+	"slices"
 
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/guild"
@@ -48,6 +49,7 @@ func (c *call) reactionAdd() (int, any, error) {
 			return 0, nil, textchat.ErrMissingPerms
 		}
 	}
+	in := guild.Reacted{Channel: m.Channel, Message: m.ID, Author: m.Author.ID, User: c.user.ID, Emoji: e}
 	added, err := c.srv.store.React(c.srv.life, m.Channel, m.ID, e, c.user.ID, most)
 	switch {
 	case errors.Is(err, textchat.ErrTooMany):
@@ -55,10 +57,15 @@ func (c *call) reactionAdd() (int, any, error) {
 	case errors.Is(err, textchat.ErrNoRecord):
 		return 0, nil, textchat.ErrUnknownMessage
 	case err != nil:
+		c.await(err, func(later *call) bool {
+			marks, err := later.marks(m)
+			return err == nil && slices.ContainsFunc(marks.Reactions, func(r textchat.Reaction) bool { return r.Me && r.Emoji.Name == e }) &&
+				p.tell(later.ctx, later.srv, in)
+		}, nil)
 		return 0, nil, err
 	}
 	if added {
-		p.tell(c.ctx, c.srv, guild.Reacted{Channel: m.Channel, Message: m.ID, Author: m.Author.ID, User: c.user.ID, Emoji: e})
+		p.tell(c.ctx, c.srv, in)
 	}
 	return http.StatusNoContent, nil, nil
 }
@@ -99,12 +106,20 @@ func (c *call) reactionsDrop() (int, any, error) {
 }
 
 func (c *call) unreact(p place, m textchat.Message, e string, user textchat.ID) (int, any, error) {
+	in := guild.Unreacted{Channel: m.Channel, Message: m.ID, User: user, Emoji: e}
 	n, err := c.srv.store.Unreact(c.srv.life, m.Channel, m.ID, e, user)
 	if err != nil {
+		c.await(err, func(later *call) bool {
+			later.user.ID = user // whose reaction it was; zero: everybody's
+			marks, err := later.marks(m)
+			return err == nil && !slices.ContainsFunc(marks.Reactions, func(r textchat.Reaction) bool {
+				return (e == "" || r.Emoji.Name == e) && (user == 0 || r.Me)
+			}) && p.tell(later.ctx, later.srv, in)
+		}, nil)
 		return 0, nil, err
 	}
 	if n > 0 {
-		p.tell(c.ctx, c.srv, guild.Unreacted{Channel: m.Channel, Message: m.ID, User: user, Emoji: e})
+		p.tell(c.ctx, c.srv, in)
 	}
 	return http.StatusNoContent, nil, nil
 }

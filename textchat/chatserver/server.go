@@ -63,7 +63,7 @@ type Server struct {
 	uploads uploads
 	private private
 	views   views
-	awaited atomic.Int64 // messages that await looks for
+	awaited atomic.Int64 // writes that await looks for
 
 	regionsKnown regionList
 

@@ -131,13 +131,7 @@ func (c *call) threadCreate() (int, any, error) {
 			Mentions: []textchat.User{}, MentionRoles: []textchat.ID{}, Attachments: []textchat.Attachment{}, Embeds: []textchat.Embed{},
 			Components: []json.RawMessage{}, Reference: &textchat.MessageReference{Channel: t.ID, Guild: o.id}}
 		note.Timestamp.Time = note.ID.Time()
-		// The thread is there; that it is not announced would be no reason to say it
-		// is not.
-		if note, _, err := c.srv.store.AddMessage(c.srv.life, note, ""); err == nil {
-			o.tell(c.ctx, guild.Posted{Message: note})
-		} else {
-			c.srv.cfg.Log.Warn("announce thread", "err", err)
-		}
+		c.announce(place{owner: o, channel: ch}, note)
 	}
 	return http.StatusCreated, t, nil
 }

@@ -109,7 +109,10 @@ func (s *Store) React(ctx context.Context, channel, message textchat.ID, emoji s
 		added = rows > 0
 		return err
 	})
-	return added && err == nil, err
+	if err != nil {
+		return false, err // added may be written yet
+	}
+	return added, nil
 }
 
 // Unreact takes reactions away.
@@ -192,7 +195,10 @@ func (s *Store) Pin(ctx context.Context, channel, message textchat.ID, at time.T
 		changed = rows > 0
 		return err
 	})
-	return changed && err == nil, err
+	if err != nil {
+		return false, err // changed may be written yet
+	}
+	return changed, nil
 }
 
 // Unpin takes a pin away.
@@ -203,7 +209,10 @@ func (s *Store) Unpin(ctx context.Context, channel, message textchat.ID) (bool, 
 		n, err = exec(tx, "DELETE FROM pins WHERE channel_id = ? AND message_id = ?", int64(channel), int64(message))
 		return err
 	})
-	return n > 0 && err == nil, err
+	if err != nil {
+		return false, err // n may be written yet
+	}
+	return n > 0, nil
 }
 
 // Pins lists pinned messages. There are few in a channel: no index is needed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -360,6 +361,54 @@ func TestStalledDisk(t *testing.T) {
 	for reason, least := range map[string]float64{refusedStalled: 2, refusedSilent: 1} {
 		if n := testutil.ToFloat64(s.metrics.refused.WithLabelValues(reason)); n < least {
 			t.Errorf("%s: %v counted, want %v", reason, n, least)
+		}
+	}
+}
+
+// TestUnsureResult: what a write finds out is not read by who was told that nobody knows
+// yet, as the writer may still write it. It takes the race detector to see it fail.
+func TestUnsureResult(t *testing.T) {
+	s, err := Open(t.TempDir(), Config{Patience: 100 * time.Millisecond})
+	must(t, err)
+	defer s.Close()
+	for {
+		begun, flows, first := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		hold := func(tx *txn) error { close(begun); <-first; return nil }
+		stall := func(tx *txn) error { <-flows; return nil }
+		results := make(chan error, 3)
+		go func() { results <- s.changeSurely(ctx, "hold", hold) }()
+		select {
+		case <-begun:
+		case <-results: // on a busy machine
+			continue
+		}
+		// These two are the next group.
+		go func() { results <- s.changeSurely(ctx, "stall", stall) }()
+		for len(s.jobs) < 1 && !s.late() {
+			runtime.Gosched()
+		}
+		silent := s.metrics.refused.WithLabelValues(refusedSilent)
+		before := testutil.ToFloat64(silent)
+		reacted := make(chan error, 1)
+		go func() {
+			_, err := s.Unpin(ctx, 1, 1)
+			reacted <- err
+		}()
+		for len(s.jobs) < 2 && !s.late() {
+			runtime.Gosched()
+		}
+		close(first)
+		// The writer goes on once the other does not wait any more, whose end it does not
+		// see: only so can the detector tell that they are not in order.
+		for testutil.ToFloat64(silent) == before && len(reacted) == 0 {
+			runtime.Gosched()
+		}
+		close(flows)
+		for range 2 {
+			<-results
+		}
+		if err := <-reacted; errors.Is(err, textchat.ErrUnsure) {
+			return
 		}
 	}
 }
