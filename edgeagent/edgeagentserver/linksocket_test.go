@@ -135,7 +135,6 @@ func TestLinkRefusedIsTold(t *testing.T) {
 	}
 	trust := &fickle{PeerTrust: own}
 	a, b := newLinkEnd(t, "edge-a", nil), newLinkEnd(t, "edge-b", func(c *Config) { c.Trust = trust })
-	b.share(7, a.peer())
 	trust.believed = func() {
 		b.share(7)
 		s := b.links.socket
@@ -143,6 +142,7 @@ func TestLinkRefusedIsTold(t *testing.T) {
 		defer s.mu.Unlock()
 		s.sentAtLast = time.Now().Add(time.Hour) // however slow the test is
 	}
+	b.share(7, a.peer())
 	conn, err := a.links.outer.Dial(t.Context(), b.outer.LocalAddr(), a.links.clientTLS(b.peer()), a.links.quic())
 	if err != nil {
 		t.Fatal(err)
