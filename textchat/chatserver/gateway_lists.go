@@ -49,9 +49,8 @@ type listing struct {
 
 // watched is a page that a session looks at.
 type watched struct {
-	channel textchat.ID
-	of      *listing
-	page    int
+	of   *listing
+	page int
 }
 
 // shownMember is a member as lists show it.
@@ -104,13 +103,11 @@ func (o *owner) relook(user textchat.ID) {
 
 // relookAfter is relook for what these changes change.
 func (o *owner) relookAfter(changes []textchat.Change) {
-	if len(o.lists.of) == 0 {
-		return
-	}
 	for _, c := range changes {
 		switch {
 		case c.PutMember != nil:
 			o.relook(c.PutMember.User.ID)
+			o.lookOn(c.PutMember.User.ID)
 		case c.DropMember != 0:
 			o.relook(c.DropMember)
 		case c.PutGuild != nil, c.PutRole != nil, c.DropRole != 0, c.DropChannel != 0, c.PutChannel != nil && !c.PutChannel.Type.Thread():
@@ -236,45 +233,50 @@ func value(s *string) string {
 	return *s
 }
 
-// look has a session look at these pages, and no others. What it has looked at so far
-// and does no more is INVALIDATEd.
-func (o *owner) look(s *session, b *sub, pages map[textchat.ID][]int) {
+// look has a session look at these pages beside channels that it sees, and at no others.
+// What it has looked at so far and does no more is INVALIDATEd. It says whether there was
+// anything to tell.
+func (o *owner) look(s *session, b *sub, pages map[textchat.ID][]int) bool {
+	lists := make(map[textchat.ID]string)
+	for channel, list := range pages {
+		if len(list) > 0 && o.knows(s.user, channel) {
+			lists[channel] = o.listID(channel)
+		}
+	}
+	still := func(w watched) bool {
+		for channel, id := range lists {
+			if o.lists.of[id] == w.of && slices.Contains(pages[channel], w.page) {
+				return true
+			}
+		}
+		return false
+	}
 	var keep []watched
 	gone := make(map[*listing][]memberlist.Op)
 	for _, w := range b.pages {
-		if slices.Contains(pages[w.channel], w.page) {
+		if still(w) {
 			keep = append(keep, w)
 			continue
 		}
+		o.unlook(s, w)
 		gone[w.of] = append(gone[w.of], memberlist.Op{Op: memberlist.Invalidate, Range: memberlist.Span(w.page)})
 	}
-	for _, w := range b.pages {
-		if !slices.Contains(keep, w) && !slices.ContainsFunc(keep, func(k watched) bool { return k.of == w.of && k.page == w.page }) {
-			o.unlook(s, w)
-		}
-	}
-	b.pages = keep
+	b.asked, b.pages = pages, keep
 	if pages == nil {
-		return
+		return false
 	}
 	var events []*gatewaysession.Event
 	for l, ops := range gone {
-		events = append(events, o.listEvent(l, ops))
+		events = append(events, o.listEvent(l, ops, o.knows(s.user, l.channel)))
 	}
-	for _, channel := range slices.Sorted(maps.Keys(pages)) {
-		if !o.core.Permissions(s.user, channel).Has(textchat.ViewChannel) {
-			continue
-		}
-		if c := o.core.Channel(channel); c.Type.Thread() {
-			continue
-		}
+	for _, channel := range slices.Sorted(maps.Keys(lists)) {
 		l := o.listing(channel)
 		if l == nil {
 			continue
 		}
 		var ops []memberlist.Op
 		for _, p := range pages[channel] {
-			w := watched{channel, l, p}
+			w := watched{l, p}
 			if slices.Contains(b.pages, w) {
 				continue
 			}
@@ -286,10 +288,37 @@ func (o *owner) look(s *session, b *sub, pages map[textchat.ID][]int) {
 			ops = append(ops, l.list.Open(p))
 		}
 		if len(ops) > 0 {
-			events = append(events, o.listEvent(l, ops))
+			events = append(events, o.listEvent(l, ops, true))
 		}
 	}
 	o.sendLists(s, events)
+	return len(events) > 0
+}
+
+// lookAgain tells a session all that it looks at: it may have forgotten it.
+func (o *owner) lookAgain(s *session, b *sub) {
+	ops := make(map[*listing][]memberlist.Op)
+	for _, w := range b.pages {
+		ops[w.of] = append(ops[w.of], w.of.list.Open(w.page))
+	}
+	var events []*gatewaysession.Event
+	for l, list := range ops {
+		events = append(events, o.listEvent(l, list, true))
+	}
+	o.sendLists(s, events)
+}
+
+// lookOn has a user whose roles may have changed look at what it still sees.
+func (o *owner) lookOn(user textchat.ID) {
+	sh := o.seen[user]
+	if sh == nil {
+		return
+	}
+	for _, s := range sh.sessions {
+		if b := o.subs[s]; b != nil && len(b.asked) > 0 {
+			o.look(s, b, b.asked)
+		}
+	}
 }
 
 // sendLists gives a session events that are for it alone.
@@ -316,10 +345,12 @@ func (o *owner) unlook(s *session, w watched) {
 	}
 }
 
-// listEvent is a GUILD_MEMBER_LIST_UPDATE.
-func (o *owner) listEvent(l *listing, ops []memberlist.Op) *gatewaysession.Event {
-	online := 0
-	groups := l.list.Groups()
+// listEvent is a GUILD_MEMBER_LIST_UPDATE; how many stand in the list is for who sees it.
+func (o *owner) listEvent(l *listing, ops []memberlist.Op, seen bool) *gatewaysession.Event {
+	online, groups := 0, []memberlist.Group{}
+	if seen {
+		groups = l.list.Groups()
+	}
 	for _, g := range groups {
 		if g.ID != "offline" {
 			online += g.Count
@@ -358,7 +389,7 @@ func (o *owner) tellLists() {
 			}
 		}
 		for _, t := range l.list.Turn() {
-			e := o.place(o.listEvent(l, t.Ops))
+			e := o.place(o.listEvent(l, t.Ops, true))
 			for s := range l.sessions[t.Page] {
 				s.deliver(e)
 			}
@@ -370,14 +401,9 @@ func (o *owner) tellLists() {
 func (o *owner) relistAll() {
 	clear(o.lists.of)
 	for s, b := range o.subs {
-		if len(b.pages) == 0 {
-			continue
+		if len(b.asked) > 0 {
+			b.pages = nil
+			o.look(s, b, b.asked)
 		}
-		pages := make(map[textchat.ID][]int)
-		for _, w := range b.pages {
-			pages[w.channel] = append(pages[w.channel], w.page)
-		}
-		b.pages = nil
-		o.look(s, b, pages)
 	}
 }

@@ -29,9 +29,10 @@ const (
 
 // sub is a session that listens to a guild.
 type sub struct {
-	lazy   bool      // it was given the guild as a large one, of which it wants to be told what it looks at
-	closed bool      // it has not opened the guild
-	pages  []watched // of lists of members that it looks at
+	lazy   bool                  // it was given the guild as a large one, of which it wants to be told what it looks at
+	closed bool                  // it has not opened the guild
+	asked  map[textchat.ID][]int // by channel: pages of lists of members that it wants to look at
+	pages  []watched             // those that it does
 }
 
 // marks are the channels with messages of which passive sessions were not told.
@@ -223,7 +224,7 @@ func (o *owner) looksAt(s *session, b *sub, in gatewaysession.Look) {
 			o.openFor(s)
 		}
 	}
-	if in.Pages != nil {
-		o.look(s, b, in.Pages)
+	if in.Pages != nil && !o.look(s, b, in.Pages) {
+		o.lookAgain(s, b)
 	}
 }

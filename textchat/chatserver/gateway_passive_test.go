@@ -126,6 +126,29 @@ func TestPassiveSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// Channels may share a list: what is left of one is looked at beside the other.
+	news := w.do("POST", "/guilds/"+w.guildID()+"/channels", boss.token, map[string]any{"name": "news", "type": 0}).body["id"].(string)
+	look(true, map[string]any{general: [][2]int{{0, 99}}, news: [][2]int{{0, 99}}})
+	ops := func() (list []string) {
+		for _, op := range s.until("GUILD_MEMBER_LIST_UPDATE")["ops"].([]any) {
+			list = append(list, op.(map[string]any)["op"].(string))
+		}
+		return list
+	}
+	if got := ops(); len(got) != 1 || got[0] != "SYNC" {
+		t.Fatalf("of two channels with one list came %v", got)
+	}
+	look(true, map[string]any{news: [][2]int{{0, 199}}})
+	if got := ops(); len(got) != 1 || got[0] != "SYNC" {
+		t.Fatalf("of one of them came %v", got)
+	}
+	look(true, map[string]any{news: [][2]int{{0, 199}}})
+	if got := ops(); len(got) != 2 || got[0] != "SYNC" || got[1] != "SYNC" {
+		t.Fatalf("asked again, it came as %v", got)
+	}
+	look(false, map[string]any{})
+	ops()
+
 	// Of a secret channel the list has those who see it, and strangers get none.
 	secret := w.do("POST", "/guilds/"+w.guildID()+"/channels", boss.token, map[string]any{"name": "secret", "type": 0,
 		"permission_overwrites": []any{map[string]any{"id": w.guildID(), "type": 0, "deny": "1024"}, map[string]any{"id": bob.id, "type": 1, "allow": "1024"}}}).body["id"].(string)
@@ -142,6 +165,41 @@ func TestPassiveSessions(t *testing.T) {
 	b2.send(37, map[string]any{"subscriptions": map[string]any{w.guildID(): map[string]any{"typing": true, "channels": map[string]any{secret: [][2]int{{0, 99}}}}}})
 	if got := fmt.Sprint(names(b2.until("GUILD_MEMBER_LIST_UPDATE"))); got != "[SYNC "+role+" 1 SYNC bob online SYNC online 1 SYNC boss online]" {
 		t.Errorf("beside the secret channel stand %s", got)
+	}
+
+	// Who loses the role by which it sees a channel is told no more of its list.
+	staff := w.do("POST", "/guilds/"+w.guildID()+"/roles", boss.token, map[string]any{"name": "staff"}).body["id"].(string)
+	w.do("PUT", "/guilds/"+w.guildID()+"/members/"+ann.id+"/roles/"+staff, boss.token, nil)
+	crew := w.do("POST", "/guilds/"+w.guildID()+"/channels", boss.token, map[string]any{"name": "crew", "type": 0,
+		"permission_overwrites": []any{map[string]any{"id": w.guildID(), "type": 0, "deny": "1024"}, map[string]any{"id": staff, "type": 0, "allow": "1024"}}}).body["id"].(string)
+	for s.until("CHANNEL_CREATE")["id"] != crew {
+	}
+	look(true, map[string]any{crew: [][2]int{{0, 99}}})
+	list := s.until("GUILD_MEMBER_LIST_UPDATE")
+	for list["id"] == "everyone" {
+		list = s.until("GUILD_MEMBER_LIST_UPDATE")
+	}
+	w.do("DELETE", "/guilds/"+w.guildID()+"/members/"+ann.id+"/roles/"+staff, boss.token, nil)
+	for {
+		e := s.until("GUILD_MEMBER_LIST_UPDATE")
+		if op := e["ops"].([]any)[0].(map[string]any); e["id"] != list["id"] || op["op"] != "INVALIDATE" {
+			t.Logf("came %v", e)
+			continue
+		}
+		if groups := e["groups"].([]any); len(groups) != 0 {
+			t.Errorf("who sees the channel no more is told %v", groups)
+		}
+		break
+	}
+	if err := o.ask(t.Context(), func() error {
+		for x, b := range o.subs {
+			if x.user.String() == ann.id && len(b.pages) > 0 {
+				t.Errorf("ann still looks at %v", b.pages)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 
