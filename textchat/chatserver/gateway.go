@@ -66,7 +66,9 @@ type conn struct {
 	over    bool          // no writer must begin
 	heir    bool          // the writer is to release the connection when it ends
 
-	due time.Duration // guarded by writers.mu: when it leaves writers.soon; 0: it is not there
+	// Guarded by writers.mu.
+	due    time.Duration // when it leaves writers.soon; 0: it is not there
+	queued bool          // it is in writers.queue
 
 	// Owned by the writer, and by release when there is none.
 	frames gatewaysession.Framer

@@ -19,6 +19,9 @@ const (
 	turnWrites = 4
 	// handMost bounds the connections a writer takes at once.
 	handMost = 16
+	// aheadMost is how many of those that are not patient may go before the patient ones
+	// that wait: a fifth of the writes is for these, whatever there is to do.
+	aheadMost = 4 * handMost
 	// gather is how long a connection that was just written to waits for more, when
 	// what it has is patient, a frame of a screen: of 160 messages a second three go by
 	// one write then, which is a third of the kernel's work for them, on both sides.
@@ -27,9 +30,9 @@ const (
 
 // writers write to bare TCP connections, a few goroutines to all of them, in the
 // order in which these had something to be written, but that patient events come after
-// what is not. The more they have to do, the
-// more events go by one write. They wait for nobody: what a socket has no room for
-// gets a goroutine.
+// what is not, by aheadMost connections and no more. The more they have to do, the more
+// events go by one write. They wait for nobody: what a socket has no room for gets a
+// goroutine.
 type writers struct {
 	// Immutable after init.
 	begun time.Time
@@ -37,10 +40,11 @@ type writers struct {
 
 	mu   sync.Mutex
 	more sync.Cond
-	// Guarded by mu: each connection is at most once in one of them.
+	// Guarded by mu: each connection is in one of them at most, less what it has left.
 	first []*conn     // what they have is not patient
-	queue []*conn     // they come after those
+	queue []*conn     // they come after those; who is not queued has left it
 	soon  []gathering // in the order of due
+	ahead int         // taken from first while some were in queue
 	ended bool
 }
 
@@ -66,10 +70,16 @@ func (w *writers) add(c *conn, now bool) {
 	if now {
 		w.first = append(w.first, c)
 	} else {
-		w.queue = append(w.queue, c)
+		w.turn(c)
 	}
 	w.mu.Unlock()
 	w.more.Signal()
+}
+
+// turn puts c where the patient ones wait. Guarded by mu.
+func (w *writers) turn(c *conn) {
+	c.queued = true
+	w.queue = append(w.queue, c)
 }
 
 // later is add, when c has gathered.
@@ -83,12 +93,12 @@ func (w *writers) later(c *conn, now time.Duration) {
 	}
 }
 
-// hurry ends the gathering of c, if it does.
+// hurry puts c before the patient ones, if it gathers or waits with them.
 func (w *writers) hurry(c *conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if c.due != 0 {
-		c.due = 0
+	if c.due != 0 || c.queued {
+		c.due, c.queued = 0, false
 		w.first = append(w.first, c)
 		w.more.Signal()
 	}
@@ -103,7 +113,7 @@ func (w *writers) ripen() {
 	for ; n < len(w.soon) && w.soon[n].due <= now; n++ {
 		if c := w.soon[n].c; c.due == w.soon[n].due {
 			c.due = 0
-			w.queue = append(w.queue, c)
+			w.turn(c)
 		}
 	}
 	clear(w.soon[:n])
@@ -132,20 +142,11 @@ func (w *writers) run(some int) {
 		for len(w.first)+len(w.queue) == 0 && !w.ended {
 			w.more.Wait()
 		}
-		from := &w.first
-		if len(w.first) == 0 {
-			from = &w.queue
-		}
-		list := *from
-		if len(list) == 0 {
+		if len(w.first)+len(w.queue) == 0 {
 			w.mu.Unlock()
 			return
 		}
-		n := copy(hand[:], list[:min(len(list)/some+1, len(list))])
-		clear(list[:n])
-		if *from = list[n:]; n == len(list) {
-			*from = nil
-		}
+		n := w.take(hand[:], some)
 		w.mu.Unlock()
 		now := w.clock()
 		for i, c := range hand[:n] {
@@ -153,6 +154,39 @@ func (w *writers) run(some int) {
 			buf = c.offer(buf, now)
 		}
 	}
+}
+
+// take takes the next connections, a share of those that wait when there are some
+// writers; none, when all it looked at had left. Guarded by mu.
+func (w *writers) take(hand []*conn, some int) (n int) {
+	patient := len(w.first) == 0 || len(w.queue) > 0 && w.ahead >= aheadMost
+	from := &w.first
+	if patient {
+		from = &w.queue
+	}
+	list := *from
+	most := min(len(list)/some+1, len(hand))
+	at := 0
+	for ; at < len(list) && n < most; at++ {
+		c := list[at]
+		list[at] = nil
+		if patient && !c.queued {
+			continue
+		}
+		c.queued = false
+		hand[n] = c
+		n++
+	}
+	if *from = list[at:]; at == len(list) {
+		*from = nil
+	}
+	switch {
+	case !patient && len(w.queue) > 0:
+		w.ahead += n
+	case n > 0 || len(w.queue) == 0:
+		w.ahead = 0
+	}
+	return n
 }
 
 // buffers are for goroutines that write.

@@ -39,6 +39,28 @@ func TestGather(t *testing.T) {
 		want("when the first has gathered", nil, []*conn{b})
 		time.Sleep(gather / 2)
 		want("when all have", nil, []*conn{b, c, a})
+		w.hurry(b)
+		w.hurry(b)
+		want("when one that waits is hurried", []*conn{b}, []*conn{b, c, a})
+		var hand [handMost]*conn
+		took := func(when string, list ...*conn) {
+			t.Helper()
+			if n := w.take(hand[:], 1); !slices.Equal(hand[:n], list) {
+				t.Errorf("%s: took %d, want %d", when, n, len(list))
+			}
+		}
+		took("who was hurried", b)
+		w.add(b, false)
+		took("the patient, of whom one was there before", b, c, a)
+		took("what is left of it")
+		w.add(c, false)
+		for range 2 * aheadMost {
+			w.add(new(conn), true)
+		}
+		for n := 0; n < aheadMost; {
+			n += w.take(hand[:], 1)
+		}
+		took("a patient one behind many that are not", c)
 		if w.soon != nil {
 			t.Errorf("%d gather still", len(w.soon))
 		}
