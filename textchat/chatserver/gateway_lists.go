@@ -18,10 +18,17 @@ import (
 
 // Beside a channel a client shows who sees it. Of a large guild it asks for the part
 // that it looks at, in pages, and is told what changes there: all sessions with a page
-// get the same event. A list is kept while somebody looks at it.
+// get the same event. A list is kept while somebody looks at it, and a little longer.
 
-// listEvery is how soon changes of lists are told.
-const listEvery = 250 * time.Millisecond
+const (
+	// listEvery is how soon changes of lists are told.
+	listEvery = 250 * time.Millisecond
+	// lookEvery is how often a session may look elsewhere in a guild.
+	lookEvery = 250 * time.Millisecond
+	// listKept is how long a list is kept that nobody looks at: to make one takes 10 ms
+	// of the guild's goroutine for each 10,000 members online.
+	listKept = 30 * time.Second
+)
 
 // everyone is the list that has all members.
 const everyone = "everyone"
@@ -31,10 +38,14 @@ const refillFrom = 2000
 
 // lists are the lists of members that sessions look at.
 type lists struct {
-	of    map[string]*listing
-	dirty map[textchat.ID]struct{} // members to look at anew
-	anew  bool                     // all of it: roles or channels changed
-	at    time.Time                // when to tell of it; zero: there is nothing
+	of      map[string]*listing
+	dirty   map[textchat.ID]struct{} // members to look at anew
+	anew    bool                     // all of it: roles or channels changed
+	changed bool                     // one of both
+	at      time.Time                // when to tell of it, or to forget lists; zero: there is nothing
+
+	late   map[*session]gatewaysession.Look // that came too soon after another
+	lateAt time.Time                        // when the first of them is due
 }
 
 // listing is one list, and who looks at it.
@@ -45,6 +56,7 @@ type listing struct {
 	groups   map[textchat.ID]int // of hoisted roles
 	offline  bool                // those who are, too
 	sessions map[int]map[*session]struct{}
+	left     time.Time // when the last one looked away
 }
 
 // watched is a page that a session looks at.
@@ -69,16 +81,17 @@ func (l *shownMember) MarshalJSON() ([]byte, error) {
 
 // soon has lists told before long.
 func (l *lists) soon(now time.Time) {
-	if !l.at.IsZero() {
+	if l.changed {
 		return
 	}
+	l.changed = true
 	watchers := 0
 	for _, x := range l.of {
 		for _, s := range x.sessions {
 			watchers += len(s)
 		}
 	}
-	l.at = now.Add(max(listEvery, time.Duration(watchers)*watcherCost))
+	l.at = earliest(l.at, now.Add(max(listEvery, time.Duration(watchers)*watcherCost)))
 }
 
 // stale has all lists made anew.
@@ -144,7 +157,7 @@ func (o *owner) listing(channel textchat.ID) *listing {
 	if l := o.lists.of[id]; l != nil {
 		return l
 	}
-	if len(o.lists.of) == textchat.MaxLists {
+	if len(o.lists.of) == textchat.MaxLists && !o.lists.forget() {
 		return nil
 	}
 	l := &listing{id: id, channel: channel, groups: make(map[textchat.ID]int), sessions: make(map[int]map[*session]struct{}),
@@ -333,15 +346,46 @@ func (o *owner) sendLists(s *session, events []*gatewaysession.Event) {
 	})
 }
 
-// unlook ends that a session looks at a page, and the page and the list with the last.
+// unlook ends that a session looks at a page, and the page with the last.
 func (o *owner) unlook(s *session, w watched) {
 	delete(w.of.sessions[w.page], s)
 	if len(w.of.sessions[w.page]) > 0 {
 		return
 	}
 	delete(w.of.sessions, w.page)
-	if w.of.list.Close(w.page); len(w.of.sessions) == 0 && o.lists.of[w.of.id] == w.of {
-		delete(o.lists.of, w.of.id)
+	w.of.list.Close(w.page)
+	if len(w.of.sessions) == 0 {
+		w.of.left = time.Now()
+		o.lists.at = earliest(o.lists.at, w.of.left.Add(listKept))
+	}
+}
+
+// forget makes room for a list: the one goes that nobody has looked at for the longest.
+// False: all are looked at.
+func (l *lists) forget() bool {
+	var oldest *listing
+	for _, x := range l.of {
+		if len(x.sessions) == 0 && (oldest == nil || x.left.Before(oldest.left)) {
+			oldest = x
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	delete(l.of, oldest.id)
+	return true
+}
+
+// expire forgets lists that nobody has looked at for long.
+func (l *lists) expire(now time.Time) {
+	for _, x := range l.of {
+		switch at := x.left.Add(listKept); {
+		case len(x.sessions) > 0:
+		case now.Before(at):
+			l.at = earliest(l.at, at)
+		default:
+			delete(l.of, x.id)
+		}
 	}
 }
 
@@ -367,15 +411,20 @@ func (o *owner) listEvent(l *listing, ops []memberlist.Op, seen bool) *gatewayse
 }
 
 // tellLists tells sessions what changed on the pages they look at.
-func (o *owner) tellLists() {
+func (o *owner) tellLists(now time.Time) {
 	dirty, anew := o.lists.dirty, o.lists.anew
-	o.lists.dirty, o.lists.anew, o.lists.at = nil, false, time.Time{}
+	o.lists.dirty, o.lists.anew, o.lists.changed, o.lists.at = nil, false, false, time.Time{}
+	o.lists.expire(now)
 	if anew {
 		o.relistAll()
 		return
 	}
 	for _, l := range o.lists.of {
 		if len(dirty) > refillFrom {
+			if len(l.sessions) == 0 {
+				delete(o.lists.of, l.id)
+				continue
+			}
 			o.fill(l)
 		} else {
 			for user := range dirty {
@@ -406,4 +455,12 @@ func (o *owner) relistAll() {
 			o.look(s, b, b.asked)
 		}
 	}
+}
+
+// earliest is the earlier one of two times that may be zero: none.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }

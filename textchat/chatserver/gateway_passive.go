@@ -33,6 +33,7 @@ type sub struct {
 	closed bool                  // it has not opened the guild
 	asked  map[textchat.ID][]int // by channel: pages of lists of members that it wants to look at
 	pages  []watched             // those that it does
+	looked time.Time             // when it said what it looks at
 }
 
 // marks are the channels with messages of which passive sessions were not told.
@@ -123,10 +124,10 @@ func (o *owner) newest(user textchat.ID, which map[textchat.ID]struct{}) []newes
 
 // toldAt is when sessions are to be told what they look at; zero: there is nothing.
 func (o *owner) toldAt() time.Time {
-	if o.core == nil || o.unread.at.IsZero() || !o.lists.at.IsZero() && o.lists.at.Before(o.unread.at) {
-		return o.lists.at
+	if o.core == nil {
+		return time.Time{} // whoever loads it again has all told
 	}
-	return o.unread.at
+	return earliest(earliest(o.unread.at, o.lists.at), o.lists.lateAt)
 }
 
 // tellWatchers tells them.
@@ -136,9 +137,12 @@ func (o *owner) tellWatchers(now time.Time) {
 			o.tellUnread()
 		}
 		if !o.lists.at.IsZero() && !now.Before(o.lists.at) {
-			o.tellLists()
+			o.tellLists(now)
 		}
 	})
+	if !o.lists.lateAt.IsZero() && !now.Before(o.lists.lateAt) {
+		o.lookLate(now)
+	}
 }
 
 // tellUnread tells passive sessions of new messages. Those who see the same channels
@@ -210,14 +214,33 @@ func (c *conn) looks(list []gatewaysession.Look) {
 		}
 		_ = o.ask(ctx, func() error {
 			if b, ok := o.subs[s]; ok {
-				o.looksAt(s, b, in)
+				o.looksAt(s, b, in, time.Now())
 			}
 			return nil
 		})
 	}
 }
 
-func (o *owner) looksAt(s *session, b *sub, in gatewaysession.Look) {
+// looksAt has a session look as it says. What it says soon after is done a little later;
+// of more only the last counts.
+func (o *owner) looksAt(s *session, b *sub, in gatewaysession.Look, now time.Time) {
+	late := o.lists.late[s]
+	if in.Open == nil {
+		in.Open = late.Open
+	}
+	if in.Pages == nil {
+		in.Pages = late.Pages
+	}
+	if due := b.looked.Add(lookEvery); now.Before(due) {
+		if o.lists.late == nil {
+			o.lists.late = make(map[*session]gatewaysession.Look)
+		}
+		o.lists.late[s] = in
+		o.lists.lateAt = earliest(o.lists.lateAt, due)
+		return
+	}
+	b.looked = now
+	delete(o.lists.late, s)
 	if in.Open != nil {
 		opens := b.lazy && b.closed && *in.Open
 		if b.closed = !*in.Open; opens {
@@ -226,5 +249,16 @@ func (o *owner) looksAt(s *session, b *sub, in gatewaysession.Look) {
 	}
 	if in.Pages != nil && !o.look(s, b, in.Pages) {
 		o.lookAgain(s, b)
+	}
+}
+
+// lookLate does what was said too soon.
+func (o *owner) lookLate(now time.Time) {
+	late := o.lists.late
+	o.lists.late, o.lists.lateAt = nil, time.Time{}
+	for s, in := range late {
+		if b, ok := o.subs[s]; ok {
+			o.looksAt(s, b, in, now)
+		}
 	}
 }

@@ -3,8 +3,11 @@ package chatserver
 import (
 	"fmt"
 	"testing"
+	"time"
 
+	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
+	"voicefleet/textchat/internal/gatewaysession"
 )
 
 // passive identifies as a client that tells what it looks at, with all intents.
@@ -118,6 +121,13 @@ func TestPassiveSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := o.ask(t.Context(), func() error {
+		if n := len(o.lists.of); n != 1 {
+			t.Errorf("%d lists are kept after the last look, want 1", n)
+		}
+		if at, want := o.toldAt(), time.Now().Add(listKept); at.IsZero() || at.After(want) {
+			t.Errorf("they are looked at again at %v, want before %v", at, want)
+		}
+		o.tellWatchers(time.Now().Add(listKept))
 		if n := len(o.lists.of); n != 0 {
 			t.Errorf("%d lists are kept for nobody", n)
 		}
@@ -197,6 +207,79 @@ func TestPassiveSessions(t *testing.T) {
 				t.Errorf("ann still looks at %v", b.pages)
 			}
 		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLooksArePaced holds that a session that looks here and there costs a guild few looks,
+// and no more lists than it looks at; the last look counts.
+func TestLooksArePaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Large = 1 }, nil)
+	boss, ann := w.boss(), w.guest("ann")
+	s := w.dial("?v=10&encoding=json")
+	s.next()
+	s.send(2, passive(ann.token))
+	s.until("GUILD_CREATE")
+	var channels []textchat.ID
+	for i := range textchat.MaxLists + 1 { // each is seen by others
+		body := w.do("POST", "/guilds/"+w.guildID()+"/channels", boss.token, map[string]any{"name": fmt.Sprint("c", i), "type": 0,
+			"permission_overwrites": []any{map[string]any{"id": fmt.Sprint(i + 1), "type": 1, "deny": "1024"}}}).body
+		id, err := snowflake.Parse(body["id"].(string))
+		if err != nil {
+			t.Fatal(err)
+		}
+		channels = append(channels, id)
+	}
+	o, err := w.srv.owner(w.first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.ask(t.Context(), func() error {
+		var x *session
+		for x = range o.subs {
+		}
+		b, now := o.subs[x], time.Now().Add(time.Hour)
+		look := func(channel textchat.ID, at time.Time) *listing {
+			o.looksAt(x, b, gatewaysession.Look{Pages: map[textchat.ID][]int{channel: {0}}}, at)
+			return o.lists.of[o.listID(channel)]
+		}
+		first := look(channels[0], now)
+		if first == nil || len(first.sessions) != 1 {
+			return fmt.Errorf("the first look found %+v", first)
+		}
+		open := true
+		for _, c := range channels[1:] {
+			if l := look(c, now.Add(lookEvery-1)); l != nil {
+				t.Errorf("a list was made too soon")
+			}
+		}
+		o.looksAt(x, b, gatewaysession.Look{Open: &open}, now.Add(lookEvery-1))
+		if at := o.toldAt(); !at.Equal(now.Add(lookEvery)) {
+			t.Errorf("the last look is done at %v, want %v", at, now.Add(lookEvery))
+		}
+		o.tellWatchers(now.Add(lookEvery))
+		if l := o.lists.of[o.listID(channels[len(channels)-1])]; len(o.lists.of) != 2 || l == nil || len(l.sessions) != 1 || b.closed {
+			t.Errorf("the last look is not done: %d lists, %+v, closed %v", len(o.lists.of), l, b.closed)
+		}
+		if l := look(channels[0], now.Add(2*lookEvery)); l != first {
+			t.Error("a list that was left just now is made anew")
+		}
+		for i, c := range channels {
+			if l := look(c, now.Add(time.Duration(3+i)*lookEvery)); l == nil || len(l.sessions) != 1 {
+				t.Errorf("look %d found no room: %+v", i, l)
+			}
+		}
+		if n := len(o.lists.of); n != textchat.MaxLists {
+			t.Errorf("%d lists are kept, want %d", n, textchat.MaxLists)
+		}
+		core := o.core
+		if o.core = nil; !o.toldAt().IsZero() {
+			t.Errorf("a guild that is not loaded is to tell something at %v", o.toldAt())
+		}
+		o.core = core
 		return nil
 	}); err != nil {
 		t.Fatal(err)

@@ -438,7 +438,7 @@ func (d look) read() (Look, error) {
 	}
 	l.Pages = make(map[snowflake.ID][]int)
 	for _, key := range slices.Sorted(maps.Keys(d.Channels)) {
-		id, err := snowflake.Parse(key)
+		id, err := keyID(key)
 		if err != nil {
 			return l, err
 		}
@@ -465,7 +465,19 @@ func (d look) read() (Look, error) {
 	return l, nil
 }
 
-var errRange = errors.New("a range begins after its end, or before 0")
+var (
+	errRange = errors.New("a range begins after its end, or before 0")
+	errKey   = errors.New("an id as a key is not as it is written")
+)
+
+// keyID reads an id that is a key. It has one form only, so that no two keys are the same id.
+func keyID(key string) (snowflake.ID, error) {
+	id, err := snowflake.Parse(key)
+	if err == nil && id.String() != key {
+		err = errKey
+	}
+	return id, err
+}
 
 func readLook(raw json.RawMessage) ([]Look, error) {
 	var d struct {
@@ -489,7 +501,7 @@ func readLooks(raw json.RawMessage) ([]Look, error) {
 	}
 	var list []Look
 	for _, key := range slices.Sorted(maps.Keys(d.Guilds)) {
-		id, err := snowflake.Parse(key)
+		id, err := keyID(key)
 		if err != nil {
 			return nil, err
 		}

@@ -61,7 +61,9 @@ func TestIntakeCloses(t *testing.T) {
 		{`{"op":14,"d":{"guild_id":"1","channels":{"x":[[0,99]]}}}`, true, textchat.CloseDecode},
 		{`{"op":14,"d":{"guild_id":"1","channels":{"2":[[-1,99]]}}}`, true, textchat.CloseDecode},
 		{`{"op":14,"d":{"guild_id":"1","channels":{"2":[[99,0]]}}}`, true, textchat.CloseDecode},
+		{`{"op":14,"d":{"guild_id":"1","channels":{"2":[],"02":[]}}}`, true, textchat.CloseDecode},
 		{`{"op":37,"d":{"subscriptions":{"x":{}}}}`, true, textchat.CloseDecode},
+		{`{"op":37,"d":{"subscriptions":{"1":{},"01":{}}}}`, true, textchat.CloseDecode},
 		{`{"op":-1}`, true, textchat.CloseUnknownOp},
 		{`{"op":1.5}`, true, textchat.CloseDecode},
 	} {
