@@ -92,7 +92,7 @@ func (b *busAt) join(ctx context.Context, name string, metrics prometheus.Regist
 	}
 	if b.identity != nil {
 		if err := b.identity.Refresh(ctx); err != nil {
-			log.Warn("what this machine may do on the bus is as when it was enrolled", "err", err)
+			log.Warn("what this machine may do on the bus is as when it was enrolled, for now", "err", err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.wait)
@@ -113,12 +113,12 @@ func (b *busAt) members(ctx context.Context, conn *bus.Conn, v *vouching, endpoi
 }
 
 // parts are what an enrolled program runs beside its role.
-func (b *busAt) parts(log *slog.Logger) []part {
+func (b *busAt) parts(conn *bus.Conn, log *slog.Logger) []part {
 	if b.identity == nil {
 		return nil
 	}
 	return []part{{"certificate", func(ctx context.Context) error {
-		return b.identity.Renew(ctx, func(err error) { log.Warn("certificate is not renewed", "err", err) })
+		return b.identity.Renew(ctx, conn.Renew, func(err error) { log.Warn("certificate is not renewed", "err", err) })
 	}}}
 }
 

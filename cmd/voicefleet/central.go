@@ -182,7 +182,7 @@ func centralCommand() *cobra.Command {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), wordsCentralUp(endpoint))
-			return live(ctx, log, append(at.parts(log),
+			return live(ctx, log, append(at.parts(conn, log),
 				part{"addresses", watch.Run},
 				part{"keys", func(ctx context.Context) error { return keys.Run(ctx, conn) }},
 				part{"allocator", place.Run},

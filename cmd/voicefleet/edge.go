@@ -246,7 +246,7 @@ func runEdge(cmd *cobra.Command, m *media, at *busAt, listen, token string, drai
 		return err
 	}
 	shown.ready("bus", conn.Ready)
-	parts := append([]part{{"addresses", watch.Run}, {"processors", fitProcessors}}, at.parts(log)...)
+	parts := append([]part{{"addresses", watch.Run}, {"processors", fitProcessors}}, at.parts(conn, log)...)
 	if m.trust != nil {
 		parts = append(parts, part{"revocations", func(ctx context.Context) error { return m.trust.follow(ctx, conn, log) }})
 	}

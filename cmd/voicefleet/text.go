@@ -184,7 +184,7 @@ func textCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return live(ctx, log, append(at.parts(log),
+			return live(ctx, log, append(at.parts(conn, log),
 				part{"addresses", h.watch.Run},
 				part{"textchat", chat.Run},
 				part{"control port", door.run},

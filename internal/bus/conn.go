@@ -253,6 +253,13 @@ func (c *Conn) Reconnected() <-chan struct{} {
 	return c.reconnected
 }
 
+// Renew makes the connection anew, soon: so credentials count that have changed.
+func (c *Conn) Renew() {
+	if err := c.nc.ForceReconnect(); err != nil {
+		c.log.Log(slog.LevelWarn, "renew", "bus connection is not made anew", "err", err)
+	}
+}
+
 // Ready is nil while the bus is connected.
 func (c *Conn) Ready() error {
 	if s := c.nc.Status(); s != nats.CONNECTED {

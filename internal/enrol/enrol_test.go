@@ -3,6 +3,7 @@ package enrol
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -587,8 +588,25 @@ func TestIdentityIsPrivateAndRenewed(t *testing.T) {
 		t.Error("not renewed in time")
 	}
 	old := id.Certificate().Leaf
-	if err := id.renew(t.Context()); err != nil {
+	if err := id.renew(t.Context()); err != nil || id.Certificate().Leaf != old {
+		t.Errorf("another certificate long before it is due, error %v", err)
+	}
+	f.clock = certLife - renewBefore + time.Minute
+	before, err := Load(id.dir)
+	if err != nil {
 		t.Fatal(err)
+	}
+	// The answer to a request is lost, and then the certificate that was asked with
+	// still gets another.
+	req, err := id.renewRequest(id.Certificate().PrivateKey.(*ecdsa.PrivateKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rep, err := f.e.Renew(t.Context(), req); err != nil || rep.Certificate == "" {
+		t.Fatalf("renewed: %+v, error %v", rep, err)
+	}
+	if err := id.renew(t.Context()); err != nil {
+		t.Fatal("after a lost answer:", err)
 	}
 	again, err := Load(id.dir)
 	if err != nil {
@@ -599,6 +617,13 @@ func TestIdentityIsPrivateAndRenewed(t *testing.T) {
 	}
 	if m, ok := MemberOf(again.Certificate().Leaf); !ok || m != id.Member {
 		t.Errorf("the certificate is of %v", m)
+	}
+	// Once the new one was shown, the old one gets nothing any more.
+	if err := again.renew(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := before.renew(t.Context()); CodeOf(err) != CodeRevoked {
+		t.Errorf("a certificate that was replaced renews: %v", err)
 	}
 	if _, err := f.e.Revoke(t.Context(), id.Member, "ada"); err != nil {
 		t.Fatal(err)
@@ -649,8 +674,83 @@ func TestPermissionsOfToday(t *testing.T) {
 		t.Fatal(err)
 	}
 	id.cert.setToken(older)
+	id.asked.Store(false)
 	if err := id.Refresh(t.Context()); CodeOf(err) != CodeRevoked {
 		t.Errorf("a revoked member gets permissions: %v", err)
+	}
+}
+
+// outdate has a member be one that was enrolled when members were let do something else.
+func outdate(t *testing.T, f *fleet, id *Identity) (older string) {
+	t.Helper()
+	user, err := jwt.DecodeUserClaims(id.creds.JWT())
+	if err == nil {
+		user.Permissions.Sub.Allow.Add("v0.>")
+		older, err = user.Encode(f.a.account)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	id.cert.setToken(older)
+	return older
+}
+
+// TestPermissionsWhileItRuns: a member that could not ask before it connected is
+// connected anew when it knows what it may do today.
+func TestPermissionsWhileItRuns(t *testing.T) {
+	f := newFleet(t, 1)
+	id := f.enrol(t, "fra1")
+	outdate(t, f, id)
+	conn := connect(t, id)
+	reconnected := conn.Reconnected()
+	ctx, stop := context.WithCancel(t.Context())
+	var renewing sync.WaitGroup
+	renewing.Go(func() { id.Renew(ctx, conn.Renew, func(err error) { t.Error(err) }) })
+	select {
+	case <-reconnected:
+	case <-time.After(10 * time.Second):
+		t.Error("it is not connected anew")
+	}
+	stop()
+	renewing.Wait()
+	if id.outdated() {
+		t.Error("it is not let do what it is today")
+	}
+}
+
+// TestAuthorityOlderThanProgram: who is told that it is let do what it knows asks no more.
+func TestAuthorityOlderThanProgram(t *testing.T) {
+	f := newFleet(t, 1)
+	id := f.enrol(t, "fra1")
+	older := outdate(t, f, id)
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		reply(w, nil, func() (any, error) { return RenewReply{JWT: older}, nil })
+	}))
+	defer s.Close()
+	sum := sha256.Sum256(s.Certificate().Raw)
+	id.join = place{s.URL, sum[:]}.String()
+	if err := id.Refresh(t.Context()); err != nil || id.renewalDue(time.Now()) {
+		t.Errorf("it is to ask again, error %v", err)
+	}
+}
+
+// TestAuthorityAway: an edge starts at once where nobody answers: its calls wait.
+func TestAuthorityAway(t *testing.T) {
+	f := newFleet(t, 1)
+	id := f.enrol(t, "fra1")
+	outdate(t, f, id)
+	l, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	id.join = place{"https://" + l.Addr().String(), nil}.String()
+	began := time.Now()
+	if err := id.Refresh(t.Context()); !errors.Is(err, context.DeadlineExceeded) || !id.renewalDue(time.Now()) {
+		t.Errorf("it is not to ask again, error %v", err)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it waits %v", took)
 	}
 }
 

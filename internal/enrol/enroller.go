@@ -39,9 +39,12 @@ type Entry struct {
 	By        string    `json:"by,omitempty"`     // who invited it
 	At        time.Time `json:"at"`               // of the last change
 
-	UserKey string    `json:"user_key,omitempty"` // of the bus
-	Serial  string    `json:"serial,omitempty"`   // of the newest certificate, in hex
-	Until   time.Time `json:"until,omitzero"`     // of that certificate
+	UserKey string `json:"user_key,omitempty"` // of the bus
+	Serial  string `json:"serial,omitempty"`   // of the newest certificate, in hex
+	// Previous is the serial of the certificate that the newest was given for. It is
+	// good for another until the newest was shown: the reply may have been lost.
+	Previous string    `json:"previous,omitempty"`
+	Until    time.Time `json:"until,omitzero"` // of that certificate
 	// RevokedAt refuses every certificate that was issued before.
 	RevokedAt time.Time `json:"revoked_at,omitzero"`
 	RevokedBy string    `json:"revoked_by,omitempty"`
@@ -262,16 +265,18 @@ type RenewRequest struct {
 	Signature   []byte `json:"signature"`   // ASN.1 ECDSA over the SHA-256 of CSR
 }
 
-// RenewReply is the next certificate.
+// RenewReply is what a member has from now on.
 type RenewReply struct {
-	Certificate string `json:"certificate"` // PEM
+	// Certificate is the next, in PEM; empty where the one that was shown is good for
+	// long yet.
+	Certificate string `json:"certificate,omitempty"`
 	// JWT lets it do on the bus what members of today may; empty where its user key
 	// is not known.
 	JWT string `json:"jwt,omitempty"`
 }
 
-// Renew gives a member that was not revoked its next certificate, and its permissions
-// on the bus as they are now.
+// Renew gives a member that was not revoked its next certificate, if that is due, and
+// its permissions on the bus as they are now.
 func (e *Enroller) Renew(ctx context.Context, r RenewRequest) (RenewReply, error) {
 	block, _ := pem.Decode([]byte(r.Certificate))
 	if block == nil {
@@ -293,30 +298,39 @@ func (e *Enroller) Renew(ctx context.Context, r RenewRequest) (RenewReply, error
 		return RenewReply{}, refuse(CodeBadRequest, "the request is not signed by the key of the certificate")
 	}
 	old, err := e.entries.Find(ctx, m.key())
+	shown := cert.SerialNumber.Text(16)
 	switch {
 	case errors.Is(err, bus.ErrNotFound):
 		return RenewReply{}, refuse(CodeUnknown, "%v is not enrolled", m)
 	case err != nil:
 		return RenewReply{}, fmt.Errorf("renew %v: %w", m, err)
-	case old.Value.State != Enrolled || old.Value.Serial != cert.SerialNumber.Text(16):
+	case old.Value.State != Enrolled || shown != old.Value.Serial && shown != old.Value.Previous:
 		return RenewReply{}, refuse(CodeRevoked, "this is not the certificate that %v has now", m)
 	}
-	fresh, err := e.cfg.Authority.sign(m, []byte(r.CSR))
-	if err != nil {
-		return RenewReply{}, refuse(CodeBadRequest, "certificate request: %v", err)
+	var rep RenewReply
+	next := old.Value
+	if shown == old.Value.Serial {
+		next.Previous = ""
 	}
-	var token string
+	if renewable(cert, e.cfg.Authority.now()) {
+		fresh, err := e.cfg.Authority.sign(m, []byte(r.CSR))
+		if err != nil {
+			return RenewReply{}, refuse(CodeBadRequest, "certificate request: %v", err)
+		}
+		next.Previous, next.Serial, next.Until = shown, fresh.SerialNumber.Text(16), fresh.NotAfter
+		rep.Certificate = string(encodeCert(fresh.Raw))
+	}
 	if old.Value.UserKey != "" {
-		if token, err = e.cfg.Authority.userJWT(m, old.Value.UserKey); err != nil {
+		if rep.JWT, err = e.cfg.Authority.userJWT(m, old.Value.UserKey); err != nil {
 			return RenewReply{}, fmt.Errorf("renew %v: %w", m, err)
 		}
 	}
-	next := old.Value
-	next.Serial, next.Until = fresh.SerialNumber.Text(16), fresh.NotAfter
-	if _, err := e.entries.Update(ctx, m.key(), next, old.Revision); err != nil {
-		return RenewReply{}, fmt.Errorf("renew %v: %w", m, err)
+	if next != old.Value {
+		if _, err := e.entries.Update(ctx, m.key(), next, old.Revision); err != nil {
+			return RenewReply{}, fmt.Errorf("renew %v: %w", m, err)
+		}
 	}
-	return RenewReply{Certificate: string(encodeCert(fresh.Raw)), JWT: token}, nil
+	return rep, nil
 }
 
 // Revoke shuts a member out: when it returns, the bus has been told to close its

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -47,6 +48,9 @@ type Identity struct {
 	join  string // where it was enrolled, and may renew; empty: by hand
 	creds bus.Credentials
 	cert  *holder
+	// asked says that the authority has told what it lets the member do today: be that
+	// not what this program expects, it is not asked for that again.
+	asked atomic.Bool
 }
 
 // memberFile is what fileMember holds.
@@ -205,14 +209,29 @@ func clientTLS(pool *x509.CertPool) *tls.Config {
 // renewalDue says whether it is time for the next certificate, or for what a program
 // of today is let do on the bus.
 func (i *Identity) renewalDue(now time.Time) bool {
-	return now.After(i.Certificate().Leaf.NotAfter.Add(-renewBefore)) || i.outdated()
+	return renewable(i.Certificate().Leaf, now) || i.outdated()
+}
+
+// renewable says whether a certificate ends so soon that it is time for the next.
+func renewable(cert *x509.Certificate, now time.Time) bool {
+	return now.After(cert.NotAfter.Add(-renewBefore))
 }
 
 // outdated says whether the member was enrolled, or renewed last, when members were
-// let do something else on the bus than this program expects.
+// let do something else on the bus than this program expects, and nothing newer is
+// known.
 func (i *Identity) outdated() bool {
-	claims, err := jwt.DecodeUserClaims(i.cert.jwt())
-	return err == nil && !reflect.DeepEqual(claims.Permissions, i.permissions())
+	may, ok := permissionsOf(i.cert.jwt())
+	return ok && !i.asked.Load() && !reflect.DeepEqual(may, i.permissions())
+}
+
+// permissionsOf are what a JWT lets its user do.
+func permissionsOf(token string) (jwt.Permissions, bool) {
+	claims, err := jwt.DecodeUserClaims(token)
+	if err != nil {
+		return jwt.Permissions{}, false
+	}
+	return claims.Permissions, true
 }
 
 // tlsPair makes what tls serves.

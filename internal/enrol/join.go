@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -15,8 +16,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
+
+	"voicefleet/internal/bus"
 )
 
 // Where an Enroller is reached by HTTPS, and the largest body there, in bytes: a
@@ -177,14 +181,20 @@ func (p place) tls() *tls.Config {
 }
 
 // Renew has the certificate renewed when it is due, until ctx ends, and what it is let
-// do on the bus, which counts from the next connection on. It goes on trying: failed tells each failure. An identity made by hand is renewed by hand.
-func (i *Identity) Renew(ctx context.Context, failed func(error)) error {
+// do on the bus: changed is called when that is something else, which counts from the
+// next connection on. It goes on trying: failed tells each failure. An identity made
+// by hand is renewed by hand.
+func (i *Identity) Renew(ctx context.Context, changed func(), failed func(error)) error {
 	tick := time.NewTicker(renewLook)
 	defer tick.Stop()
 	for {
 		if i.join != "" && i.renewalDue(time.Now()) {
+			was := i.cert.jwt()
 			if err := i.renew(ctx); err != nil && ctx.Err() == nil {
 				failed(fmt.Errorf("renew certificate: %w", err))
+			}
+			if i.cert.jwt() != was {
+				changed()
 			}
 		}
 		select {
@@ -198,39 +208,57 @@ func (i *Identity) Renew(ctx context.Context, failed func(error)) error {
 // renewLook is how often it is looked whether a certificate is due.
 const renewLook = time.Hour
 
+// renew asks for what the member has from now on, and keeps it.
 func (i *Identity) renew(ctx context.Context) error {
 	base, pin, _ := strings.Cut(i.join, "#")
 	p, err := parsePlace(base, pin)
 	if err != nil {
 		return err
 	}
-	k, err := newKeys()
+	next, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
-	csr, err := request(k.tls)
-	if err != nil {
-		return err
-	}
-	old := i.Certificate()
-	key, ok := old.PrivateKey.(*ecdsa.PrivateKey)
-	if !ok {
-		return errors.New("its key is not ECDSA")
-	}
-	sum := sha256.Sum256(csr)
-	sig, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
+	req, err := i.renewRequest(next)
 	if err != nil {
 		return err
 	}
 	var rep RenewReply
-	if err := p.post(ctx, RenewPath, RenewRequest{Certificate: string(encodeCert(old.Leaf.Raw)), CSR: string(csr), Signature: sig}, &rep); err != nil {
+	if err := p.post(ctx, RenewPath, req, &rep); err != nil {
 		return err
 	}
-	keyPEM, err := encodeKey(k.tls)
+	if err := i.keepCertificate(rep.Certificate, next); err != nil {
+		return err
+	}
+	return i.keepToken(rep.JWT)
+}
+
+// renewRequest asks for a certificate of the next key.
+func (i *Identity) renewRequest(next *ecdsa.PrivateKey) (RenewRequest, error) {
+	csr, err := request(next)
+	if err != nil {
+		return RenewRequest{}, err
+	}
+	now := i.Certificate()
+	key, ok := now.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return RenewRequest{}, errors.New("its key is not ECDSA")
+	}
+	sum := sha256.Sum256(csr)
+	sig, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
+	return RenewRequest{Certificate: string(encodeCert(now.Leaf.Raw)), CSR: string(csr), Signature: sig}, err
+}
+
+// keepCertificate has the member show the next certificate, if it was given one.
+func (i *Identity) keepCertificate(certPEM string, key *ecdsa.PrivateKey) error {
+	if certPEM == "" {
+		return nil
+	}
+	keyPEM, err := encodeKey(key)
 	if err != nil {
 		return err
 	}
-	body := append([]byte(rep.Certificate), keyPEM...)
+	body := append([]byte(certPEM), keyPEM...)
 	cert, fresh, err := decodePair(body)
 	if err != nil {
 		return err
@@ -239,13 +267,21 @@ func (i *Identity) renew(ctx context.Context) error {
 		return err
 	}
 	i.cert.set(cert, fresh)
-	if rep.JWT == "" {
-		return nil
+	return nil
+}
+
+// keepToken has the member show a JWT on the bus, if it lets it do something else than
+// the one before.
+func (i *Identity) keepToken(token string) error {
+	had, _ := permissionsOf(i.cert.jwt())
+	may, ok := permissionsOf(token)
+	if ok && !reflect.DeepEqual(may, had) {
+		if err := write(i.dir, fileCreds, []byte(token+"\n"+string(i.creds.Seed)+"\n")); err != nil {
+			return err
+		}
+		i.cert.setToken(token)
 	}
-	if err := write(i.dir, fileCreds, []byte(rep.JWT+"\n"+string(i.creds.Seed)+"\n")); err != nil {
-		return err
-	}
-	i.cert.setToken(rep.JWT)
+	i.asked.Store(true)
 	return nil
 }
 
@@ -256,7 +292,11 @@ func (i *Identity) Refresh(ctx context.Context) error {
 	if i.join == "" || !i.outdated() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, refreshTime)
+	patience := refreshTime
+	if i.Role == bus.RoleEdge {
+		patience = refreshEdge
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := i.renew(ctx); err != nil {
 		return fmt.Errorf("renew permissions: %w", err)
@@ -264,5 +304,10 @@ func (i *Identity) Refresh(ctx context.Context) error {
 	return nil
 }
 
-// refreshTime bounds it: a member starts without, if need be.
-const refreshTime = 5 * time.Second
+// refreshTime bounds it: a member starts without, if need be, and Renew asks again. Of
+// an edge refreshEdge does: as long as its program starts, its links and heartbeats
+// are away, and after 3 s its calls are moved.
+const (
+	refreshTime = 5 * time.Second
+	refreshEdge = 300 * time.Millisecond
+)
