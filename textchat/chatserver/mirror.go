@@ -50,6 +50,8 @@ const (
 	historyKept = 4096
 	// yieldTry is how long an instance is asked for a session that is resumed here.
 	yieldTry = time.Second
+	// holeTry is how long nobody is asked again for what nobody knew.
+	holeTry = 5 * time.Second
 )
 
 // delivered says what stood at a position.
@@ -114,6 +116,14 @@ type mirror struct {
 	list  []delivered // by position
 	note  uint64      // the last one that came
 	holes []hole
+	vain  vain
+}
+
+// vain is when whom was asked for the holes before a note, and nobody knew.
+type vain struct {
+	at     time.Time
+	note   uint64
+	others []string
 }
 
 // hole is where the notes before one are missing, from a position to another. What
@@ -368,7 +378,11 @@ func (e *ensemble) round() (lost []string, ok bool) {
 	default:
 	}
 	for _, life := range e.mirrors.holed() {
-		known := false
+		if e.mirrors.inVain(life, others) {
+			lost = append(lost, life)
+			continue
+		}
+		note, known := e.mirrors.torn(life), false
 		for _, name := range others {
 			_, err := e.learnLife(ctx, name, life)
 			if known = err == nil; known {
@@ -379,6 +393,7 @@ func (e *ensemble) round() (lost []string, ok bool) {
 			}
 		}
 		if !known {
+			e.mirrors.gaveUp(life, vain{time.Now(), note, others})
 			lost = append(lost, life)
 		}
 	}
@@ -392,22 +407,47 @@ func (m *mirrors) mirror(life string) *mirror {
 	return m.of[life]
 }
 
-// add keeps what an instance told, some of which may be known.
+// add keeps what an instance told, less what is known.
 func (m *mirrors) add(life string, list []delivered) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.mirror(life)
-	sorted := true
+	var late []delivered
 	for _, d := range list {
-		sorted = sorted && (len(r.list) == 0 || r.list[len(r.list)-1].P <= d.P)
-		r.list = append(r.list, d)
+		switch n := len(r.list); {
+		case n == 0 || r.list[n-1].P < d.P:
+			r.list = append(r.list, d)
+		case r.has(d):
+		case r.list[n-1].P == d.P:
+			r.list = append(r.list, d)
+		default:
+			late = append(late, d)
+		}
 	}
-	if !sorted {
+	if len(late) > 0 {
+		r.list = append(r.list, late...)
 		slices.SortStableFunc(r.list, func(a, b delivered) int { return cmp.Compare(a.P, b.P) })
 	}
 	if len(r.list) > mirrorKept {
 		r.list = slices.Delete(r.list, 0, mirrorKept/8)
 	}
+}
+
+// has says whether the list has an entry.
+func (r *mirror) has(d delivered) bool {
+	end := len(r.list)
+	if r.list[end-1].P != d.P {
+		end = sort.Search(end, func(i int) bool { return r.list[i].P > d.P })
+	}
+	for _, x := range slices.Backward(r.list[:end]) {
+		if x.P != d.P {
+			break
+		}
+		if x == d {
+			return true
+		}
+	}
+	return false
 }
 
 // follow notes that a note came; false: some before it did not.
@@ -436,6 +476,7 @@ func (m *mirrors) tear(but string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for life, r := range m.of {
+		r.vain = vain{}
 		if life == but || len(r.holes) > 0 {
 			continue
 		}
@@ -468,14 +509,61 @@ func (m *mirrors) holed() (lives []string) {
 	return lives
 }
 
-// missing is from where on a life is not known.
+// missing is from where on a life may not be known: from the first hole on, or from the
+// last position that was told.
 func (m *mirrors) missing(life string) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r := m.of[life]; r != nil && len(r.holes) > 0 {
+	switch r := m.of[life]; {
+	case r == nil:
+		return 0
+	case len(r.holes) > 0:
 		return r.holes[0].from
+	case len(r.list) > 0 && r.note > 0:
+		return r.list[len(r.list)-1].P
 	}
 	return 0
+}
+
+// newest is the last life of an instance of which something is known.
+func (m *mirrors) newest(name string) (life string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for l := range m.of {
+		if instanceOf(l) == name && (life == "" || cmp.Or(cmp.Compare(len(l), len(life)), cmp.Compare(l, life)) > 0) {
+			life = l
+		}
+	}
+	return life
+}
+
+// torn is the note before which the last hole of a life is.
+func (m *mirrors) torn(life string) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.of[life]; r != nil && len(r.holes) > 0 {
+		return r.holes[len(r.holes)-1].note
+	}
+	return 0
+}
+
+// gaveUp notes that nobody knew what is missing of a life.
+func (m *mirrors) gaveUp(life string, v vain) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.of[life]; r != nil {
+		r.vain = v
+	}
+}
+
+// inVain says whether the same were asked a moment ago for what is missing of a life,
+// and did not know it.
+func (m *mirrors) inVain(life string, others []string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.of[life]
+	return r != nil && len(r.holes) > 0 && r.holes[len(r.holes)-1].note == r.vain.note &&
+		time.Since(r.vain.at) < holeTry && slices.Equal(r.vain.others, others)
 }
 
 // blind says whether one of the lives, but for one, may have said after a time what is
@@ -785,8 +873,9 @@ var errHoled = errors.New("not all of it is known")
 
 // learnLife asks for one, and which others there are.
 func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []string, err error) {
-	req, note := mirrorRequest{Life: life, From: e.mirrors.missing(life)}, uint64(0)
-	for first := true; ; first = false {
+	begun := cmp.Or(life, e.mirrors.newest(name))
+	req, note := mirrorRequest{Life: life, From: e.mirrors.missing(begun)}, uint64(0)
+	for first := true; ; {
 		rep, err := bus.Request[mirrorRequest, mirrorReply](ctx, e.bus, bus.TextSubject(name, "mirror"), req)
 		if err == nil && (rep.Life == "" || rep.Life == e.life) {
 			err = errHoled
@@ -794,8 +883,17 @@ func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []s
 		if err != nil {
 			return nil, err
 		}
+		switch {
+		case rep.Life == begun:
+		case first && req.From == 0:
+			begun = rep.Life
+		default: // it has begun anew
+			begun, first = rep.Life, true
+			req.From, req.Session = e.mirrors.missing(rep.Life), ""
+			continue
+		}
 		if first {
-			note = rep.N // what comes later it says again
+			first, note = false, rep.N // what comes later it says again
 		}
 		e.mirrors.add(rep.Life, rep.List)
 		e.adopted(rep.Adopted)
