@@ -2,17 +2,24 @@ package fleet
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"voicefleet/bench"
 	"voicefleet/bench/internal/meter"
 )
 
+// elsewhere tells what else is promised of a fleet than is done to it here.
+const elsewhere = "judged elsewhere: two owners of a call, and nodes taken for lost at 30 % loss, in schedules of virtual time (the tests of allocator/keeper); " +
+	"who comes without UDP, or whose NAT forgets it (make closed-test); calls on two nodes (make cascade-test). make fleet-soak does all of it"
+
 // conclude makes the report of all rounds there are.
 func (r *run) conclude() {
 	if r.void > 0 {
 		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d rounds were done again, because the harness itself was more than %v late in them (%v where only losses count): the machine was busy with something else", r.void, lateAtMost, lateUnsent))
 	}
+	r.report.Notes = append(r.report.Notes, elsewhere)
 	for i := range r.results {
 		res := &r.results[i]
 		r.report.Tables = append(r.report.Tables, res.table())
@@ -48,19 +55,40 @@ func (r *run) conclude() {
 	}
 }
 
+// figures names what the rounds tell beyond what all do, in order.
+func (res *result) figures() []string {
+	names := make(map[string]bool)
+	for _, one := range res.rounds {
+		for name := range one.Figures {
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
 // table is a trial round by round.
 func (res *result) table() bench.Table {
 	t := bench.Table{Title: res.title, Head: []string{"round", "victim", "listeners", "median s", "worst s", "worst listener", "recovered", "lost", "others' worst s", "others lost", "paths opened", "resumed", "ended", "harness late s"},
 		Values: res.rounds}
+	figures := res.figures()
+	t.Head = append(t.Head, figures...)
 	for i, one := range res.rounds {
 		g, w := gaps(one.Hit), worst(one.Hit)
 		hitLost, _ := lost(one.Hit)
 		sparedLost, _ := lost(one.Spared)
-		t.Rows = append(t.Rows, []string{
+		row := []string{
 			fmt.Sprint(i + 1), one.Victim, fmt.Sprint(len(one.Hit)), fmt.Sprintf("%.3f", quantile(g, 0.5)), fmt.Sprintf("%.3f", w.Gap.Seconds()), fmt.Sprint(w.Member),
 			fmt.Sprint(recovered(one.Hit)), fmt.Sprint(hitLost), fmt.Sprintf("%.3f", worst(one.Spared).Gap.Seconds()), fmt.Sprint(sparedLost),
 			fmt.Sprint(one.Moved), fmt.Sprint(one.Resumed), fmt.Sprint(one.Ended), fmt.Sprintf("%.3f", one.Late.Seconds()),
-		})
+		}
+		for _, name := range figures {
+			cell := "-" // of a round that went without
+			if v, told := one.Figures[name]; told {
+				cell = fmt.Sprintf("%.4g", v)
+			}
+			row = append(row, cell)
+		}
+		t.Rows = append(t.Rows, row)
 	}
 	return t
 }

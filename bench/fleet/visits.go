@@ -26,6 +26,7 @@ type visits struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	back    time.Time // joins are counted, and count, from then on
+	ended   time.Time // waits count until then; zero: it goes on
 	slowest time.Duration
 	failed  int
 	joins   int
@@ -58,6 +59,7 @@ func (v *visits) visit(ctx context.Context, g *member) bool {
 			if err == nil {
 				_ = call.Close()
 			}
+			v.waited(begun, time.Now(), false)
 			return false
 		}
 		if err != nil {
@@ -67,24 +69,36 @@ func (v *visits) visit(ctx context.Context, g *member) bool {
 			}
 			v.mu.Unlock()
 			if sleep(ctx, visitRetry) != nil {
+				v.waited(begun, time.Now(), false)
 				return false
 			}
 			continue
 		}
-		v.mu.Lock()
-		if now := time.Now(); now.After(v.back) {
-			from := begun
-			if from.Before(v.back) {
-				from = v.back
-			}
-			v.joins++
-			v.slowest = max(v.slowest, now.Sub(from))
-		}
-		v.mu.Unlock()
+		v.waited(begun, time.Now(), true)
 		_ = sleep(ctx, visitStay)
 		_ = call.Close()
 		return sleep(ctx, visitPause) == nil
 	}
+}
+
+// waited counts a guest's wait until it was in, or until the end: who waits for ever
+// must not pass for nobody.
+func (v *visits) waited(begun, now time.Time, in bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.ended.IsZero() && now.After(v.ended) {
+		now = v.ended
+	}
+	if !now.After(v.back) {
+		return
+	}
+	if in {
+		v.joins++
+	}
+	if begun.Before(v.back) {
+		begun = v.back
+	}
+	v.slowest = max(v.slowest, now.Sub(begun))
 }
 
 // since forgets all joins until now; who waits has waited since then.
@@ -96,6 +110,9 @@ func (v *visits) since(back time.Time) {
 
 // end ends them and tells how they fared.
 func (v *visits) end() (slowest time.Duration, failed, joins int) {
+	v.mu.Lock()
+	v.ended = time.Now()
+	v.mu.Unlock()
 	v.stop()
 	v.coming.Wait()
 	v.mu.Lock()
