@@ -197,7 +197,8 @@ good packet before a fault to the first of ten consecutive good ones after it.`
 const wordsFleetTest = `Test gives every edge, central, text and bus a network namespace of its own, on a bridge in
 one more; 200 clients sit in another and follow their calls as any client does. Nodes are then
 killed, frozen, cut off and drained, engines and agents killed, the bus stalled and restarted, and
-the control side taken down, each as often as its goal wants.
+the control side taken down, each as often as its goal wants. When engines are killed, a listener
+by a node's relay and one on another node hear the call, too.
 
 It needs root for the namespaces, and touches nothing of this host's network. What it made is
 removed at its end; what a run left that was killed, by the next. Status 2 says that a goal was
@@ -208,7 +209,8 @@ const wordsFleetTestExamples = `  voicebench fleet test --html fleet.html
   voicebench fleet test --short
   voicebench fleet test --loopback --only engine,agent,node`
 
-const wordsFleetSoak = `Soak is fleet test with three times as many rounds and an outage of 10 minutes.`
+const wordsFleetSoak = `Soak is fleet test with three times as many rounds and an outage of 10 minutes. In the
+source tree "make fleet-soak" runs before it what else is promised of a fleet.`
 
 const wordsFleetSoakExamples = `  voicebench fleet soak --json soak.json --html soak.html
   voicebench fleet soak --only outage`
