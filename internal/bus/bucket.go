@@ -104,14 +104,17 @@ const remakePause = 50 * time.Millisecond
 // the bucket, it is delivered, and nothing tells that there is no bucket.
 const putTry = time.Second
 
-// getTry is how long a Find waits before it asks again: any server that has the bucket
-// answers, also one that stands still, as long as the others have not noticed, which
-// takes them some seconds.
+// getTry is how long a Find waits before it asks again, and then twice as long, and so
+// on: any server that has the bucket answers, also one that stands still, as long as the
+// others have not noticed, which takes them some seconds.
 const getTry = 600 * time.Millisecond
 
-// errUnanswered tells that nobody said within putTry that it is written, or what is
-// there within getTry.
-var errUnanswered = errors.New("no answer")
+// errUnanswered tells that nobody said within putTry that it is written, errUnread that
+// nobody said what is there. Of a bucket that is lost, that is told.
+var (
+	errUnanswered = errors.New("no answer")
+	errUnread     = errors.New("no answer")
+)
 
 // ensure makes the bucket where it is missing, and tries again until ctx ends
 // while the servers do not answer.
@@ -226,9 +229,11 @@ func (b *Bucket[T]) do(ctx context.Context, verb, key string, op func(context.Co
 	}
 	err := op(ctx, b.store())
 	for lost(err) && ctx.Err() == nil {
-		try, cancel := context.WithTimeout(ctx, firstTry)
-		_ = b.ensureOnce(try) // if it fails, op does and tells why
-		cancel()
+		if !errors.Is(err, errUnread) {
+			try, cancel := context.WithTimeout(ctx, firstTry)
+			_ = b.ensureOnce(try) // if it fails, op does and tells why
+			cancel()
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(remakePause):
@@ -253,7 +258,7 @@ func (b *Bucket[T]) store() jetstream.KeyValue {
 }
 
 func lost(err error) bool {
-	for _, e := range []error{jetstream.ErrNoStreamResponse, jetstream.ErrStreamNotFound, jetstream.ErrBucketNotFound, nats.ErrNoResponders, errUnanswered} {
+	for _, e := range []error{jetstream.ErrNoStreamResponse, jetstream.ErrStreamNotFound, jetstream.ErrBucketNotFound, nats.ErrNoResponders, errUnanswered, errUnread} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -312,12 +317,14 @@ func (b *Bucket[T]) write(ctx context.Context, verb, key string, value T, op fun
 // Find reads a key, or returns ErrNotFound.
 func (b *Bucket[T]) Find(ctx context.Context, key string) (Entry[T], error) {
 	e := Entry[T]{Key: key}
+	wait := getTry
 	err := b.do(ctx, "find", key, func(ctx context.Context, kv jetstream.KeyValue) error {
-		try, cancel := context.WithTimeout(ctx, getTry)
+		try, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
+		wait *= 2
 		got, err := kv.Get(try, key)
 		if err != nil && try.Err() != nil && ctx.Err() == nil {
-			return errUnanswered
+			return errUnread
 		}
 		if err != nil {
 			return err
@@ -330,15 +337,17 @@ func (b *Bucket[T]) Find(ctx context.Context, key string) (Entry[T], error) {
 
 // Keys lists all keys, in no order.
 func (b *Bucket[T]) Keys(ctx context.Context) (keys []string, err error) {
+	wait := watchTry
 	err = b.do(ctx, "list", "keys", func(ctx context.Context, kv jetstream.KeyValue) error {
-		try, cancel := context.WithTimeout(ctx, watchTry)
+		try, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
+		wait *= 2
 		keys, err = kv.Keys(try)
 		switch {
 		case errors.Is(err, jetstream.ErrNoKeysFound):
 			keys, err = nil, nil
 		case err != nil && try.Err() != nil && ctx.Err() == nil:
-			err = errUnanswered
+			err = errUnread
 		}
 		return err
 	})

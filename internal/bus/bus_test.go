@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 )
 
@@ -541,6 +542,39 @@ func TestKeysReadTheBucket(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// slowStore answers reads late.
+type slowStore struct {
+	jetstream.KeyValue
+	by time.Duration
+}
+
+func (s *slowStore) Get(ctx context.Context, key string) (jetstream.KeyValueEntry, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(s.by):
+		return s.KeyValue.Get(ctx, key)
+	}
+}
+
+// TestASlowBusIsRead: answers that take longer than the first try come nevertheless,
+// and nobody looks for the bucket in between, which makes a slow bus slower.
+func TestASlowBusIsRead(t *testing.T) {
+	_, conns := start(t, 1)
+	b := open(t, conns[0], NodesBucket)
+	if _, err := b.Put(t.Context(), "a", question{}); err != nil {
+		t.Fatal(err)
+	}
+	slow := &slowStore{b.store(), getTry * 3 / 2}
+	b.kv = slow
+	if _, err := b.Find(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+	if b.store() != slow {
+		t.Error("the bucket was looked for")
 	}
 }
 
