@@ -120,7 +120,6 @@ func (o *owner) relookAfter(changes []textchat.Change) {
 		switch {
 		case c.PutMember != nil:
 			o.relook(c.PutMember.User.ID)
-			o.lookOn(c.PutMember.User.ID)
 		case c.DropMember != 0:
 			o.relook(c.DropMember)
 		case c.PutGuild != nil, c.PutRole != nil, c.DropRole != 0, c.DropChannel != 0, c.PutChannel != nil && !c.PutChannel.Type.Thread():
@@ -289,16 +288,9 @@ func (o *owner) look(s *session, b *sub, pages map[textchat.ID][]int) bool {
 		}
 		var ops []memberlist.Op
 		for _, p := range pages[channel] {
-			w := watched{l, p}
-			if slices.Contains(b.pages, w) {
-				continue
+			if w := (watched{l, p}); w.by(s, b) {
+				ops = append(ops, l.list.Open(p))
 			}
-			b.pages = append(b.pages, w)
-			if l.sessions[p] == nil {
-				l.sessions[p] = make(map[*session]struct{})
-			}
-			l.sessions[p][s] = struct{}{}
-			ops = append(ops, l.list.Open(p))
 		}
 		if len(ops) > 0 {
 			events = append(events, o.listEvent(l, ops, true))
@@ -306,6 +298,19 @@ func (o *owner) look(s *session, b *sub, pages map[textchat.ID][]int) bool {
 	}
 	o.sendLists(s, events)
 	return len(events) > 0
+}
+
+// by has a session look at the page; false: it does.
+func (w watched) by(s *session, b *sub) bool {
+	if slices.Contains(b.pages, w) {
+		return false
+	}
+	b.pages = append(b.pages, w)
+	if w.of.sessions[w.page] == nil {
+		w.of.sessions[w.page] = make(map[*session]struct{})
+	}
+	w.of.sessions[w.page][s] = struct{}{}
+	return true
 }
 
 // lookAgain tells a session all that it looks at: it may have forgotten it.
@@ -321,7 +326,7 @@ func (o *owner) lookAgain(s *session, b *sub) {
 	o.sendLists(s, events)
 }
 
-// lookOn has a user whose roles may have changed look at what it still sees.
+// lookOn has a user who may see more or less than before look at what it sees.
 func (o *owner) lookOn(user textchat.ID) {
 	sh := o.seen[user]
 	if sh == nil {
@@ -410,14 +415,16 @@ func (o *owner) listEvent(l *listing, ops []memberlist.Op, seen bool) *gatewayse
 	}{o.id, l.id, o.core.MemberCount(), online, groups, ops})}
 }
 
-// tellLists tells sessions what changed on the pages they look at.
-func (o *owner) tellLists(now time.Time) {
+// listNews is what changed on the pages that sessions look at.
+func (o *owner) listNews(now time.Time) (list []news) {
 	dirty, anew := o.lists.dirty, o.lists.anew
 	o.lists.dirty, o.lists.anew, o.lists.changed, o.lists.at = nil, false, false, time.Time{}
 	o.lists.expire(now)
 	if anew {
-		o.relistAll()
-		return
+		return o.relistAll()
+	}
+	for user := range dirty {
+		o.lookOn(user) // before more is told to who sees less than before
 	}
 	for _, l := range o.lists.of {
 		if len(dirty) > refillFrom {
@@ -438,23 +445,52 @@ func (o *owner) tellLists(now time.Time) {
 			}
 		}
 		for _, t := range l.list.Turn() {
-			e := o.place(o.listEvent(l, t.Ops, true))
-			for s := range l.sessions[t.Page] {
-				s.deliver(e)
+			list = append(list, news{o.listEvent(l, t.Ops, true), slices.Collect(maps.Keys(l.sessions[t.Page]))})
+		}
+	}
+	return list
+}
+
+// relistAll makes all lists anew, with who sees what as it is now. All who look at a page
+// are told it by one event.
+func (o *owner) relistAll() (list []news) {
+	clear(o.lists.of)
+	lists := make(map[textchat.ID]*listing)
+	gone, come := make(map[watched][]*session), make(map[watched][]*session)
+	for s, b := range o.subs {
+		was := b.pages
+		b.pages = nil
+		for _, channel := range slices.Sorted(maps.Keys(b.asked)) {
+			if len(b.asked[channel]) == 0 || !o.knows(s.user, channel) {
+				continue
+			}
+			l, ok := lists[channel]
+			if !ok {
+				l = o.listing(channel)
+				lists[channel] = l
+			}
+			if l == nil {
+				continue
+			}
+			for _, p := range b.asked[channel] {
+				if w := (watched{l, p}); w.by(s, b) {
+					come[w] = append(come[w], s)
+				}
+			}
+		}
+		for _, w := range was {
+			if !slices.ContainsFunc(b.pages, func(x watched) bool { return x.of.id == w.of.id && x.page == w.page }) {
+				gone[w] = append(gone[w], s)
 			}
 		}
 	}
-}
-
-// relistAll makes all lists anew, with who sees what as it is now.
-func (o *owner) relistAll() {
-	clear(o.lists.of)
-	for s, b := range o.subs {
-		if len(b.asked) > 0 {
-			b.pages = nil
-			o.look(s, b, b.asked)
-		}
+	for w, to := range gone { // before what comes: a client may keep one list only
+		list = append(list, news{o.listEvent(w.of, []memberlist.Op{{Op: memberlist.Invalidate, Range: memberlist.Span(w.page)}}, false), to})
 	}
+	for w, to := range come {
+		list = append(list, news{o.listEvent(w.of, []memberlist.Op{w.of.list.Open(w.page)}, true), to})
+	}
+	return list
 }
 
 // earliest is the earlier one of two times that may be zero: none.

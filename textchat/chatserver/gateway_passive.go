@@ -130,46 +130,79 @@ func (o *owner) toldAt() time.Time {
 	return earliest(earliest(o.unread.at, o.lists.at), o.lists.lateAt)
 }
 
-// tellWatchers tells them.
+// news is an event for some sessions.
+type news struct {
+	event *gatewaysession.Event
+	to    []*session
+}
+
+// tellWatchers tells them. What there is to tell is made before it takes its turn among
+// the guilds of the instance, which wait meanwhile.
 func (o *owner) tellWatchers(now time.Time) {
-	o.ordered(func() {
-		if !o.unread.at.IsZero() && !now.Before(o.unread.at) {
-			o.tellUnread()
-		}
-		if !o.lists.at.IsZero() && !now.Before(o.lists.at) {
-			o.tellLists(now)
-		}
-	})
-	if !o.lists.lateAt.IsZero() && !now.Before(o.lists.lateAt) {
+	due := func(at time.Time) bool { return !at.IsZero() && !now.Before(at) }
+	var list []news
+	if due(o.unread.at) {
+		list = o.unreadNews()
+	}
+	if due(o.lists.at) {
+		list = append(list, o.listNews(now)...)
+	}
+	if len(list) > 0 {
+		o.ordered(func() {
+			for _, n := range list {
+				o.place(n.event)
+				for _, s := range n.to {
+					s.deliver(n.event)
+				}
+			}
+		})
+	}
+	if due(o.lists.lateAt) {
 		o.lookLate(now)
 	}
 }
 
-// tellUnread tells passive sessions of new messages. Those who see the same channels
-// get the same event.
-func (o *owner) tellUnread() {
+// unreadNews is what passive sessions are told of new messages. Those who see the same
+// channels get the same event.
+func (o *owner) unreadNews() []news {
 	which := o.unread.channels
 	o.unread = marks{}
-	events := make(map[string]*gatewaysession.Event)
+	events := make(map[string]int)       // by what is new: where in list
+	sights := make(map[*textchat.ID]int) // by the channels that a user sees, which Sight shares; -1: nothing is new
+	var list []news
 	for s, b := range o.subs {
-		if !b.passive() || s.intents&textchat.IntentGuildMessages == 0 {
+		if !b.passive() || s.intents&textchat.IntentGuildMessages == 0 || len(o.sights[s.user]) == 0 {
 			continue
 		}
-		list := o.newest(s.user, which)
-		if len(list) == 0 {
-			continue
+		sight := &o.sights[s.user][0]
+		at, ok := sights[sight]
+		if !ok {
+			at = o.unreadEvent(o.newest(s.user, which), events, &list)
+			sights[sight] = at
 		}
-		var key strings.Builder
-		for _, c := range list {
-			fmt.Fprintf(&key, "%x ", uint64(c.ID))
+		if at >= 0 {
+			list[at].to = append(list[at].to, s)
 		}
-		e := events[key.String()]
-		if e == nil {
-			e = o.place(&gatewaysession.Event{Name: textchat.EventPassiveUpdate, Body: encode(passiveUpdate{Guild: o.id, Channels: list})})
-			events[key.String()] = e
-		}
-		s.deliver(e)
 	}
+	return list
+}
+
+// unreadEvent is where in list the event of these messages is; it is made when it is not.
+func (o *owner) unreadEvent(messages []newestMessage, events map[string]int, list *[]news) int {
+	if len(messages) == 0 {
+		return -1
+	}
+	var key strings.Builder
+	for _, c := range messages {
+		fmt.Fprintf(&key, "%x ", uint64(c.ID))
+	}
+	at, ok := events[key.String()]
+	if !ok {
+		at = len(*list)
+		events[key.String()] = at
+		*list = append(*list, news{event: &gatewaysession.Event{Name: textchat.EventPassiveUpdate, Body: encode(passiveUpdate{Guild: o.id, Channels: messages})}})
+	}
+	return at
 }
 
 // openFor tells a session that opened the guild what it was not told.

@@ -2,12 +2,14 @@ package chatserver
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/gatewaysession"
+	"voicefleet/textchat/internal/guild"
 )
 
 // passive identifies as a client that tells what it looks at, with all intents.
@@ -286,6 +288,65 @@ func TestLooksArePaced(t *testing.T) {
 	}
 }
 
+// TestWatchersShareEvents holds that who looks at the same, or reads the same, is told by
+// one event, and that who may look no more is told so.
+func TestWatchersShareEvents(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Large = 1 }, nil)
+	boss, ann, bob := w.boss(), w.guest("ann"), w.guest("bob")
+	general := w.channelID(ann, "general")
+	w.do("POST", "/channels/"+general+"/messages", boss.token, map[string]any{"content": "hello"})
+	enter := func(p person) *socket {
+		s := w.dial("?v=10&encoding=json")
+		s.next()
+		s.send(2, passive(p.token))
+		s.until("GUILD_CREATE")
+		s.send(14, map[string]any{"guild_id": w.guildID(), "channels": map[string]any{general: [][2]int{{0, 99}}}})
+		s.until("GUILD_MEMBER_LIST_UPDATE")
+		return s
+	}
+	as, bs := enter(ann), enter(bob)
+	o, err := w.srv.owner(w.first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.ask(t.Context(), func() error {
+		now := time.Now()
+		o.lists.stale(now)
+		if list := o.listNews(now); len(list) != 1 || len(list[0].to) != 2 {
+			t.Errorf("a list that is made anew is told by %d events", len(list))
+		}
+		for _, b := range o.subs {
+			b.closed = true
+		}
+		id, err := snowflake.Parse(general)
+		if err != nil {
+			return err
+		}
+		c := o.core.Channel(id)
+		o.mark(id)
+		if c.LastMessage == nil {
+			return fmt.Errorf("nothing was said in %v", c.Name)
+		}
+		if list := o.unreadNews(); len(list) != 1 || len(list[0].to) != 2 {
+			t.Errorf("new messages are told by %d events", len(list))
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.do("PUT", "/channels/"+general+"/permissions/"+ann.id, boss.token, map[string]any{"type": 1, "deny": "1024"})
+	for want, s := range map[string]*socket{"INVALIDATE": as, "SYNC": bs} {
+		for {
+			e := s.until("GUILD_MEMBER_LIST_UPDATE")
+			op := e["ops"].([]any)[0].(map[string]any)["op"]
+			if want == "INVALIDATE" && op == want && len(e["groups"].([]any)) == 0 || want == "SYNC" && op == want && e["id"] != "everyone" {
+				break
+			}
+		}
+	}
+}
+
 // TestInstancesResumePassive holds that a session that goes on at another instance misses
 // nothing of a large guild that it had open, has it open there, and can close it.
 func TestInstancesResumePassive(t *testing.T) {
@@ -319,21 +380,45 @@ func TestInstancesResumePassive(t *testing.T) {
 	again.next()
 	again.last = s.last
 	again.send(6, map[string]any{"token": ann.token, "session_id": session, "seq": s.last})
-	read := func(want string) {
+	reads := func(want string) {
 		t.Helper()
 		if got := again.until("MESSAGE_CREATE")["content"]; got != want {
 			t.Fatalf("ann reads %v, want %s", got, want)
 		}
 	}
-	read("2")
-	read("3")
+	reads("2")
+	reads("3")
 	again.until("RESUMED")
 	say("4")
-	read("4")
+	reads("4")
 	look(again, false)
 	again.send(8, map[string]any{"guild_id": w[0].guildID(), "user_ids": []any{ann.id}, "limit": 0}) // is answered after it
 	again.until("GUILD_MEMBERS_CHUNK")
 	say("5")
 	say("6 <@" + ann.id + ">")
-	read("6 <@" + ann.id + ">")
+	reads("6 <@" + ann.id + ">")
+
+	// What an instance that died had saved and not told shows in lists, too.
+	again.send(14, map[string]any{"guild_id": w[0].guildID(), "channels": map[string]any{general: [][2]int{{0, 99}}}})
+	again.until("GUILD_MEMBER_LIST_UPDATE")
+	o, err := w[1].srv.owner(w[1].first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := snowflake.Parse(bob.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := read(t.Context(), o, func(g *guild.Guild) (textchat.Member, error) { return *g.Member(id), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	nick := "bobby"
+	m.Nick = &nick
+	if err := w[1].srv.store.Save(t.Context(), o.id, []textchat.Change{{PutMember: &m}}); err != nil {
+		t.Fatal(err)
+	}
+	o.compare()
+	for !strings.Contains(fmt.Sprint(again.until("GUILD_MEMBER_LIST_UPDATE")), nick) {
+	}
 }

@@ -530,6 +530,7 @@ func (o *owner) compare() {
 		}
 		o.srv.cfg.Log.Warn("an instance died before it told of a change", "guild", o.id)
 		o.core = o.core.With(r)
+		o.lists.stale(time.Now())
 		o.greetAll()
 	})
 }
