@@ -348,6 +348,12 @@ func TestInstancesResume(t *testing.T) {
 			last.until("RESUMED")
 			post(w[third], dm)
 			expect(last, 15)
+			// Where it ends the others are told.
+			w[there].do("POST", "/auth/logout", ann.token, nil)
+			eventually(t, "another instance knows that the session has ended", func() bool {
+				a, ok := w[third].srv.ensemble.mirrors.adoption(as.session)
+				return ok && !a.Ended.IsZero()
+			})
 		})
 	}
 }

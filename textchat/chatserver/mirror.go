@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -46,6 +45,12 @@ const (
 	mirrorPage = 4000
 	// adoptedPage bounds the sessions that went on elsewhere in it: some 400 bytes each.
 	adoptedPage = 1000
+	// endedKept is how long it is known of a session that went on elsewhere that it has
+	// ended there: longer than anybody knows what the one knew where it began, unless
+	// that has only just ended.
+	endedKept = time.Hour
+	// adoptedSweep is how often is looked for what need not be known of sessions.
+	adoptedSweep = time.Minute
 	// historyKept bounds the entries of a guild that are kept for sessions to come.
 	historyKept = 4096
 	// yieldTry is how long an instance is asked for a session that is resumed here.
@@ -145,13 +150,15 @@ type adoption struct {
 	From   uint64 `json:"from"`
 	After  uint64 `json:"after,omitempty"`
 	Before whence `json:"before"`
+	// Ended is when the session ended there.
+	Ended time.Time `json:"ended,omitzero"`
 
 	heard time.Time // here
 }
 
 // after says whether a counts, and not b.
 func (a adoption) after(b adoption) bool {
-	return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Life, b.Life), cmp.Compare(a.After, b.After)) > 0
+	return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Life, b.Life), cmp.Compare(a.After, b.After), a.Ended.Compare(b.Ended)) > 0
 }
 
 // whence is what the numbers of a session count: positions in the order of a life, from
@@ -167,6 +174,8 @@ type mirrors struct {
 	// Guarded by mu.
 	of       map[string]*mirror  // by life
 	adopted  map[string]adoption // by session
+	ids      []string            // of adopted, sorted; some are gone
+	fresh    []string            // those that are not in ids yet
 	adopting map[string]bool     // sessions that are being resumed here
 }
 
@@ -184,6 +193,7 @@ type orderNote struct {
 func (e *ensemble) runOrder(ctx context.Context) {
 	tick := time.NewTicker(markEvery)
 	defer tick.Stop()
+	swept := time.Now()
 	for {
 		mark := false
 		select {
@@ -195,7 +205,24 @@ func (e *ensemble) runOrder(ctx context.Context) {
 		}
 		e.tellOrder(ctx, mark)
 		if mark {
-			e.mirrors.forget(time.Now().Add(-textchat.ResumeWindow - time.Minute))
+			now := time.Now()
+			e.mirrors.forget(now.Add(-textchat.ResumeWindow - time.Minute))
+			if now.Sub(swept) >= adoptedSweep {
+				swept = now
+				e.sweepAdopted(now)
+			}
+		}
+	}
+}
+
+// sweepAdopted forgets of sessions that went on elsewhere what need not be known any more, and
+// tells which of those that came here are here no more, as one that could not be given
+// what it had missed.
+func (e *ensemble) sweepAdopted(now time.Time) {
+	for id, a := range e.mirrors.sweep(e.life, now) {
+		if e.srv.hub.session(id) == nil {
+			a.Ended = now
+			e.adopt(id, a)
 		}
 	}
 }
@@ -594,7 +621,11 @@ func (m *mirrors) adopt(list map[string]adoption) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, a := range list {
-		if old, ok := m.adopted[id]; !ok || a.after(old) {
+		old, ok := m.adopted[id]
+		if !ok {
+			m.fresh = append(m.fresh, id)
+		}
+		if !ok || a.after(old) {
 			a.heard = time.Now()
 			m.adopted[id] = a
 		}
@@ -608,11 +639,73 @@ func (m *mirrors) adoption(id string) (adoption, bool) {
 	return a, ok
 }
 
-// release forgets where a session is that has ended.
-func (m *mirrors) release(id string) {
+// sweep forgets where sessions were that ended long ago, or went on at a life of which
+// nothing is known any more, and lists those of one life that were not heard of for
+// longer than a session waits for its client.
+func (m *mirrors) sweep(life string, now time.Time) map[string]adoption {
+	before := now.Add(-textchat.ResumeWindow - time.Minute)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.adopted, id)
+	quiet := make(map[string]adoption)
+	for id, a := range m.adopted {
+		switch ended := !a.Ended.IsZero(); {
+		case ended && now.Sub(a.Ended) > endedKept, m.of[a.Life] == nil && a.heard.Before(before):
+			delete(m.adopted, id)
+		case a.Life == life && !ended && a.heard.Before(before):
+			quiet[id] = a
+		}
+	}
+	gone := func(id string) bool { _, ok := m.adopted[id]; return !ok }
+	m.ids, m.fresh = slices.Compact(slices.DeleteFunc(m.ids, gone)), slices.DeleteFunc(m.fresh, gone)
+	return quiet
+}
+
+// prune forgets the sessions that went on at a life, and that it did not list when it
+// was asked at a time: they have ended there, and it was not heard.
+func (m *mirrors) prune(life string, listed map[string]bool, asked time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, a := range m.adopted {
+		if a.Life == life && !listed[id] && a.heard.Before(asked) {
+			delete(m.adopted, id)
+		}
+	}
+}
+
+// adoptedAfter is a page of the sessions that went on elsewhere, in the order of their
+// ids: those after one, at a life if it is not empty.
+func (m *mirrors) adoptedAfter(session, life string) (list map[string]adoption, more bool) {
+	if len(m.fresh) > 0 {
+		slices.Sort(m.fresh)
+		m.ids, m.fresh = merge(m.ids, m.fresh), nil
+	}
+	from, _ := slices.BinarySearch(m.ids, session+"\x00")
+	list = make(map[string]adoption)
+	for _, id := range m.ids[from:] {
+		a, ok := m.adopted[id]
+		switch {
+		case !ok || life != "" && a.Life != life:
+		case len(list) == adoptedPage:
+			return list, true
+		default:
+			list[id] = a
+		}
+	}
+	return list, false
+}
+
+// merge is all of two sorted lists, sorted.
+func merge(a, b []string) []string {
+	all := make([]string, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		from := &a
+		if b[0] < a[0] {
+			from = &b
+		}
+		all = append(all, (*from)[0])
+		*from = (*from)[1:]
+	}
+	return append(append(all, a...), b...)
 }
 
 // begin says whether this is the only attempt to resume a session here; done ends it.
@@ -648,11 +741,6 @@ func (m *mirrors) forget(before time.Time) {
 		}
 		if r.list = slices.Delete(r.list, 0, old); ended {
 			delete(m.of, life)
-		}
-	}
-	for id, a := range m.adopted {
-		if m.of[a.Life] == nil && a.heard.Before(before) {
-			delete(m.adopted, id)
 		}
 	}
 }
@@ -803,7 +891,7 @@ type (
 	mirrorRequest struct {
 		Life    string `json:"life,omitempty"`    // empty: its own
 		From    uint64 `json:"from"`              // position
-		Session string `json:"session,omitempty"` // list those that went on elsewhere after this one
+		Session string `json:"session,omitempty"` // list those that went on elsewhere, or at Life, after this one
 	}
 	mirrorReply struct {
 		Life    string              `json:"life"`
@@ -831,14 +919,9 @@ func (e *ensemble) takeMirror(_ context.Context, req mirrorRequest) (mirrorReply
 		rep.N = r.note
 	}
 	rep.List, rep.More = r.page(req.From)
-	ids := slices.Sorted(maps.Keys(m.adopted))
-	from, _ := slices.BinarySearch(ids, req.Session+"\x00")
-	to := min(from+adoptedPage, len(ids))
-	rep.Adopted = make(map[string]adoption, to-from)
-	for _, id := range ids[from:to] {
-		rep.Adopted[id] = m.adopted[id]
-	}
-	rep.More = rep.More || to < len(ids)
+	var more bool
+	rep.Adopted, more = m.adoptedAfter(req.Session, req.Life)
+	rep.More = rep.More || more
 	return rep, nil
 }
 
@@ -856,8 +939,7 @@ func (r *mirror) page(from uint64) (list []delivered, more bool) {
 // this one has only begun to listen, or has missed some; and for the lives before that
 // it knows and this one does not.
 func (e *ensemble) learn(name string) error {
-	ctx, cancel := context.WithTimeout(e.srv.life, askTimeout)
-	defer cancel()
+	ctx := e.srv.life // each page has its time
 	lives, err := e.learnLife(ctx, name, "")
 	known := e.mirrors.whole()
 	for _, life := range lives {
@@ -875,8 +957,9 @@ var errHoled = errors.New("not all of it is known")
 func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []string, err error) {
 	begun := cmp.Or(life, e.mirrors.newest(name))
 	req, note := mirrorRequest{Life: life, From: e.mirrors.missing(begun)}, uint64(0)
+	asked, listed := time.Now(), make(map[string]bool)
 	for first := true; ; {
-		rep, err := bus.Request[mirrorRequest, mirrorReply](ctx, e.bus, bus.TextSubject(name, "mirror"), req)
+		rep, err := e.askMirror(ctx, name, req)
 		if err == nil && (rep.Life == "" || rep.Life == e.life) {
 			err = errHoled
 		}
@@ -890,6 +973,7 @@ func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []s
 		default: // it has begun anew
 			begun, first = rep.Life, true
 			req.From, req.Session = e.mirrors.missing(rep.Life), ""
+			clear(listed)
 			continue
 		}
 		if first {
@@ -897,7 +981,13 @@ func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []s
 		}
 		e.mirrors.add(rep.Life, rep.List)
 		e.adopted(rep.Adopted)
+		for id := range rep.Adopted {
+			listed[id] = true
+		}
 		if !rep.More {
+			if life == "" {
+				e.mirrors.prune(rep.Life, listed, asked)
+			}
 			if note == 0 {
 				return rep.Lives, errHoled
 			}
@@ -911,6 +1001,12 @@ func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []s
 			req.Session = max(req.Session, id)
 		}
 	}
+}
+
+func (e *ensemble) askMirror(ctx context.Context, name string, req mirrorRequest) (mirrorReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return bus.Request[mirrorRequest, mirrorReply](ctx, e.bus, bus.TextSubject(name, "mirror"), req)
 }
 
 // instanceOf is the name of the instance that a life is of.
@@ -1054,6 +1150,8 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 		switch {
 		case a.At.After(c.opened):
 			return nil, true // its client is elsewhere by now
+		case !a.Ended.IsZero():
+			return nil, false
 		case e.mirrors.blind(lost, life, a.At):
 			return nil, false // one that is gone may have had it since
 		case in.Seq == a.From:

@@ -1,10 +1,14 @@
 package chatserver
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"voicefleet/textchat"
 )
 
 func newMirrors() *mirrors {
@@ -78,5 +82,95 @@ func TestMirrorInVain(t *testing.T) {
 		gaveUp()
 		time.Sleep(holeTry)
 		want("later", others, false)
+	})
+}
+
+// TestAdoptedPages: the sessions that went on elsewhere are listed page by page, each once,
+// while more come; at one life, when it is asked for.
+func TestAdoptedPages(t *testing.T) {
+	m := newMirrors()
+	come := func(from, to int, life string) {
+		list := make(map[string]adoption)
+		for i := from; i < to; i++ {
+			list[fmt.Sprintf("%05d", i*7919%50000)] = adoption{whence: whence{Life: life}}
+		}
+		m.adopt(list)
+	}
+	list := func(life string, between func()) (pages int, all map[string]adoption) {
+		all = make(map[string]adoption)
+		for last, more := "", true; more; pages++ {
+			var page map[string]adoption
+			page, more = m.adoptedAfter(last, life)
+			for id, a := range page {
+				if _, twice := all[id]; twice || id <= last {
+					t.Fatalf("%s comes after %s", id, last)
+				}
+				all[id] = a
+			}
+			last = slices.Max(append(slices.Collect(maps.Keys(page)), last))
+			between()
+		}
+		return pages, all
+	}
+	come(0, 2500, "a")
+	come(2500, 3000, "b")
+	if pages, all := list("", func() { come(0, 3000, "a") }); pages != 3 || len(all) != 3000 {
+		t.Errorf("%d sessions on %d pages", len(all), pages)
+	}
+	if pages, all := list("b", func() {}); pages != 1 || len(all) != 500 {
+		t.Errorf("%d sessions at one life on %d pages", len(all), pages)
+	}
+	more := 3000
+	_, all := list("", func() {
+		if more < 4000 {
+			come(more, more+100, "a")
+			more += 100
+		}
+	})
+	for i := range 3000 {
+		if _, ok := all[fmt.Sprintf("%05d", i*7919%50000)]; !ok {
+			t.Fatalf("session %d is not listed", i)
+		}
+	}
+}
+
+// TestAdoptedSweep: where a session went is known while it is there, for an hour after it
+// ended, and no longer than the life that has it lists it.
+func TestAdoptedSweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMirrors()
+		m.mirror("here")
+		m.mirror("there")
+		began := time.Now()
+		tell := func(id, life string, ended time.Time) {
+			m.adopt(map[string]adoption{id: {whence: whence{Life: life}, At: began, Ended: ended}})
+		}
+		want := func(when string, quiet []string, known ...string) {
+			t.Helper()
+			if got := slices.Sorted(maps.Keys(m.sweep("here", time.Now()))); !slices.Equal(got, quiet) {
+				t.Errorf("%s: quiet are %v, want %v", when, got, quiet)
+			}
+			if page, _ := m.adoptedAfter("", ""); !slices.Equal(slices.Sorted(maps.Keys(page)), known) {
+				t.Errorf("%s: known are %v, want %v", when, page, known)
+			}
+		}
+		for _, id := range []string{"a", "b", "c", "d"} {
+			tell(id, map[bool]string{true: "here", false: "there"}[id < "c"], time.Time{})
+		}
+		tell("e", "nowhere", time.Time{})
+		want("at first", nil, "a", "b", "c", "d", "e")
+		time.Sleep(time.Minute)
+		tell("b", "here", time.Now())
+		tell("b", "here", time.Time{}) // an older note, late
+		want("one has ended", nil, "a", "b", "c", "d", "e")
+		time.Sleep(textchat.ResumeWindow + time.Minute)
+		want("when a client can be back no more", []string{"a"}, "a", "b", "c", "d")
+		asked := time.Now()
+		time.Sleep(time.Second)
+		tell("f", "there", time.Time{})
+		m.prune("there", map[string]bool{"d": true}, asked)
+		want("the other was asked", []string{"a"}, "a", "b", "d", "f")
+		time.Sleep(endedKept)
+		want("long after", []string{"a"}, "a", "d", "f")
 	})
 }

@@ -326,10 +326,12 @@ func (s *session) end(code textchat.CloseCode, elsewhere bool) {
 	s.calmLocked()
 	s.mu.Unlock()
 	if e := s.srv.ensemble; e != nil && !elsewhere {
-		if a, ok := e.mirrors.adoption(s.id); ok && a.Life != e.life {
+		switch a, ok := e.mirrors.adoption(s.id); {
+		case ok && a.Life != e.life:
 			elsewhere = true
-		} else {
-			e.mirrors.release(s.id)
+		case ok:
+			a.Ended = time.Now()
+			e.adopt(s.id, a)
 		}
 	}
 	s.srv.hub.removeSession(s)
