@@ -36,7 +36,7 @@ func (c *call) await(err error, see func(later *call) bool, lost func(later *cal
 	later := c.lasting()
 	started := s.task(func() {
 		defer s.awaited.Add(-1)
-		defer s.recovered("await write")
+		defer s.recovered("await_write")
 		look := time.NewTicker(awaitLook)
 		defer look.Stop()
 		for range awaitLooks {

@@ -646,7 +646,7 @@ func (m *mirrors) sweep(life string, now time.Time) map[string]adoption {
 	before := now.Add(-textchat.ResumeWindow - time.Minute)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	quiet := make(map[string]adoption)
+	quiet, known := make(map[string]adoption), len(m.adopted)
 	for id, a := range m.adopted {
 		switch ended := !a.Ended.IsZero(); {
 		case ended && now.Sub(a.Ended) > endedKept, m.of[a.Life] == nil && a.heard.Before(before):
@@ -655,9 +655,16 @@ func (m *mirrors) sweep(life string, now time.Time) map[string]adoption {
 			quiet[id] = a
 		}
 	}
+	if len(m.adopted) < known {
+		m.tidyLocked()
+	}
+	return quiet
+}
+
+// tidyLocked drops the ids of those that were forgotten.
+func (m *mirrors) tidyLocked() {
 	gone := func(id string) bool { _, ok := m.adopted[id]; return !ok }
 	m.ids, m.fresh = slices.Compact(slices.DeleteFunc(m.ids, gone)), slices.DeleteFunc(m.fresh, gone)
-	return quiet
 }
 
 // prune forgets the sessions that went on at a life, and that it did not list when it
@@ -670,6 +677,7 @@ func (m *mirrors) prune(life string, listed map[string]bool, asked time.Time) {
 			delete(m.adopted, id)
 		}
 	}
+	m.tidyLocked()
 }
 
 // adoptedAfter is a page of the sessions that went on elsewhere, in the order of their
