@@ -50,6 +50,12 @@ func TestANodeOutlivesItsBus(t *testing.T) {
 
 	reconnected := r.conn.Reconnected()
 	server.Shutdown()
+	// What is said before the connection is known to be lost may be lost with it.
+	for deadline := time.Now().Add(edgeagenttest.Timeout); r.conn.Ready() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the loss of the bus is not noticed")
+		}
+	}
 	// The engine goes on; what it says now is told when the bus is back.
 	engine.Say(t, sfu.Event{Speaking: &sfu.Speaking{Call: callID(7), Session: rep.Record.Session, User: userID(1), SSRC: rep.Record.SSRC, Speaking: true}})
 	server, err = bus.StartEmbedded(bus.EmbeddedConfig{Port: port})
