@@ -49,6 +49,7 @@ type owner struct {
 	used   time.Time // when somebody asked for the guild last, or it was loaded
 	wake   time.Time // when a guild that is asleep must be loaded; zero: when somebody asks
 	count  bool      // it counts as loaded
+	broke  bool      // a panic threw the core away: sessions have the guild as it was before
 
 	loading atomic.Bool // it has nothing to tell others yet
 	asleep  atomic.Bool // it was unloaded, and is loaded again with the next request
@@ -191,15 +192,27 @@ func (o *owner) guarded(do func() error) (err error) {
 				o.srv.voice.begin(o, o.core.Abandon())
 			}()
 		}
-		o.core = nil
-		if o.load() == nil {
-			o.greetAll()
-		}
+		o.core, o.broke = nil, true
+		_ = o.restart()
 	}()
-	if err := o.load(); err != nil {
+	if err := o.restart(); err != nil {
 		return err
 	}
 	return do()
+}
+
+// restart is load, which is tried again soon while sessions wait for the guild.
+func (o *owner) restart() error {
+	err := o.load()
+	switch {
+	case !o.broke:
+	case err == nil:
+		o.broke = false
+		o.greetAll()
+	case !errors.Is(err, textchat.ErrUnknownGuild):
+		o.wake = time.Now().Add(time.Second)
+	}
+	return err
 }
 
 // greetAll gives all sessions the guild anew.

@@ -1,6 +1,8 @@
 package chatserver
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -313,6 +315,40 @@ func TestGuildPanic(t *testing.T) {
 	}
 	a.joinVoice(w.guildID(), lobby, false)
 	a.event("VOICE_STATE_UPDATE")
+}
+
+// brokenStore fails to read guilds while it is broken.
+type brokenStore struct {
+	textchat.Store
+	broken atomic.Bool
+}
+
+func (s *brokenStore) Guild(ctx context.Context, id textchat.ID) (textchat.GuildRecord, error) {
+	if s.broken.Load() {
+		return textchat.GuildRecord{}, textchat.ErrBusy
+	}
+	return s.Store.Guild(ctx, id)
+}
+
+// TestGuildPanicUnread holds that a guild that cannot be read after a fault is tried again
+// without anybody asking, and its sessions get it then.
+func TestGuildPanicUnread(t *testing.T) {
+	t.Parallel()
+	store := new(brokenStore)
+	w := newWorld(t, t.TempDir(), nil, func(s *Server) { store.Store, s.store = s.store, store })
+	ann := w.guest("Ann")
+	a := w.enter(ann)
+	o, err := w.srv.owner(w.first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.broken.Store(true)
+	if err := o.ask(t.Context(), func() error { panic("poison") }); err == nil {
+		t.Fatal("a panic went unnoticed")
+	}
+	a.quiet()
+	store.broken.Store(false)
+	a.event("GUILD_CREATE")
 }
 
 // TestWaitsInLine: who finds no seat waits in line, hears of its place, and gets in
