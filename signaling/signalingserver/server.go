@@ -44,7 +44,8 @@ type Config struct {
 	// its context ends.
 	Announce func(ctx context.Context) error
 	// Silent, if set, is told how many clients get nothing from a node any more,
-	// at most four times a second for each node. It must not block.
+	// at most four times a second for each node, and at once when half of them have
+	// come to hear nothing. It must not block.
 	Silent func(edgeagent.Silence)
 
 	// Heartbeat is the interval asked of clients (default 10 s). Shorter finds
@@ -205,7 +206,7 @@ func (s *Server) countSilence(ctx context.Context) {
 	if s.silent == nil {
 		return
 	}
-	tick := time.NewTicker(silence.Pause)
+	tick := time.NewTicker(silence.Beat)
 	defer tick.Stop()
 	for {
 		select {

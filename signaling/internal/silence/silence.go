@@ -21,10 +21,13 @@ const (
 	// Doubt is the silence from which on it may become so: the checks of the first
 	// 300 ms were not answered.
 	Doubt = 600 * time.Millisecond
-	// Pause is the least time between two counts of one node. All who were on it fall
-	// silent within one beat of their watches, 100 ms: the count that says that it is
-	// half of them must not wait long for having come after the first.
-	Pause = 50 * time.Millisecond
+	// Pause is the least time between two counts of one node, unless half of its
+	// sessions have newly come to hear nothing: that is told at once.
+	Pause = 250 * time.Millisecond
+	// Beat is how often Due is called.
+	Beat = 50 * time.Millisecond
+	// sweep is how often what does not count any more is looked for.
+	sweep = 500 * time.Millisecond
 )
 
 // Tally is what clients reported of late. The zero value is empty. Not safe for
@@ -34,51 +37,79 @@ type Tally struct {
 }
 
 type node struct {
-	last map[sfu.SessionID]report
-	told time.Time // when its count was given out last
-	news bool      // a report of silence or doubt has come since
+	last    map[sfu.SessionID]report
+	of      [silent + 1]int // how many of them are so
+	swept   time.Time       // when those that do not count any more were left out last
+	told    time.Time       // when its count was given out last
+	gravest state           // of half of them, as told then
+	news    bool            // a report of silence or doubt has come since
 }
 
 type report struct {
-	at     time.Time
-	silent time.Duration
+	at    time.Time
+	state state
+}
+
+// state of a session, or of half of a node's.
+type state int
+
+const (
+	hears state = iota
+	doubts
+	silent
+)
+
+func stateOf(quiet time.Duration) state {
+	switch {
+	case quiet >= From:
+		return silent
+	case quiet >= Doubt:
+		return doubts
+	}
+	return hears
 }
 
 // Report takes what a session says. The result is to be passed on at once, if it
 // is not nil.
-func (t *Tally) Report(now time.Time, at edgeagent.NodeID, s sfu.SessionID, silent time.Duration) *edgeagent.Silence {
+func (t *Tally) Report(now time.Time, at edgeagent.NodeID, s sfu.SessionID, quiet time.Duration) *edgeagent.Silence {
 	if t.nodes == nil {
 		t.nodes = make(map[edgeagent.NodeID]*node)
 	}
 	n := t.nodes[at]
 	if n == nil {
-		n = &node{last: make(map[sfu.SessionID]report)}
+		n = &node{last: make(map[sfu.SessionID]report), swept: now}
 		t.nodes[at] = n
 	}
-	n.last[s] = report{now, silent}
-	if silent < Doubt {
+	if before, known := n.last[s]; known {
+		n.of[before.state]--
+	}
+	r := report{now, stateOf(quiet)}
+	n.last[s] = r
+	n.of[r.state]++
+	if r.state == hears {
 		return nil
 	}
 	n.news = true
-	if now.Sub(n.told) < Pause {
+	if !n.due(now) {
 		return nil // Due has it
 	}
 	count := n.count(now, at)
 	return &count
 }
 
-// Due are the counts that had to wait, by node. It is called every Pause, and
-// forgets what does not count any more.
+// Due are the counts that had to wait, by node. It is called every Beat, and forgets
+// what does not count any more. Its cost is that of the nodes, and every half second
+// that of the sessions of each.
 func (t *Tally) Due(now time.Time) []edgeagent.Silence {
 	var due []edgeagent.Silence
 	for id, n := range t.nodes {
-		switch {
-		case n.news && now.Sub(n.told) >= Pause:
+		if now.Sub(n.swept) >= sweep {
+			n.expire(now)
+		}
+		if n.news && n.due(now) {
 			if c := n.count(now, id); c.Silent+c.Doubt > 0 {
 				due = append(due, c)
 			}
-		default:
-			n.expire(now)
 		}
 		if len(n.last) == 0 {
 			delete(t.nodes, id)
@@ -88,9 +119,27 @@ func (t *Tally) Due(now time.Time) []edgeagent.Silence {
 	return due
 }
 
+// due says whether news may be told now.
+func (n *node) due(now time.Time) bool {
+	return now.Sub(n.told) >= Pause || n.half() > n.gravest
+}
+
+// half is how at least half of the sessions are.
+func (n *node) half() state {
+	switch all := len(n.last); {
+	case 2*n.of[silent] >= all:
+		return silent
+	case 2*(n.of[silent]+n.of[doubts]) >= all:
+		return doubts
+	}
+	return hears
+}
+
 func (n *node) expire(now time.Time) {
+	n.swept = now
 	for s, r := range n.last {
 		if now.Sub(r.at) > Counted {
+			n.of[r.state]--
 			delete(n.last, s)
 		}
 	}
@@ -98,15 +147,6 @@ func (n *node) expire(now time.Time) {
 
 func (n *node) count(now time.Time, id edgeagent.NodeID) edgeagent.Silence {
 	n.expire(now)
-	n.told, n.news = now, false
-	c := edgeagent.Silence{Node: id, Of: len(n.last)}
-	for _, r := range n.last {
-		switch {
-		case r.silent >= From:
-			c.Silent++
-		case r.silent >= Doubt:
-			c.Doubt++
-		}
-	}
-	return c
+	n.told, n.news, n.gravest = now, false, n.half()
+	return edgeagent.Silence{Node: id, Of: len(n.last), Silent: n.of[silent], Doubt: n.of[doubts]}
 }
