@@ -453,8 +453,8 @@ func launchAll(ctx context.Context, units []*target.Unit) error {
 	return errors.Join(errs...)
 }
 
-// outage ends the whole control side, text and store with it, for as long as the plan
-// says; meanwhile people try to join.
+// outage ends all of central and the bus for as long as the plan says; meanwhile people
+// try to join. Text, which has the store with it, stays: herd ends that, too.
 func outage(ctx context.Context, r *run, one *round, _ int) error {
 	down := slices.Concat(r.fleet.Centrals, r.fleet.Buses)
 	meter, clients := r.requests(ctx, askedByRooms), r.requests(ctx, askedByClients)
