@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -78,6 +79,7 @@ func (l *Log) ensure(ctx context.Context) error {
 		Discard:     jetstream.DiscardOld,
 		Storage:     jetstream.MemoryStorage,
 		Replicas:    l.c.replicas,
+		AllowDirect: true,
 		FirstSeq:    uint64(time.Now().UnixMilli()) << 10,
 		RePublish:   &jetstream.RePublish{Source: l.spec.subject + "*", Destination: l.spec.told + "{{wildcard(1)}}"},
 	})
@@ -123,26 +125,116 @@ func (l *Log) Since(ctx context.Context, key string, after uint64) ([]Record, er
 	if err := l.c.await(ctx); err != nil {
 		return nil, fmt.Errorf("read %s: %w", l.name, err)
 	}
-	s, err := l.c.js.Stream(ctx, l.name)
-	if lost(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", l.name, err)
-	}
 	var list []Record
 	last := after
+	for more := true; more; {
+		page, left, err := l.page(ctx, key, last)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", l.name, err)
+		}
+		if n := len(page); n > 0 {
+			last = page[n-1].Seq
+		}
+		list, more = append(list, page...), left
+	}
+	// Whoever gave pages may lag behind; the leader of the stream does not.
 	for {
-		m, err := s.GetMsg(ctx, last+1, jetstream.WithGetMsgSubject(l.spec.subject+key))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
+		r, err := l.get(ctx, logRequest{Seq: last + 1, Next: l.spec.subject + key})
+		if errors.Is(err, jetstream.ErrMsgNotFound) || lost(err) {
 			return list, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", l.name, err)
 		}
-		list = append(list, Record{Seq: m.Sequence, Prev: last, Body: m.Data})
-		last = m.Sequence
+		r.Prev, last = last, r.Seq
+		list = append(list, r)
 	}
+}
+
+// logPage is how many entries are asked for at once, logPageBytes about how much.
+const (
+	logPage      = 1000
+	logPageBytes = 8 << 20
+)
+
+// logRequest asks a stream for entries.
+type logRequest struct {
+	Seq   uint64 `json:"seq,omitempty"`
+	Next  string `json:"next_by_subj,omitempty"` // the first of this subject from Seq on
+	Last  string `json:"last_by_subj,omitempty"`
+	Batch int    `json:"batch,omitempty"`
+	Bytes int    `json:"max_bytes,omitempty"`
+}
+
+// page lists entries of a key after one by a single request that any server answers;
+// more says that there are others. A log that was made before this was so has none.
+func (l *Log) page(ctx context.Context, key string, after uint64) (list []Record, more bool, err error) {
+	body, err := json.Marshal(logRequest{Seq: after + 1, Next: l.spec.subject + key, Batch: logPage, Bytes: logPageBytes})
+	if err != nil {
+		return nil, false, err
+	}
+	inbox := l.c.nc.NewInbox()
+	sub, err := l.c.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := l.c.nc.PublishRequest("$JS.API.DIRECT.GET."+l.name, inbox, body); err != nil {
+		return nil, false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, getTry)
+	defer cancel()
+	for last := after; ; {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return list, false, nil // what is missing the leader has
+		}
+		switch m.Header.Get("Status") {
+		case "":
+		case "204": // the end of the page
+			return list, m.Header.Get("Nats-Num-Pending") != "0" && len(list) > 0, nil
+		default:
+			return list, false, nil
+		}
+		seq, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
+		if err != nil || seq <= last {
+			l.c.metrics.malformed.Inc()
+			return list, false, nil
+		}
+		list = append(list, Record{Seq: seq, Prev: last, Body: m.Data})
+		last = seq
+	}
+}
+
+// get asks the leader of the stream for one entry.
+func (l *Log) get(ctx context.Context, req logRequest) (Record, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return Record{}, err
+	}
+	m, err := l.c.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+l.name, body)
+	if err != nil {
+		return Record{}, err
+	}
+	var rep struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Seq  uint64 `json:"seq"`
+			Data []byte `json:"data"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &rep); err != nil {
+		return Record{}, err
+	}
+	switch {
+	case rep.Error == nil:
+		return Record{Seq: rep.Message.Seq, Body: rep.Message.Data}, nil
+	case rep.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return Record{}, jetstream.ErrMsgNotFound
+	case rep.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
+		return Record{}, jetstream.ErrStreamNotFound
+	}
+	return Record{}, rep.Error
 }
 
 // Position is the number of the last entry of any key.
@@ -166,17 +258,14 @@ func (l *Log) Last(ctx context.Context, key string) (uint64, error) {
 	if err := l.c.await(ctx); err != nil {
 		return 0, fmt.Errorf("read %s: %w", l.name, err)
 	}
-	s, err := l.c.js.Stream(ctx, l.name)
-	if err == nil {
-		var m *jetstream.RawStreamMsg
-		if m, err = s.GetLastMsgForSubject(ctx, l.spec.subject+key); err == nil {
-			return m.Sequence, nil
-		}
-	}
-	if errors.Is(err, jetstream.ErrMsgNotFound) || lost(err) {
+	r, err := l.get(ctx, logRequest{Last: l.spec.subject + key})
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound) || lost(err):
 		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("read %s: %w", l.name, err)
 	}
-	return 0, fmt.Errorf("read %s: %w", l.name, err)
+	return r.Seq, nil
 }
 
 // Follow calls fn with every entry of a key that is appended from now on, one after
