@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +64,7 @@ const (
 // Instance is what an instance tells of itself in bus.TextsBucket.
 type Instance struct {
 	Began time.Time    `json:"began"`
+	Life  string       `json:"life,omitempty"` // of this run
 	Load  balance.Load `json:"load"`
 }
 
@@ -86,6 +86,7 @@ type ensemble struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	alive   map[string]time.Time // zero, or until when it is passed over
+	lives   map[string]string    // of those, where it is known
 	members []string             // those that lead guilds, sorted
 	loads   map[string]balance.Load
 	given   map[textchat.ID]lead // guilds that are led elsewhere than hashing says
@@ -118,7 +119,7 @@ func (t turn) Unlock() { <-t }
 // newEnsemble joins; the server must be served by run.
 func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
 	began := time.Now()
-	e := &ensemble{srv: s, bus: s.cfg.Bus, self: s.cfg.Instance, life: s.cfg.Instance + lifeSep + strconv.FormatInt(began.UnixMilli(), 36), alive: map[string]time.Time{s.cfg.Instance: {}}, members: []string{s.cfg.Instance},
+	e := &ensemble{srv: s, bus: s.cfg.Bus, self: s.cfg.Instance, life: s.cfg.Instance + lifeSep + strconv.FormatInt(began.UnixMilli(), 36), alive: map[string]time.Time{s.cfg.Instance: {}}, lives: make(map[string]string), members: []string{s.cfg.Instance},
 		loads: make(map[string]balance.Load), given: make(map[textchat.ID]lead), synced: make(chan struct{}), order: order{tell: make(chan struct{}, 1)}, usersMu: newTurn(), checks: make(chan struct{}, checksAtOnce),
 		mirrors: mirrors{of: make(map[string]*mirror), adopted: make(map[string]adoption), adopting: make(map[string]bool)}}
 	e.rounds.away = e.bus.Reconnected()
@@ -133,7 +134,7 @@ func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
 		return nil, err
 	}
 	for { // one of this name may have died just now
-		_, err = e.all.Create(ctx, e.self, Instance{Began: began})
+		_, err = e.all.Create(ctx, e.self, Instance{Began: began, Life: e.life})
 		if err == nil {
 			break
 		}
@@ -208,7 +209,7 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 	defer parts.Wait()
 	now := time.Now()
 	parts.Go(func() {
-		bus.LeaseOf(ctx, e.all, e.self, func() Instance { return Instance{now, e.load()} }, leaseEvery)
+		bus.LeaseOf(ctx, e.all, e.self, func() Instance { return Instance{now, e.life, e.load()} }, leaseEvery)
 	})
 	parts.Go(func() { e.all.Watch(ctx, e.see) })
 	parts.Go(func() { e.leads.bucket.Watch(ctx, e.seeLead) })
@@ -225,6 +226,7 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 		return nil
 	}
 	ready()
+	e.srv.task(func() { e.bury(e.self) }) // what is left of the life before this one
 	<-ctx.Done()
 	return nil
 }
@@ -308,18 +310,25 @@ func (e *ensemble) see(c bus.Change[Instance]) {
 		return
 	}
 	e.mu.Lock()
-	died := ""
+	died, again := "", false
 	if c.Gone {
 		delete(e.alive, c.Key)
 		delete(e.loads, c.Key)
+		delete(e.lives, c.Key)
 		died = c.Key
 	} else {
 		e.alive[c.Key] = time.Time{}
+		before, known := e.lives[c.Key]
+		again = known && before != c.Value.Life
+		e.lives[c.Key] = c.Value.Life
 		if c.Key != e.self {
 			e.loads[c.Key] = c.Value.Load
 		}
 	}
 	e.mu.Unlock()
+	if again {
+		e.srv.task(func() { e.bury(c.Key) })
+	}
 	e.review(died)
 }
 
@@ -388,31 +397,39 @@ func (e *ensemble) review(died string) {
 	}
 }
 
-// bury has the sessions of an instance forgotten, if it does not come back.
+// bury has the sessions of the lives of an instance forgotten that are over.
 func (e *ensemble) bury(name string) {
-	select {
-	case <-e.srv.life.Done():
-		return
-	case <-time.After(instanceGrace):
-	}
-	e.mu.Lock()
-	_, back := e.alive[name]
-	e.mu.Unlock()
-	if !back {
+	over := func(life string) bool { return instanceOf(life) == name && e.over(life) }
+	for _, step := range []struct {
+		after time.Duration
+		do    func(o *owner)
+	}{{e.srv.instanceGrace, func(o *owner) { o.dim(over) }}, {e.srv.resumeWindow, func(o *owner) { o.bury(over) }}} {
+		select {
+		case <-e.srv.life.Done():
+			return
+		case <-time.After(step.after):
+		}
 		for _, o := range e.srv.loaded() {
-			o.soon(func() { o.dim(name) })
+			o.soon(func() { step.do(o) })
 		}
 	}
-	select {
-	case <-e.srv.life.Done():
-		return
-	case <-time.After(e.srv.resumeWindow):
+}
+
+// over says whether a life of an instance has ended: it has another one now, or has
+// vanished and nothing is heard of it.
+func (e *ensemble) over(life string) bool {
+	name := instanceOf(life)
+	e.mu.Lock()
+	_, alive := e.alive[name]
+	now := e.lives[name]
+	e.mu.Unlock()
+	switch {
+	case alive && now != "":
+		return life != now
+	case alive && life == name:
+		return false
 	}
-	for _, o := range e.srv.loaded() {
-		o.soon(func() {
-			o.bury(func(life string) bool { return strings.HasPrefix(life, name+lifeSep) && !e.mirrors.lives(life) })
-		})
-	}
+	return !e.mirrors.lives(life)
 }
 
 // leader is the instance that leads a guild, of those that live.
@@ -493,6 +510,7 @@ type (
 	// liveReply is what an instance has of a guild, if it has it.
 	liveReply struct {
 		Loaded bool                                          `json:"loaded"`
+		Life   string                                        `json:"life,omitempty"` // of the instance
 		Seq    uint64                                        `json:"seq"`
 		Live   *guild.Delta                                  `json:"live,omitempty"`
 		Online map[textchat.ID]gatewaysession.PresenceUpdate `json:"online,omitempty"` // by its own sessions
@@ -594,7 +612,7 @@ func (e *ensemble) takeLive(ctx context.Context, req liveRequest) (liveReply, er
 		if err != nil {
 			return err
 		}
-		rep = liveReply{Loaded: true, Seq: o.applied, Live: new(guild.Delta), Online: o.onlineHere()}
+		rep = liveReply{Loaded: true, Life: e.life, Seq: o.applied, Live: new(guild.Delta), Online: o.onlineHere()}
 		for _, id := range o.recent.order[max(0, len(o.recent.order)-recentTold):] {
 			known, _ := o.recent.get(id)
 			rep.Recent = append(rep.Recent, recentInput{id, known})

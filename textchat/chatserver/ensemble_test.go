@@ -257,6 +257,38 @@ func TestInstancesVoice(t *testing.T) {
 	}
 }
 
+// TestInstancesRestart holds that what an instance leaves behind ends also when another
+// life of it is there, and leads again.
+func TestInstancesRestart(t *testing.T) {
+	t.Parallel()
+	all := newTweaked(t, 2, func(s *Server) { s.instanceGrace, s.resumeWindow = time.Second, 2*time.Second })
+	w := all.worlds
+	lead := all.leader()
+	here, there := w[lead], w[1-lead]
+	ann, bob := here.guest("ann"), there.guest("bob")
+	as := here.enter(ann)
+	bs := there.dial("?v=10&encoding=json")
+	bs.next()
+	bs.send(2, identify(bob.token, int(textchat.IntentsKnown)))
+	bs.event("READY")
+	bs.event("GUILD_CREATE")
+	as.joinVoice(here.guildID(), here.channelID(ann, "Lobby"), false)
+	if got := bs.until("VOICE_STATE_UPDATE"); got["user_id"] != ann.id || got["channel_id"] == nil {
+		t.Fatalf("bob sees %v", got)
+	}
+	here.end()
+	all.add(t, here.srv.cfg.Instance, there.srv.store, there.srv.files)
+	offline, left := false, false
+	for !offline || !left {
+		switch f := bs.next(); f.T {
+		case "PRESENCE_UPDATE":
+			offline = f.data()["status"] == "offline"
+		case "VOICE_STATE_UPDATE":
+			left = f.data()["channel_id"] == nil
+		}
+	}
+}
+
 // TestInstancesResume holds that a session goes on at another instance: what its client
 // has not seen comes once, in order, whether its instance lives, has ended, or was cut
 // off without a word.

@@ -557,10 +557,12 @@ func (c *call) channel(need textchat.Permissions) (*owner, textchat.Channel, tex
 		perms   textchat.Permissions
 	}
 	v, err := read(c.ctx, o, func(g *guild.Guild) (seen, error) {
+		g, ok := o.knowing(c.user.ID, id)
+		if !ok {
+			return seen{}, textchat.ErrUnknownChannel
+		}
 		ch, p := g.Channel(id), g.Permissions(c.user.ID, id)
 		switch {
-		case ch == nil || g.Member(c.user.ID) == nil:
-			return seen{}, textchat.ErrUnknownChannel
 		case !p.Has(textchat.ViewChannel):
 			return seen{}, textchat.ErrMissingAccess
 		case !p.Has(need):

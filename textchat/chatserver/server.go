@@ -48,6 +48,7 @@ type Server struct {
 	root     http.Handler
 	// Times a test may shorten before Run.
 	resumeWindow    time.Duration
+	instanceGrace   time.Duration
 	identifyTimeout time.Duration
 	heartbeatLimit  time.Duration
 	idleTime        time.Duration
@@ -97,6 +98,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, store: cfg.Store,
 		hasher:          password.NewHasher(cfg.Limits.Hashers, cfg.Limits.HashQueue),
 		resumeWindow:    textchat.ResumeWindow,
+		instanceGrace:   instanceGrace,
 		identifyTimeout: textchat.IdentifyTimeout,
 		heartbeatLimit:  textchat.HeartbeatDeadline,
 		idleTime:        idleTime,

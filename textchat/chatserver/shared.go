@@ -1,6 +1,7 @@
 package chatserver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,9 @@ const (
 	// recentTold bounds those of which an instance is told that begins to serve a guild:
 	// some 80 bytes each.
 	recentTold = 1024
+	// recentSpan is how far back an instance looks for them that is told by nobody, in
+	// entries of all guilds: seconds.
+	recentSpan = 1 << 14
 	// largestEntry bounds what is told of an input, in bytes. Beyond it, as when a role
 	// of very many is deleted, the others load the guild anew.
 	largestEntry = 768 << 10
@@ -203,7 +207,7 @@ func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 			return nil, err
 		}
 		notes, err := bus.Subscribe(ctx, e.bus, bus.OnlineSubject(o.key), func(_ string, n onlineNote) {
-			if n.From != e.self {
+			if n.From != e.life {
 				o.later(func() { o.noted(n) })
 			}
 		})
@@ -220,7 +224,7 @@ func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 	}
 	for name, rep := range found {
 		for user, p := range rep.Online {
-			o.noteOnline(name, user, p)
+			o.noteOnline(cmp.Or(rep.Life, name), user, p)
 		}
 		if live == nil || rep.Seq > o.applied {
 			live, o.applied = rep.Live, rep.Seq
@@ -230,9 +234,18 @@ func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 		}
 	}
 	if live == nil {
-		// Nobody has it: the store is all there is, whatever the log says.
+		// Nobody has it: the store is all there is, and of what was handled the log.
 		if o.applied, err = e.log.Last(ctx, o.key); err != nil {
 			return nil, err
+		}
+		list, err := e.log.Since(ctx, o.key, o.applied-min(o.applied, recentSpan))
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range list {
+			if l, err := o.read(r); err == nil && r.Seq <= o.applied {
+				o.recent.put(l.ID, doReply{Seq: r.Seq, Result: l.Result})
+			}
 		}
 	}
 	o.history, o.historyFrom = nil, o.applied
@@ -442,6 +455,16 @@ func (o *owner) catchUp() {
 	}
 }
 
+// knowing is the core when it knows a channel and a member. What another instance made
+// just now may be on its way here.
+func (o *owner) knowing(user, channel textchat.ID) (g *guild.Guild, ok bool) {
+	knows := func() bool { return o.core != nil && o.core.Channel(channel) != nil && o.core.Member(user) != nil }
+	if !knows() && o.srv.ensemble != nil && !o.led {
+		o.catchUp()
+	}
+	return o.core, knows()
+}
+
 // read reads an entry; the log says when it is none.
 func (o *owner) read(r bus.Record) (*logged, error) {
 	l := new(logged)
@@ -535,11 +558,15 @@ func (o *owner) compare() {
 	})
 }
 
-// dim shows those as offline who were online at an instance that died, and are
-// nowhere else.
-func (o *owner) dim(name string) {
-	for user := range o.seen {
-		o.noteOnline(name, user, gatewaysession.PresenceUpdate{Status: gatewaysession.Offline})
+// dim shows those as offline who were online at lives that are over, and are nowhere
+// else.
+func (o *owner) dim(over func(life string) bool) {
+	for user, sh := range o.seen {
+		for life := range sh.others {
+			if over(life) {
+				o.noteOnline(life, user, gatewaysession.PresenceUpdate{Status: gatewaysession.Offline})
+			}
+		}
 	}
 }
 
@@ -722,7 +749,7 @@ func (o *owner) tellAll(ctx context.Context, in guild.Input) bool {
 // onlineNote is what instances tell one another on bus.OnlineSubject: how a user is
 // seen by the sessions of one of them, or that somebody writes.
 type onlineNote struct {
-	From     string                         `json:"from"`
+	From     string                         `json:"from"` // the life of an instance
 	User     textchat.ID                    `json:"user,omitzero"`
 	Presence *gatewaysession.PresenceUpdate `json:"presence,omitempty"`
 	Typing   *guild.Typing                  `json:"typing,omitempty"`
@@ -730,7 +757,7 @@ type onlineNote struct {
 
 // note tells the others.
 func (o *owner) note(n onlineNote) {
-	n.From = o.srv.ensemble.self
+	n.From = o.srv.ensemble.life
 	if err := bus.Publish(o.srv.ensemble.bus, bus.OnlineSubject(o.key), n); err != nil {
 		o.srv.cfg.Log.Debug("tell who is online", "guild", o.id, "err", err)
 	}

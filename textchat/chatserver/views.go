@@ -137,15 +137,16 @@ func (o *owner) view(ctx context.Context, user, channel textchat.ID) (textchat.C
 		perms   textchat.Permissions
 	}
 	v, err := read(ctx, o, func(g *guild.Guild) (seen, error) {
+		g, ok := o.knowing(user, channel)
+		if !ok {
+			return seen{}, textchat.ErrUnknownChannel
+		}
+		ch := g.Channel(channel)
 		o.turn()
 		now := o.settings.Load()
 		if now.channels == nil {
 			now = &settings{now.version, g.ByID()}
 			o.settings.Store(now)
-		}
-		ch := g.Channel(channel)
-		if ch == nil || g.Member(user) == nil {
-			return seen{}, textchat.ErrUnknownChannel
 		}
 		p := g.Permissions(user, channel)
 		o.srv.views.note(k, view{p, now.version})
