@@ -630,6 +630,50 @@ func TestInstancesTakeOver(t *testing.T) {
 	}
 }
 
+// TestInstancesKnowWhatIsNew holds that a channel can be used at an instance that has not
+// been told of it yet.
+func TestInstancesKnowWhatIsNew(t *testing.T) {
+	t.Parallel()
+	all := newTogether(t, 2)
+	boss := all.worlds[0].boss()
+	lead := all.leader()
+	here, there := all.worlds[lead], all.worlds[1-lead]
+	o, err := there.srv.owner(all.worlds[0].first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.ask(t.Context(), func() error { o.unshare(); return nil }); err != nil { // it hears nothing
+		t.Fatal(err)
+	}
+	channel := here.do("POST", "/guilds/"+o.key+"/channels", boss.token, map[string]any{"name": "new"}).body["id"].(string)
+	there.do("POST", "/channels/"+channel+"/messages", boss.token, map[string]any{"content": "hello"})
+}
+
+// TestInstancesRemember holds that an instance knows what was handled of a guild that
+// nobody else has any more.
+func TestInstancesRemember(t *testing.T) {
+	t.Parallel()
+	all := newTogether(t, 1)
+	first := all.worlds[0]
+	ann := first.guest("ann")
+	general := first.channelID(ann, "general")
+	posted := first.do("POST", "/channels/"+general+"/messages", ann.token, map[string]any{"content": "hello"}).body["id"].(string)
+	first.end()
+	next := all.add(t, "next", first.srv.store, first.srv.files)
+	o, err := next.srv.owner(first.first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.ask(t.Context(), func() error {
+		if _, known := o.recent.get(newMessage + posted); !known {
+			t.Error("the message would be told of once more")
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestLeaders holds that guilds are spread evenly and that an instance that comes or
 // goes moves only what is its own.
 func TestLeaders(t *testing.T) {

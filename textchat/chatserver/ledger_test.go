@@ -38,6 +38,9 @@ const (
 	seedEnv = "VOICEFLEET_SEED"
 	// bubbleEnv marks the process in which they run.
 	bubbleEnv = "VOICEFLEET_BUBBLE"
+	// blindEnv has them run on a bus that takes every entry of a log, whatever its sender
+	// takes for the last one.
+	blindEnv = "VOICEFLEET_BLIND"
 )
 
 // TestSchedules keeps a ledger of what was acknowledged to writers and what sessions
@@ -58,13 +61,7 @@ func TestSchedules(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	// In a process of its own: timers that nats.go keeps to use again must not get
-	// into virtual time, nor out of it.
-	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(30+2*n)*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestSchedules$", "-test.v", "-test.timeout="+fmt.Sprint(30+2*n)+"s")
-	cmd.Env = append(os.Environ(), bubbleEnv+"=1", fmt.Sprint(schedulesEnv, "=", n), fmt.Sprint(seedEnv, "=", first))
-	said, err := cmd.CombinedOutput()
+	said, err := outside(t, first, n)
 	if err != nil {
 		t.Errorf("%v\n%s", err, tail(said))
 		return
@@ -74,6 +71,29 @@ func TestSchedules(t *testing.T) {
 			t.Log(strings.TrimSpace(line))
 		}
 	}
+}
+
+// outside runs schedules in a process of their own: timers that nats.go keeps to use
+// again must not get into virtual time, nor out of it.
+func outside(t *testing.T, first, n int, env ...string) (said []byte, err error) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(30+2*n)*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestSchedules$", "-test.v", "-test.timeout="+fmt.Sprint(30+2*n)+"s")
+	cmd.Env = append(append(os.Environ(), env...), bubbleEnv+"=1", fmt.Sprint(schedulesEnv, "=", n), fmt.Sprint(seedEnv, "=", first))
+	return cmd.CombinedOutput()
+}
+
+// TestSchedulesNotice holds that the ledger tells when a log takes what it must refuse:
+// the entry of who does not know the last one.
+func TestSchedulesNotice(t *testing.T) {
+	t.Parallel()
+	for _, seed := range []int{3, 19, 24, 26, 27} { // of one in five
+		said, err := outside(t, seed, 1, blindEnv+"=1")
+		if err != nil && bytes.Contains(said, fmt.Appendf(nil, "seed %d:\n", seed)) {
+			return
+		}
+	}
+	t.Error("nobody noticed")
 }
 
 func number(t *testing.T, name string, otherwise int) int {
@@ -299,6 +319,9 @@ func (l *schedule) build(i int) *house {
 		if h.dead {
 			_ = far.Close()
 			return nil, errDead
+		}
+		if os.Getenv(blindEnv) != "" {
+			ours = blinded{ours}
 		}
 		h.buses[newLine(ours, far, endless, atOnce, up, down)] = struct{}{}
 		return near, nil
