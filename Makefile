@@ -23,7 +23,7 @@ build: ## build bin/voicefleet, a static binary
 	@sh deploy/setup.sh up
 	@$(ENV) && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.built=$(VERSION)" -o bin/voicefleet ./cmd/voicefleet
 
-test: ## install what the tests need and run them all (some 23 minutes on 2 cores)
+test: ## install what the tests need and run them all (some 17 minutes on 2 cores)
 	@sh deploy/setup.sh test
 	@sh deploy/test.sh
 
@@ -55,7 +55,7 @@ bench-call: ## real WebRTC bots in a call: loss, delay, the right voices
 bench-memory: ## memory of 1,000 connected sessions
 	@$(BENCH) memory $(ARGS)
 
-bench-gateway: ## 100,000 and more gateway sessions: memory, fan-out, message rate, resume storm, beside a raw write loop (20 minutes, 5 GiB)
+bench-gateway: ## 100,000 and more gateway sessions: memory, fan-out, message rate, resume storm, beside a raw write loop (10 minutes, 5 GiB)
 	@$(BENCH) crowd $(ARGS)
 
 bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of the page in Chromium
@@ -81,7 +81,7 @@ fleet-demo: ## a fleet to look at: three edges, bots that talk, keys that kill, 
 	@sh deploy/setup.sh up
 	@$(FLEET) demo $(ARGS)
 
-fleet-test: ## kill, freeze, cut off and drain the nodes of a whole fleet; what every listener heard (needs root; 25 minutes)
+fleet-test: ## kill, freeze, cut off and drain the nodes of a whole fleet; what every listener heard (needs root; 20 minutes)
 	@$(FLEET) test --json out/fleet.json --html out/fleet.html $(ARGS)
 
 fleet-soak: ## the same at length, with an outage of 10 minutes; before it schedules in virtual time, closed-test and cascade-test (needs root and nft; two hours)

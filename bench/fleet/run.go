@@ -143,7 +143,8 @@ type run struct {
 	// Owned by perform.
 	report  *bench.Report
 	results []result
-	void    int // rounds that were not counted
+	void    int                  // rounds that were not counted
+	killed  map[string]time.Time // when an edge's engine was killed last
 }
 
 // Run does all faults and reports. A goal that is missed is in the report; an error
@@ -173,7 +174,7 @@ func Run(ctx context.Context, config Config) (*bench.Report, error) {
 
 // open starts network, fleet and crowd.
 func open(ctx context.Context, config Config) (_ *run, err error) {
-	r := &run{config: config, hosts: make(map[string]*netns.Host), lots: rand.New(rand.NewPCG(config.Seed, 1)), begun: time.Now(),
+	r := &run{config: config, hosts: make(map[string]*netns.Host), killed: make(map[string]time.Time), lots: rand.New(rand.NewPCG(config.Seed, 1)), begun: time.Now(),
 		report: &bench.Report{Kind: config.Kind, Command: config.Command, Seed: config.Seed, Started: time.Now().UTC(), Machine: bench.ThisMachine()}}
 	defer func() {
 		if err != nil {

@@ -163,8 +163,8 @@ func (res *result) hit() []Heard {
 	return all
 }
 
-// pick draws an edge that carries at least a tenth of all.
-func (r *run) pick() *target.Unit {
+// carrying are the edges that each carry at least a tenth of all.
+func (r *run) carrying() []*target.Unit {
 	s := r.crowd.stand()
 	var fit []*target.Unit
 	for _, e := range r.fleet.Edges {
@@ -172,7 +172,31 @@ func (r *run) pick() *target.Unit {
 			fit = append(fit, e)
 		}
 	}
+	return fit
+}
+
+// pick draws one of those.
+func (r *run) pick() *target.Unit {
+	fit := r.carrying()
 	return fit[r.lots.IntN(len(fit))]
+}
+
+// pickRested draws one whose engine was not killed within engineRest, and waits when
+// there is none.
+func (r *run) pickRested(ctx context.Context) (*target.Unit, error) {
+	for {
+		fit := slices.DeleteFunc(r.carrying(), func(e *target.Unit) bool { return time.Since(r.killed[e.Name]) < engineRest })
+		if len(fit) > 0 {
+			e := fit[r.lots.IntN(len(fit))]
+			r.killed[e.Name] = time.Now()
+			return e, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 const (
@@ -181,6 +205,10 @@ const (
 	// that is over in 300 ms.
 	seenFor    = 4500 * time.Millisecond
 	engineSeen = 2 * time.Second
+	// engineRest is how long an engine has run before it is killed (again). One that ends
+	// sooner is taken for a crash at start and kept waiting, and the third in 10 s has
+	// its node drained: other faults than this one.
+	engineRest = 12 * time.Second
 	// backFor is how long it goes on after the bus is back, for what comes of that late.
 	backFor = 8 * time.Second
 	// zombieFor is how long a returned node is watched: it may forward nothing, and what
@@ -204,7 +232,10 @@ func (r *run) hurt(ctx context.Context, one *round, victim *target.Unit, seen ti
 }
 
 func killEngine(ctx context.Context, r *run, one *round, _ int) error {
-	victim := r.pick()
+	victim, err := r.pickRested(ctx)
+	if err != nil {
+		return err
+	}
 	if r.network == nil { // all nodes share one address, and the port of relays
 		return r.hurt(ctx, one, victim, engineSeen, victim.KillEngine)
 	}
