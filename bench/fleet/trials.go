@@ -191,10 +191,8 @@ func (r *run) pickRested(ctx context.Context) (*target.Unit, error) {
 			r.killed[e.Name] = time.Now()
 			return e, nil
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return nil, err
 		}
 	}
 }
