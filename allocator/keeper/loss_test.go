@@ -48,7 +48,7 @@ func TestLossIsNoDeath(t *testing.T) {
 			asked++
 			ok, wait := false, AskTime
 			for range checks {
-				if !dropped() && !dropped() {
+				if there, back := !dropped(), !dropped(); there && back {
 					ok, wait = true, 10*time.Millisecond
 				}
 			}

@@ -160,7 +160,7 @@ func (c *Config) validate() error {
 		{&c.Limits.File, 25}, {&c.Limits.Files, 1024}, {&c.Limits.Identifying, 64}, {&c.Limits.Streams, 64}, {&c.Limits.Hashers, 2}, {&c.Limits.HashQueue, 32},
 	} {
 		if *f.v < 0 {
-			return errors.New("Large and Limits must not be negative")
+			return errors.New("limits, and Large, must not be negative")
 		}
 		orDefault(f.v, f.d)
 	}

@@ -556,7 +556,7 @@ func (c *call) channel(need textchat.Permissions) (*owner, textchat.Channel, tex
 		channel textchat.Channel
 		perms   textchat.Permissions
 	}
-	v, err := read(c.ctx, o, func(g *guild.Guild) (seen, error) {
+	v, err := read(c.ctx, o, func(*guild.Guild) (seen, error) {
 		g, ok := o.knowing(c.user.ID, id)
 		if !ok {
 			return seen{}, textchat.ErrUnknownChannel

@@ -136,7 +136,7 @@ func (o *owner) view(ctx context.Context, user, channel textchat.ID) (textchat.C
 		channel textchat.Channel
 		perms   textchat.Permissions
 	}
-	v, err := read(ctx, o, func(g *guild.Guild) (seen, error) {
+	v, err := read(ctx, o, func(*guild.Guild) (seen, error) {
 		g, ok := o.knowing(user, channel)
 		if !ok {
 			return seen{}, textchat.ErrUnknownChannel
