@@ -231,9 +231,6 @@ func (c *Client) Say(payload []byte, level uint8) error {
 	return c.track.WriteRTP(p)
 }
 
-// Skip lets n frames of 20 ms pass unsent and unnumbered, as in silence.
-func (c *Client) Skip(n uint32) { c.ts += 960 * n }
-
 // Heard is all that came so far.
 func (c *Client) Heard() []Heard {
 	c.mu.Lock()
