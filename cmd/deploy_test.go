@@ -2,8 +2,10 @@ package cmd
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -202,5 +204,87 @@ func TestUnits(t *testing.T) {
 				t.Errorf("voicefleet-%s.service has no %s", role, line)
 			}
 		}
+	}
+}
+
+// TestFailures: what a step of deploy/test.sh says of its failures is what the failed
+// tests said, whatever others said meanwhile.
+func TestFailures(t *testing.T) {
+	var long strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&long, "    l_test.go:%d: line\n", i)
+	}
+	log := `=== RUN   TestA
+=== PAUSE TestA
+=== RUN   TestB
+=== PAUSE TestB
+=== CONT  TestA
+    a_test.go:10: the reason
+        in two lines
+=== RUN   TestA/sub
+=== CONT  TestB
+    b_test.go:5: of no interest
+noise of a program
+=== NAME  TestA
+    helper.go:11: and a log
+=== NAME  TestA/sub
+    a_test.go:20: of the sub
+--- PASS: TestB (0.10s)
+--- FAIL: TestA (0.20s)
+    --- FAIL: TestA/sub (0.10s)
+    --- PASS: TestA/other (0.10s)
+=== RUN   TestLong
+` + long.String() + `--- FAIL: TestLong (0.00s)
+FAIL
+FAIL	voicefleet/a	1.234s
+=== RUN   TestA
+    a_test.go:10: another package's
+--- PASS: TestA (0.00s)
+ok  	voicefleet/b	0.100s
+=== RUN   TestHangs
+    c_test.go:1: the last it said
+=== RUN   TestPanics
+panic: boom
+
+goroutine 7 [running]:
+` + strings.Repeat("\t/x/c_test.go:3 +0x1d\n", 40) + `FAIL	voicefleet/c	0.100s
+--- FAIL: TestTerse (0.00s)
+    d_test.go:9: after its verdict
+        and more
+FAIL	voicefleet/d	0.100s
+d.go:3:4: undefined: x
+`
+	awk := exec.Command("awk", "-f", "../deploy/failures.awk")
+	awk.Stdin = strings.NewReader(log)
+	got, err := awk.CombinedOutput()
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatalf("%v: %s", err, got)
+	}
+	lines := strings.SplitAfter(long.String(), "\n")
+	want := `    a_test.go:10: the reason
+        in two lines
+    helper.go:11: and a log
+--- FAIL: TestA (0.20s)
+    a_test.go:20: of the sub
+    --- FAIL: TestA/sub (0.10s)
+` + strings.Join(lines[:5], "") + "    ... 10 lines ...\n" + strings.Join(lines[15:], "") + `--- FAIL: TestLong (0.00s)
+FAIL	voicefleet/a	1.234s
+panic: boom
+
+goroutine 7 [running]:
+` + strings.Repeat("\t/x/c_test.go:3 +0x1d\n", 17) + `    c_test.go:1: the last it said
+--- not ended: TestHangs
+FAIL	voicefleet/c	0.100s
+--- FAIL: TestTerse (0.00s)
+    d_test.go:9: after its verdict
+        and more
+FAIL	voicefleet/d	0.100s
+d.go:3:4: undefined: x
+`
+	if string(got) != want {
+		t.Errorf("it says\n%s\nwant\n%s", got, want)
 	}
 }

@@ -16,17 +16,6 @@ if ! { command -v pkg-config >/dev/null && pkg-config --exists opus && command -
 	echo "without libopus: bots send prepared frames, voices are not decoded"
 fi
 
-# failures prints the failed tests with what they say, and what did not compile,
-# not the thousand lines around them.
-failures() {
-	awk '
-		/^=== RUN +[^\/]+$/ || /^--- (PASS|SKIP)/ { said = "" }
-		/^ +[a-z0-9_]+_test\.go:[0-9]+: / { said = said $0 "\n" }
-		/^ *--- FAIL/ { printf "%s%s\n", said, $0; said = "" }
-		/^FAIL|^panic:|DATA RACE|^[^ ]+\.go:[0-9]+:[0-9]+: |error TS[0-9]+|^dist\/ is not/ { print }
-	'
-}
-
 # step NAME COMMAND...: runs the command, keeps what it says, tells the time.
 steps=$*
 step() {
@@ -51,7 +40,7 @@ step() {
 	[ "$tests" = 0 ] || printf ', %d tests passed, %d skipped' "$tests" "$skips"
 	echo
 	if [ "$verdict" = FAILED ]; then
-		failures <"$logs/$name.log" | head -n 60
+		awk -f deploy/failures.awk "$logs/$name.log" | head -n 200
 		echo "   all of it: $logs/$name.log"
 	fi
 }
@@ -85,11 +74,13 @@ race() {
 # then, one package after the other, what measures times, on both cores.
 # -count=1: these run programs built from sources that the test cache does not see.
 whole() {
-	go test -count=1 -v -timeout 9m -tags "$tags" ./cmd/e2e &
+	# Its log comes after the others': two that speak at once cannot be told apart.
+	go test -count=1 -v -timeout 9m -tags "$tags" ./cmd/e2e >"$logs/e2e.log" 2>&1 &
 	# shellcheck disable=SC2046 # lists of words
 	go test -count=1 -v -p 1 -timeout 9m -tags "$tags" $(go list ./cmd/... | grep -vE '/cmd/(e2e|voicebench)$')
 	result=$?
 	wait $! || result=1
+	cat "$logs/e2e.log"
 	# shellcheck disable=SC2046
 	go test -count=1 -v -p 1 -timeout 9m -tags "$tags" $(go list ./bench/... | grep -E "/bench/($timed)$") ./cmd/voicebench || result=1
 	return $result
