@@ -52,6 +52,9 @@ func synced(path string) error {
 
 // openFile opens a database file.
 func openFile(file, extra string) (*sql.DB, error) {
+	if err := ownIndex(); err != nil {
+		return nil, err
+	}
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: file}).EscapedPath()}
 	// The log is brought into the file every 16 MiB: a page that is written again and
 	// again, as the newest of a channel, is then brought once for many times.

@@ -8,8 +8,9 @@
 // without it.
 //
 // A disk that stands still holds up no caller for longer than Config.Patience, and
-// readers, who have connections of their own, not at all. That is so while only writes
-// and flushes wait. The index of the log is mapped memory (textchat.db-shm): a file
-// system that makes whoever touches a mapped page wait, as one frozen by fsfreeze does,
-// stops the threads of the program, and so all of it, until it goes on.
+// readers, who have connections of their own, not at all. For that the index of the log
+// lies in memory of the process (Linux; index_linux.go): mapped from a file, as SQLite
+// has it by itself, it stops whole threads while a file system is frozen. Its price: one
+// process at a time. Another one, even one that only reads, is told that the database is
+// locked; make a copy for it (Backup).
 package sqlite

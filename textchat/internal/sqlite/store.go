@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	_ "modernc.org/sqlite" // the driver
+	driver "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"voicefleet/textchat"
 )
@@ -88,7 +89,7 @@ func Open(dir string, c Config) (*Store, error) {
 	write.SetMaxOpenConns(1)
 	if err := migrate(write); err != nil {
 		write.Close()
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, fmt.Errorf("open store: %w", explained(err))
 	}
 	read, err := openFile(file, "&_pragma=query_only(1)")
 	if err != nil {
@@ -123,6 +124,15 @@ func Open(dir string, c Config) (*Store, error) {
 	}
 	go s.writer()
 	return s, nil
+}
+
+// explained says of an error what it means to whoever starts the program.
+func explained(err error) error {
+	e := (*driver.Error)(nil)
+	if errors.As(err, &e) && (e.Code() == sqlite3.SQLITE_PROTOCOL || e.Code() == sqlite3.SQLITE_IOERR_SHMMAP) {
+		return fmt.Errorf("another process has it open: %w", err)
+	}
+	return err
 }
 
 // Close writes what waits, brings the log into the file and closes it.
