@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -83,7 +84,13 @@ func (b *Bucket[T]) passHeard(m *nats.Msg, known map[string]bool, fn func(Change
 func (b *Bucket[T]) readAll(ctx context.Context, last uint64, known map[string]bool, fn func(Change[T])) (uint64, error) {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
-	stream, err := b.c.js.Stream(ctx, "KV_"+b.name)
+	// Servers that take an account's new JWT lose answers, and while one is waited for
+	// nothing is heard: that a member was revoked, least of all.
+	var stream jetstream.Stream
+	err := b.c.insist(ctx, func(try context.Context) (err error) {
+		stream, err = b.c.js.Stream(try, "KV_"+b.name)
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("read bucket %s: %w", b.name, err)
 	}
@@ -94,7 +101,11 @@ func (b *Bucket[T]) readAll(ctx context.Context, last uint64, known map[string]b
 	}
 	seen := make(map[string]bool)
 	for next := uint64(1); next != 0; {
-		if next, err = b.readPage(ctx, next, known, seen, fn); err != nil {
+		err := b.c.insist(ctx, func(try context.Context) (err error) {
+			next, err = b.readPage(try, next, known, seen, fn)
+			return err
+		})
+		if err != nil {
 			return 0, fmt.Errorf("read bucket %s: %w", b.name, err)
 		}
 	}
@@ -108,8 +119,8 @@ func (b *Bucket[T]) readAll(ctx context.Context, last uint64, known map[string]b
 	return newest, nil
 }
 
-// readPage tells the values from a revision on, and where the next page begins; 0:
-// there is none.
+// readPage tells the values from a revision on, and where the next page begins, or
+// where to go on after an error; 0: there is none.
 func (b *Bucket[T]) readPage(ctx context.Context, from uint64, known, seen map[string]bool, fn func(Change[T])) (next uint64, err error) {
 	body, err := json.Marshal(struct {
 		Seq   uint64 `json:"seq"`
@@ -117,21 +128,22 @@ func (b *Bucket[T]) readPage(ctx context.Context, from uint64, known, seen map[s
 		Batch int    `json:"batch"`
 	}{from, "$KV." + b.name + ".>", guestPage})
 	if err != nil {
-		return 0, err
+		return from, err
 	}
+	next = from
 	inbox := b.c.nc.NewInbox()
 	sub, err := b.c.nc.SubscribeSync(inbox)
 	if err != nil {
-		return 0, err
+		return from, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	if err := b.c.nc.PublishRequest("$JS.API.DIRECT.GET.KV_"+b.name, inbox, body); err != nil {
-		return 0, err
+		return from, err
 	}
 	for {
 		m, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
-			return 0, err
+			return next, err
 		}
 		switch status := m.Header.Get("Status"); status {
 		case "":
@@ -139,19 +151,24 @@ func (b *Bucket[T]) readPage(ctx context.Context, from uint64, known, seen map[s
 			if m.Header.Get("Nats-Num-Pending") == "0" {
 				return 0, nil
 			}
+			if next == from {
+				return from, errors.New("a page of nothing")
+			}
 			return next, nil
 		case "404":
 			return 0, nil // nothing from there on
 		default:
-			return 0, fmt.Errorf("%s %s", status, m.Header.Get("Description"))
+			return next, fmt.Errorf("%s %s", status, m.Header.Get("Description"))
 		}
 		revision, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
 		key, ours := keyOf(b.name, m.Header.Get(jetstream.SubjectHeader))
+		if err == nil {
+			next = revision + 1
+		}
 		if err != nil || !ours {
 			b.c.metrics.malformed.Inc()
 			continue
 		}
-		next = revision + 1
 		written, _ := time.Parse(time.RFC3339Nano, m.Header.Get(jetstream.TimeStampHeaer))
 		over := m.Header.Get(kvOperation) != "" || m.Header.Get(jetstream.MarkerReasonHeader) != ""
 		b.passValue(Change[T]{Entry: Entry[T]{Key: key, Revision: revision, Written: written}}, m.Data, over, known, seen, fn)
