@@ -92,7 +92,7 @@ func (c *Core) adopted(now time.Time, ev sfu.Event, out []Out) []Out {
 	case ev.Adopted == nil:
 		return append(out, Out{Bad: fmt.Errorf("adopt media engine: it does not say that it is")})
 	}
-	c.engine, c.ports = engineUp, ev.Adopted.Ports
+	c.engine, c.known, c.ports = engineUp, true, ev.Adopted.Ports
 	c.recall(ev.Adopted.Remembered)
 	if ev.Adopted.ProbeKey.Valid() {
 		c.probeKey = ev.Adopted.ProbeKey

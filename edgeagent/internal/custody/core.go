@@ -95,6 +95,7 @@ type Core struct {
 	lastHeard time.Time
 	lostAt    time.Time
 	crashed   bool            // the last one ended by its own fault
+	known     bool            // one has started, or told which sessions it holds
 	strays    []sfu.SessionID // that an adopted one has and nobody knows
 	fence     uint64          // the highest that it told of
 	checking  bool            // its calls are being looked up
@@ -224,6 +225,11 @@ func refuse(code edgeagent.ErrorCode, format string, args ...any) error {
 	return &edgeagent.Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
+// errUnknown refuses what is asked about sessions as long as an agent that has just
+// begun has not heard from the engine which there are: one that it does not know may
+// well be at work, and who is told that it has ended does not ask again.
+var errUnknown = refuse(edgeagent.CodeUnavailable, "media engine is starting")
+
 func replyErr(id uint64, err error) Out { return Out{Reply: &Reply{ID: id, Err: err}} }
 
 func (c *Core) send(p pending, cmd sfu.Command, out []Out) []Out {
@@ -311,6 +317,8 @@ func (c *Core) Press(reason string) { c.pressure = reason }
 func (c *Core) Resume(id uint64, token Token, bad error, out []Out) []Out {
 	s := c.tokens[token]
 	switch {
+	case !c.known:
+		return append(out, replyErr(id, errUnknown))
 	case s != nil:
 		return append(out, Out{Reply: &Reply{ID: id, Session: c.describe(s)}})
 	case bad != nil:
@@ -342,6 +350,8 @@ func (c *Core) Negotiate(now time.Time, id uint64, req edgeagent.NegotiateReques
 	s := c.sessions[req.Session]
 	var err error
 	switch {
+	case !c.known:
+		err = errUnknown
 	case s == nil:
 		err = refuse(edgeagent.CodeNoSession, "session has ended")
 	case len(req.Offer) > sfu.MaxOfferBytes:
@@ -366,6 +376,9 @@ func (c *Core) find(id sfu.SessionID, call sfu.CallID, user sfu.UserID) *session
 // Update changes a session. What it sets holds at once, and for the engine after
 // this one too.
 func (c *Core) Update(now time.Time, id uint64, req edgeagent.UpdateRequest, out []Out) []Out {
+	if !c.known {
+		return append(out, replyErr(id, errUnknown))
+	}
 	s := c.find(req.Session, req.Call, req.User)
 	if s == nil {
 		return append(out, replyErr(id, refuse(edgeagent.CodeNoSession, "session has ended")))
@@ -407,6 +420,9 @@ func (c *Core) Close(now time.Time, id uint64, req edgeagent.CloseRequest, out [
 	}
 	if len(reason) > maxReason {
 		return append(out, replyErr(id, refuse(edgeagent.CodeBadRequest, "reason of %d bytes, at most %d are passed on", len(reason), maxReason)))
+	}
+	if !c.known {
+		return append(out, replyErr(id, errUnknown))
 	}
 	var ending []*session
 	if req.Session == "" && req.User.ID == 0 {

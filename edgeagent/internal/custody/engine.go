@@ -100,7 +100,7 @@ func (c *Core) started(now time.Time, ev sfu.Event, out []Out) []Out {
 	case ev.Started == nil:
 		return append(out, Out{Bad: fmt.Errorf("start media engine: it does not say that it has")})
 	}
-	c.engine, c.ports = engineUp, ev.Started.Ports
+	c.engine, c.known, c.ports = engineUp, true, ev.Started.Ports
 	if c.crashed {
 		for _, call := range ev.Started.Blamed {
 			out = c.blame(now, call, suspicion{deaths: 1}, out)

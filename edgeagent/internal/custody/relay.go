@@ -252,6 +252,9 @@ func (c *Core) relayReport() []edgeagent.RelayOnANode {
 
 // Roster is who is in a call on this node.
 func (c *Core) Roster(id uint64, req edgeagent.RosterRequest, out []Out) []Out {
+	if !c.known {
+		return append(out, replyErr(id, errUnknown))
+	}
 	rep := &edgeagent.RosterReply{}
 	if k := c.calls[req.Call]; k != nil {
 		rep.Epoch = k.epoch
