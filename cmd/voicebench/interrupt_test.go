@@ -152,9 +152,9 @@ goals:
   - {metric: latency_p99_ms, at_most: 1000}
 `
 
-// TestInterrupted ends runs in the middle, as Ctrl-C in a terminal does, which all
-// processes of the run get: what was measured is reported and marked, and nothing is
-// left running.
+// TestInterrupted ends runs in the middle, as Ctrl-C in a terminal does, which goes to
+// the group of the program: what was measured is reported and marked, and nothing is
+// left running. Its children are in groups of their own, so none dies before it knows.
 func TestInterrupted(t *testing.T) {
 	t.Parallel() // it mostly waits
 	voicebench, voicefleet := build(t)

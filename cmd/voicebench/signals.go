@@ -6,5 +6,6 @@ import (
 	"syscall"
 )
 
-// ignoreSignals lets a child outlive the Ctrl-C that its parent handles.
+// ignoreSignals lets a child outlive the signals that its parent handles, when all of
+// them get one.
 func ignoreSignals() { signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) }

@@ -213,7 +213,7 @@ func (h *Host) Lose(percent int) error {
 func (h *Host) Mend() error { return h.nft("add table inet fault\ndelete table inet fault\n") }
 
 func (h *Host) nft(rules string) error {
-	cmd := exec.Command("ip", "netns", "exec", h.Name, "nft", "-f", "-")
+	cmd := command("ip", "netns", "exec", h.Name, "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(rules)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("filter at %s: %w: %s", h.Name, err, bytes.TrimSpace(out))
@@ -277,7 +277,7 @@ func remove(run string) error {
 
 // kill ends the processes of a namespace, but this one, and tells how many there were.
 func kill(name string) int {
-	out, err := exec.Command("ip", "netns", "pids", name).Output()
+	out, err := command("ip", "netns", "pids", name).Output()
 	if err != nil {
 		return 0
 	}
@@ -306,11 +306,19 @@ func startOf(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[19], 10, 64)
 }
 
+// command has a group of its own: Ctrl-C is for us, and what it would break off here
+// is what cleans up.
+func command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd
+}
+
 func ip(args ...string) error { return run("ip", args...) }
 
 // batch runs several commands of ip(8) at once.
 func batch(flag, namespace string, lines ...string) error {
-	cmd := exec.Command("ip", flag, namespace, "-batch", "-")
+	cmd := command("ip", flag, namespace, "-batch", "-")
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("ip %s: %w: %s", strings.Join(lines, "; "), err, bytes.TrimSpace(out))
@@ -319,7 +327,7 @@ func batch(flag, namespace string, lines ...string) error {
 }
 
 func run(name string, args ...string) error {
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+	if out, err := command(name, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, bytes.TrimSpace(out))
 	}
 	return nil

@@ -145,6 +145,7 @@ func (n *Node) arguments() []string {
 		"--workers", strconv.Itoa(n.config.Workers),
 		"--media-port", strconv.Itoa(n.config.MediaPort),
 		"--http", n.httpAddr(),
+		"--drain-time", "0", // there is no other node for its calls
 		"--log-level", "warn",
 	}
 	if n.config.NoSilenceGate {
@@ -235,12 +236,8 @@ type Stages struct {
 // Open opens a session and negotiates it, as the voice gateway does. It does not
 // hold back: as many as are asked for are under way at once.
 func (n *Node) Open(ctx context.Context, room int, offer string) (Session, error) {
-	s := Session{ID: sfu.SessionID("b" + n.mint.Next(time.Now()).String()), Room: room}
-	token, err := edgeagent.SignGrant(n.key, edgeagent.Grant{
-		ID: s.ID, Node: nodeID, Guild: "1", Call: n.enter(room, s.ID), Epoch: 1,
-		User: sfu.UserID{ID: n.mint.Next(time.Now())}, Session: "bench",
-		Rights: sfu.Rights{Speak: true}, Expires: time.Now().Add(edgeagent.GrantLife / 2),
-	})
+	s := Session{ID: n.name(), Room: room}
+	token, err := n.grant(s.ID, n.enter(room, s.ID))
 	if err != nil {
 		n.forget(s)
 		return s, err
@@ -261,6 +258,36 @@ func (n *Node) Open(ctx context.Context, room int, offer string) (Session, error
 	s.Stages.Negotiate = time.Since(opened)
 	s.Answer = reply.Answer
 	return s, nil
+}
+
+// name is that of another session.
+func (n *Node) name() sfu.SessionID {
+	return sfu.SessionID("b" + n.mint.Next(time.Now()).String())
+}
+
+// grant lets a session in.
+func (n *Node) grant(s sfu.SessionID, call sfu.CallID) (string, error) {
+	return edgeagent.SignGrant(n.key, edgeagent.Grant{
+		ID: s, Node: nodeID, Guild: "1", Call: call, Epoch: 1,
+		User: sfu.UserID{ID: n.mint.Next(time.Now())}, Session: "bench",
+		Rights: sfu.Rights{Speak: true}, Expires: time.Now().Add(edgeagent.GrantLife / 2),
+	})
+}
+
+// takes says whether there is an engine that takes sessions in: one is opened and
+// closed. Any refusal but for want of an engine is another matter.
+func (n *Node) takes(ctx context.Context) (bool, error) {
+	s := n.name()
+	token, err := n.grant(s, sfu.CallID{ID: n.mint.Next(time.Now())})
+	if err != nil {
+		return false, err
+	}
+	asked, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if _, err = n.client.Open(asked, nodeID, edgeagent.OpenRequest{Token: token}); err != nil {
+		return edgeagent.CodeOf(err) != edgeagent.CodeUnavailable, nil
+	}
+	return true, n.end(ctx, s)
 }
 
 // enter notes a session of a room.
@@ -378,8 +405,8 @@ func (n *Node) lastEngine() int {
 	return n.children[1]
 }
 
-// NextEngine waits for the agent's next engine, after the last one has ended, and
-// takes it for the node's.
+// NextEngine waits for the agent's next engine, after the last one has ended, until it
+// takes sessions in, and takes it for the node's.
 func (n *Node) NextEngine(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -395,10 +422,15 @@ func (n *Node) NextEngine(ctx context.Context) error {
 			return n.process.because(fmt.Errorf("node is gone: %w", err))
 		}
 		if len(now) > 1 && !slices.Contains(now, old) {
-			n.mu.Lock()
-			n.children = now
-			n.mu.Unlock()
-			return nil
+			switch ready, err := n.takes(ctx); {
+			case err != nil:
+				return err
+			case ready:
+				n.mu.Lock()
+				n.children = now
+				n.mu.Unlock()
+				return nil
+			}
 		}
 		select {
 		case <-look.C:

@@ -66,9 +66,10 @@ func beginAt(enter func() error, name, program string, env []string, also io.Wri
 		defer from.Close()
 		_, _ = io.Copy(p.log, from)
 	}()
-	// The signal comes when the thread ends that started the process, so that one
-	// must stay.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	// A group of its own: Ctrl-C is for us, who end it in order; else what it says
+	// while it dies is taken for a failure. The signal of our death comes when the
+	// thread ends that started the process, so that one must stay.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	started := make(chan error, 1)
 	go func() { // ends with the process; stop waits for it
 		runtime.LockOSThread()
