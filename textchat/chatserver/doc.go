@@ -10,4 +10,40 @@
 // cookie, so a page of a foreign origin can open it but gains nothing by it: the
 // Origin header is not looked at. For the same reason REST sends no CORS headers
 // and needs no anti-forgery token.
+//
+// # Pages that are remembered
+//
+// The newest messages of a channel are asked for over and over, by everybody who opens it
+// and by bots that poll. Each instance remembers those pages of channels of guilds, as
+// JSON (pages.go). A page that is shown has all that was acknowledged, to anybody by any
+// instance, before it was asked for, and all that any session had been told of by then;
+// what is being written meanwhile it has or not.
+//
+// It holds because what is acknowledged is told: a message, an edit, a deletion, a
+// reaction or a pin is written to the store, then becomes an entry of the guild's log,
+// and is acknowledged then. Where one cannot be told in time the answer is 503.
+//
+//   - A page is remembered as of an entry: the last one that this instance knew before it
+//     began to read the store. What the entries up to there tell of was written before.
+//   - An entry that tells something of a channel has its page forgotten, before any session
+//     here is given it, unless the page is as of that entry or a later one. One that comes
+//     while a page is read keeps that page from being remembered.
+//   - A page that is remembered is shown only when the last entry of the guild, asked of the
+//     bus after the request came, is known here. All that was acknowledged before has an
+//     entry up to that one; so either the page has it or is forgotten. Should the bus not
+//     answer, or this instance be behind, the store is read.
+//   - An instance that does not follow the guild, that missed entries, or whose connection to
+//     the bus was lost has a new version of the guild, at which no page was read.
+//   - Requests share the question to the bus, and the reading of a page, only if these begin
+//     after they came (joints).
+//
+// An instance that runs alone has no log and asks nobody: what it tells passes here.
+//
+// What an instance wrote and died before telling was not acknowledged to anybody. A page
+// may lack it for pageLife. The same bounds what may be missing while a bus that is a
+// cluster has two leaders of a log for a moment, or has lost its logs.
+//
+// Which instance leads a guild makes no difference to its pages, so there is nothing to
+// warm when another one does; where an instance is new to a guild, the first request for
+// each page reads it, for all who wait.
 package chatserver

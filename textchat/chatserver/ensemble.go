@@ -91,6 +91,7 @@ type ensemble struct {
 	loads   map[string]balance.Load
 	given   map[textchat.ID]lead // guilds that are led elsewhere than hashing says
 
+	lasts   joints[textchat.ID, uint64] // readings of the last entry of a guild
 	order   order
 	echoes  echoes
 	rounds  rounds
@@ -276,7 +277,10 @@ func (e *ensemble) sweep(ctx context.Context) {
 		case <-reconnected:
 			e.catchUpUsers()
 			for _, o := range e.srv.loaded() {
-				o.soon(o.catchUp)
+				o.soon(func() {
+					o.catchUp()
+					o.pagesAnew()
+				})
 			}
 		case now := <-tick.C:
 			e.mu.Lock()

@@ -10,9 +10,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"sync"
 	"time"
+
+	"voicefleet/textchat"
 )
 
 // hijacked is an answer whose connection is taken over.
@@ -39,8 +40,10 @@ type reader struct {
 	line    *line
 	session string
 	seq     uint64
-	streams [][]handed      // what came in each session, in order
+	streams [][]handed      // the messages that came in each session, in order
+	forms   []forms         // and what became of them
 	had     map[string]bool // by its sessions, or in the history where one began anew
+	shown   map[string]int  // what it shows, in which form
 	entered bool            // it has the guild
 	resumed int
 	over    bool
@@ -205,30 +208,54 @@ func (r *reader) take(h *house, to net.Conn, body []byte) bool {
 		switch f.T {
 		case "READY":
 			r.session = f.data()["session_id"].(string)
-			r.streams = append(r.streams, nil)
+			r.streams, r.forms = append(r.streams, nil), append(r.forms, forms{})
 		case "GUILD_CREATE":
 			if !r.entered {
 				r.entered = true
-				for text := range r.l.history() { // as clients read it
-					r.had[text] = true
+				clear(r.shown)
+				for text, list := range r.l.history() { // as clients read it
+					r.had[text], r.shown[text] = true, list[0]
 				}
 			}
 		case "RESUMED":
 			r.l.trace("%s is resumed by %s at %d", r.name, h.name, f.S)
 			r.resumed++
-		case "MESSAGE_CREATE":
-			var d struct {
-				Content string
-				Channel string `json:"channel_id"`
-			}
-			_ = json.Unmarshal(f.D, &d)
-			n := len(r.streams) - 1
-			r.streams[n] = append(r.streams[n], handed{d.Content, d.Channel, h.name, f.S, time.Now()})
-			r.had[d.Content] = true
-			r.l.trace("%s has %s by %s as %d", r.name, d.Content, h.name, f.S)
+		case textchat.EventMessageCreate, textchat.EventMessageUpdate, textchat.EventMessageDelete:
+			r.hand(h, f)
 		}
 	}
 	return true
+}
+
+// hand takes what came of a message.
+func (r *reader) hand(h *house, f frame) {
+	var d struct {
+		ID      textchat.ID
+		Content string
+		Channel textchat.ID `json:"channel_id"`
+	}
+	_ = json.Unmarshal(f.D, &d)
+	text, version := formOf(d.Content)
+	n := len(r.streams) - 1
+	switch f.T {
+	case textchat.EventMessageCreate:
+		r.l.known(text, d.Channel, d.ID)
+		r.streams[n] = append(r.streams[n], handed{text, d.Channel.String(), h.name, f.S, time.Now()})
+		r.had[text] = true
+		r.shown[text] = max(r.shown[text], version)
+	case textchat.EventMessageUpdate:
+		r.l.reaches(text, version)
+		if _, ok := r.shown[text]; ok {
+			r.shown[text] = version
+		}
+	default:
+		text, version = r.l.vanishes(d.ID), erased
+		delete(r.shown, text)
+	}
+	if f.T != textchat.EventMessageCreate {
+		r.forms[n][text] = append(r.forms[n][text], version)
+	}
+	r.l.trace("%s has %s %s/%d by %s as %d", r.name, f.T, text, version, h.name, f.S)
 }
 
 // cut breaks the connection without a word.
@@ -247,16 +274,25 @@ func (r *reader) end() {
 	r.cut()
 }
 
-// misses is one of the messages that have not come.
-func (r *reader) misses(want []string) (string, bool) {
+// misses says what of the ledger has not come.
+func (r *reader) misses() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, text := range slices.Backward(want) {
-		if !r.had[text] {
-			return text, true
+	r.l.mu.Lock()
+	defer r.l.mu.Unlock()
+	for text, e := range r.l.ledger {
+		version, shows := r.shown[text]
+		switch {
+		case e.gone && shows:
+			return "shows " + text + ", which is deleted"
+		case !e.acked || e.deleting:
+		case !r.had[text]:
+			return "misses " + text
+		case e.sure && version < e.version:
+			return fmt.Sprintf("has %s in its %d. form of %d", text, version, e.version)
 		}
 	}
-	return "", false
+	return ""
 }
 
 // judge looks for what came twice, and adds what came after what.
@@ -279,6 +315,19 @@ func (r *reader) judge(after map[string]map[string]string) {
 				after[before][g.text] = r.name
 			}
 			last[g.channel] = g.text
+		}
+	}
+	for _, of := range r.forms {
+		for text, list := range of {
+			if e := r.l.ledger[text]; e == nil || !e.sure {
+				continue // what was tried again may be told again
+			}
+			for i := 1; i < len(list); i++ {
+				if list[i-1] == erased || list[i] != erased && list[i] != list[i-1]+1 {
+					r.l.fail("%s was told of %s in its forms %v", r.name, text, list)
+					break
+				}
+			}
 		}
 	}
 }

@@ -110,6 +110,28 @@ func (d *desk) AddMessage(ctx context.Context, m textchat.Message, nonce string)
 	return a.m, a.repeated, err
 }
 
+// EditMessage is not done late where another edit was done meanwhile: stores tell old
+// from new.
+func (d *desk) EditMessage(ctx context.Context, m textchat.Message) error {
+	_, err := at(d, ctx, true, func() (struct{}, error) {
+		is, err := d.Model.Message(ctx, m.Channel, m.ID)
+		if err == nil && is.EditedTimestamp != nil && is.EditedTimestamp.After(m.EditedTimestamp.Time) {
+			return struct{}{}, nil
+		}
+		return struct{}{}, d.Model.EditMessage(ctx, m)
+	})
+	return err
+}
+
+func (d *desk) DeleteMessage(ctx context.Context, channel, id textchat.ID) error {
+	_, err := at(d, ctx, true, func() (struct{}, error) { return struct{}{}, d.Model.DeleteMessage(ctx, channel, id) })
+	return err
+}
+
+func (d *desk) Message(ctx context.Context, channel, id textchat.ID) (textchat.Message, error) {
+	return at(d, ctx, false, func() (textchat.Message, error) { return d.Model.Message(ctx, channel, id) })
+}
+
 func (d *desk) Save(ctx context.Context, guild textchat.ID, changes []textchat.Change) error {
 	_, err := at(d, ctx, true, func() (struct{}, error) { return struct{}{}, d.Model.Save(ctx, guild, changes) })
 	return err

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server/ats"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"voicefleet/internal/bus"
 	"voicefleet/internal/snowflake"
@@ -41,12 +42,15 @@ const (
 	// blindEnv has them run on a bus that takes every entry of a log, whatever its sender
 	// takes for the last one.
 	blindEnv = "VOICEFLEET_BLIND"
+	// trustEnv has them show pages that are remembered without asking what was told since.
+	trustEnv = "VOICEFLEET_TRUST"
 )
 
 // TestSchedules keeps a ledger of what was acknowledged to writers and what sessions
 // were given by three instances on one store and one bus, in virtual time, while all
 // that may fail does, at moments drawn from a seed: nothing that was acknowledged is
-// missing or comes twice at anybody, and all see one order.
+// missing or comes twice at anybody, and all see one order. Pages of history are read
+// meanwhile, too, and have all that was acknowledged, or told to anybody, before.
 //
 // All is real but the store and the network between: chatserver, the client and the
 // server of the bus. What a seed draws is always the same; which of two goroutines
@@ -96,6 +100,19 @@ func TestSchedulesNotice(t *testing.T) {
 	t.Error("nobody noticed")
 }
 
+// TestSchedulesNoticePages holds that the ledger tells when a page that is remembered is
+// shown by who does not know what was told since.
+func TestSchedulesNoticePages(t *testing.T) {
+	t.Parallel()
+	for _, seed := range []int{1, 4, 5, 8, 9, 10, 11, 12} { // of two in three
+		said, err := outside(t, seed, 1, trustEnv+"=1")
+		if err != nil && bytes.Contains(said, fmt.Appendf(nil, "seed %d:\n", seed)) && bytes.Contains(said, []byte("a page of")) {
+			return
+		}
+	}
+	t.Error("nobody noticed")
+}
+
 func number(t *testing.T, name string, otherwise int) int {
 	v := os.Getenv(name)
 	if v == "" {
@@ -119,7 +136,7 @@ func inBubble(t *testing.T, first, n int) {
 		time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))) // ids are of no time before 2015
 		defer time.Sleep(time.Minute)                                       // what is on its way ends; no time passes afterwards
 		for seed := first; seed < first+n; seed++ {
-			l := &schedule{t: t, seed: seed, rnd: rand.New(rand.NewPCG(uint64(seed), 1))}
+			l := &schedule{t: t, seed: seed, ledger: make(map[string]*booked), rnd: rand.New(rand.NewPCG(uint64(seed), 1))}
 			if n == 1 {
 				l.said = new(bytes.Buffer)
 			}
@@ -137,10 +154,14 @@ func inBubble(t *testing.T, first, n int) {
 }
 
 // tally is what schedules amounted to.
-type tally struct{ Messages, Sessions, Resumes, Anew, Kills, Faults int }
+type tally struct{ Messages, Edits, Deletes, Pages, Hits, Sessions, Resumes, Anew, Kills, Faults int }
 
 func (t *tally) add(o tally) {
 	t.Messages += o.Messages
+	t.Edits += o.Edits
+	t.Deletes += o.Deletes
+	t.Pages += o.Pages
+	t.Hits += o.Hits
 	t.Sessions += o.Sessions
 	t.Resumes += o.Resumes
 	t.Anew += o.Anew
@@ -165,11 +186,11 @@ type schedule struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	jitter *rand.Rand
-	houses []*house // nil: it does not run
-	acked  []string
-	faults []string      // what went wrong
-	events []string      // what was done
-	said   *bytes.Buffer // nil: one of many
+	houses []*house           // nil: it does not run
+	ledger map[string]*booked // by text
+	faults []string           // what went wrong
+	events []string           // what was done
+	said   *bytes.Buffer      // nil: one of many
 	began  time.Time
 }
 
@@ -326,6 +347,7 @@ func (l *schedule) build(i int) *house {
 		h.buses[newLine(ours, far, endless, atOnce, up, down)] = struct{}{}
 		return near, nil
 	}
+	counted := prometheus.NewRegistry()
 	ctx, cancel := context.WithCancel(context.Background())
 	conn, err := bus.Connect(ctx, bus.Config{Dial: dial, Name: bus.ClientName(bus.RoleText, h.name)})
 	if err != nil {
@@ -334,13 +356,16 @@ func (l *schedule) build(i int) *house {
 		return nil
 	}
 	h.srv, err = New(Config{Store: &desk{l.store, h}, Files: l.files, Bus: conn, Instance: h.name, Worker: uint16(i),
-		Log:    slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})).With("at", h.name),
-		Limits: Limits{Guests: 1e6, Registers: 1e6, Logins: 1e6, Invites: 1e6, Requests: 1e6, Attempts: 1e6, Messages: 1e6}})
+		Log:     slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})).With("at", h.name),
+		Metrics: counted, Limits: Limits{Guests: 1e6, Registers: 1e6, Logins: 1e6, Invites: 1e6, Requests: 1e6, Attempts: 1e6, Messages: 1e6}})
 	if err != nil {
 		l.fail("start %s: %v", h.name, err)
 		cancel()
 		conn.Close()
 		return nil
+	}
+	if os.Getenv(trustEnv) != "" {
+		h.srv.pages.confirmed = func(context.Context, *owner) bool { return true }
 	}
 	if l.first.Guild == 0 {
 		if l.first, err = h.srv.Bootstrap(ctx, "Ledger"); err != nil {
@@ -352,6 +377,7 @@ func (l *schedule) build(i int) *house {
 	go func() {
 		defer close(h.ended)
 		err := h.srv.Run(ctx)
+		l.countHits(counted)
 		if err != nil && !h.killed() {
 			l.fail("run %s: %v", h.name, err)
 		}
@@ -408,7 +434,7 @@ func (l *schedule) ask(h *house, method, path, token string, body any) (int, []b
 	}()
 	select {
 	case rec := <-answer:
-		return rec.Code, rec.Body.Bytes(), nil
+		return rec.Code, rec.Body.Bytes(), ctx.Err()
 	case <-h.gone:
 		return 0, nil, errDead
 	case <-ctx.Done():
@@ -489,7 +515,7 @@ func (l *schedule) run(dir string) {
 	var reading sync.WaitGroup
 	for i := range sessions {
 		r := &reader{l: l, name: fmt.Sprint("session ", i), token: l.guest(i), rnd: rand.New(rand.NewPCG(uint64(l.seed), 100+uint64(i))),
-			had: make(map[string]bool), shaky: l.rnd.IntN(3) == 0}
+			had: make(map[string]bool), shown: make(map[string]int), shaky: l.rnd.IntN(3) == 0}
 		l.readers = append(l.readers, r)
 		reading.Go(r.run)
 	}
@@ -511,6 +537,10 @@ func (l *schedule) run(dir string) {
 	}
 	var writing sync.WaitGroup
 	stop := make(chan struct{})
+	for i := range 3 {
+		token, rnd := l.guest(sessions+writers+i), rand.New(rand.NewPCG(uint64(l.seed), 2000+uint64(i)))
+		writing.Go(func() { l.browse(token, rnd, stop) })
+	}
 	for i := range writers {
 		token, rnd := l.guest(sessions+i), rand.New(rand.NewPCG(uint64(l.seed), 1000+uint64(i)))
 		writing.Go(func() { l.write(i, token, rnd, stop) })
@@ -519,15 +549,13 @@ func (l *schedule) run(dir string) {
 	time.Sleep(3 * time.Second)
 	close(stop)
 	writing.Wait()
-	want := slices.Clone(l.acked)
-	l.tally.Messages = len(want)
+	l.tally.Messages = len(l.ledger)
 	for _, r := range l.readers {
-		if !l.waitFor(60*time.Second, func() bool { _, misses := r.misses(want); return !misses }) {
-			which, _ := r.misses(want)
-			l.fail("%s misses %s", r.name, which)
+		if !l.waitFor(60*time.Second, func() bool { return r.misses() == "" }) {
+			l.fail("%s %s", r.name, r.misses())
 		}
 	}
-	l.judge(want)
+	l.judge()
 }
 
 // waitFor waits until something is so.
@@ -541,13 +569,26 @@ func (l *schedule) waitFor(most time.Duration, is func() bool) bool {
 }
 
 // write posts one message after the other, each until it is acknowledged: by its nonce
-// it is stored once.
+// it is stored once. Some it edits and deletes.
 func (l *schedule) write(i int, token string, rnd *rand.Rand, stop <-chan struct{}) {
+	var own []*booked
 	for n := 0; ; n++ {
 		select {
 		case <-stop:
 			return
 		case <-time.After(time.Duration(rnd.IntN(1500)) * time.Millisecond):
+		}
+		if what := rnd.IntN(6); what < 2 && len(own) > 0 {
+			at := rnd.IntN(len(own))
+			e := own[at]
+			if what == 1 && l.edit(e, token, rnd) {
+				continue
+			}
+			own = slices.Delete(own, at, at+1)
+			if what == 0 {
+				l.delete(e, token, rnd)
+			}
+			continue
 		}
 		text := fmt.Sprintf("%d.%d", i, n)
 		body := map[string]any{"content": text, "nonce": text, "enforce_nonce": true}
@@ -556,6 +597,16 @@ func (l *schedule) write(i int, token string, rnd *rand.Rand, stop <-chan struct
 			h := l.house(rnd.IntN(len(l.houses)))
 			status, b, err := l.ask(h, "POST", "/channels/"+channel.String()+"/messages", token, body)
 			if err == nil && status == http.StatusOK {
+				l.trace("%s is acknowledged", text)
+				var m struct{ ID textchat.ID }
+				_ = json.Unmarshal(b, &m)
+				e := l.known(text, channel, m.ID)
+				l.mu.Lock()
+				e.acked = true
+				l.mu.Unlock()
+				if try == 0 { // else an earlier try may come over what is done to it
+					own = append(own, e)
+				}
 				break
 			}
 			if err == nil && status < 500 && status != http.StatusTooManyRequests {
@@ -568,10 +619,6 @@ func (l *schedule) write(i int, token string, rnd *rand.Rand, stop <-chan struct
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		l.trace("%s is acknowledged", text)
-		l.mu.Lock()
-		l.acked = append(l.acked, text)
-		l.mu.Unlock()
 	}
 }
 
@@ -650,7 +697,7 @@ func (l *schedule) disturb() {
 }
 
 // judge holds all sessions to the ledger, and the store.
-func (l *schedule) judge(want []string) {
+func (l *schedule) judge() {
 	after := make(map[string]map[string]string)
 	for _, r := range l.readers {
 		r.end()
@@ -661,9 +708,15 @@ func (l *schedule) judge(want []string) {
 	}
 	l.judgeOrder(after)
 	stored := l.history()
-	for _, text := range want {
-		if stored[text] != 1 {
-			l.fail("%s stands in the history %d times", text, stored[text])
+	for text, e := range l.ledger {
+		switch got := stored[text]; {
+		case e.gone && len(got) > 0:
+			l.fail("%s is deleted, and stands in the history", text)
+		case !e.acked || e.deleting:
+		case len(got) != 1:
+			l.fail("%s stands in the history %d times", text, len(got))
+		case got[0] < e.version:
+			l.fail("%s stands in the history in its %d. form of %d", text, got[0], e.version)
 		}
 	}
 }
@@ -705,9 +758,9 @@ func (l *schedule) anew(r *reader) {
 	l.tally.Anew++
 }
 
-// history are the messages of all channels, by how often each is there.
-func (l *schedule) history() map[string]int {
-	stored := make(map[string]int)
+// history are the messages of all channels: the forms in which each is there.
+func (l *schedule) history() map[string][]int {
+	stored := make(map[string][]int)
 	for _, c := range l.channels {
 		for before := textchat.ID(0); ; {
 			page, err := l.store.Page(context.Background(), c, textchat.PageQuery{Limit: 100, Before: before})
@@ -716,7 +769,8 @@ func (l *schedule) history() map[string]int {
 				return nil
 			}
 			for _, m := range page {
-				stored[m.Content]++
+				text, version := formOf(m.Content)
+				stored[text] = append(stored[text], version)
 				before = m.ID
 			}
 			if len(page) < 100 {

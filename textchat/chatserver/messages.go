@@ -56,6 +56,9 @@ func (c *call) messageList() (int, any, error) {
 		return 0, nil, textchat.ErrNonText
 	case !p.perms.Has(textchat.ReadMessageHistory):
 		return http.StatusOK, []textchat.Message{}, nil
+	case given == 0 && p.owner != nil:
+		page, err := c.newestPage(p, q.Limit)
+		return http.StatusOK, page, err
 	}
 	list, err := c.srv.store.Page(c.ctx, p.channel.ID, q)
 	if err != nil {
@@ -94,7 +97,7 @@ func (c *call) dress(channel textchat.ID, list []textchat.Message) ([]textchat.M
 		}
 		if j, ok := at[m.Reference.Message]; ok {
 			ref := list[j]
-			ref.Referenced = nil
+			ref.Referenced, ref.Reactions = nil, nil // as of those that are looked up
 			m.Referenced = &ref
 			continue
 		}
@@ -435,9 +438,9 @@ func (c *call) refused(files []upload, err error) {
 	}
 }
 
-// errUntold is the answer to who posted what is stored, and told to nobody. Who posts
-// it again with its nonce has it told.
-var errUntold error = textchat.Unavailable("The message is stored, but cannot be shown to others now. Try again.", time.Second)
+// errUntold is the answer to who wrote what is stored, and told to nobody so far. Who
+// posts a message again with its nonce has it told.
+var errUntold error = textchat.Unavailable("This is stored, but cannot be shown to others now. Try again.", time.Second)
 
 // slowmode makes members wait between messages where a channel asks for it.
 func (c *call) slowmode(p place) error {
@@ -685,7 +688,9 @@ func (c *call) tellEdited(p place, m textchat.Message) error {
 	for i := range shown.Reactions {
 		shown.Reactions[i].Me = false // everybody gets the same event
 	}
-	p.tell(c.ctx, c.srv, guild.Posted{Message: shown, Edited: true})
+	if !p.tell(c.ctx, c.srv, guild.Posted{Message: shown, Edited: true}) {
+		return errUntold
+	}
 	return nil
 }
 
@@ -741,14 +746,16 @@ func (c *call) erase(p place, m textchat.Message, in guild.Input) (int, any, err
 		c.awaitErased(err, p, m, in)
 		return 0, nil, err
 	}
-	c.erased(p, m, in)
+	if !c.erased(p, m, in) {
+		return 0, nil, errUntold
+	}
 	return http.StatusNoContent, nil, nil
 }
 
 // erased tells of a message that is deleted, and drops its files.
-func (c *call) erased(p place, m textchat.Message, in guild.Input) {
+func (c *call) erased(p place, m textchat.Message, in guild.Input) (told bool) {
 	c.srv.dropFiles(filesOf(m)...)
-	p.tell(c.ctx, c.srv, in)
+	return p.tell(c.ctx, c.srv, in)
 }
 
 // awaitErased has a message told of that may be deleted.
@@ -764,7 +771,7 @@ func (c *call) awaitErased(err error, p place, m textchat.Message, in guild.Inpu
 
 // eraseMany deletes messages of a channel with their files, and tells of those that
 // were there.
-func (c *call) eraseMany(p place, list []textchat.Message, tell func(later *call, gone []textchat.ID)) error {
+func (c *call) eraseMany(p place, list []textchat.Message, tell func(later *call, gone []textchat.ID) (told bool)) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -774,20 +781,22 @@ func (c *call) eraseMany(p place, list []textchat.Message, tell func(later *call
 	}
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
-	erased := func(c *call, gone []textchat.ID) {
+	erased := func(c *call, gone []textchat.ID) (told bool) {
 		if len(gone) == 0 {
-			return
+			return true
 		}
 		for _, m := range list {
 			if slices.Contains(gone, m.ID) {
 				c.srv.dropFiles(filesOf(m)...)
 			}
 		}
-		tell(c, gone)
+		return tell(c, gone)
 	}
 	gone, err := c.srv.store.DeleteMessages(c.srv.life, p.channel.ID, ids)
 	if err == nil {
-		erased(c, gone)
+		if !erased(c, gone) {
+			return errUntold
+		}
 		return nil
 	}
 	seen := 0
@@ -847,11 +856,10 @@ func (c *call) messagesDelete() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	err = c.eraseMany(p, there, func(later *call, gone []textchat.ID) {
-		if a, ok := told.(guild.Audited); ok {
-			a.Input = guild.ErasedMany{Channel: p.channel.ID, Messages: gone}
-			p.tell(later.ctx, later.srv, a)
-		}
+	err = c.eraseMany(p, there, func(later *call, gone []textchat.ID) bool {
+		a, ok := told.(guild.Audited)
+		a.Input = guild.ErasedMany{Channel: p.channel.ID, Messages: gone}
+		return !ok || p.tell(later.ctx, later.srv, a)
 	})
 	return http.StatusNoContent, nil, err
 }

@@ -37,6 +37,8 @@ type metrics struct {
 	panics          *prometheus.CounterVec
 	cacheHits       *prometheus.CounterVec
 	cacheMisses     *prometheus.CounterVec
+	cacheEvicted    *prometheus.CounterVec
+	cacheBytes      *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -71,10 +73,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		leadMoves:       vec("voicefleet_text_lead_moves_total", "Guilds that this instance gave to another one to lead, or back, by why.", "why"),
 		cacheHits:       vec("voicefleet_cache_hits_total", "Look-ups that a cache answered, by cache.", "cache"),
 		cacheMisses:     vec("voicefleet_cache_misses_total", "Look-ups that it could not answer, by cache.", "cache"),
+		cacheEvicted:    vec("voicefleet_cache_evictions_total", "What a cache forgot because it was full, by cache.", "cache"),
+		cacheBytes:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "voicefleet_cache_bytes", Help: "What a cache holds, by cache."}, []string{"cache"}),
 		panics:          vec("voicefleet_panics_total", "Panics recovered, by the unit that ended with it. Every one is a bug.", "unit"),
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.latency, m.limited, m.connections, m.sessions, m.frames, m.events,
-		m.closes, m.resumes, m.presenceDropped, m.effectDropped, m.effects, m.guilds, m.unloaded, m.instances, m.led, m.entries, m.leadMoves, m.cacheHits, m.cacheMisses} {
+		m.closes, m.resumes, m.presenceDropped, m.effectDropped, m.effects, m.guilds, m.unloaded, m.instances, m.led, m.entries, m.leadMoves, m.cacheHits, m.cacheMisses, m.cacheEvicted, m.cacheBytes} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -34,6 +34,9 @@ type owner struct {
 	gone  chan struct{} // closed when it turned out that there is no such guild
 
 	settings atomic.Pointer[settings] // stored by run alone; nil while the guild is not loaded
+	// Of pages of the guild's channels, stored by run alone: what they must have been read
+	// at, zero while the guild is not loaded; and the last entry of which they know.
+	pagesVersion, pagesSeq atomic.Uint64
 
 	// Owned by run.
 	core *guild.Guild // nil: must be loaded
@@ -261,6 +264,8 @@ func (o *owner) load() error {
 		timeout = 0
 	}
 	o.core = guild.New(r, timeout)
+	// What was told before it was followed nobody forgot pages for.
+	o.pagesAnew()
 	o.asleep.Store(false)
 	o.used, o.wake = time.Now(), time.Time{}
 	o.counted(true)
@@ -327,6 +332,7 @@ func (o *owner) handle(in guild.Input, result *guild.Out) error {
 // where several instances serve the guild.
 func (o *owner) spread(out *guild.Out, seq uint64) {
 	o.turn()
+	o.repage(out, seq)
 	o.ordered(func() { o.spreadOrdered(out, seq) })
 	o.remindOf(out, seq)
 }
@@ -341,10 +347,13 @@ func (o *owner) spreadOrdered(out *guild.Out, seq uint64) {
 	for _, c := range out.Changes {
 		switch {
 		case c.PutChannel != nil:
-			o.srv.noteChannels(o.id, c.PutChannel.ID)
+			if o.srv.noteChannels(o.id, c.PutChannel.ID) {
+				o.rethread(c, seq)
+			}
 		case c.DropChannel != 0:
 			o.core.Forget(c.DropChannel)
 			o.srv.dropChannel(c.DropChannel)
+			o.rethread(c, seq)
 		}
 	}
 	for _, u := range out.Joined {
@@ -479,7 +488,7 @@ func (o *owner) post(in guild.Input) {
 }
 
 // tell passes an input that must not be lost, and waits until its events are
-// out, or ctx ends: then they come later. False: the server goes away before.
+// out. False: ctx ended before, and they come later, or the server goes away.
 func (o *owner) tell(ctx context.Context, in guild.Input) bool {
 	if o.srv.ensemble != nil {
 		return o.tellAll(ctx, in)
@@ -495,6 +504,7 @@ func (o *owner) tell(ctx context.Context, in guild.Input) bool {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
+		return false
 	case <-o.gone:
 	case <-o.srv.life.Done():
 		return false

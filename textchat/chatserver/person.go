@@ -281,6 +281,8 @@ func (c *call) eraseMessage(o *owner, m textchat.Message) error {
 		c.awaitErased(err, p, m, in)
 		return err
 	}
-	c.erased(p, m, in)
+	if !c.erased(p, m, in) {
+		return errUntold
+	}
 	return nil
 }

@@ -112,15 +112,15 @@ func (c *call) pinAdd() (int, any, error) {
 		}, nil)
 		return 0, nil, err
 	}
-	if changed {
-		c.lasting().pinDone(p, m, told)
+	if changed && !c.lasting().pinDone(p, m, told) {
+		return 0, nil, errUntold
 	}
 	return http.StatusNoContent, nil, nil
 }
 
 // pinDone tells of a pin, and says so in the channel.
-func (c *call) pinDone(p place, m textchat.Message, told guild.Input) {
-	c.tellPinned(p, m, told)
+func (c *call) pinDone(p place, m textchat.Message, in guild.Input) (told bool) {
+	told = c.tellPinned(p, m, in)
 	note := textchat.Message{ID: c.srv.newID(), Channel: m.Channel, Author: c.user, Type: textchat.MessagePinned,
 		Mentions: []textchat.User{}, MentionRoles: []textchat.ID{}, Attachments: []textchat.Attachment{}, Embeds: []textchat.Embed{},
 		Components: []json.RawMessage{}, Reference: &textchat.MessageReference{Message: m.ID, Channel: m.Channel}}
@@ -129,6 +129,7 @@ func (c *call) pinDone(p place, m textchat.Message, told guild.Input) {
 	}
 	note.Timestamp.Time = note.ID.Time()
 	c.announce(p, note)
+	return told
 }
 
 // announce posts what the server itself says of something that is done: that it cannot
@@ -164,22 +165,22 @@ func (c *call) pinDrop() (int, any, error) {
 		}, nil)
 		return 0, nil, err
 	}
-	if changed {
-		c.lasting().unpinned(p, m, told)
+	if changed && !c.lasting().unpinned(p, m, told) {
+		return 0, nil, errUntold
 	}
 	return http.StatusNoContent, nil, nil
 }
 
 // unpinned tells that a pin was taken away.
-func (c *call) unpinned(p place, m textchat.Message, told guild.Input) {
+func (c *call) unpinned(p place, m textchat.Message, in guild.Input) (told bool) {
 	last, err := c.srv.store.Pins(c.ctx, m.Channel, endOfTime, 1)
-	if a, ok := told.(guild.Audited); ok && err == nil && len(last) > 0 {
+	if a, ok := in.(guild.Audited); ok && err == nil && len(last) > 0 {
 		moved := a.Input.(guild.PinsMoved)
 		moved.Last = last[0].At
 		a.Input = moved
-		told = a
+		in = a
 	}
-	c.tellPinned(p, m, told)
+	return c.tellPinned(p, m, in)
 }
 
 // pinsMoved is what the guild will be told; nothing is audited in private.
@@ -189,12 +190,13 @@ func (c *call) pinsMoved(p place, m textchat.Message, in guild.PinsMoved) (guild
 }
 
 // tellPinned tells that pins moved, and of the message's new state.
-func (c *call) tellPinned(p place, m textchat.Message, told guild.Input) {
-	if a, ok := told.(guild.Audited); ok && p.owner == nil {
-		told = a.Input
+func (c *call) tellPinned(p place, m textchat.Message, in guild.Input) (told bool) {
+	if a, ok := in.(guild.Audited); ok && p.owner == nil {
+		in = a.Input
 	}
-	p.tell(c.ctx, c.srv, told)
+	told = p.tell(c.ctx, c.srv, in)
 	_ = c.tellEdited(p, m) // that it is pinned is told already
+	return told
 }
 
 // pinOrReactions tells two routes apart that the router cannot: both

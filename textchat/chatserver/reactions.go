@@ -64,8 +64,8 @@ func (c *call) reactionAdd() (int, any, error) {
 		}, nil)
 		return 0, nil, err
 	}
-	if added {
-		p.tell(c.ctx, c.srv, in)
+	if added && !p.tell(c.ctx, c.srv, in) {
+		return 0, nil, errUntold
 	}
 	return http.StatusNoContent, nil, nil
 }
@@ -118,8 +118,8 @@ func (c *call) unreact(p place, m textchat.Message, e string, user textchat.ID) 
 		}, nil)
 		return 0, nil, err
 	}
-	if n > 0 {
-		p.tell(c.ctx, c.srv, in)
+	if n > 0 && !p.tell(c.ctx, c.srv, in) {
+		return 0, nil, errUntold
 	}
 	return http.StatusNoContent, nil, nil
 }

@@ -287,6 +287,8 @@ func (s *Server) serveRoute(rt route) http.Handler {
 			w.WriteHeader(status)
 		case stream:
 			body.send(w)
+		case raw:
+			body.send(w, status)
 		default:
 			writeJSON(w, status, body)
 		}
@@ -395,6 +397,22 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
 	w.WriteHeader(status)
 	_, _ = w.Write(b) // the client may be gone
+}
+
+// raw is a body that is JSON already, in parts.
+type raw [][]byte
+
+func (b raw) send(w http.ResponseWriter, status int) {
+	n := 0
+	for _, part := range b {
+		n += len(part)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(n))
+	w.WriteHeader(status)
+	for _, part := range b {
+		_, _ = w.Write(part) // the client may be gone
+	}
 }
 
 // body reads the request's JSON into v. No body is an empty object.

@@ -64,6 +64,7 @@ type Server struct {
 	uploads uploads
 	private private
 	views   views
+	pages   pages
 	awaited atomic.Int64 // writes that await looks for
 
 	regionsKnown regionList
@@ -129,6 +130,7 @@ func New(cfg Config) (*Server, error) {
 	s.slow.Turn = slowTurn
 	s.private.init()
 	s.views.init(s.metrics)
+	s.pages.init(s)
 	s.hub.init()
 	s.voice.init(s)
 	if err := s.gate.init(s); err != nil {
@@ -367,12 +369,15 @@ func (s *Server) forget(id textchat.ID) {
 	delete(s.owners, id)
 }
 
-func (s *Server) noteChannels(g textchat.ID, ids ...textchat.ID) {
+// noteChannels notes the guild of channels, and says whether one of them was not known.
+func (s *Server) noteChannels(g textchat.ID, ids ...textchat.ID) (news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
-		s.channels[id] = g
+		_, known := s.channels[id]
+		s.channels[id], news = g, news || !known
 	}
+	return news
 }
 
 func (s *Server) dropChannel(id textchat.ID) {

@@ -144,6 +144,7 @@ type shared struct {
 	toldSeq, spreadSeq atomic.Uint64
 	behind             atomic.Bool
 	leads              atomic.Bool  // led
+	doubted            atomic.Int64 // until when, in nanoseconds, the bus is not asked for the last entry
 	work               atomic.Int64 // entries that this instance told since they were counted
 }
 
@@ -156,6 +157,7 @@ func (o *owner) settle() {
 	o.leads.Store(o.led)
 	if !o.unsure {
 		o.spreadSeq.Store(o.applied)
+		o.pagesSeq.Store(o.applied)
 	}
 }
 
@@ -714,7 +716,7 @@ func (o *owner) resume(s *session, from spot, greet bool) error {
 }
 
 // tellAll passes an input that must not be lost to the leader, and goes on when ctx
-// ends and nobody has taken it. False: this instance goes away before.
+// ends and nobody has taken it. False: nobody had until then.
 func (o *owner) tellAll(ctx context.Context, in guild.Input) bool {
 	if t, ok := in.(guild.Typing); ok {
 		o.note(onlineNote{Typing: &t})
@@ -742,7 +744,7 @@ func (o *owner) tellAll(ctx context.Context, in guild.Input) bool {
 	case told := <-done:
 		return told
 	case <-ctx.Done():
-		return o.srv.life.Err() == nil
+		return false
 	}
 }
 

@@ -92,6 +92,7 @@ type settings struct {
 func (o *owner) turn() {
 	if o.core == nil {
 		o.settings.Store(nil)
+		o.pagesVersion.Store(0)
 		return
 	}
 	if o.core.Turned() || o.settings.Load() == nil {
