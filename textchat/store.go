@@ -126,6 +126,10 @@ type Messages interface {
 	// channel less than NonceLife ago it stores nothing and returns the earlier
 	// one and true.
 	AddMessage(ctx context.Context, m Message, nonce string) (Message, bool, error)
+	// AddMessages stores messages of one channel that come from elsewhere, as a history
+	// does, without nonces; one that is there is replaced. All are durable when it returns,
+	// some may be when it fails.
+	AddMessages(ctx context.Context, channel ID, list []Message) error
 	// EditMessage replaces content, edit time and mentions (ErrNoRecord).
 	EditMessage(ctx context.Context, m Message) error
 	DeleteMessage(ctx context.Context, channel, id ID) error

@@ -18,8 +18,12 @@
 //     each; what it cost in queries;
 //
 //  4. history: messages of a year in a hundred channels, some busier than others, are
-//     written in the order of their time; at each power of ten pages of 50 are read, from
-//     the newest to the oldest, as of people who scroll back.
+//     written in about the order of their time; at each power of ten pages of 50 are read,
+//     from the newest to the oldest, as of people who scroll back. Flat means that at any
+//     depth of the whole history a page comes in the time that a person is promised, and
+//     that its median is within a factor of the newest one's, and of those in a history of
+//     a hundredth of the length that is read by turns with it: what the machine does
+//     meanwhile is then the same for both.
 //
 // Server, store and load share this machine: its figures are those of all three.
 package store

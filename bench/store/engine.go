@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
+	"github.com/gocql/gocql"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"voicefleet/textchat"
@@ -21,6 +23,9 @@ const (
 	CQL    = "cql"
 )
 
+// keyspace is that of a node of its own.
+const keyspace = "voicebench"
+
 // openTries bounds how often a node of its own is connected to.
 const openTries = 5
 
@@ -29,6 +34,7 @@ type engine struct {
 	textchat.Store
 	name    string
 	metrics *prometheus.Registry
+	own     string // HOST:PORT of a CQL node of its own
 	close   func() error
 }
 
@@ -53,7 +59,8 @@ func (c *Config) open(ctx context.Context, name string) (*engine, error) {
 		if err != nil {
 			return nil, err
 		}
-		address, end = "cql://"+at+"/voicebench", node.Stop
+		e.own = at
+		address, end = "cql://"+at+"/"+keyspace, node.Stop
 	}
 	at, err := chatserver.ParseStore(address)
 	if err == nil {
@@ -90,4 +97,80 @@ func (e *engine) count(name string) (n float64, err error) {
 // title is how people write its name.
 func (e *engine) title() string {
 	return strings.NewReplacer(SQLite, "SQLite", CQL, "CQL").Replace(e.name)
+}
+
+// statements are the inserts that a store sent to its cluster so far, by the time to
+// their answer: bounds in seconds, and how many took no longer.
+type statements struct {
+	bounds []float64
+	counts []uint64
+	total  uint64
+}
+
+// statements reads them; of a store that sends none, nothing.
+func (e *engine) statements() (s statements, err error) {
+	families, err := e.metrics.Gather()
+	if err != nil {
+		return s, fmt.Errorf("read metrics: %w", err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() != "voicefleet_store_query_seconds" || len(m.GetLabel()) != 1 || m.GetLabel()[0].GetValue() != "insert" {
+				continue
+			}
+			s.total = m.GetHistogram().GetSampleCount()
+			for _, b := range m.GetHistogram().GetBucket() {
+				s.bounds, s.counts = append(s.bounds, b.GetUpperBound()), append(s.counts, b.GetCumulativeCount())
+			}
+		}
+	}
+	return s, nil
+}
+
+// since are those that came after earlier ones.
+func (s statements) since(earlier statements) statements {
+	s.total -= earlier.total
+	s.counts = slices.Clone(s.counts)
+	for i, n := range earlier.counts {
+		s.counts[i] -= n
+	}
+	return s
+}
+
+// row has their quantiles, as the bounds they lie under.
+func (s statements) row(title string) []string {
+	row := []string{title, fmt.Sprint(s.total)}
+	for _, q := range []float64{0.5, 0.99, 1} {
+		cell := "more"
+		for i, n := range s.counts {
+			if float64(n) >= q*float64(s.total) {
+				cell = fmt.Sprintf("< %g", s.bounds[i]*1000)
+				break
+			}
+		}
+		row = append(row, cell)
+	}
+	return row
+}
+
+// node asks a node of its own how long inserts of messages took it, in the minutes
+// before: count, and p50, p99 and the longest in milliseconds. Of a cluster of yours it
+// says nothing.
+func (e *engine) node(ctx context.Context) ([]string, error) {
+	if e.own == "" {
+		return nil, nil
+	}
+	session, err := gocql.NewCluster(e.own).CreateSession()
+	if err != nil {
+		return nil, fmt.Errorf("ask the node: %w", err)
+	}
+	defer session.Close()
+	var count int64
+	var p50, p99, most float64
+	err = session.Query("SELECT count, p50th_ms, p99th_ms, max_ms FROM system_views.coordinator_write_latency WHERE keyspace_name = ? AND table_name = 'messages'", keyspace).
+		WithContext(ctx).Scan(&count, &p50, &p99, &most)
+	if err != nil {
+		return nil, fmt.Errorf("ask the node: %w", err)
+	}
+	return []string{fmt.Sprint(count), fmt.Sprintf("%.2f", p50), fmt.Sprintf("%.2f", p99), fmt.Sprintf("%.2f", most)}, nil
 }

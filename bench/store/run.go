@@ -51,14 +51,15 @@ type Config struct {
 	Warm    time.Duration // load before the step steady on CQL, for the node's compiler (default 30 s)
 	Rate    int           // messages a second in the step steady, a tenth as many pages and users (default 2,000)
 	History int           // messages loaded (default 10,000,000); below 10,000: none
+	Pages   int           // pages of it that are read at each size (default 10,000); half as many before them do not count
 
 	// Goals; negative: none.
 	MinWrites float64       // durable messages a second of SQLite (default 15,000)
 	MaxInsert time.Duration // p99 on CQL at the rate (default 5 ms)
-	MaxPage   time.Duration // p99 on CQL at the rate, and of history (default 15 ms)
+	MaxPage   time.Duration // p99 on CQL at the rate, and of history at any depth (default 15 ms)
 	MaxLookUp time.Duration // p99 of finding a user at the rate (default 5 ms)
-	// MaxDeep is how many times as long the oldest pages may take as the newest, p50
-	// (default 2).
+	// MaxDeep is how many times as long the oldest pages may take as the newest, and those
+	// of the whole history as those of a hundredth of it, p50 (default 2).
 	MaxDeep float64
 	// MaxRefused is the share of operations that a store may refuse at the rate, in percent.
 	MaxRefused float64
@@ -91,6 +92,7 @@ func (c *Config) validate() error {
 	orDefault(&c.Warm, 30*time.Second)
 	orDefault(&c.Rate, 2000)
 	orDefault(&c.History, 10_000_000)
+	orDefault(&c.Pages, 10_000)
 	orDefault(&c.MinWrites, 15_000)
 	orDefault(&c.MaxInsert, 5*time.Millisecond)
 	orDefault(&c.MaxPage, 15*time.Millisecond)
@@ -99,8 +101,8 @@ func (c *Config) validate() error {
 	if c.Progress == nil {
 		c.Progress = bench.Silent
 	}
-	if c.Writers < 1 || c.Writers > 512 || c.Rate < 10 || c.Rate > 100_000 || c.Length < 100*time.Millisecond || c.Warm < 0 || c.History < 0 || c.History > 1e9 {
-		return errors.New("store: want 1 to 512 writers, 10 to 100,000 messages a second, steps of 0.1 s or more, at most 1,000,000,000 messages")
+	if c.Writers < 1 || c.Writers > 512 || c.Rate < 10 || c.Rate > 100_000 || c.Length < 100*time.Millisecond || c.Warm < 0 || c.History < 0 || c.History > 1e9 || c.Pages < 100 {
+		return errors.New("store: want 1 to 512 writers, 10 to 100,000 messages a second, steps of 0.1 s or more, at most 1,000,000,000 messages, 100 pages or more")
 	}
 	return nil
 }
@@ -286,8 +288,9 @@ func each(ctx context.Context, n int, f func(ctx context.Context, i int) error) 
 }
 
 // due calls f at so many moments a second for a while, whether or not those before it
-// are done, and takes the time from each moment; what is refused is counted.
-func due(ctx context.Context, rate int, length time.Duration, spent *times, refused *atomic.Int64, f func(ctx context.Context) error) error {
+// are done, and takes the time from each moment until it is called and until it is done;
+// what is refused is counted.
+func due(ctx context.Context, rate int, length time.Duration, late, spent *times, refused *atomic.Int64, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
@@ -310,6 +313,7 @@ func due(ctx context.Context, rate int, length time.Duration, spent *times, refu
 		slots <- struct{}{}
 		running.Go(func() {
 			defer func() { <-slots }()
+			late.add(time.Since(at))
 			switch err := f(ctx); {
 			case errors.Is(err, textchat.ErrBusy):
 				refused.Add(1)
@@ -358,12 +362,13 @@ func again(ctx context.Context, do func() error) error {
 // loaded is what came of a load.
 type loaded struct {
 	inserts, pages, lookUps *times
+	late                    *times // from when inserts were due until they began
 	refused                 atomic.Int64
 }
 
 // load is the step steady for a while.
 func (r *run) load(ctx context.Context, e *engine, length time.Duration) (*loaded, error) {
-	l := &loaded{inserts: newTimes(), pages: newTimes(), lookUps: newTimes()}
+	l := &loaded{inserts: newTimes(), pages: newTimes(), lookUps: newTimes(), late: newTimes()}
 	ids := r.newIDs(channels)
 	words := text(200)
 	people := r.newIDs(users)
@@ -376,17 +381,17 @@ func (r *run) load(ctx context.Context, e *engine, length time.Duration) (*loade
 	err := each(ctx, 3, func(ctx context.Context, i int) error {
 		switch i {
 		case 0:
-			return due(ctx, r.config.Rate, length, l.inserts, &l.refused, func(ctx context.Context) error {
+			return due(ctx, r.config.Rate, length, l.late, l.inserts, &l.refused, func(ctx context.Context) error {
 				_, _, err := e.AddMessage(ctx, message(ids[rand.IntN(channels)], r.newID(), words), "")
 				return err
 			})
 		case 1:
-			return due(ctx, r.config.Rate/10, length, l.lookUps, &l.refused, func(ctx context.Context) error {
+			return due(ctx, r.config.Rate/10, length, newTimes(), l.lookUps, &l.refused, func(ctx context.Context) error {
 				_, err := e.User(ctx, people[rand.IntN(users)])
 				return err
 			})
 		}
-		return due(ctx, r.config.Rate/10, length, l.pages, &l.refused, func(ctx context.Context) error {
+		return due(ctx, r.config.Rate/10, length, newTimes(), l.pages, &l.refused, func(ctx context.Context) error {
 			_, err := e.Page(ctx, ids[rand.IntN(channels)], textchat.PageQuery{Limit: 50})
 			return err
 		})
@@ -398,6 +403,10 @@ func (r *run) load(ctx context.Context, e *engine, length time.Duration) (*loade
 func (r *run) steady(ctx context.Context, e *engine) error {
 	c := &r.config
 	c.Progress.Say("%s: %d messages and %d pages a second for %v", e.title(), c.Rate, c.Rate/10, c.Length)
+	before, err := e.statements()
+	if err != nil {
+		return err
+	}
 	l, err := r.load(ctx, e, c.Length)
 	if err != nil {
 		return err
@@ -417,6 +426,19 @@ func (r *run) steady(ctx context.Context, e *engine) error {
 		r.report.Metrics = append(r.report.Metrics, bench.Metric{Name: name + " p99", Unit: "ms", Better: bench.Less, Samples: []float64{ms(row.h, 99)}})
 		if e.name == CQL || row.name == "user" {
 			r.goal(bench.Goal{Name: fmt.Sprintf("%s: %s at %d messages/s, p99", e.title(), row.name, c.Rate), Value: ms(row.h, 99), Bound: millis(row.bound), Unit: "ms"})
+		}
+	}
+	if e.name == CQL {
+		// Where an insert's time goes.
+		after, err := e.statements()
+		if err != nil {
+			return err
+		}
+		table.Rows = append(table.Rows, append([]string{"of an insert: until we began", fmt.Sprint(l.late.h.TotalCount())}, quantiles(l.late.h)...), after.since(before).row("of an insert: driver and node"))
+		if row, err := e.node(ctx); err != nil {
+			c.Progress.Say("%s: the node does not say what it took: %v", e.title(), err)
+		} else if row != nil {
+			table.Rows = append(table.Rows, append([]string{"of an insert: the node, as it says"}, row...))
 		}
 	}
 	r.report.Tables = append(r.report.Tables, table)
@@ -500,12 +522,13 @@ const (
 	// all its messages: then each ten days of a channel have some 2,700.
 	historyChannels = 100
 	historySpan     = 365 * 24 * time.Hour
-	// historyPages are read at each size, by historyReaders at once; half as many before
-	// them are not counted.
-	historyPages   = 2000
+	// historyReaders read pages at once.
 	historyReaders = 4
 	// leastHistory is the smallest that is looked at.
 	leastHistory = 10_000
+	// shortPart of the messages make a history of its own, which pages of the whole one
+	// are held against.
+	shortPart = 100
 )
 
 // depths are how far back pages are read, in percent: from the newest to the first tenth,
@@ -518,6 +541,12 @@ type past struct {
 	ids   []textchat.ID // channels
 	begun time.Time
 	step  time.Duration // from one message to the next
+	count int           // those that are there
+}
+
+// newPast is to have so many messages.
+func (r *run) newPast(size int) *past {
+	return &past{seed: r.config.Seed, ids: r.newIDs(historyChannels), begun: time.Now().Add(-historySpan), step: historySpan / time.Duration(size)}
 }
 
 // at is the time of message n.
@@ -542,6 +571,10 @@ type historyResult struct {
 	P50      float64       `json:"p50_ms"`
 	P99      float64       `json:"p99_ms"`
 	Depths   []depthResult `json:"depths"`
+	// Of pages of the short history, read by turns with those of this one.
+	Short    int     `json:"short_messages,omitempty"`
+	ShortP50 float64 `json:"short_p50_ms,omitempty"`
+	ShortP99 float64 `json:"short_p99_ms,omitempty"`
 }
 
 // depthResult is of the pages that lie so far back.
@@ -557,8 +590,14 @@ func (r *run) history(ctx context.Context, e *engine) error {
 	if c.History < leastHistory {
 		return nil
 	}
-	p := &past{seed: c.Seed, ids: r.newIDs(historyChannels), step: historySpan / time.Duration(c.History)}
-	p.begun = time.Now().Add(-historySpan)
+	p := r.newPast(c.History)
+	pasts := []*past{p}
+	if short := c.History / shortPart; short >= leastHistory {
+		pasts = append(pasts, r.newPast(short))
+		if err := r.fill(ctx, e, pasts[1], short); err != nil {
+			return err
+		}
+	}
 	// A hundredth, a tenth, all: 10^5, 10^6 and 10^7.
 	var sizes []int
 	for size := c.History; size >= leastHistory && len(sizes) < 3; size /= 10 {
@@ -566,7 +605,7 @@ func (r *run) history(ctx context.Context, e *engine) error {
 	}
 	slices.Reverse(sizes)
 	table := bench.Table{
-		Title: fmt.Sprintf("%s: history of %d channels; pages of 50 from any time, %d readers at once; ms", e.title(), historyChannels, historyReaders),
+		Title: fmt.Sprintf("%s: history of %d channels; %d pages of 50 from any time, %d readers at once; ms", e.title(), historyChannels, c.Pages, historyReaders),
 		Head:  []string{"messages", "loaded/s", "messages/page", "p50", "p99", "max"},
 	}
 	byDepth := bench.Table{
@@ -577,91 +616,138 @@ func (r *run) history(ctx context.Context, e *engine) error {
 		byDepth.Head = append(byDepth.Head, fmt.Sprintf("%d %%", d))
 	}
 	var results []historyResult
-	loaded := 0
-	for _, size := range sizes {
-		begun := time.Now()
-		if err := r.fill(ctx, e, p, loaded, size); err != nil {
+	for i, size := range sizes {
+		before, begun := p.count, time.Now()
+		if err := r.fill(ctx, e, p, size); err != nil {
 			return err
 		}
-		v := historyResult{Messages: size, Loaded: float64(size-loaded) / time.Since(begun).Seconds()}
-		loaded = size
-		spent, page, err := r.scroll(ctx, e, p, size)
+		v := historyResult{Messages: size, Loaded: float64(size-before) / time.Since(begun).Seconds()}
+		read := pasts[:1]
+		if i == len(sizes)-1 {
+			read = pasts
+		}
+		pages, err := r.scroll(ctx, e, read)
 		if err != nil {
 			return err
 		}
 		all := newHistogram()
 		row := []string{fmt.Sprint(size)}
-		for i, h := range spent {
-			all.Merge(h)
-			v.Depths = append(v.Depths, depthResult{depths[i], ms(h, 50), ms(h, 99)})
-			row = append(row, fmt.Sprintf("%.2f / %.2f", ms(h, 50), ms(h, 99)))
+		for i, t := range pages[0].spent {
+			all.Merge(t.h)
+			v.Depths = append(v.Depths, depthResult{depths[i], ms(t.h, 50), ms(t.h, 99)})
+			row = append(row, fmt.Sprintf("%.2f / %.2f", ms(t.h, 50), ms(t.h, 99)))
 		}
 		byDepth.Rows = append(byDepth.Rows, row)
-		v.Page, v.P50, v.P99 = page, ms(all, 50), ms(all, 99)
+		v.Page, v.P50, v.P99 = pages[0].full(), ms(all, 50), ms(all, 99)
+		if len(read) > 1 {
+			short := newHistogram()
+			for _, t := range pages[1].spent {
+				short.Merge(t.h)
+			}
+			v.Short, v.ShortP50, v.ShortP99 = read[1].count, ms(short, 50), ms(short, 99)
+		}
 		results = append(results, v)
 		table.Rows = append(table.Rows, append([]string{fmt.Sprint(size), fmt.Sprintf("%.0f", v.Loaded), fmt.Sprintf("%.1f", v.Page)}, quantiles(all)...))
 		name := fmt.Sprintf("%s: page of %d messages", e.name, size)
 		r.report.Metrics = append(r.report.Metrics, bench.Metric{Name: name + ", p99", Unit: "ms", Better: bench.Less, Samples: []float64{v.P99}})
 		r.report.Distributions = append(r.report.Distributions, bench.DistributionOf(name, "ms", all, 1e6))
 	}
+	last := results[len(results)-1]
+	if last.Short > 0 {
+		byDepth.Rows = append(byDepth.Rows, []string{fmt.Sprintf("%d beside them", last.Short), fmt.Sprintf("all: %.2f / %.2f", last.ShortP50, last.ShortP99)})
+	}
 	table.Values = results
 	r.report.Tables = append(r.report.Tables, table, byDepth)
-	last := results[len(results)-1]
-	r.goal(bench.Goal{Name: fmt.Sprintf("%s: page of a history of %d, p99", e.title(), last.Messages), Value: last.P99, Bound: millis(c.MaxPage), Unit: "ms"})
-	// Short pages take less time: what is compared is full ones.
-	full := slices.IndexFunc(results, func(v historyResult) bool { return v.Page > 49 })
-	if first := results[max(full, 0)]; full >= 0 && full < len(results)-1 {
-		r.goal(bench.Goal{Name: fmt.Sprintf("%s: p50 of a page in %d messages, against that in %d", e.title(), last.Messages, first.Messages), Value: last.P50 / first.P50, Bound: 2, Unit: "times"})
+	deepest := 0.
+	for _, d := range last.Depths {
+		deepest = max(deepest, d.P99)
 	}
-	if full >= 0 {
+	r.goal(bench.Goal{Name: fmt.Sprintf("%s: page of a history of %d at any depth, p99", e.title(), last.Messages), Value: deepest, Bound: millis(c.MaxPage), Unit: "ms"})
+	if last.Short > 0 {
+		r.goal(bench.Goal{Name: fmt.Sprintf("%s: p50 of a page in %d messages, against that in %d, read by turns", e.title(), last.Messages, last.Short), Value: last.P50 / last.ShortP50, Bound: c.MaxDeep, Unit: "times"})
+	}
+	// Short pages take less time: what is compared is full ones.
+	if last.Page > 49 {
 		newest, oldest := last.Depths[0], last.Depths[len(last.Depths)-1]
 		r.goal(bench.Goal{Name: fmt.Sprintf("%s: p50 of the oldest pages of %d messages, against the newest", e.title(), last.Messages), Value: oldest.P50 / newest.P50, Bound: c.MaxDeep, Unit: "times"})
 	}
 	return nil
 }
 
-// fill writes messages from to to-1, in about the order of their time.
-func (r *run) fill(ctx context.Context, e *engine, p *past, from, to int) error {
+const (
+	// loaders write a history, each a window of so many messages at a time: those of a
+	// channel at once.
+	loaders = 8
+	window  = 10_000
+)
+
+// fill writes the messages of a past up to the to-th, windows in the order of their time.
+func (r *run) fill(ctx context.Context, e *engine, p *past, to int) error {
+	from := p.count
 	words := text(120)
-	var next atomic.Int64
+	var next, done atomic.Int64
 	next.Store(int64(from))
 	told := time.Now()
-	return each(ctx, r.config.Writers, func(ctx context.Context, w int) error {
-		lots := rand.New(rand.NewPCG(p.seed, uint64(from+w)))
+	err := each(ctx, loaders, func(ctx context.Context, w int) error {
+		lists := make(map[textchat.ID][]textchat.Message)
 		for {
-			n := int(next.Add(1)) - 1
-			if n >= to {
+			begin := int(next.Add(window)) - window
+			if begin >= to {
 				return nil
 			}
-			if err := add(ctx, e, message(p.channel(lots), p.id(n), words)); err != nil {
-				return err
+			lots := rand.New(rand.NewPCG(p.seed, uint64(begin)))
+			clear(lists)
+			for n := begin; n < min(begin+window, to); n++ {
+				channel := p.channel(lots)
+				lists[channel] = append(lists[channel], message(channel, p.id(n), words))
 			}
-			if w == 0 && time.Since(told) > time.Second { // one of them tells
-				told = time.Now()
-				r.config.Progress.Status(fmt.Sprintf("%s: %d of %d messages loaded", e.title(), n, to))
+			for channel, list := range lists {
+				if err := again(ctx, func() error { return e.AddMessages(ctx, channel, list) }); err != nil {
+					return err
+				}
+				done.Add(int64(len(list)))
+				if w == 0 && time.Since(told) > time.Second { // one of them tells
+					told = time.Now()
+					r.config.Progress.Status(fmt.Sprintf("%s: %d of %d messages loaded", e.title(), from+int(done.Load()), to))
+				}
 			}
 		}
 	})
+	p.count = to
+	return err
 }
 
-// scroll reads pages and takes their times, by depth.
-func (r *run) scroll(ctx context.Context, e *engine, p *past, size int) (spent []*hdrhistogram.Histogram, perPage float64, err error) {
-	lists := make([]*times, len(depths))
-	for i := range lists {
-		lists[i] = newTimes()
-		spent = append(spent, lists[i].h)
+// scrolled is what came of reading pages of a past.
+type scrolled struct {
+	spent           []*times // by depth
+	pages, messages atomic.Int64
+}
+
+// full is how many messages a page had.
+func (s *scrolled) full() float64 { return float64(s.messages.Load()) / float64(s.pages.Load()) }
+
+// scroll reads pages of all pasts by turns, and takes their times.
+func (r *run) scroll(ctx context.Context, e *engine, pasts []*past) ([]*scrolled, error) {
+	list := make([]*scrolled, len(pasts))
+	for i := range list {
+		list[i] = &scrolled{}
+		for range depths {
+			list[i].spent = append(list[i].spent, newTimes())
+		}
 	}
-	var next, messages atomic.Int64
-	err = each(ctx, historyReaders, func(ctx context.Context, w int) error {
-		lots := rand.New(rand.NewPCG(p.seed+uint64(size), uint64(w)))
+	pages := r.config.Pages * len(pasts)
+	var next atomic.Int64
+	err := each(ctx, historyReaders, func(ctx context.Context, w int) error {
+		lots := rand.New(rand.NewPCG(r.config.Seed+uint64(pasts[0].count), uint64(w)))
 		for {
-			n := next.Add(1)
-			if n > historyPages*3/2 {
+			n := int(next.Add(1))
+			if n > pages*3/2 {
 				return nil
 			}
-			depth := int(n) % len(depths)
-			newest := size - size*9/10*depths[depth]/100
-			before := p.id(newest - lots.IntN(size/100))
+			p, s := pasts[n%len(pasts)], list[n%len(pasts)]
+			depth := n / len(pasts) % len(depths)
+			newest := p.count - p.count*9/10*depths[depth]/100
+			before := p.id(newest - lots.IntN(p.count/100))
 			from := time.Now()
 			channel := p.channel(lots)
 			var page []textchat.Message
@@ -672,11 +758,12 @@ func (r *run) scroll(ctx context.Context, e *engine, p *past, size int) (spent [
 			if err != nil {
 				return err
 			}
-			if n > historyPages/2 {
-				lists[depth].add(time.Since(from))
-				messages.Add(int64(len(page)))
+			if n > pages/2 {
+				s.spent[depth].add(time.Since(from))
+				s.pages.Add(1)
+				s.messages.Add(int64(len(page)))
 			}
 		}
 	})
-	return spent, float64(messages.Load()) / historyPages, err
+	return list, err
 }

@@ -27,7 +27,7 @@ func TestRefusals(t *testing.T) {
 // be missed are met and those that cannot be met are missed, and nothing is left behind.
 func TestSQLite(t *testing.T) {
 	dir := t.TempDir()
-	r, err := Run(t.Context(), Config{Only: []string{SQLite}, Dir: dir, Seed: 1, Length: 300 * time.Millisecond, Rate: 100, History: 20_000,
+	r, err := Run(t.Context(), Config{Only: []string{SQLite}, Dir: dir, Seed: 1, Length: 300 * time.Millisecond, Rate: 100, History: 20_000, Pages: 500,
 		MinWrites: 1, MaxPage: time.Minute, MaxLookUp: time.Minute, MaxRefused: 100})
 	if err != nil {
 		t.Fatal(err)

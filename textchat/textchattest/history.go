@@ -279,7 +279,14 @@ func (h *history) step() {
 
 func (h *history) stepMessage(ctx context.Context) {
 	channel := h.channel(h.guild())
-	switch n := h.rng.IntN(10); {
+	switch n := h.rng.IntN(11); {
+	case n == 10:
+		var list []textchat.Message
+		for range 1 + h.rng.IntN(5) {
+			list = append(list, h.message(channel, h.freshID()))
+			h.sent = append(h.sent, list[len(list)-1].ID)
+		}
+		h.both(fmt.Sprintf("add %d messages from %d to %d", len(list), list[0].ID, channel), func(s textchat.Store) (any, error) { return nil, s.AddMessages(ctx, channel, list) })
 	case n < 6:
 		m := h.message(channel, h.freshID())
 		h.sent = append(h.sent, m.ID)

@@ -409,6 +409,16 @@ func (m *Model) AddMessage(_ context.Context, msg textchat.Message, nonce string
 	return copied(msg), false, nil
 }
 
+// AddMessages stores messages of a channel.
+func (m *Model) AddMessages(ctx context.Context, _ textchat.ID, list []textchat.Message) error {
+	for _, msg := range list {
+		if _, _, err := m.AddMessage(ctx, msg, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // EditMessage replaces what an edit may change.
 func (m *Model) EditMessage(_ context.Context, msg textchat.Message) error {
 	m.mu.Lock()

@@ -82,22 +82,62 @@ func (s *Store) claimNonce(ctx context.Context, m *textchat.Message, nonce strin
 
 func (s *Store) insert(ctx context.Context, m textchat.Message, nonce string) error {
 	k := bucketKey{m.Channel, bucketOf(m.ID)}
+	return s.into(ctx, k, func() error {
+		if nonce == "" {
+			return s.write(ctx, putMessage, int64(k.channel), k.bucket, int64(m.ID), int64(m.Author.ID), encode(m))
+		}
+		return s.write(ctx, "INSERT INTO messages (channel_id, bucket, id, author_id, nonce, data) VALUES (?, ?, ?, ?, ?, ?)",
+			int64(k.channel), k.bucket, int64(m.ID), int64(m.Author.ID), nonce, encode(m))
+	})
+}
+
+// into puts messages into a bucket.
+func (s *Store) into(ctx context.Context, k bucketKey, put func() error) error {
 	// In this order: whoever found the bucket empty meanwhile either noted it before
 	// the drop, or sees the new generation and takes its note back.
 	defer s.empty.drop(k)
-	defer s.changed(m.Channel)
+	defer s.changed(k.channel)
 	if !s.known.has(k) {
 		if err := s.write(ctx, "INSERT INTO channel_buckets (channel_id, bucket) VALUES (?, ?)", int64(k.channel), k.bucket); err != nil {
 			return err
 		}
 		s.known.add(k)
 	}
-	if nonce == "" { // a null would be a tombstone
-		return s.write(ctx, "INSERT INTO messages (channel_id, bucket, id, author_id, data) VALUES (?, ?, ?, ?, ?)",
-			int64(k.channel), k.bucket, int64(m.ID), int64(m.Author.ID), encode(m))
+	return put()
+}
+
+// Bounds of one batch of AddMessages: what a node takes without a word.
+const (
+	batchRows  = 100
+	batchBytes = 64 << 10
+)
+
+// putMessage has no nonce: a null would be a tombstone.
+const putMessage = "INSERT INTO messages (channel_id, bucket, id, author_id, data) VALUES (?, ?, ?, ?, ?)"
+
+// AddMessages stores messages of a channel, those of one partition in batches.
+func (s *Store) AddMessages(ctx context.Context, channel textchat.ID, list []textchat.Message) error {
+	for len(list) > 0 {
+		k := bucketKey{channel, bucketOf(list[0].ID)}
+		b := s.session.BatchWithContext(ctx, gocql.UnloggedBatch)
+		size := 0
+		for len(list) > 0 && b.Size() < batchRows && size < batchBytes && bucketOf(list[0].ID) == k.bucket {
+			m := list[0]
+			m.Nonce = nil
+			data := encode(m)
+			size += len(data)
+			b.Query(putMessage, int64(channel), k.bucket, int64(m.ID), int64(m.Author.ID), data)
+			b.Entries[b.Size()-1].Idempotent = true
+			list = list[1:]
+		}
+		err := s.do(ctx, "add messages", channel, func(ctx context.Context) error {
+			return s.into(ctx, k, func() error { return s.session.ExecuteBatch(b.WithContext(ctx).WithTimestamp(s.stamp(1))) })
+		})
+		if err != nil {
+			return err
+		}
 	}
-	return s.write(ctx, "INSERT INTO messages (channel_id, bucket, id, author_id, nonce, data) VALUES (?, ?, ?, ?, ?, ?)",
-		int64(k.channel), k.bucket, int64(m.ID), int64(m.Author.ID), nonce, encode(m))
+	return nil
 }
 
 // message reads one message.

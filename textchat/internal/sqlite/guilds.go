@@ -118,7 +118,7 @@ func saveOne(tx *txn, g int64, c textchat.Change) error {
 	case c.PutInvite != nil:
 		i := c.PutInvite
 		_, err = exec(tx, `INSERT INTO invites (code, guild_id, channel_id, uses, data) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET data = excluded.data`, i.Code, g, int64(i.Channel), i.Uses, encode(i))
+			ON CONFLICT DO UPDATE SET channel_id = excluded.channel_id, data = excluded.data`, i.Code, g, int64(i.Channel), i.Uses, encode(i))
 	case c.DropInvite != "":
 		_, err = exec(tx, "DELETE FROM invites WHERE guild_id = ? AND code = ?", g, c.DropInvite)
 	default:

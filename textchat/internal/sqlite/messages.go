@@ -12,6 +12,13 @@ import (
 // comes in, so the table does not grow.
 const noncesTidied = 4
 
+// bulkMost is how many messages of AddMessages are one write: 10 ms of the writer's time,
+// so that those of others need not wait long.
+const bulkMost = 512
+
+const putMessage = `INSERT INTO messages (channel_id, id, author_id, data) VALUES (?, ?, ?, ?)
+	ON CONFLICT DO UPDATE SET author_id = excluded.author_id, data = excluded.data`
+
 // AddMessage stores a message, unless its nonce was used before.
 func (s *Store) AddMessage(ctx context.Context, m textchat.Message, nonce string) (textchat.Message, bool, error) {
 	var earlier *textchat.Message
@@ -43,9 +50,7 @@ func (s *Store) AddMessage(ctx context.Context, m textchat.Message, nonce string
 			}
 		}
 		// It may be there: after ErrUnsure the same one is written again.
-		_, err := exec(tx, `INSERT INTO messages (channel_id, id, author_id, data) VALUES (?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET author_id = excluded.author_id, data = excluded.data`,
-			int64(m.Channel), int64(m.ID), int64(m.Author.ID), data)
+		_, err := exec(tx, putMessage, int64(m.Channel), int64(m.ID), int64(m.Author.ID), data)
 		return err
 	})
 	if err != nil {
@@ -55,6 +60,29 @@ func (s *Store) AddMessage(ctx context.Context, m textchat.Message, nonce string
 		return *earlier, true, nil
 	}
 	return m, false, nil
+}
+
+// AddMessages stores messages of a channel. At most bulkMost of them are one write.
+func (s *Store) AddMessages(ctx context.Context, channel textchat.ID, list []textchat.Message) error {
+	for part := range slices.Chunk(list, bulkMost) {
+		data := make([]string, len(part))
+		for i, m := range part {
+			m.Nonce = nil
+			data[i] = encode(m)
+		}
+		err := s.change(ctx, "add messages", func(tx *txn) error {
+			for i, m := range part {
+				if _, err := exec(tx, putMessage, int64(channel), int64(m.ID), int64(m.Author.ID), data[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // EditMessage replaces what an edit may change.
