@@ -19,8 +19,8 @@ import (
 // what it is asked for.
 const askedEnv = "VOICEFLEET_ASKED"
 
-// asked opens the store and answers each line: it writes and reads a message, and stops
-// the world for a moment. It ends with its input.
+// asked opens the store and answers each line: it writes a message, and told to read reads
+// it too, and stops the world for a moment. It ends with its input.
 func asked(dir string, in io.Reader, out io.Writer) {
 	s, err := Open(dir, Config{})
 	if err != nil {
@@ -32,7 +32,11 @@ func asked(dir string, in io.Reader, out io.Writer) {
 	var mint snowflake.Mint
 	for lines := bufio.NewScanner(in); lines.Scan(); {
 		_, _, err := s.AddMessage(ctx, textchat.Message{ID: mint.Next(time.Now()), Channel: 1, Author: textchat.User{ID: 1}}, "")
-		page, perr := s.Page(ctx, 1, textchat.PageQuery{Limit: 1})
+		var page []textchat.Message
+		var perr error
+		if lines.Text() == "read" {
+			page, perr = s.Page(ctx, 1, textchat.PageQuery{Limit: 1})
+		}
 		runtime.GC()
 		switch {
 		case perr != nil || len(page) > 1:
@@ -97,9 +101,9 @@ func (p *process) hear() string {
 	}
 }
 
-// try asks it to write and read.
-func (p *process) try() string {
-	if _, err := io.WriteString(p.in, "\n"); err != nil {
+// try asks it to write and, so told, to read.
+func (p *process) try(word string) string {
+	if _, err := io.WriteString(p.in, word+"\n"); err != nil {
 		p.t.Error(err)
 	}
 	return p.hear()
@@ -108,9 +112,9 @@ func (p *process) try() string {
 // written asks until a message was written: a busy disk may be late.
 func (p *process) written() {
 	p.t.Helper()
-	got := p.try()
+	got := p.try("")
 	for got == "busy" {
-		got = p.try()
+		got = p.try("")
 	}
 	if got != "written: <nil>" {
 		p.t.Fatalf("a message: %s", got)

@@ -88,7 +88,7 @@ func TestFrozenFileSystem(t *testing.T) {
 	p.written()
 	must(t, unix.IoctlSetInt(int(root.Fd()), fiFreeze, 0))
 	for range 3 {
-		if got := p.try(); got != "busy" {
+		if got := p.try("read"); got != "busy" {
 			t.Fatalf("a message while the file system is frozen: %s", got)
 		}
 	}
