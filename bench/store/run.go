@@ -24,6 +24,8 @@ const (
 	// underWay bounds what is begun and not done in the step steady; beyond it what is
 	// due waits, and its wait counts.
 	underWay = 2048
+	// longestNap is how soon a step that is ended ends.
+	longestNap = 50 * time.Millisecond
 	// channels and users are those of the steps writes and steady.
 	channels = 200
 	users    = 200
@@ -295,17 +297,11 @@ func due(ctx context.Context, rate int, length time.Duration, late, spent *times
 	defer cancel(nil)
 	var running sync.WaitGroup
 	slots := make(chan struct{}, underWay)
-	tick := time.NewTimer(0)
-	defer tick.Stop()
 	begun := time.Now()
 	for i := range int(length.Seconds() * float64(rate)) {
 		at := begun.Add(time.Duration(i) * time.Second / time.Duration(rate))
-		if wait := time.Until(at); wait > 0 {
-			tick.Reset(wait)
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-			}
+		for wait := time.Until(at); wait > 0 && ctx.Err() == nil; wait = time.Until(at) {
+			nap(min(wait, longestNap))
 		}
 		if ctx.Err() != nil {
 			break
