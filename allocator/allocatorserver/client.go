@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"voicefleet/allocator"
@@ -23,24 +24,51 @@ type Client struct {
 // NewClient asks over c.
 func NewClient(c *bus.Conn) *Client { return &Client{bus: c} }
 
-// placeTry is how long an answer to Place is waited for before another allocator is
-// asked, once: a request ends with the server of the bus that has it.
-const placeTry = time.Second
+// placeTry is how long an answer to Place is waited for before an allocator is asked
+// once more, placeTries times in all: a request ends with the server of the bus or the
+// allocator that has it. The first answer counts; the seat of another is held in vain
+// for as long as that of one who does not come.
+const (
+	placeTry   = 300 * time.Millisecond
+	placeTries = 3
+)
 
 // Place asks for a seat for one user in one call.
 func (c *Client) Place(ctx context.Context, req allocator.PlaceRequest) (allocator.Assignment, error) {
+	type answer struct {
+		seat allocator.Assignment
+		err  error
+	}
+	answers := make(chan answer, placeTries)
+	var asking sync.WaitGroup
+	defer asking.Wait()
 	ctx, cancel := context.WithTimeout(ctx, bus.RequestTimeout)
 	defer cancel()
-	trying, stop := context.WithTimeout(ctx, placeTry)
-	defer stop()
-	began := time.Now()
-	a, err := ask[allocator.Assignment](trying, c, "place", req)
-	// Who was asked may say itself that its time is over, just before we do.
-	over := time.Since(began) > placeTry-placeTry/10
-	if refused := (*allocator.Error)(nil); over && errors.As(err, &refused) && refused.Code == allocator.CodeUnavailable && ctx.Err() == nil {
-		return ask[allocator.Assignment](ctx, c, "place", req)
+	try := func(ask func(context.Context, *Client, string, allocator.PlaceRequest) (allocator.Assignment, error)) {
+		asking.Go(func() {
+			a, err := ask(ctx, c, "place", req)
+			answers <- answer{a, err}
+		})
 	}
-	return a, err
+	again := time.NewTicker(placeTry)
+	defer again.Stop()
+	try(ask)
+	for tried, waiting := 1, 1; ; {
+		select {
+		case <-again.C:
+			if tried < placeTries && c.bus.Ready() == nil { // while it is away the first waits for it
+				try(askOnce)
+				tried++
+				waiting++
+			}
+		case a := <-answers:
+			waiting--
+			refused := (*allocator.Error)(nil)
+			if waiting == 0 || !errors.As(a.err, &refused) || refused.Code != allocator.CodeUnavailable {
+				return a.seat, a.err
+			}
+		}
+	}
 }
 
 // Update changes the rights of a user in a live call.
@@ -150,25 +178,12 @@ func (c *Client) Regions(ctx context.Context) ([]allocator.Region, error) {
 // restarts or takes over is there within a second or two.
 const askAgain = 100 * time.Millisecond
 
+// ask asks until an allocator is there.
 func ask[Rep, Req any](ctx context.Context, c *Client, verb string, req Req) (Rep, error) {
 	ctx, cancel := context.WithTimeout(ctx, bus.RequestTimeout)
 	defer cancel()
 	for {
 		rep, err := bus.Request[Req, Rep](ctx, c.bus, bus.AllocatorSubject+verb, req)
-		if err == nil {
-			return rep, nil
-		}
-		if refused := (*bus.Error)(nil); errors.As(err, &refused) {
-			out := &allocator.Error{Code: allocator.ErrorCode(refused.Code), Message: refused.Message}
-			if len(refused.Detail) > 0 {
-				// Of an allocator of another version it may be another thing: then nothing more
-				// is known.
-				if json.Unmarshal(refused.Detail, &out.Full) != nil {
-					out.Full = nil
-				}
-			}
-			return rep, out
-		}
 		if errors.Is(err, bus.ErrNobody) {
 			select {
 			case <-time.After(askAgain):
@@ -176,6 +191,29 @@ func ask[Rep, Req any](ctx context.Context, c *Client, verb string, req Req) (Re
 			case <-ctx.Done():
 			}
 		}
-		return rep, &allocator.Error{Code: allocator.CodeUnavailable, Message: fmt.Sprintf("no allocator answers, try again in a moment (%v)", err)}
+		return rep, refused(err)
 	}
+}
+
+func askOnce[Rep, Req any](ctx context.Context, c *Client, verb string, req Req) (Rep, error) {
+	rep, err := bus.Request[Req, Rep](ctx, c.bus, bus.AllocatorSubject+verb, req)
+	return rep, refused(err)
+}
+
+// refused is an error of the bus as one of the allocator's; nil of nil.
+func refused(err error) error {
+	if err == nil {
+		return nil
+	}
+	refused := (*bus.Error)(nil)
+	if !errors.As(err, &refused) {
+		return &allocator.Error{Code: allocator.CodeUnavailable, Message: fmt.Sprintf("no allocator answers, try again in a moment (%v)", err)}
+	}
+	out := &allocator.Error{Code: allocator.ErrorCode(refused.Code), Message: refused.Message}
+	// Of an allocator of another version it may be another thing: then nothing more is
+	// known.
+	if len(refused.Detail) > 0 && json.Unmarshal(refused.Detail, &out.Full) != nil {
+		out.Full = nil
+	}
+	return out
 }

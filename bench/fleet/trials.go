@@ -78,7 +78,7 @@ var trials = []trial{
 		lostGoal, mostGoal("slowest join", "s", figure("slowest join"), 2), mostGoal("joins that failed", "joins", figure("joins failed"), 0),
 	}},
 	{name: "bus", title: "bus restarted", rounds: others, do: restartBus, goals: []goal{movedGoal, lostGoal, splitGoal}},
-	{name: "outage", title: "central and bus down", rounds: once, do: outage, goals: outageGoals},
+	{name: "outage", title: "central, bus and store down", rounds: once, do: outage, goals: outageGoals},
 	{name: "herd", title: "cold start of all but the edges", rounds: once, do: herd, goals: []goal{
 		lostGoal, endedGoal, mostGoal("until all are back, p99", "s", figure("back p99"), 10), clientRateGoal,
 	}},
@@ -482,17 +482,17 @@ func launchAll(ctx context.Context, units []*target.Unit) error {
 	return errors.Join(errs...)
 }
 
-// outage ends all of central and the bus for as long as the plan says; meanwhile people
-// try to join. Text, which has the store with it, stays: herd ends that, too.
+// outage ends all of central, the bus, and text with the store that it has in it, for as
+// long as the plan says; meanwhile people try to join.
 func outage(ctx context.Context, r *run, one *round, _ int) error {
-	down := slices.Concat(r.fleet.Centrals, r.fleet.Buses)
+	down := slices.Concat(r.fleet.Texts, r.fleet.Centrals, r.fleet.Buses)
 	meter, clients := r.requests(ctx, askedByRooms), r.requests(ctx, askedByClients)
 	v := r.visits(ctx)
 	defer func() { v.end(); meter.end(); clients.end() }()
 	if err := sleep(ctx, normalFor); err != nil {
 		return err
 	}
-	normal, usual := meter.rate(normalFor), clients.rate(normalFor)
+	normal, usual := meter.normal(), clients.normal()
 	w, err := r.watch(ctx)
 	if err != nil {
 		return err
@@ -504,9 +504,9 @@ func outage(ctx context.Context, r *run, one *round, _ int) error {
 		return err
 	}
 	started := time.Now()
-	// A cluster chooses its leaders first; from when central says that it is ready on,
-	// nobody may have to wait.
-	if err = errors.Join(launchAll(ctx, down), r.fleet.AwaitReady(ctx, r.fleet.Centrals...)); err != nil {
+	// A cluster chooses its leaders first; from when central and text say that they are
+	// ready on, nobody may have to wait.
+	if err = errors.Join(launchAll(ctx, down), r.fleet.AwaitReady(ctx, slices.Concat(r.fleet.Texts, r.fleet.Centrals)...)); err != nil {
 		return err
 	}
 	back := time.Now()
@@ -518,10 +518,17 @@ func outage(ctx context.Context, r *run, one *round, _ int) error {
 	slowest, failed, n := v.end()
 	one.Figures["slowest join"], one.Figures["joins failed after the return"], one.Figures["joins"] = slowest.Seconds(), float64(failed), float64(n)
 	one.Figures["normal requests/s"] = normal
-	one.Figures["request rate"] = meter.peak(back) / max(normal, 1)
+	one.Figures["request rate"] = r.burst("requests", meter, started) / max(normal, 1)
 	one.Figures["normal requests of clients/s"] = usual
-	one.Figures["client request rate"] = clients.peak(back) / max(usual, 1)
+	one.Figures["client request rate"] = r.burst("requests of clients", clients, started) / max(usual, 1)
 	return w.conclude(ctx, one, "")
+}
+
+// burst is the greatest rate of requests after a time. It tells what they were.
+func (r *run) burst(title string, q *requests, since time.Time) float64 {
+	most, at := q.peak(since)
+	r.say("        %s: at most %.1f/s: %s\n          before: %s", title, most, q.kinds(at), q.before)
+	return most
 }
 
 // herd ends all that clients are connected to but the media, so that all come back at
@@ -533,7 +540,7 @@ func herd(ctx context.Context, r *run, one *round, _ int) error {
 	if err := sleep(ctx, normalFor); err != nil {
 		return err
 	}
-	usual := clients.rate(normalFor)
+	usual := clients.normal()
 	w, err := r.watch(ctx)
 	if err != nil {
 		return err
@@ -541,7 +548,11 @@ func herd(ctx context.Context, r *run, one *round, _ int) error {
 	for _, u := range down {
 		err = errors.Join(err, u.Kill())
 	}
-	if err = errors.Join(err, sleep(ctx, 10*time.Second), launchAll(ctx, slices.Concat(r.fleet.Buses, r.fleet.Centrals)), launchAll(ctx, r.fleet.Texts)); err != nil {
+	if err = errors.Join(err, sleep(ctx, 10*time.Second)); err != nil {
+		return err
+	}
+	started := time.Now()
+	if err = errors.Join(launchAll(ctx, slices.Concat(r.fleet.Buses, r.fleet.Centrals)), launchAll(ctx, r.fleet.Texts)); err != nil {
 		return err
 	}
 	begun := time.Now()
@@ -554,6 +565,6 @@ func herd(ctx context.Context, r *run, one *round, _ int) error {
 		return err
 	}
 	one.Figures["normal requests of clients/s"] = usual
-	one.Figures["client request rate"] = clients.peak(begun) / max(usual, 1)
+	one.Figures["client request rate"] = r.burst("requests of clients", clients, started) / max(usual, 1)
 	return w.conclude(ctx, one, "")
 }

@@ -1,7 +1,12 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -132,17 +137,19 @@ type requests struct {
 	counters []string
 	stop     context.CancelFunc
 	reading  sync.WaitGroup
+	before   string // the kinds of a normal time, set by normal
 
 	mu sync.Mutex
 	// Guarded by mu.
-	last  map[*target.Unit]float64
+	last  map[*target.Unit]map[string]float64
 	steps []step
 }
 
-// step is how many requests there were in the time up to at.
+// step is how many requests there were in the time up to at, and how many of each kind.
 type step struct {
 	at time.Time
 	n  float64
+	of map[string]float64
 }
 
 // requestEvery is the pace of the readings, peakOver what a rate is taken over.
@@ -154,7 +161,7 @@ const (
 // requests begins to count what some counters of all programs count.
 func (r *run) requests(ctx context.Context, counters []string) *requests {
 	ctx, stop := context.WithCancel(ctx)
-	q := &requests{counters: counters, stop: stop, last: make(map[*target.Unit]float64)}
+	q := &requests{counters: counters, stop: stop, last: make(map[*target.Unit]map[string]float64)}
 	q.reading.Go(func() {
 		for {
 			q.read(ctx, r.fleet)
@@ -169,39 +176,73 @@ func (r *run) requests(ctx context.Context, counters []string) *requests {
 // read adds what was asked since the last reading. Of a program that was started anew
 // all counts; one that is down asks nothing.
 func (q *requests) read(ctx context.Context, f *target.Fleet) {
-	sum := 0.0
+	sum, of := 0.0, make(map[string]float64)
 	for _, u := range f.Units() {
 		m, err := f.Shown(ctx, u)
 		if err != nil {
 			continue
 		}
-		n := 0.0
+		now := make(map[string]float64)
 		for _, name := range q.counters {
-			some, _ := m.Sum(name)
-			n += some
+			for kind, n := range m.Each(name, kindLabels...) {
+				now[kind] += n
+			}
 		}
 		q.mu.Lock()
 		before, known := q.last[u]
-		q.last[u] = n
+		q.last[u] = now
 		q.mu.Unlock()
-		switch {
-		case !known:
-		case n < before:
+		if !known {
+			continue
+		}
+		for kind, n := range now {
+			if n >= before[kind] {
+				n -= before[kind]
+			}
 			sum += n
-		default:
-			sum += n - before
+			of[kind] += n
 		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.steps = append(q.steps, step{time.Now(), sum})
+	q.steps = append(q.steps, step{time.Now(), sum, of})
 }
 
-// rate is how many there were a second, over the time up to now.
-func (q *requests) rate(over time.Duration) float64 {
+// kindLabels tell the kinds of requests apart.
+var kindLabels = []string{"service", "verb", "op", "route", "code", "reason"}
+
+// told is how many kinds are named.
+const told = 6
+
+// kinds names what was asked most in the peakOver before a time, in requests a second.
+func (q *requests) kinds(end time.Time) string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return rateOf(q.steps, time.Now(), over)
+	of := make(map[string]float64)
+	for _, s := range q.steps {
+		if s.at.After(end.Add(-peakOver)) && !s.at.After(end) {
+			for kind, n := range s.of {
+				of[kind] += n / peakOver.Seconds()
+			}
+		}
+	}
+	names := slices.SortedFunc(maps.Keys(of), func(a, b string) int {
+		return cmp.Or(cmp.Compare(of[b], of[a]), cmp.Compare(a, b))
+	})
+	var list []string
+	for _, name := range names[:min(len(names), told)] {
+		list = append(list, fmt.Sprintf("%s %.1f/s", name, of[name]))
+	}
+	return strings.Join(list, ", ")
+}
+
+// normal is how many there were a second before anything happened, for normalFor.
+func (q *requests) normal() float64 {
+	now := time.Now()
+	q.before = q.kinds(now)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return rateOf(q.steps, now, normalFor)
 }
 
 func rateOf(steps []step, end time.Time, over time.Duration) float64 {
@@ -214,17 +255,19 @@ func rateOf(steps []step, end time.Time, over time.Duration) float64 {
 	return sum / over.Seconds()
 }
 
-// peak is the greatest rate after a time.
-func (q *requests) peak(since time.Time) float64 {
+// peak is the greatest rate after a time, and when.
+func (q *requests) peak(since time.Time) (most float64, at time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	most := 0.0
 	for _, s := range q.steps {
-		if s.at.After(since) {
-			most = max(most, rateOf(q.steps, s.at, peakOver))
+		if !s.at.After(since) {
+			continue
+		}
+		if rate := rateOf(q.steps, s.at, peakOver); rate >= most {
+			most, at = rate, s.at
 		}
 	}
-	return most
+	return most, at
 }
 
 func (q *requests) end() {

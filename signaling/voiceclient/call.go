@@ -444,6 +444,12 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 					c.cfg.Log.Warn("voice session not opened", "err", r.err)
 					k.used = spent(r.err)
 					k.retry()
+					if k.used && !connected {
+						// Nobody misses who was never heard: it need not wait until the gateway
+						// gives another grant to one who is in the channel.
+						c.rejoin()
+						k.again.Reset(anewEvery)
+					}
 				}
 			}
 			if k.next != nil {

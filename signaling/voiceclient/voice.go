@@ -243,9 +243,7 @@ func (v *Voice) open(ctx context.Context) error {
 	v.ws = ws
 	v.note(func(s *VoiceStats) { s.Connect = time.Since(start) })
 	identified := time.Now()
-	if err := v.say(signaling.OpIdentify, signaling.Identify{Server: v.to.Guild, User: v.to.User, Session: v.to.Session, Token: v.to.Token}); err != nil {
-		return err
-	}
+	v.identify()
 	// Made while the server opens the session.
 	if v.opts.Transport != nil {
 		v.media = v.opts.Transport()
@@ -259,7 +257,7 @@ func (v *Voice) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := v.until(ctx, signaling.OpReady, &v.ready); err != nil {
+	if err := v.steadily(ctx, func() error { return v.until(ctx, signaling.OpReady, &v.ready) }); err != nil {
 		return err
 	}
 	if v.pion != nil {
@@ -273,11 +271,11 @@ func (v *Voice) open(ctx context.Context) error {
 			s.Remote = netip.AddrPortFrom(ip, v.ready.Port)
 		}
 	})
-	if err := v.say(signaling.OpSelectProtocol, signaling.Select{Protocol: signaling.ProtocolWebRTC, Offer: offer}); err != nil {
-		return err
-	}
 	var d signaling.Description
-	if err := v.until(ctx, signaling.OpDescription, &d); err != nil {
+	if err := v.steadily(ctx, func() error {
+		v.must(signaling.OpSelectProtocol, signaling.Select{Protocol: signaling.ProtocolWebRTC, Offer: offer})
+		return v.until(ctx, signaling.OpDescription, &d)
+	}); err != nil {
 		return err
 	}
 	described := time.Now()
@@ -292,8 +290,78 @@ func (v *Voice) open(ctx context.Context) error {
 	return nil
 }
 
+// must says something without which the connection is of no use: where it cannot be
+// said the connection ends, as it does for whoever reads it.
+func (v *Voice) must(op signaling.Op, payload any) {
+	if v.say(op, payload) != nil {
+		v.ws.close(0)
+	}
+}
+
+func (v *Voice) identify() {
+	v.must(signaling.OpIdentify, signaling.Identify{Server: v.to.Guild, User: v.to.User, Session: v.to.Session, Token: v.to.Token})
+}
+
+// steadily does a step of the join, again on another endpoint whenever the one that has
+// the session is lost meanwhile.
+func (v *Voice) steadily(ctx context.Context, step func() error) error {
+	for {
+		err := step()
+		if err == nil || !v.cut() || ctx.Err() != nil {
+			return err
+		}
+		if err := v.reenter(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+// cut says whether the connection is lost of which the session may live on.
+func (v *Voice) cut() bool {
+	select {
+	case <-v.ws.done:
+		return v.ws.code == 0 || signaling.CloseCode(v.ws.code).Resumable()
+	default:
+		return false
+	}
+}
+
+// reenter goes on with a join whose connection was lost. A grant opens its session
+// once, so that session is looked for first; where no node has it the grant still
+// holds.
+func (v *Voice) reenter(ctx context.Context, lost error) error {
+	for wait := backoffFirst; ; wait = min(2*wait, backoffMax) {
+		select {
+		case <-time.After(pause(wait, lost)):
+		case <-ctx.Done():
+			return errors.Join(lost, ctx.Err())
+		}
+		ws, err := v.dialAny(ctx)
+		if err != nil {
+			lost = err
+			continue
+		}
+		v.ws = ws
+		seen := int64(v.seq)
+		v.must(signaling.OpResume, signaling.Resume{Server: v.to.Guild, Session: v.to.Session, Token: v.to.Token, SeqAck: &seen})
+		err = v.until(ctx, signaling.OpResumed, nil)
+		var closed *CloseError
+		if errors.As(err, &closed) && closed.Code == signaling.CloseSessionInvalid && v.seq == 0 {
+			if v.ws, err = v.dialAny(ctx); err == nil {
+				v.identify()
+				return nil
+			}
+			v.ws = ws // ended
+		}
+		if err == nil || !v.cut() {
+			return err
+		}
+		lost = err
+	}
+}
+
 // connectMedia gives the answer to the media and listens to the server while
-// that connects.
+// that connects. Media need no server by then: whoever has lost it resumes later.
 func (v *Voice) connectMedia(ctx context.Context, answer string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -304,6 +372,7 @@ func (v *Voice) connectMedia(ctx context.Context, answer string) error {
 		<-accepted
 		return err
 	}
+	over := v.ws.done
 	for {
 		select {
 		case err := <-accepted:
@@ -312,8 +381,11 @@ func (v *Voice) connectMedia(ctx context.Context, answer string) error {
 			if err := v.take(frame); err != nil {
 				return giveUp(err)
 			}
-		case <-v.ws.done:
-			return giveUp(v.ended())
+		case <-over:
+			if !v.cut() {
+				return giveUp(v.ended())
+			}
+			over = nil
 		}
 	}
 }

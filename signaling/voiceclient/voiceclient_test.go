@@ -435,3 +435,72 @@ func TestJoinRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// dying are nodes whose answers to one kind of request are nobody's any more: whoever
+// asked first ends meanwhile.
+type dying struct {
+	both
+	verb string
+	die  func()
+	once *sync.Once
+}
+
+func (d *dying) lose(ctx context.Context, verb string) {
+	if verb != d.verb {
+		return
+	}
+	d.once.Do(func() {
+		go d.die()
+		<-ctx.Done()
+	})
+}
+
+func (d *dying) Open(ctx context.Context, id edgeagent.NodeID, r edgeagent.OpenRequest) (edgeagent.SessionReply, error) {
+	d.lose(ctx, "before open")
+	if ctx.Err() != nil {
+		return edgeagent.SessionReply{}, ctx.Err()
+	}
+	rep, err := d.both.Open(ctx, id, r)
+	d.lose(ctx, "open")
+	return rep, err
+}
+
+func (d *dying) Negotiate(ctx context.Context, id edgeagent.NodeID, r edgeagent.NegotiateRequest) (edgeagent.NegotiateReply, error) {
+	d.lose(ctx, "before negotiate")
+	if ctx.Err() != nil {
+		return edgeagent.NegotiateReply{}, ctx.Err()
+	}
+	rep, err := d.both.Negotiate(ctx, id, r)
+	d.lose(ctx, "negotiate")
+	return rep, err
+}
+
+// TestServerDiesWhileOneJoins ends the voice gateway that a client joins by. It goes on
+// by the other one with what there is, and asks for no second grant, which would take its
+// time; only an answer to its offer that was lost makes it come anew.
+func TestServerDiesWhileOneJoins(t *testing.T) {
+	for _, at := range []string{"before open", "open", "before negotiate", "negotiate"} {
+		t.Run(at, func(t *testing.T) {
+			w := newWorld(t)
+			d := dying{both: both(w.nodes), verb: at, once: new(sync.Once)}
+			var first string
+			first, d.die = instance(t, signalingserver.Config{Nodes: &d, Keys: w.issuer.Keys})
+			w.gw.mu.Lock()
+			w.gw.endpoints = []string{first, w.hosts[1]}
+			w.gw.mu.Unlock()
+			c := w.join(t, 1, newEar())
+			if n := w.gw.asked(); n != 0 {
+				t.Errorf("another seat was asked for %d times", n)
+			}
+			w.gw.mu.Lock()
+			placed := w.gw.grants - 1 // the first is of the gateway's session
+			w.gw.mu.Unlock()
+			if want := map[bool]int{false: 1, true: 2}[at == "negotiate"]; placed != want {
+				t.Errorf("placed %d times, want %d", placed, want)
+			}
+			if moves := c.Stats().Moves; moves != 0 {
+				t.Errorf("%d moves", moves)
+			}
+		})
+	}
+}

@@ -107,6 +107,24 @@ func (m Metrics) Sum(name string, labels ...string) (sum float64, found bool) {
 	return sum, found
 }
 
+// Each is Sum for each kind there is: the values of the labels, as far as there are,
+// beside the name.
+func (m Metrics) Each(name string, labels ...string) map[string]float64 {
+	all := make(map[string]float64)
+	for _, one := range m.families[name].GetMetric() {
+		kind := strings.TrimSuffix(strings.TrimPrefix(name, "voicefleet_"), "_total")
+		for _, label := range labels {
+			for _, l := range one.GetLabel() {
+				if l.GetName() == label {
+					kind += " " + l.GetValue()
+				}
+			}
+		}
+		all[kind] += number(one)
+	}
+	return all
+}
+
 func matches(m *dto.Metric, labels []string) bool {
 next:
 	for i := 0; i+1 < len(labels); i += 2 {

@@ -199,7 +199,7 @@ func (r *Remote) once(ctx context.Context, method, path, authorization string, b
 			refused.Message = fmt.Sprintf("%.200q", answer)
 		}
 		refused.Status = res.StatusCode
-		if res.StatusCode == http.StatusTooManyRequests {
+		if res.StatusCode == http.StatusTooManyRequests || res.StatusCode == http.StatusServiceUnavailable {
 			seconds, err := strconv.ParseFloat(res.Header.Get("Retry-After"), 64)
 			if err != nil || seconds < 0 || seconds > maxPatience.Seconds() {
 				seconds = 1
