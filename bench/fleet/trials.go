@@ -489,7 +489,7 @@ func outage(ctx context.Context, r *run, one *round, _ int) error {
 	meter, clients := r.requests(ctx, askedByRooms), r.requests(ctx, askedByClients)
 	v := r.visits(ctx)
 	defer func() { v.end(); meter.end(); clients.end() }()
-	if err := sleep(ctx, normalFor); err != nil {
+	if err := sleep(ctx, visitStay+normalFor); err != nil { // guests come one after the other at first
 		return err
 	}
 	normal, usual := meter.normal(), clients.normal()

@@ -32,6 +32,9 @@ const (
 	// askPause is the wait of a join that nobody could take just now, from a half to
 	// the whole, before it is asked for again.
 	askPause = time.Second
+	// toldAgain is how long a new gateway session may take to say that the user is in
+	// the channel, up to twice that, before it is told again.
+	toldAgain = 5 * time.Second
 	// lineAgain is how often a place in line is asked for anew: whoever keeps the line
 	// may have been replaced.
 	lineAgain = 30 * time.Second
@@ -184,7 +187,8 @@ func newCall(cfg Config) (*Call, error) {
 		servers: make(chan voiceServer, 1), refusals: make(chan voiceError, 1), kicked: make(chan struct{}, 1), fresh: make(chan struct{}, 1),
 	}
 	c.gw = &gateway{
-		url: gatewayURL(u), tls: cfg.TLS, token: cfg.Token, out: make(chan wishes, 1), redo: make(chan struct{}, 1),
+		awaited: func() bool { return c.current() == nil },
+		url:     gatewayURL(u), tls: cfg.TLS, token: cfg.Token, out: make(chan wishes, 1), redo: make(chan struct{}, 1),
 		onState: c.onState, onServer: c.onServer, onError: c.onError,
 		onFresh: func() { put(c.fresh, struct{}{}) },
 		onOpen:  func() { c.note(func(s *Stats) { s.Online = time.Now() }) },
@@ -243,7 +247,7 @@ func (c *Call) askAnew() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := c.hereLocked()
-	w.Anew = true
+	w.Anew, w.Holds = true, ""
 	c.wishLocked(wishes{list: []wish{w}})
 }
 
@@ -259,7 +263,11 @@ func (c *Call) ask() {
 
 func (c *Call) hereLocked() wish {
 	channel := c.channel
-	return wish{Guild: c.cfg.Guild, Channel: &channel, Mute: c.mute, Deaf: c.deaf, Wait: c.cfg.Wait, RTT: c.distances.known()}
+	w := wish{Guild: c.cfg.Guild, Channel: &channel, Mute: c.mute, Deaf: c.deaf, Wait: c.cfg.Wait, RTT: c.distances.known()}
+	if v := c.voice; v != nil && v.Err() == nil {
+		w.Holds = v.held
+	}
+	return w
 }
 
 // wishLocked replaces what waits to be sent.
@@ -381,6 +389,7 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 			c.in = false
 			c.mu.Unlock()
 			c.ask() // the gateway forgot us: we want to be in the channel still
+			k.ask.Reset(toldAgain + rand.N(toldAgain))
 		case e := <-c.refusals:
 			switch {
 			case e.Code == queued:
@@ -400,7 +409,16 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 				return &RefusedError{e.Code, e.Message}
 			}
 		case <-k.ask.C:
+			c.mu.Lock()
+			in, seated := c.in, c.voice != nil
+			c.mu.Unlock()
+			if seated && in {
+				break
+			}
 			c.ask()
+			if seated {
+				k.ask.Reset(toldAgain + rand.N(toldAgain))
+			}
 		case s := <-c.servers:
 			k.ask.Stop()
 			k.again.Stop()
@@ -621,7 +639,9 @@ func (c *Call) rejoin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.in = false
-	c.wishLocked(wishes{list: []wish{{Guild: c.cfg.Guild}, c.hereLocked()}})
+	again := c.hereLocked()
+	again.Holds = ""
+	c.wishLocked(wishes{list: []wish{{Guild: c.cfg.Guild}, again}})
 }
 
 // replace makes v the session of the call. The one before it stays open until

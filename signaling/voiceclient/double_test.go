@@ -230,6 +230,7 @@ type textGateway struct {
 	grants    int
 	resumes   int
 	anews     int      // op 4 with anew
+	held      []string // voice sessions that op 4 named
 	refuse    []string // codes that the next joins are refused with
 	full      bool     // joins wait in line, or are refused
 	line      []*textSession
@@ -293,6 +294,7 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 			Seq     int64         `json:"seq"`
 			Channel *snowflake.ID `json:"channel_id"`
 			Anew    bool
+			Holds   string
 			Wait    bool
 		}
 	}
@@ -349,8 +351,11 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 			g.tellLineLocked(own)
 			return
 		}
-		again := own.in
+		again := own.in || f.D.Holds != ""
 		own.in = true
+		if f.D.Holds != "" {
+			g.held = append(g.held, f.D.Holds)
+		}
 		own.dispatch("VOICE_STATE_UPDATE", fmt.Sprintf(`{"guild_id":"%d","channel_id":"%d","user_id":%q,"session_id":%q}`, guild, channel, own.user, own.id))
 		if f.D.Anew {
 			g.anews++
@@ -448,6 +453,16 @@ func (g *textGateway) cut() {
 	for _, s := range g.sessions {
 		_ = s.ws.NetConn().Close()
 	}
+}
+
+// forget ends all connections and sessions, as a restart would.
+func (g *textGateway) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.sessions {
+		_ = s.ws.NetConn().Close()
+	}
+	clear(g.sessions)
 }
 
 func (g *textGateway) resumed() int {

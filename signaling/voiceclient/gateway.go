@@ -79,6 +79,8 @@ type wish struct {
 	Deaf    bool          `json:"self_deaf"`
 	// Anew: nothing comes from the voice server any more.
 	Anew bool `json:"anew,omitempty"`
+	// Holds is the voice session by which the user is in the channel.
+	Holds string `json:"holds,omitempty"`
 	// Wait: where every seat is taken, the user stands in line.
 	Wait bool `json:"wait,omitempty"`
 	// RTT is what was measured, in milliseconds by region.
@@ -106,6 +108,8 @@ type gateway struct {
 	onError  func(voiceError)
 	onFresh  func() // a new session: the server knows nothing of the wish
 	onOpen   func() // accepted, be it a session that is resumed
+	// awaited says whether somebody waits to be in a channel.
+	awaited func() bool
 
 	// Owned by open, then run.
 	ws       *socket
@@ -315,6 +319,9 @@ func (g *gateway) run(ctx context.Context) error {
 			wait = 0
 		}
 		for ; ; wait = min(max(2*wait, backoffMin), backoffMax) {
+			if g.awaited() {
+				wait = min(wait, joinMost)
+			}
 			select {
 			case <-time.After(pause(wait, lost)):
 			case <-g.redo:

@@ -72,9 +72,14 @@ func (e *busyError) Error() string { return e.status }
 
 // pause is how long to wait after a failed attempt: anything up to wait, so that
 // those who lost the same server do not come back together, and not before the
-// server asked for.
+// server asked for. Long waits are at least a half: those who draw again and again
+// would mostly come in the first moments after a return.
 func pause(wait time.Duration, err error) time.Duration {
-	d := rand.N(wait + time.Millisecond)
+	least := time.Duration(0)
+	if wait >= backoffMax {
+		least = wait / 2
+	}
+	d := least + rand.N(wait-least+time.Millisecond)
 	if busy := (*busyError)(nil); errors.As(err, &busy) {
 		d += busy.after
 	}

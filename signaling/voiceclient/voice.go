@@ -39,9 +39,14 @@ const (
 	backoffFirst = 250 * time.Millisecond
 	backoffMin   = 100 * time.Millisecond
 	backoffMax   = 5 * time.Second
+	// joinMost is backoffMax while somebody waits to be in.
+	joinMost = time.Second
 	// resumeFor is how long a session without its WebSocket is tried to be
 	// resumed, since something was heard of its node.
 	resumeFor = 60 * time.Second
+	// resumeMost is backoffMax of a session whose media go on: nobody waits for its
+	// WebSocket, and each that comes back is a request to its node.
+	resumeMost = 20 * time.Second
 )
 
 // ErrClosed tells that the call was closed by its user.
@@ -138,6 +143,7 @@ type Voice struct {
 	to    Endpoint
 	opts  Options
 	ready signaling.Ready
+	held  string // the session, as the gateway is told that it lives
 	media Transport
 	pion  *media // the same, unless the options brought another
 	path  int    // its number in a call
@@ -279,6 +285,7 @@ func (v *Voice) open(ctx context.Context) error {
 		return err
 	}
 	described := time.Now()
+	v.held = d.MediaSession
 	v.note(func(s *VoiceStats) { s.Description = described.Sub(selected) })
 	if err := v.connectMedia(ctx, d.SDP); err != nil {
 		return err
@@ -330,7 +337,7 @@ func (v *Voice) cut() bool {
 // once, so that session is looked for first; where no node has it the grant still
 // holds.
 func (v *Voice) reenter(ctx context.Context, lost error) error {
-	for wait := backoffFirst; ; wait = min(2*wait, backoffMax) {
+	for wait := backoffFirst; ; wait = min(2*wait, joinMost) {
 		select {
 		case <-time.After(pause(wait, lost)):
 		case <-ctx.Done():
@@ -738,7 +745,11 @@ func (v *Voice) resume(ctx context.Context, lost error) error {
 				return err
 			}
 			lost = err
-			wait = min(max(2*wait, backoffMin), backoffMax)
+			most := backoffMax
+			if v.hears() {
+				most = resumeMost
+			}
+			wait = min(max(2*wait, backoffMin), most)
 		}
 		if v.hears() { // its node keeps the session, however long nobody answers here
 			until = time.Now().Add(resumeFor)

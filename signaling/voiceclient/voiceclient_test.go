@@ -504,3 +504,26 @@ func TestServerDiesWhileOneJoins(t *testing.T) {
 		})
 	}
 }
+
+// TestHoldsItsSeat has the gateway forget everything. A client whose voice session lives
+// says so, and opens no other.
+func TestHoldsItsSeat(t *testing.T) {
+	w := newWorld(t)
+	e := newEar()
+	c := w.join(t, 1, e)
+	w.gw.forget()
+	e.until(t, "it says what it holds", nil, func() bool {
+		w.gw.mu.Lock()
+		defer w.gw.mu.Unlock()
+		return len(w.gw.held) > 0
+	})
+	w.gw.mu.Lock()
+	held, placed := w.gw.held[0], w.gw.grants-2 // two gateway sessions
+	w.gw.mu.Unlock()
+	if placed != 1 || held != "voice2" {
+		t.Errorf("placed %d times, holds %q", placed, held)
+	}
+	if s := c.Stats(); s.Moves != 0 {
+		t.Errorf("%d moves", s.Moves)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"voicefleet/sfu"
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/gatewaysession"
 	"voicefleet/textchat/internal/guild"
@@ -272,7 +273,7 @@ func (c *conn) voiceUpdate(in gatewaysession.VoiceUpdate) {
 		return
 	}
 	update := guild.VoiceUpdate{User: s.user, Session: s.id, Channel: in.Channel, SelfMute: in.SelfMute, SelfDeaf: in.SelfDeaf,
-		RTT: in.RTT, Region: in.Region, Anew: in.Anew, Wait: in.Wait}
+		RTT: in.RTT, Region: in.Region, Anew: in.Anew, Holds: sfu.SessionID(in.Holds), Wait: in.Wait}
 	if c.srv.cfg.Locate != nil && in.Channel != 0 {
 		update.Location = c.srv.cfg.Locate(c.client)
 	}

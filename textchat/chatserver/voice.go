@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"voicefleet/allocator"
+	"voicefleet/edgeagent"
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/guild"
 )
@@ -123,7 +124,13 @@ func (l *lanes) carryOut(ctx context.Context, o *owner, e guild.Effect) {
 	switch {
 	case p == nil:
 	case e.Update != nil:
-		l.try(ctx, "update", func() error { return p.Update(ctx, *e.Update) })
+		l.try(ctx, "update", func() error {
+			err := p.Update(ctx, *e.Update)
+			if refusal := (*allocator.Error)(nil); e.Held != "" && errors.As(err, &refusal) && refusal.Code == allocator.CodeNoCall {
+				o.post(guild.CallLeft{Channel: e.Update.Call.ID, User: e.User, Session: e.Held, Reason: edgeagent.EngineLost})
+			}
+			return err
+		})
 	case e.Remove != nil:
 		l.try(ctx, "remove", func() error { return p.Remove(ctx, *e.Remove) })
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"time"
 
@@ -607,6 +608,8 @@ func (s *Session) opened(now time.Time, r *edgeagent.SessionReply, out *Out) {
 		out.Took = append(out.Took, Took{StageReady, now.Sub(s.identifiedAt)})
 	} else {
 		out.Authenticated = true // by the node, if not by us before
+		// The node was told by whoever had the session. After an outage all come at once.
+		s.hearsToldAt = now.Add(-spread(r.Record.Session, edgeagent.HearsKept))
 		s.send(out, signaling.OpResumed, nil)
 		s.replay.last = s.resumed
 		s.adopt(r, out)
@@ -617,6 +620,13 @@ func (s *Session) opened(now time.Time, r *edgeagent.SessionReply, out *Out) {
 			s.ready(out)
 		}
 	}
+}
+
+// spread is a part of d that belongs to a session.
+func spread(id sfu.SessionID, d time.Duration) time.Duration {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id))
+	return time.Duration(h.Sum64() % uint64(d))
 }
 
 func (s *Session) ready(out *Out) {

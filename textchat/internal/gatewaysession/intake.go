@@ -116,6 +116,8 @@ type VoiceUpdate struct {
 	Wait bool
 	// Anew, ours: nothing comes from the voice server any more.
 	Anew bool
+	// Holds, ours: the voice session by which the client is in the channel already.
+	Holds string
 }
 
 // MembersRequest asks for members of one guild.
@@ -386,6 +388,7 @@ func readVoice(raw json.RawMessage) (*VoiceUpdate, error) {
 		Region   string             `json:"preferred_region"`
 		Wait     bool               `json:"wait"`
 		Anew     bool               `json:"anew"`
+		Holds    string             `json:"holds"`
 	}
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return nil, err
@@ -401,7 +404,10 @@ func readVoice(raw json.RawMessage) (*VoiceUpdate, error) {
 	if len(d.Region) > 64 {
 		d.Region = ""
 	}
-	return &VoiceUpdate{Guild: d.Guild, Channel: d.Channel, SelfMute: d.SelfMute, SelfDeaf: d.SelfDeaf, RTT: d.RTT, Region: d.Region, Anew: d.Anew, Wait: d.Wait}, nil
+	if len(d.Holds) > 64 {
+		d.Holds = ""
+	}
+	return &VoiceUpdate{Guild: d.Guild, Channel: d.Channel, SelfMute: d.SelfMute, SelfDeaf: d.SelfDeaf, RTT: d.RTT, Region: d.Region, Anew: d.Anew, Holds: d.Holds, Wait: d.Wait}, nil
 }
 
 // oneOrMany reads an id or a list of ids.

@@ -220,7 +220,7 @@ func parse(t *testing.T, words []string) Input {
 	case "leave":
 		return Leave{User: id("user"), Actor: id("by")}
 	case "voice":
-		return VoiceUpdate{User: id("user"), Session: arg["session"], Channel: id("channel"), SelfMute: yes("mute"), SelfDeaf: yes("deaf"), Anew: yes("anew"), Region: arg["region"], Wait: yes("wait")}
+		return VoiceUpdate{User: id("user"), Session: arg["session"], Channel: id("channel"), SelfMute: yes("mute"), SelfDeaf: yes("deaf"), Anew: yes("anew"), Holds: sfu.SessionID(arg["holds"]), Region: arg["region"], Wait: yes("wait")}
 	case "placed":
 		a := allocator.Assignment{Session: sfu.SessionID(arg["call"]), Token: "T", Endpoints: []string{":1"}, Node: edgeagent.NodeID(arg["node"])}
 		if arg["epoch"] != "" {
@@ -378,7 +378,11 @@ func show(o Out) string {
 			line("place attempt=%d user=%s call=%s session=%s speak=%v mute=%v deaf=%v echo=%v%s", e.Place.Attempt, nameOf(r.User.ID), nameOf(r.Call.ID), r.Session,
 				r.Rights.Speak, r.Rights.Mute, r.Rights.Deaf, r.Echo, more)
 		case e.Update != nil:
-			line("update user=%s call=%s speak=%v mute=%v deaf=%v", nameOf(e.Update.User.ID), nameOf(e.Update.Call.ID), e.Update.Rights.Speak, e.Update.Rights.Mute, e.Update.Rights.Deaf)
+			held := ""
+			if e.Held != "" {
+				held = " held=" + string(e.Held)
+			}
+			line("update user=%s call=%s speak=%v mute=%v deaf=%v%s", nameOf(e.Update.User.ID), nameOf(e.Update.Call.ID), e.Update.Rights.Speak, e.Update.Rights.Mute, e.Update.Rights.Deaf, held)
 		case e.Remove != nil:
 			line("remove user=%s call=%s reason=%s", nameOf(e.Remove.User.ID), nameOf(e.Remove.Call.ID), e.Remove.Reason)
 		}

@@ -1,6 +1,7 @@
 package guild
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -93,9 +94,9 @@ func (g *Guild) handleMoved(now time.Time, in Moved, out *Out) {
 	}
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
 		v, p := g.voice[user], g.pending[user]
-		m := moving{From: v.Node, Cause: in.Cause, Planned: in.Planned}
+		m := moving{From: cmp.Or(v.Node, in.From), Cause: in.Cause, Planned: in.Planned}
 		switch {
-		case v.Channel != in.Channel || v.Epoch >= in.Epoch || in.From != "" && v.Node != in.From:
+		case v.Channel != in.Channel || v.Epoch >= in.Epoch || in.From != "" && v.Node != "" && v.Node != in.From:
 		case p == nil:
 			g.move(out, user, m)
 		case p.Channel != v.Channel: // on its way elsewhere, and stays if it does not get there

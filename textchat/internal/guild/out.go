@@ -61,6 +61,9 @@ type Effect struct {
 	User   textchat.ID
 	Place  *PlaceOrder
 	Update *allocator.UpdateRequest
+	// Held goes with an Update that is to find out whether the user has this session: if
+	// it has none in the call, that is a CallLeft with the reason EngineLost.
+	Held   sfu.SessionID
 	Remove *allocator.RemoveRequest
 }
 

@@ -36,6 +36,7 @@ type voice struct {
 	Region string
 	Where  *edgeagent.Location // of its address then
 
+	Check  time.Time // when the node is asked for a session that its user says it holds; zero: it is known
 	Mended time.Time // when it was last seated anew for its own sake, on this node
 	Wait   moving    // a move that was refused for now
 }
@@ -71,6 +72,9 @@ type VoiceUpdate struct {
 	// Anew says that nothing comes from the voice server any more: the client
 	// wants another seat in the channel it is in.
 	Anew bool
+	// Holds is the voice session by which the user is in the channel already, as its
+	// client says.
+	Holds sfu.SessionID
 }
 
 // Placed and PlaceFailed answer a PlaceOrder.
@@ -142,6 +146,8 @@ func (g *Guild) Deadline() time.Time {
 		case g.pending[user] != nil: // its answer comes first
 		case v.Wait.on():
 			sooner(v.Wait.Again)
+		case !v.Check.IsZero():
+			sooner(v.Check)
 		case !v.Opened && g.openTimeout != 0:
 			sooner(v.Placed.Add(g.openTimeout))
 		}
@@ -223,6 +229,9 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 		}
 		return
 	}
+	if g.holds(now, in, out) {
+		return
+	}
 	if g.ordered(now, in, out) {
 		if p != nil && g.pending[in.User] == p && p.Line == lineHead && p.Session == in.Session {
 			p = edit(g, g.pending, in.User)
@@ -261,6 +270,42 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 		return
 	}
 	g.place(out, in)
+}
+
+// checkAfter and checkSpread are when a session is asked for that a user holds: at a
+// restart thousands say so within seconds.
+const (
+	checkAfter  = 5 * time.Second
+	checkSpread = 30 * time.Second
+)
+
+// holds takes a user at its word who is in the call of a channel, by a session that its
+// node still has, though its gateway session is another or nothing is known here of
+// either. After a restart everybody comes back so; a new seat for each would make all
+// clients open new paths at once, for nothing. Whether the node has that session is
+// asked later.
+func (g *Guild) holds(now time.Time, in VoiceUpdate, out *Out) bool {
+	v := g.voice[in.User]
+	switch {
+	case in.Holds == "" || in.Anew || g.pending[in.User] != nil:
+		return false
+	case v != nil && (v.Channel != in.Channel || v.Call != in.Holds || v.Session == in.Session):
+		return false
+	}
+	if code, _ := g.barred(in.User, in.Channel); code != "" {
+		return false
+	}
+	held := voice{Call: in.Holds, Placed: now, Rights: g.rights(in.User, in.Channel),
+		Check: now.Add(checkAfter + time.Duration(in.User%textchat.ID(checkSpread/time.Millisecond))*time.Millisecond)}
+	was := textchat.ID(0)
+	if v != nil {
+		held, was = *v, v.Channel
+	}
+	held.Channel, held.Session, held.SelfMute, held.SelfDeaf, held.Opened = in.Channel, in.Session, in.SelfMute, in.SelfDeaf, true
+	held.RTT, held.Region, held.Where = in.RTT, in.Region, in.Location
+	put(g, g.voice, in.User, &held)
+	g.tell(out, in.User, was, "")
+	return true
 }
 
 // barred is why a user may not enter a voice channel, or "".
@@ -474,6 +519,13 @@ func (g *Guild) handleTick(now time.Time, out *Out) {
 		case v.Wait.on():
 			if !now.Before(v.Wait.Again) {
 				g.move(out, user, v.Wait)
+			}
+		case !v.Check.IsZero():
+			if !now.Before(v.Check) {
+				v = edit(g, g.voice, user)
+				v.Check = time.Time{}
+				out.Effects = append(out.Effects, Effect{User: user, Held: v.Call, Update: &allocator.UpdateRequest{
+					Call: callID(v.Channel), User: userID(user), Rights: v.Rights}})
 			}
 		case g.openTimeout != 0 && !v.Opened && now.Sub(v.Placed) >= g.openTimeout:
 			g.leave(out, user, "not_opened")
