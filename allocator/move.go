@@ -24,7 +24,7 @@ const (
 
 // Moved tells that a call has another node now: its members are to ask for new
 // seats. It is published on bus.MovedSubject by the allocator whose
-// compare-and-swap won, so once per epoch.
+// compare-and-swap won, and again while nobody comes to To: once or more per epoch.
 type Moved struct {
 	Call  sfu.CallID       `json:"call"`
 	From  edgeagent.NodeID `json:"from"`

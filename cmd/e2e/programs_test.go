@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -141,21 +142,13 @@ func (p *program) await(re string) string {
 	}
 }
 
-// givenPorts are those that freePort gave already: the kernel offers one again
-// as long as nobody listens on it yet. givenMedia are those of freeMediaPort.
-var givenPorts, givenMedia sync.Map
-
 // freePort is a TCP port nobody listens on now, another one each time.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for {
-		l, err := net.Listen("tcp", ":0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		_ = l.Close()
-		if _, given := givenPorts.LoadOrStore(port, true); !given {
+		port := nextPorts(1)
+		if l, err := net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
+			_ = l.Close()
 			return port
 		}
 	}
@@ -165,7 +158,8 @@ func freePort(t *testing.T) int {
 func freeMediaPort(t *testing.T, n int) int {
 	t.Helper()
 search:
-	for base := 42000 + os.Getpid()%4000; base < 60000; base += 16 { // more than anybody asks for
+	for range 1000 {
+		base := nextPorts(n)
 		for i := range n {
 			c, err := net.ListenUDP("udp", &net.UDPAddr{Port: base + i})
 			if err != nil {
@@ -173,13 +167,29 @@ search:
 			}
 			_ = c.Close()
 		}
-		if _, given := givenMedia.LoadOrStore(base, true); given {
-			continue
-		}
 		return base
 	}
 	t.Fatal("no free UDP ports")
 	return 0
+}
+
+// nextPorts gives the first of n ports in a row, others each time, from a place by lot
+// on and below those that the kernel gives to a socket that asks for any
+// (ip_local_port_range): what connects meanwhile takes none of them.
+func nextPorts(n int) int {
+	const lowest, highest = 12_000, 32_000
+	givenPorts.Lock()
+	defer givenPorts.Unlock()
+	if givenPorts.next == 0 || givenPorts.next+n > highest {
+		givenPorts.next = lowest + rand.IntN((highest-lowest)/2)
+	}
+	givenPorts.next += n
+	return givenPorts.next - n
+}
+
+var givenPorts struct {
+	sync.Mutex
+	next int // guarded by the mutex
 }
 
 // house is one `voicefleet up`.

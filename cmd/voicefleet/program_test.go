@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -171,36 +172,22 @@ func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	var ports []int
 	for len(ports) < n {
-		l, err := net.Listen("tcp", ":0")
+		port := nextPorts(1)
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		defer l.Close()
-		port := l.Addr().(*net.TCPAddr).Port
-		if _, given := givenPorts.LoadOrStore(port, true); !given {
-			ports = append(ports, port)
-		}
+		l.Close()
+		ports = append(ports, port)
 	}
 	return ports
 }
 
-// givenPorts are those that freePorts gave already: the kernel offers one again
-// as long as nobody listens on it yet.
-var givenPorts sync.Map
-
 // freeMedia gives the first of n free UDP ports in a row.
 func freeMedia(t *testing.T, n int) int {
 	t.Helper()
-	for range 100 {
-		c, err := net.ListenUDP("udp", &net.UDPAddr{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		first := c.LocalAddr().(*net.UDPAddr).Port
-		c.Close()
-		if first+n > 65535 {
-			continue
-		}
+	for range 1000 {
+		first := nextPorts(n)
 		socks, err := listenMedia(first, n, "")
 		if err != nil {
 			continue
@@ -212,6 +199,25 @@ func freeMedia(t *testing.T, n int) int {
 	}
 	t.Fatal("no free UDP ports")
 	return 0
+}
+
+// nextPorts gives the first of n ports in a row, others each time, from a place by lot
+// on and below those that the kernel gives to a socket that asks for any
+// (ip_local_port_range): what connects meanwhile takes none of them.
+func nextPorts(n int) int {
+	const lowest, highest = 12_000, 32_000
+	givenPorts.Lock()
+	defer givenPorts.Unlock()
+	if givenPorts.next == 0 || givenPorts.next+n > highest {
+		givenPorts.next = lowest + rand.IntN((highest-lowest)/2)
+	}
+	givenPorts.next += n
+	return givenPorts.next - n
+}
+
+var givenPorts struct {
+	sync.Mutex
+	next int // guarded by the mutex
 }
 
 // running is one `voicefleet up`.
