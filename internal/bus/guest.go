@@ -19,8 +19,11 @@ import (
 const (
 	// guestPage is how many values are asked for at once.
 	guestPage = 256
-	// guestAgain is how soon after a value was overheard the bucket is read again. Not
-	// where each writes its own key: it is taken.
+	// guestAgain is how soon after a value was overheard the bucket is read again, and
+	// after the first reading, too: what was put just before that is heard no more, and
+	// may not be in the bucket yet, or not in the server's copy that answers. Then it is
+	// after twice that time, and so on. Not where each writes its own key: it is taken,
+	// and written again within seconds.
 	guestAgain = time.Second
 )
 
@@ -48,6 +51,10 @@ func (b *Bucket[T]) watchAsGuest(ctx context.Context, known map[string]bool, fn 
 	check := time.NewTicker(checkInterval)
 	defer check.Stop()
 	var again <-chan time.Time
+	wait := guestAgain
+	if b.spec.ttl != leaseTTL {
+		again = time.After(wait)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -56,12 +63,19 @@ func (b *Bucket[T]) watchAsGuest(ctx context.Context, known map[string]bool, fn 
 			return nil
 		case m := <-heard:
 			b.passHeard(m, known, fn)
-			if b.spec.ttl != leaseTTL && again == nil {
-				again = time.After(guestAgain)
+			if b.spec.ttl != leaseTTL {
+				last = 0 // what is not taken leaves no revision
+				if again == nil || wait > guestAgain {
+					wait = guestAgain
+					again = time.After(wait)
+				}
 			}
 			continue
 		case <-again:
-			again, last = nil, 0 // what was not taken left no revision
+			again = nil
+			if wait *= 2; wait < checkInterval {
+				again = time.After(wait)
+			}
 		case <-check.C:
 		}
 		if last, err = b.readAll(ctx, last, known, fn); err != nil {
@@ -80,7 +94,8 @@ func (b *Bucket[T]) passHeard(m *nats.Msg, known map[string]bool, fn func(Change
 }
 
 // readAll tells all there is, and that it is all; nothing where the newest revision
-// still is last and nothing can have expired. It returns the newest.
+// still is last and nothing can have expired. It returns the newest that it read: the
+// copy that answers may be behind.
 func (b *Bucket[T]) readAll(ctx context.Context, last uint64, known map[string]bool, fn func(Change[T])) (uint64, error) {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
@@ -95,14 +110,14 @@ func (b *Bucket[T]) readAll(ctx context.Context, last uint64, known map[string]b
 		return 0, fmt.Errorf("read bucket %s: %w", b.name, err)
 	}
 	info := stream.CachedInfo()
-	newest := info.State.LastSeq
-	if newest == last && last != 0 {
+	if last != 0 && last == info.State.LastSeq {
 		return last, nil
 	}
 	seen := make(map[string]bool)
-	for next := uint64(1); next != 0; {
+	next := uint64(1)
+	for more := true; more; {
 		err := b.c.insist(ctx, func(try context.Context) (err error) {
-			next, err = b.readPage(try, next, known, seen, fn)
+			next, more, err = b.readPage(try, next, known, seen, fn)
 			return err
 		})
 		if err != nil {
@@ -116,49 +131,49 @@ func (b *Bucket[T]) readAll(ctx context.Context, last uint64, known map[string]b
 		}
 	}
 	fn(Change[T]{Synced: true, Born: info.Created, Age: max(0, info.TimeStamp.Sub(info.Created))})
-	return newest, nil
+	return next - 1, nil
 }
 
-// readPage tells the values from a revision on, and where the next page begins, or
-// where to go on after an error; 0: there is none.
-func (b *Bucket[T]) readPage(ctx context.Context, from uint64, known, seen map[string]bool, fn func(Change[T])) (next uint64, err error) {
+// readPage tells the values from a revision on, where to go on, also after an error,
+// and whether there are more.
+func (b *Bucket[T]) readPage(ctx context.Context, from uint64, known, seen map[string]bool, fn func(Change[T])) (next uint64, more bool, err error) {
 	body, err := json.Marshal(struct {
 		Seq   uint64 `json:"seq"`
 		Next  string `json:"next_by_subj"`
 		Batch int    `json:"batch"`
 	}{from, "$KV." + b.name + ".>", guestPage})
 	if err != nil {
-		return from, err
+		return from, true, err
 	}
 	next = from
 	inbox := b.c.nc.NewInbox()
 	sub, err := b.c.nc.SubscribeSync(inbox)
 	if err != nil {
-		return from, err
+		return from, true, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	if err := b.c.nc.PublishRequest("$JS.API.DIRECT.GET.KV_"+b.name, inbox, body); err != nil {
-		return from, err
+		return from, true, err
 	}
 	for {
 		m, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
-			return next, err
+			return next, true, err
 		}
 		switch status := m.Header.Get("Status"); status {
 		case "":
 		case "204": // the end of the page
 			if m.Header.Get("Nats-Num-Pending") == "0" {
-				return 0, nil
+				return next, false, nil
 			}
 			if next == from {
-				return from, errors.New("a page of nothing")
+				return from, true, errors.New("a page of nothing")
 			}
-			return next, nil
+			return next, true, nil
 		case "404":
-			return 0, nil // nothing from there on
+			return next, false, nil // nothing from there on
 		default:
-			return next, fmt.Errorf("%s %s", status, m.Header.Get("Description"))
+			return next, true, fmt.Errorf("%s %s", status, m.Header.Get("Description"))
 		}
 		revision, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
 		key, ours := keyOf(b.name, m.Header.Get(jetstream.SubjectHeader))

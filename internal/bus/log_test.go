@@ -3,6 +3,7 @@ package bus
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -37,7 +38,7 @@ func TestLogSince(t *testing.T) {
 			waiting := make([]jetstream.PubAckFuture, 0, 2*n)
 			for i := range n {
 				for _, key := range []string{"one", "two"} {
-					f, err := l.c.js.PublishAsync(l.spec.subject+key, fmt.Append(nil, key, i))
+					f, err := l.c.js.PublishAsync(l.spec.subject+key, fmt.Append(nil, key, i), jetstream.WithStallWait(20*time.Second))
 					if err != nil {
 						t.Fatal(err)
 					}
