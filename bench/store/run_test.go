@@ -50,3 +50,13 @@ func TestSQLite(t *testing.T) {
 		t.Errorf("a goal that cannot be met: %+v, %v", r, err)
 	}
 }
+
+func TestStatements(t *testing.T) {
+	early := statements{bounds: []float64{0.001, 0.005, 0.01}, counts: []uint64{5, 5, 5}, total: 6}
+	late := statements{bounds: early.bounds, counts: []uint64{54, 105, 105}, total: 106}
+	for want, s := range map[string]statements{"x 100 < 5 < 5 < 5": late.since(early), "x 6 < 1 more more": early.since(statements{}), "x 106 < 1 < 5 more": {early.bounds, []uint64{54, 105, 105}, 106}} {
+		if got := strings.Join(s.row("x"), " "); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

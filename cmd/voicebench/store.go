@@ -55,9 +55,9 @@ func storeCommand() *cobra.Command {
 	f.IntVar(&config.History, "history", 10_000_000, "messages loaded for the step history, looked at at a hundredth, a tenth and all of them; 0: none")
 	f.Float64Var(&config.MinWrites, "min-writes", 15_000, "goal: durable messages a second of SQLite; negative: none")
 	f.DurationVar(&config.MaxInsert, "max-insert", 5*time.Millisecond, "goal: p99 of an insert on CQL at the rate; negative: none")
-	f.DurationVar(&config.MaxPage, "max-page", 15*time.Millisecond, "goal: p99 of a page of 50, on CQL at the rate, on both in the history; negative: none")
+	f.DurationVar(&config.MaxPage, "max-page", 15*time.Millisecond, "goal: p99 of a page of 50, on CQL at the rate, on both in the history at any depth; negative: none")
 	f.DurationVar(&config.MaxLookUp, "max-lookup", 5*time.Millisecond, "goal: p99 of finding a user at the rate; negative: none")
-	f.Float64Var(&config.MaxDeep, "max-deep", 2, "goal: how many times as long the oldest pages of the history may take as the newest, p50; negative: none")
+	f.Float64Var(&config.MaxDeep, "max-deep", 2, "goal: how many times as long the oldest pages of the history may take as the newest, and all of them as those of a short history, p50; negative: none")
 	f.Float64Var(&config.MaxRefused, "max-refused", 0, "goal: operations refused at the rate, in percent; negative: none")
 	return cmd
 }

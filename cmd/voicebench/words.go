@@ -132,9 +132,10 @@ the embedded store (SQLite) on this machine's disk, and one node of Apache Cassa
 it starts (Java 17 and Maven; two cores and 2 GB are its share), or a CQL cluster of yours.
 
 For each: durable messages a second of many writers; the time of inserts and pages at a
-rate, from when each was due; on CQL what equal reads cost in queries; and pages of a
-history of ten million messages, as it grows. That last step takes half an hour and 20 GB
-of disk, the others two minutes.
+rate, from when each was due, and on CQL where it goes; on CQL what equal reads cost in
+queries; and pages of a history of ten million messages, as it grows. That last step
+takes ten minutes or so of a machine with nothing else to do and 20 GB of disk, the
+others two minutes.
 
 Data lie in the folder for temporary files: where that is no disk, name one with --dir.`
 

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -203,6 +205,51 @@ func TestGhost(t *testing.T) {
 	edit()
 	if _, err := s.Message(ctx, channel, ids[3]); !errors.Is(err, textchat.ErrNoRecord) {
 		t.Errorf("a ghost is shown: %v", err)
+	}
+}
+
+// TestHistoryInBatches: a long list goes in batches of one partition each, bounded by rows
+// and bytes, and what was there is replaced.
+func TestHistoryInBatches(t *testing.T) {
+	s, sent := withCounts(t)
+	channel := newID()
+	at := time.Now().Add(-30 * 24 * time.Hour)
+	var list []textchat.Message
+	for i := range 250 {
+		list = append(list, message(channel, idAt(at.Add(time.Duration(i)*time.Minute), i), "short"))
+	}
+	at = at.Add(20 * 24 * time.Hour)
+	for i := range 4 {
+		list = append(list, message(channel, idAt(at.Add(time.Duration(i)*time.Second), i), strings.Repeat("long", batchBytes/8)))
+	}
+	for _, text := range []string{"short", "new"} {
+		list[0].Content = text
+		before := sent("voicefleet_store_queries_total")
+		must(t, s.AddMessages(ctx, channel, list))
+		// Three and two, and at first a note of either bucket; both lists may lie over the
+		// end of one.
+		if n := sent("voicefleet_store_queries_total") - before; n < 5 || n > 11 {
+			t.Errorf("%d statements", n)
+		}
+	}
+	var got []textchat.Message
+	for q := (textchat.PageQuery{Limit: 100}); ; {
+		page, err := s.Page(ctx, channel, q)
+		must(t, err)
+		got = append(got, page...)
+		if len(page) < q.Limit {
+			break
+		}
+		q.Before = page[len(page)-1].ID
+	}
+	slices.Reverse(got)
+	if len(got) != len(list) || got[0].Content != "new" {
+		t.Fatalf("%d messages of %d, the first %q", len(got), len(list), got[0].Content)
+	}
+	for i := range got {
+		if got[i].ID != list[i].ID || got[i].Content != list[i].Content {
+			t.Fatalf("message %d: %d %.9q, want %d %.9q", i, got[i].ID, got[i].Content, list[i].ID, list[i].Content)
+		}
 	}
 }
 

@@ -153,6 +153,26 @@ func message(ch, id textchat.ID, text string) textchat.Message {
 	return textchat.Message{ID: id, Channel: ch, Author: textchat.User{ID: 1}, Content: text, Timestamp: textchat.Time{Time: now}}
 }
 
+// TestLongHistory: more messages than one write takes.
+func TestLongHistory(t *testing.T) {
+	s := open(t, t.TempDir())
+	var list []textchat.Message
+	for i := range textchat.ID(bulkMost + 1) {
+		list = append(list, message(7, i+1, "old"))
+	}
+	must(t, s.AddMessages(ctx, 7, list))
+	list[0].Content = "new"
+	must(t, s.AddMessages(ctx, 7, list[:1]))
+	must(t, s.AddMessages(ctx, 7, nil))
+	newest, err := s.Page(ctx, 7, textchat.PageQuery{Limit: 1})
+	must(t, err)
+	all, err := s.Page(ctx, 7, textchat.PageQuery{Limit: 2 * bulkMost})
+	must(t, err)
+	if newest[0].ID != bulkMost+1 || len(all) != bulkMost+1 || all[bulkMost].Content != "new" {
+		t.Errorf("%d messages, the newest %d, the oldest %q", len(all), newest[0].ID, all[len(all)-1].Content)
+	}
+}
+
 func TestPages(t *testing.T) {
 	s := open(t, t.TempDir())
 	for i := textchat.ID(1); i <= 20; i++ {
