@@ -147,6 +147,7 @@ type Core struct {
 	ordered  map[relayed]time.Time
 	ticked   time.Time
 	swept    time.Time
+	turn     uint64 // of the calls that are looked at for nearer nodes
 
 	refused map[lie]time.Time // when it was told last
 
@@ -564,6 +565,7 @@ func (c *Core) Tick(now time.Time, out []Out) []Out {
 	if now.Sub(c.swept) >= sweepEvery {
 		c.swept = now
 		out = c.restore(now, out)
+		out = c.nearer(now, out)
 		maps.DeleteFunc(c.retry, func(_ sfu.CallID, at time.Time) bool { return now.After(at) })
 		for n, l := range c.lost {
 			if !c.watch.known(n) && len(c.hosted[n]) == 0 && now.Sub(l.at) > lossKept {

@@ -452,3 +452,63 @@ func TestALostNodeTakesCallsAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestCallsComeNearer: calls that began far away, as what is near was full, come when
+// there is room, make before break, by and by, and once; not while calls of a lost node
+// wait for that room.
+func TestCallsComeNearer(t *testing.T) {
+	k := newClinic(t, "far", "lost", "near")
+	for id, hb := range k.nodes {
+		hb.Region = string(id)
+	}
+	near := k.nodes["near"]
+	full := func() { near.Load.Sessions = 1000 }
+	k.pass(2, full)
+	for i := range 60 {
+		id := sfu.CallID{ID: snowflake.ID(i + 1)}
+		req := allocator.PlaceRequest{Call: id, Session: "s", RTT: map[string]float64{"near": 10, "far": 80, "lost": 200}}
+		if i >= 40 { // as far as they are concerned they are near
+			req.RTT["far"] = 29
+		}
+		cl, err := k.c.Claim(k.now, req)
+		if err != nil || cl.Entry.Node != "far" {
+			t.Fatalf("%+v, %v", cl, err)
+		}
+		k.perform([]Out{{Write: cl.Write}})
+		k.seat(id, "far", cl.Entry.Epoch, 5)
+	}
+	k.pass(int((NearerRest+NearerEvery)/time.Second), full)
+	if len(k.moves) != 0 {
+		t.Fatalf("%d calls moved to a full node", len(k.moves))
+	}
+	near.Load.Sessions = 0
+	k.c.exits["lost"] = &exit{cause: allocator.CauseNodeLost}
+	k.c.hosted["lost"] = map[sfu.CallID]struct{}{{ID: 999}: {}}
+	k.c.lost["lost"] = loss{at: k.now}
+	k.pass(5, func() {})
+	if len(k.moves) != 0 {
+		t.Fatalf("%d calls took the room of a lost node's", len(k.moves))
+	}
+	delete(k.c.exits, "lost")
+	delete(k.c.hosted, "lost")
+	delete(k.c.lost, "lost")
+	for range int(NearerEvery / time.Second) {
+		was := len(k.moves)
+		k.pass(1, func() {})
+		if gone := 5 * (len(k.moves) - was); gone > NearerPace {
+			t.Fatalf("%d people left in one second", gone)
+		}
+	}
+	if len(k.moves) != 40 || near.Load.Sessions != 200 {
+		t.Fatalf("%d calls came, %d people", len(k.moves), near.Load.Sessions)
+	}
+	for _, m := range k.moves {
+		if !m.Planned || m.Cause != allocator.CauseRebalance || m.From != "far" || m.To != "near" {
+			t.Errorf("told %+v", m)
+		}
+	}
+	k.pass(int(NearerRest/time.Second)+120, func() {})
+	if len(k.moves) != 40 {
+		t.Errorf("%d moves in all", len(k.moves))
+	}
+}

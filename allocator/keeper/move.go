@@ -156,24 +156,92 @@ func (c *Core) rehome(now time.Time, old allocator.CallEntry, size int, x *exit)
 			}
 			return nil
 		}
-		room, known := c.arrivals[choice.Node]
-		if !known {
-			room = arrivalsAtOnce
-		}
-		if !x.planned && room <= 0 {
+		if !x.planned && c.room(choice.Node) <= 0 {
 			req.Avoid = append(req.Avoid, choice.Node)
 			continue
 		}
 		ex := c.place.Told(now, req, size, choice, "call moves, "+string(x.cause)+": ")
-		e := c.entry(now, ex, req, old)
-		e.Epoch = c.place.NextEpoch(now)
-		e.Move = &allocator.CallMove{From: old.Node, Cause: x.cause, Planned: x.planned, At: now, Sessions: size}
-		c.arrivals[ex.Chosen] = room - float64(size)
-		c.place.Hold(ex.Chosen, size)
-		c.writing[id] = true
-		return &Write{Entry: e, Last: c.revisions[id], held: size}
+		return c.send(now, old, req, ex, allocator.CallMove{From: old.Node, Cause: x.cause, Planned: x.planned, At: now, Sessions: size})
 	}
 	return nil
+}
+
+// room is how many sessions a node takes in just now.
+func (c *Core) room(node edgeagent.NodeID) float64 {
+	if left, known := c.arrivals[node]; known {
+		return left
+	}
+	return arrivalsAtOnce
+}
+
+// send moves a call where it was decided.
+func (c *Core) send(now time.Time, old allocator.CallEntry, req allocator.PlaceRequest, ex allocator.Explanation, move allocator.CallMove) *Write {
+	e := c.entry(now, ex, req, old)
+	e.Epoch, e.Move = c.place.NextEpoch(now), &move
+	c.arrivals[ex.Chosen] = c.room(ex.Chosen) - float64(move.Sessions)
+	c.place.Hold(ex.Chosen, move.Sessions)
+	c.writing[old.Call] = true
+	return &Write{Entry: e, Last: c.revisions[old.Call], held: move.Sessions}
+}
+
+const (
+	// NearerEvery is how often it is looked whether a call that lives far from its
+	// members can come nearer by now.
+	NearerEvery = 2 * time.Minute
+	// NearerRest is how long a call stays where it is before it comes nearer: where it
+	// is known of its members that they are far apart, each joiner changes what is near.
+	NearerRest = 5 * time.Minute
+	// NearerPace is how many sessions leave a node for that in a second, and what is
+	// more than these of the last call.
+	NearerPace = departuresPerSecond
+)
+
+// nearer brings calls home that began, or were moved, while what is near them was full
+// or away, when there is room. Each second it looks at some, in two minutes at all of
+// them. While calls of lost nodes wait, the room is theirs.
+func (c *Core) nearer(now time.Time, out []Out) []Out {
+	turns := uint64(NearerEvery / sweepEvery)
+	c.turn++
+	for _, x := range c.exits {
+		if !x.planned {
+			return out
+		}
+	}
+	for _, node := range slices.Sorted(maps.Keys(c.hosted)) {
+		if c.exits[node] != nil || !c.watch.Up(node) {
+			continue
+		}
+		var ids []sfu.CallID
+		for id := range c.hosted[node] {
+			if c.lot(id)%turns == c.turn%turns {
+				ids = append(ids, id)
+			}
+		}
+		slices.SortFunc(ids, func(a, b sfu.CallID) int { return cmp.Compare(a.ID, b.ID) })
+		for left := NearerPace; len(ids) > 0 && left > 0; ids = ids[1:] {
+			if w := c.approach(now, ids[0]); w != nil {
+				left -= w.held
+				out = append(out, Out{Write: w})
+			}
+		}
+	}
+	return out
+}
+
+// approach decides whether a call comes nearer; nil if it stays.
+func (c *Core) approach(now time.Time, id sfu.CallID) *Write {
+	old, _ := c.place.Call(id)
+	size := c.place.Size(id)
+	if size == 0 || len(old.Spans) > 0 || now.Sub(old.Created) < NearerRest || c.writing[id] || len(c.writing) >= writesAtOnce || now.Before(c.retry[id]) || c.transits[id] != nil {
+		return nil
+	}
+	req := allocator.PlaceRequest{Call: id, RTT: old.Near.RTT, Region: old.Near.Region, Location: old.Near.Location}
+	choice, ok := c.place.Nearer(now, req, size, c.draw)
+	if !ok || c.room(choice.Node) <= 0 {
+		return nil
+	}
+	ex := c.place.Told(now, req, size, choice, "call moves, there is room much nearer: ")
+	return c.send(now, old, req, ex, allocator.CallMove{From: old.Node, Cause: allocator.CauseRebalance, Planned: true, At: now, Sessions: size})
 }
 
 // lot is where a call falls in this allocator's order.

@@ -569,7 +569,14 @@ func (c *Core) Spot(now time.Time, req allocator.PlaceRequest, sessions int, dra
 	return choice, choice.Node != "" && !slices.Contains(req.Avoid, choice.Node)
 }
 
-// Told explains a choice of Spot.
+// Nearer is that of the fleet, for a call that has an entry.
+func (c *Core) Nearer(now time.Time, req allocator.PlaceRequest, sessions int, draw *rand.Rand) (choice Choice, ok bool) {
+	c.expire(now)
+	home, _ := c.home(req.Call)
+	return c.fleet.Nearer(now, &req, home, sessions, draw)
+}
+
+// Told explains a choice of Spot or Nearer.
 func (c *Core) Told(now time.Time, req allocator.PlaceRequest, sessions int, choice Choice, why string) allocator.Explanation {
 	home, _ := c.home(req.Call)
 	req.Avoid = append(slices.Clone(req.Avoid), home)

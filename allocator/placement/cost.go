@@ -35,6 +35,11 @@ const (
 	nearMillis = 1.0
 	nearShare  = 0.01
 
+	// NearerSaves is what a live call must save by another node to move there, in
+	// milliseconds: half of what a call spans nodes for, since a move is made before
+	// the old path is broken and costs nobody a word.
+	NearerSaves = SpanSaves / 2
+
 	// A node that has just become ready takes rampFrom of its calls, and all of
 	// them after rampTime; between, the share grows evenly.
 	rampFrom = 0.1

@@ -3,6 +3,7 @@ package placement
 import (
 	"cmp"
 	"hash/fnv"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -255,6 +256,48 @@ func (f *Fleet) Fits(id edgeagent.NodeID, more int) (fits, easily bool) {
 // While any node has room for them below crowded, none is filled beyond.
 func (f *Fleet) Choose(now time.Time, req *allocator.PlaceRequest, more int, draw *rand.Rand) Choice {
 	f.distances(now, req)
+	return f.pick(now, req, more, draw)
+}
+
+// Nearer finds a node for all sessions of a live call that is far from its own: ok is
+// false unless the distance to home is NearerSaves dearer than all that the chosen node
+// costs. So a call only ever comes nearer, and none goes back and forth.
+func (f *Fleet) Nearer(now time.Time, req *allocator.PlaceRequest, home edgeagent.NodeID, sessions int, draw *rand.Rand) (choice Choice, ok bool) {
+	f.distances(now, req)
+	at, least, known := f.here(home)
+	if !known || at-least < NearerSaves {
+		return Choice{}, false
+	}
+	wish := *req
+	wish.Avoid = []edgeagent.NodeID{home}
+	choice = f.pick(now, &wish, sessions, draw)
+	return choice, choice.Node != "" && choice.Node != home && at-choice.Cost >= NearerSaves
+}
+
+// here is the distance to a node, and that to the nearest of all.
+func (f *Fleet) here(home edgeagent.NodeID) (at, least float64, known bool) {
+	i, there := f.index[home]
+	if !there {
+		return 0, 0, false
+	}
+	least = math.Inf(1)
+	for _, o := range f.order {
+		least = min(least, o.rtt)
+		if o.i == f.nodes[i].pool {
+			at, known = o.rtt, o.from != fromNone
+		}
+	}
+	for _, m := range f.measured {
+		least = min(least, m.rtt)
+		if m.i == i {
+			at, known = m.rtt, true
+		}
+	}
+	return at, least, known
+}
+
+// pick is Choose once the distances are known.
+func (f *Fleet) pick(now time.Time, req *allocator.PlaceRequest, more int, draw *rand.Rand) Choice {
 	wish := *req
 	for {
 		for _, f.limit = range [...]float64{crowded, 1} {

@@ -267,3 +267,37 @@ func BenchmarkChoose(b *testing.B) {
 		}
 	}
 }
+
+// TestNearer: a live call leaves its node for one that is much nearer, costs and all,
+// and has room for all of it.
+func TestNearer(t *testing.T) {
+	asleep := node("near", "eu", 0)
+	asleep.State = edgeagent.Draining
+	far := map[string]float64{"eu": 10, "us": 100}
+	for _, c := range []struct {
+		name  string
+		nodes []edgeagent.Heartbeat
+		rtt   map[string]float64
+		want  edgeagent.NodeID
+	}{
+		{"there is room", []edgeagent.Heartbeat{node("home", "us", 0), node("near", "eu", 500)}, far, "near"},
+		{"measured by name", []edgeagent.Heartbeat{node("home", "us", 0), node("near", "eu", 500)}, map[string]float64{"home": 100, "near": 10}, "near"},
+		{"it is near already", []edgeagent.Heartbeat{node("home", "us", 0), node("near", "eu", 0)}, map[string]float64{"eu": 10, "us": 10 + NearerSaves - 1}, ""},
+		{"what is near is full", []edgeagent.Heartbeat{node("home", "us", 0), node("near", "eu", 1000)}, far, ""},
+		{"not all of it fits", []edgeagent.Heartbeat{node("home", "us", 0), node("near", "eu", 980)}, far, ""},
+		{"what is near is so full that it costs as much", []edgeagent.Heartbeat{node("home", "us", 0), node("near", "eu", 972)}, far, ""},
+		{"what is near is drained", []edgeagent.Heartbeat{node("home", "us", 0), asleep}, far, ""},
+		{"its own is full, and nothing is nearer", []edgeagent.Heartbeat{node("home", "eu", 1000), node("far", "us", 0)}, far, ""},
+		{"nothing is known of the way", []edgeagent.Heartbeat{node("home", "us", 0), node("near", "eu", 0)}, map[string]float64{"eu": 10}, ""},
+		{"its own is gone", []edgeagent.Heartbeat{node("near", "eu", 0)}, far, ""},
+	} {
+		var f Fleet
+		for _, hb := range c.nodes {
+			f.Observe(start, hb)
+		}
+		got, ok := f.Nearer(start, &allocator.PlaceRequest{Call: channel(1), RTT: c.rtt}, "home", 10, rand.New(rand.NewPCG(1, 1)))
+		if ok != (c.want != "") || ok && got.Node != c.want {
+			t.Errorf("%s: %+v, %v, want %q", c.name, got, ok, c.want)
+		}
+	}
+}

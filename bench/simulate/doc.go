@@ -11,7 +11,7 @@
 // circle there and back times 1.6 in fibre (200 km/ms) and 5 to 40 ms of access.
 //
 // Time goes in ticks of one second. People begin calls as the day goes in their
-// place; members follow within minutes; most calls are of one city, one in twenty
+// place; members follow within minutes; most calls are of one city, one in fifty
 // of a continent. Every node tells its load once a tick, and decisions are made by
 // what it told: by the allocator's own function ([placement.Fleet]), or by a
 // yardstick, which is a rule that others use. Then things go wrong: nodes, zones and
@@ -22,6 +22,13 @@
 // it is told of heartbeats, closed connections and answers of media ports in steps as
 // fine as its server's, and says who is suspect, lost, ill or too hot, and which call
 // goes where and when.
+//
+// Round trips are held against a lower bound of the best possible, found every few
+// minutes for the users and the nodes of that moment: the cheapest flow of single users
+// through the capacity of regions, which may seat everybody anew each time and fills
+// each node to its last seat, and for calls of a continent the best region of each as
+// if it had room for all. A second case of 50 nodes and calls of one size is so small
+// that its best is known exactly.
 //
 // What is not simulated: the bus, the clients and the packets. How long clients take to
 // follow, and to be moved without a loss, is taken from what fleet tests measure with

@@ -117,6 +117,7 @@ type engine struct {
 type tally struct {
 	Placed, Joined, Moved, Replaced, Drained uint64
 	Relieved, Undrained                      uint64 // calls moved off bad or hot nodes; drains given up
+	Nearer                                   uint64 // calls that came nearer when there was room
 	Lost, False, Held, Ill                   uint64 // verdicts of the core: on nodes, and those of these that lived
 	Rejected                                 uint64 // joins
 	Needless                                 uint64 // of these, while some node had room

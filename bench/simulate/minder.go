@@ -6,6 +6,7 @@ import (
 
 	"voicefleet/allocator"
 	"voicefleet/allocator/keeper"
+	"voicefleet/allocator/placement"
 	"voicefleet/edgeagent"
 	"voicefleet/internal/snowflake"
 	"voicefleet/sfu"
@@ -102,6 +103,37 @@ func (m *minder) enter(now time.Time, id int32) {
 	m.out = m.core.SeeCall(now, entry, 1, m.out)
 }
 
+// approach brings calls nearer that began while what is near them was full or away: as
+// the core does with all that it is told of, by the same function and at the same pace.
+func (m *minder) approach() {
+	e, o := m.e, m.e.p.(*ours)
+	turns := int(keeper.NearerEvery / tick)
+	left := map[int32]int{}
+	for id := int(e.now) % turns; id < len(e.calls); id += turns {
+		c := &e.calls[id]
+		if !c.alive || c.node < 0 || m.told[c.node] || e.now-c.born < int64(keeper.NearerRest/tick) {
+			continue
+		}
+		from := c.node
+		if left[from] >= keeper.NearerPace || e.w.rtt[c.metro][e.w.nodes[from].region]-e.w.rtt[c.metro][e.w.nearest[c.metro][0]] < placement.NearerSaves {
+			continue // as the allocator's function finds, too, at the price of asking
+		}
+		a := &e.ask
+		a.call, a.more, a.avoid, a.now = int(c.seed>>1), int(max(c.joined, c.shown+c.held)), -1, e.time()
+		a.metro, a.access = e.member(c, 0)
+		to := o.nearer(a, from)
+		if to < 0 || !e.hosts[to].there {
+			continue
+		}
+		left[from] += int(c.joined)
+		e.leave(int32(id))
+		e.attach(int32(id), to)
+		e.hold(int32(id), a.more)
+		e.tally.Nearer++
+		e.unheard("moved nearer", gapDrained*float64(c.joined))
+	}
+}
+
 // forget takes a call from the core.
 func (m *minder) forget(id sfu.CallID) {
 	delete(m.known, id)
@@ -152,6 +184,9 @@ func (m *minder) second() {
 	}
 	m.perform(from.Add(tick))
 	m.empty()
+	if !e.bus {
+		m.approach()
+	}
 }
 
 // pace is how long nothing happens.

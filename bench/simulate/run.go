@@ -140,6 +140,11 @@ type day struct {
 	rtts, worst, load, excess bench.Series
 }
 
+// whole is the whole day.
+func (d *day) whole() against {
+	return against{d.usual.got + d.crowd.got + d.after.got, d.usual.best + d.crowd.best + d.after.best}
+}
+
 // against is a figure and its lower bound, summed over samples.
 type against struct{ got, best float64 }
 

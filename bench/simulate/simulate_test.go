@@ -211,7 +211,7 @@ func TestBooksBalance(t *testing.T) {
 }
 
 // TestShortForm is the simulation in small: every goal but the bound on round trips,
-// for which two hours are nearly all aftermath of faults and 60 nodes too few.
+// for which two hours are a full evening in Europe all along, and 60 nodes too few.
 func TestShortForm(t *testing.T) {
 	r, err := Run(t.Context(), Config{Seed: 1, Command: "test", Nodes: 60, Hours: 2, MonthNodes: 50, Days: 0.5})
 	if err != nil {
