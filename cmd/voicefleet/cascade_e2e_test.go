@@ -172,11 +172,19 @@ func quantile(all []time.Duration, share float64) time.Duration {
 // comes waits until so many frames of a talker came.
 func (c *cascade) comes(s *seated, talker *seated, frames int, what string) {
 	c.t.Helper()
-	for deadline := time.Now().Add(wait); len(s.ear.of(talker.user)) < frames; time.Sleep(frameTime) {
+	if !s.hears(talker, frames, wait) {
+		c.t.Fatalf("%s: user %v heard %d frames of %v, want %d", what, s.user, len(s.ear.of(talker.user)), talker.user, frames)
+	}
+}
+
+// hears says whether so many frames of a talker come within a time.
+func (s *seated) hears(talker *seated, frames int, within time.Duration) bool {
+	for deadline := time.Now().Add(within); len(s.ear.of(talker.user)) < frames; time.Sleep(frameTime) {
 		if time.Now().After(deadline) {
-			c.t.Fatalf("%s: user %v heard %d frames of %v, want %d", what, s.user, len(s.ear.of(talker.user)), talker.user, frames)
+			return false
 		}
 	}
+	return true
 }
 
 // relayed is how many packets edge1 has sent to other nodes.
@@ -445,14 +453,44 @@ type relayCosts struct {
 // each is what a packet that came to a listener cost, in seconds.
 func (c relayCosts) each() float64 { return c.busy.all().Seconds() / float64(c.packets) }
 
+// carryTries is how often a load is begun: a machine that stands still for half a
+// second has its nodes lose each other, and a call that spanned them is on one again;
+// nor does it say what it was to say.
+const carryTries = 4
+
 // carry has a load talk for a window; side is the node that a member of a call says
 // it is near to.
-func (c *cascade) carry(first uint64, load relayLoad, side func(call, member int) string, window time.Duration, idle busy) (cost relayCosts) {
+func (c *cascade) carry(first uint64, load relayLoad, side func(call, member int) string, window time.Duration, idle busy) relayCosts {
 	c.t.Helper()
+	for try := range uint64(carryTries) {
+		cost, void := c.tryCarry(first+100*try, load, side, window, idle)
+		if void == "" {
+			return cost
+		}
+		c.t.Logf("%v: once more: %s", load, void)
+	}
+	c.t.Fatalf("%v: no try of %d was carried", load, carryTries)
+	return relayCosts{}
+}
+
+// tryCarry is one try of carry; void is why it tells nothing, if so.
+func (c *cascade) tryCarry(first uint64, load relayLoad, side func(call, member int) string, window time.Duration, idle busy) (cost relayCosts, void string) {
+	c.t.Helper()
+	for len(c.edges.told) > 0 {
+		<-c.edges.told
+	}
 	calls := make([][]*seated, load.calls)
 	said := make([]map[*seated]func() map[uint32]time.Time, load.calls)
 	var all []*seated
 	var stops []func()
+	defer func() {
+		for _, stop := range stops {
+			stop()
+		}
+		for _, s := range all {
+			s.Close()
+		}
+	}()
 	for k := range calls {
 		c.call = sfu.CallID{ID: snowflake.ID(first + uint64(k))}
 		for i := range load.members {
@@ -461,10 +499,10 @@ func (c *cascade) carry(first uint64, load relayLoad, side func(call, member int
 			rtt := map[string]float64{"edge1": 900, "edge2": 900, "edge3": 900}
 			rtt[node] = 10
 			s := c.seat(uint64(c.call.ID)*100+uint64(i), &delays{at: map[sfu.UserID]map[uint32]time.Time{}}, rtt)
-			if s.node != edgeagent.NodeID(node) {
-				c.t.Fatalf("user %v is seated on %s: %s", s.user, s.node, ctlSays(c.t, c.text.data, "explain", c.call.String()))
-			}
 			calls[k], all = append(calls[k], s), append(all, s)
+			if s.node != edgeagent.NodeID(node) {
+				return cost, fmt.Sprintf("user %v is seated on %s: %s", s.user, s.node, ctlSays(c.t, c.text.data, "explain", c.call.String()))
+			}
 		}
 	}
 	talkers := load.calls * load.talkers
@@ -478,7 +516,9 @@ func (c *cascade) carry(first uint64, load relayLoad, side func(call, member int
 	}
 	for _, members := range calls {
 		for i, s := range members {
-			c.comes(s, members[(i+1)%load.talkers], 25, "warm up")
+			if talker := members[(i+1)%load.talkers]; !s.hears(talker, 25, wait) {
+				return cost, fmt.Sprintf("user %v does not hear %v", s.user, talker.user)
+			}
 		}
 	}
 	heard := func() (n int) {
@@ -505,10 +545,14 @@ func (c *cascade) carry(first uint64, load relayLoad, side func(call, member int
 		}
 	}
 	cost.near, cost.far = [2]time.Duration{quantile(near, 0.5), quantile(near, 0.99)}, [2]time.Duration{quantile(far, 0.5), quantile(far, 0.99)}
-	for _, s := range all {
-		s.Close()
+	want := load.calls * load.talkers * (load.members - 1) * int(window/frameTime) / 2
+	switch {
+	case cost.packets < want:
+		void = fmt.Sprintf("%d packets came, want %d", cost.packets, want)
+	case len(c.edges.told) > 0:
+		void = fmt.Sprintf("a call was moved: %+v", (<-c.edges.told).Moved)
 	}
-	return cost
+	return cost, void
 }
 
 // TestRelayedPacketsAreCheap compares calls that are each on one node with the same
@@ -561,9 +605,6 @@ func TestRelayedPacketsAreCheap(t *testing.T) {
 		over := (two.busy.all().Seconds() - each*(float64(two.packets)-relayed)) / relayed
 		t.Logf("%v: each call on one node: %d packets came to listeners for %v, %.1f µs each; each on two: %d for %v, %.1f µs each: a packet that crosses costs %.2f times as much (laid on those beyond the link alone: %.1f µs, %.2f times); median way and that of 99 %% %v, over a link %v",
 			load, local.packets, local.busy, each*1e6, two.packets, two.busy, two.each()*1e6, two.each()/each, over*1e6, over/each, two.near, two.far)
-		if want := load.calls * load.talkers * (load.members - 1) * int(window/frameTime) / 2; local.packets < want || two.packets < want {
-			t.Fatalf("%v: %d and %d packets came, want %d", load, local.packets, two.packets, want)
-		}
 		if !judged || load.calls == 1 {
 			continue
 		}
