@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -110,7 +111,7 @@ func as(name string) []string { return []string{os.Args[0], name} }
 
 // attempts bounds how often a run is made until the harness kept up: other programs
 // may take the processors meanwhile.
-const attempts = 3
+const attempts = 4
 
 // truth runs a scenario that is written down, until the harness itself kept up or
 // was only somewhat late.
@@ -134,7 +135,7 @@ func truthOf(t *testing.T, s *scenario.Scenario, change ...func(*Config)) *bench
 		t.Logf("run %d is void: %s", n, why)
 		switch {
 		case n < attempts:
-		case strings.Contains(why, "were sent more than 20 ms late"):
+		case strings.Contains(why, "were sent more than 20 ms late"), strings.Contains(why, "it stood still: a packet"):
 			// Some packets in a hundred: neither what was lost nor a median depends on
 			// them, so the bounds stand.
 			return r
@@ -202,14 +203,24 @@ func voidOf(r *bench.Report) string {
 	return ""
 }
 
-// onTime skips the rest of a test about the edges of gaps, which lateness moves, if
-// the machine let no run be on time.
-func onTime(t *testing.T, r *bench.Report) {
+// latest is by how many ms the latest packet of a talker was behind its schedule: a gap
+// that begins or ends with it is so much longer or shorter.
+func latest(t *testing.T, r *bench.Report) float64 {
 	t.Helper()
-	if why := voidOf(r); why != "" && !t.Failed() {
-		t.Skipf("not judged: %s", why)
+	for _, n := range r.Notes {
+		if m := latestBy.FindStringSubmatch(n); m != nil {
+			by, err := time.ParseDuration(m[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return millis(by)
+		}
 	}
+	t.Fatalf("no note of how late the generator was in %q", r.Notes)
+	return 0
 }
+
+var latestBy = regexp.MustCompile(`the latest by ([^;]+);`)
 
 // figure finds a metric of a report.
 func figure(t *testing.T, r *bench.Report, name string) float64 {
@@ -356,7 +367,8 @@ goals:
 	// The lower half of all latencies is of the short way, the upper one of the long:
 	// the quantiles 0.2 and 0.7 are 0.4 of each, just below its median.
 	short, long := quantile(t, r, "one-way latency", .2), quantile(t, r, "one-way latency", .7)
-	if more := long - short; more < 6.5 || more > 7.5 {
+	// What a busy machine sends late is behind both ways, and moves the upper half.
+	if more := long - short; more < 6.5 || more > 7.5 && voidOf(r) == "" {
 		t.Errorf("7 ms are measured as %.3f", more)
 	}
 	if w := values[impair.Counts](t, r).Up; w.Delayed < 400 || w.Delayed > 500 {
@@ -424,15 +436,17 @@ faults:
   - {at: 5s, for: 2s, do: cut, direction: down}
 `)
 	const pairs = 33
-	near(t, r, "loss_percent", 50, 0.5)
-	onTime(t, r)
-	// A packet that a busy machine sends late is a gap too, of some ms.
+	// A packet that a busy machine sends or brings late is a gap too, and moves the edges
+	// of the others.
+	late := latest(t, r) + figure(t, r, "latency_max_ms")
+	near(t, r, "loss_percent", 50, 0.5+late/80) // of 8 s
+	within := 60 + late
 	count, _, most := quantiles(t, r, "audible gaps")
-	if count < 2*pairs || most > 2060 {
-		t.Errorf("%d gaps of up to %.0f ms, want %d of 2000", count, most, 2*pairs)
+	if count < 2*pairs || most > 2000+within {
+		t.Errorf("%d gaps of up to %.0f ms, want %d of 2000 ± %.0f", count, most, 2*pairs, within)
 	}
-	near(t, r, "gap_p50_ms", 2000, 60)
-	everybody(t, r, "gap", func(h heard) bool { return h.WorstGap > 1940 && h.WorstGap < 2060 })
+	near(t, r, "gap_p50_ms", 2000, within)
+	everybody(t, r, "gap", func(h heard) bool { return math.Abs(h.WorstGap-2000) < within })
 }
 
 // TestTruthChurn holds that nothing is lost when members come and go, talkers too.
@@ -578,7 +592,7 @@ goals:
 	for _, l := range light {
 		for _, f := range faithful {
 			loss := func(h heard) float64 { return 100 * float64(h.Lost) / float64(h.Expected) }
-			if math.Abs(loss(l)-loss(f)) > 0.1 || math.Abs(l.P50-f.P50) > 2 {
+			if math.Abs(loss(l)-loss(f)) > 0.1 || voidOf(r) == "" && math.Abs(l.P50-f.P50) > 2 {
 				t.Errorf("%+v and %+v", l, f)
 			}
 		}
@@ -599,12 +613,12 @@ func TestTruthFreeze(t *testing.T) {
 	r := truthOf(t, s)
 	near(t, r, "duplicates", 0, 0)
 	near(t, r, "loss_percent", 0, 0.5)
-	onTime(t, r)
+	late := latest(t, r)
 	frozen := 1000 * (event(t, r, "goes on") - event(t, r, "stopped"))
 	// Up to an interval on either side. The node itself needs a while to go on, more on
 	// a busy machine, and that is its gap too.
 	everybody(t, r, fmt.Sprintf("gap of a freeze of %.0f ms", frozen), func(h heard) bool {
-		return h.WorstGap > frozen-60 && h.WorstGap < frozen+200
+		return h.WorstGap > frozen-60-late && h.WorstGap < frozen+200+late
 	})
 }
 
