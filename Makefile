@@ -66,7 +66,7 @@ bench-store: ## durable writes, latency at a rate, equal reads, histories of 10 
 	@$(BENCH) store $(ARGS)
 
 closed-test: ## how soon the Go client and Chromium talk without UDP, and the gap when it closes in a call (needs root and nft; 6 minutes)
-	@$(ENV) && VOICEFLEET_CLOSED=12 VOICEFLEET_REBINDS=5 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only|TestPageByRelay|TestNATRebindOfPages)$$' ./cmd/e2e
+	@$(ENV) && VOICEFLEET_CLOSED=12 VOICEFLEET_REBINDS=5 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only|TestPageByRelay|TestNATRebindOfPages|TestAddressChange)$$' ./cmd/e2e
 
 text-test: ## three text instances under 24 faults on a NATS cluster and a CQL server, and 1,000 seeded schedules in virtual time: nothing acknowledged is lost or comes twice (10 minutes)
 	@$(ENV) && VOICEFLEET_SCHEDULES=1000 go test -count=1 -v -timeout 60m -run '^TestSchedules$$' ./textchat/chatserver
