@@ -123,8 +123,12 @@ func (b *Bucket[T]) ensure(ctx context.Context) error {
 }
 
 // insist tries to make something, again until ctx ends while the servers do not
-// answer.
+// answer. While the bus is away nothing is tried: it would wait in the reconnect buffer,
+// and all of an outage's tries would come with the return.
 func (c *Conn) insist(ctx context.Context, ensure func(context.Context) error) error {
+	if err := c.await(ctx); err != nil {
+		return err
+	}
 	for wait := firstTry; ; wait = min(2*wait, openTry) {
 		try, cancel := context.WithTimeout(ctx, wait)
 		err := ensure(try)

@@ -449,6 +449,15 @@ func TestRequestsWaitForTheBus(t *testing.T) {
 	if _, err := Request[question, answer](ctx, conns[0], "v1.wait.go", question{1}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a request without a bus ends with %v", err)
 	}
+	before, _ := conns[0].nc.Buffered()
+	opening, enough := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer enough()
+	if _, err := OpenBucket[question](opening, conns[0], NodesBucket); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a bucket without a bus: %v", err)
+	}
+	if after, _ := conns[0].nc.Buffered(); after != before {
+		t.Errorf("%d bytes wait to be sent, %d before", after, before)
+	}
 	answered := make(chan error)
 	go func() {
 		_, err := Request[question, answer](t.Context(), conns[0], "v1.wait.go", question{2})
