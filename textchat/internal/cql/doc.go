@@ -22,7 +22,7 @@
 // doing it again changes nothing: all of them may be retried. Two instances that
 // write the same row are ordered by their clocks; keep them by NTP.
 //
-// In front of the cluster stand, in this order: coalescing (equal reads under way
-// share one query), lanes (one channel cannot take all room) and the breaker (a
+// In front of the cluster stand, in this order: coalescing (equal reads that wait
+// share one query, which begins after all of them came), lanes (one channel cannot take all room) and the breaker (a
 // cluster that does not answer is refused for, not waited for).
 package cql

@@ -172,11 +172,16 @@ func TestLanes(t *testing.T) {
 
 func TestFlights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := flights{under: map[flightKey]*flight{}}
+		var f flights
+		f.init()
 		reads := 0
-		answer := make(chan int)
-		read := func() (any, error) {
+		begin, answer := make(chan bool), make(chan int)
+		read := func(depart func()) (any, error) {
 			reads++
+			if !<-begin {
+				return nil, textchat.ErrBusy
+			}
+			depart()
 			return <-answer, nil
 		}
 		got := make(chan any, 10)
@@ -202,13 +207,43 @@ func TestFlights(t *testing.T) {
 		if reads != 2 {
 			t.Errorf("%d reads, want 2", reads)
 		}
+		begin <- true
+		begin <- true
+		synctest.Wait()
+		// Both are under way: who comes now shares one that begins later.
+		ask(context.Background(), 1)
+		ask(context.Background(), 1)
+		if reads != 2 {
+			t.Errorf("%d reads beside one that is under way, want 2", reads)
+		}
 		answer <- 7
 		answer <- 7
 		if a, b := <-got, <-got; a != 7 || b != 7 {
 			t.Errorf("got %v and %v", a, b)
 		}
+		synctest.Wait()
+		if reads != 3 {
+			t.Errorf("%d reads, want 3", reads)
+		}
+		begin <- true
+		synctest.Wait()
+		// It lasts long: the next one does not wait for its end.
+		ask(context.Background(), 1)
+		time.Sleep(flightWait)
+		synctest.Wait()
+		if reads != 4 {
+			t.Errorf("%d reads after one that lasts, want 4", reads)
+		}
+		begin <- false
+		if v := <-got; v != textchat.ErrBusy {
+			t.Errorf("who was refused got %v", v)
+		}
+		answer <- 8
+		if a, b := <-got, <-got; a != 8 || b != 8 {
+			t.Errorf("who came later got %v and %v", a, b)
+		}
 		f.tasks.Wait()
-		if len(f.under) != 0 {
+		if len(f.under) != 0 || len(f.waiting) != 0 {
 			t.Error("flights are left")
 		}
 	})

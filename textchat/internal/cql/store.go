@@ -98,8 +98,9 @@ func open(ctx context.Context, c Config) (*Store, error) {
 	s := &Store{
 		lwt: c.Keyspace + lwtSuffix + ".", timeout: c.Timeout, log: c.Log, second: gocql.NonSpeculativeExecution{},
 		known: newBucketSet(knownBuckets), empty: newBucketSet(emptyBuckets),
-		lanes: lanes{busy: make(map[uint64]*lane)}, flights: flights{under: make(map[flightKey]*flight)},
+		lanes: lanes{busy: make(map[uint64]*lane)},
 	}
+	s.flights.init()
 	if b.nodes >= speculateNodes {
 		s.second = &gocql.SimpleSpeculativeExecution{NumAttempts: 1, TimeoutDelay: c.Timeout / 8}
 	}
@@ -320,9 +321,10 @@ func silence(err error) bool {
 // them counted by its generation.
 func (s *Store) share(ctx context.Context, verb string, args [4]uint64, read func(context.Context) (any, error)) (any, error) {
 	key := flightKey{verb: verb, a: args[0], b: args[1], c: args[2], d: args[3], generation: s.gens.of(args[0]).Load()}
-	value, joined, err := s.flights.share(ctx, key, func() (value any, err error) {
+	value, joined, err := s.flights.share(ctx, key, func(depart func()) (value any, err error) {
 		// The reader is its own: it ends by the time-out of do.
 		err = s.do(context.Background(), verb, textchat.ID(args[0]), func(ctx context.Context) error {
+			depart()
 			value, err = read(ctx)
 			return err
 		})
