@@ -319,11 +319,13 @@ func (r *reader) judge(after map[string]map[string]string) {
 	}
 	for _, of := range r.forms {
 		for text, list := range of {
-			if e := r.l.ledger[text]; e == nil || !e.sure {
-				continue // what was tried again may be told again
+			e := r.l.ledger[text]
+			if e == nil {
+				continue // its beginning came in no session
 			}
 			for i := 1; i < len(list); i++ {
-				if list[i-1] == erased || list[i] != erased && list[i] != list[i-1]+1 {
+				// An edit that was tried again may be told again.
+				if list[i-1] == erased && list[i] == erased || e.sure && (list[i-1] == erased || list[i] != erased && list[i] != list[i-1]+1) {
 					r.l.fail("%s was told of %s in its forms %v", r.name, text, list)
 					break
 				}

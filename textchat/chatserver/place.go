@@ -78,10 +78,7 @@ func (p *private) tell(s *Server, d textchat.DM, in guild.Input) (told bool) {
 	// A guild without members makes the same events as any, less the member.
 	var out guild.Out
 	guild.New(textchat.GuildRecord{}, 0).Handle(time.Now(), in, &out)
-	id := ""
-	if p, ok := in.(guild.Posted); ok && !p.Edited {
-		id = newMessage + p.Message.ID.String()
-	}
+	id := onceID(in)
 	told = true
 	for _, e := range out.Events {
 		told = s.tellUsers(s.life, usersEntry{ID: id, Event: &usersEvent{d.Users[:], e.Name, privateIntent(e.Intent), encode(e.Data)}}) == nil && told

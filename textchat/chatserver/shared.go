@@ -183,8 +183,29 @@ type waiting struct {
 	done chan struct{}
 }
 
-// newMessage begins the id of an input that tells of a message's creation.
-const newMessage = "m"
+// newMessage begins the id of an input that tells of a message's creation, lostMessage
+// that of one that tells of its deletion.
+const (
+	newMessage  = "m"
+	lostMessage = "d"
+)
+
+// onceID is the id of an input that tells what can happen once, whoever tells of it;
+// empty for others.
+func onceID(in guild.Input) string {
+	if a, ok := in.(guild.Audited); ok {
+		in = a.Input
+	}
+	switch in := in.(type) {
+	case guild.Posted:
+		if !in.Edited {
+			return newMessage + in.Message.ID.String()
+		}
+	case guild.Erased:
+		return lostMessage + in.Message.String()
+	}
+	return ""
+}
 
 // mine says whether what the voice side tells all instances is for this one.
 func (o *owner) mine() bool {
@@ -723,10 +744,7 @@ func (o *owner) tellAll(ctx context.Context, in guild.Input) bool {
 		o.later(func() { o.typing(t) })
 		return true
 	}
-	done, id := make(chan bool, 1), randomCode(16)
-	if p, ok := in.(guild.Posted); ok && !p.Edited {
-		id = newMessage + p.Message.ID.String() // whoever tells of it
-	}
+	done, id := make(chan bool, 1), cmp.Or(onceID(in), randomCode(16))
 	started := o.srv.task(func() {
 		for o.srv.life.Err() == nil {
 			_, err := o.srv.ensemble.pass(o.srv.life, o, in, id)
