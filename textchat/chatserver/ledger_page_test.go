@@ -138,7 +138,7 @@ func (l *schedule) browse(token string, rnd *rand.Rand, stop <-chan struct{}) {
 		select {
 		case <-stop:
 			return
-		case <-time.After(time.Duration(rnd.IntN(300)) * time.Millisecond):
+		case <-time.After(time.Duration(rnd.IntN(400)) * time.Millisecond):
 		}
 		channel := l.channels[rnd.IntN(len(l.channels))]
 		limit := []int{3, 50, 50, 50, 100}[rnd.IntN(5)]

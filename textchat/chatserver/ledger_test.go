@@ -80,9 +80,9 @@ func TestSchedules(t *testing.T) {
 // outside runs schedules in a process of their own: timers that nats.go keeps to use
 // again must not get into virtual time, nor out of it.
 func outside(t *testing.T, first, n int, env ...string) (said []byte, err error) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(30+2*n)*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(60+6*n)*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestSchedules$", "-test.v", "-test.timeout="+fmt.Sprint(30+2*n)+"s")
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestSchedules$", "-test.v", "-test.timeout="+fmt.Sprint(60+6*n)+"s")
 	cmd.Env = append(append(os.Environ(), env...), bubbleEnv+"=1", fmt.Sprint(schedulesEnv, "=", n), fmt.Sprint(seedEnv, "=", first))
 	return cmd.CombinedOutput()
 }
