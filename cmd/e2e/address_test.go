@@ -20,8 +20,8 @@ func TestAddressChange(t *testing.T) {
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	must(t, fetch(fmt.Sprintf("http://%s:%d/ca.pem", l.server, h.port), ca))
 	a, b := visit(t, ada, base+"/invite/"+h.invite, ca), visit(t, brian, base+"/invite/"+h.invite, ca)
-	must(t, a.Click("button", "Join voice channel Lobby", 5*time.Second))
-	must(t, b.Click("button", "Join voice channel Lobby", 5*time.Second))
+	must(t, a.Click("button", "Join voice channel Lobby", 30*time.Second))
+	must(t, b.Click("button", "Join voice channel Lobby", 30*time.Second))
 	var g gauge
 	bot := joinLobby(t, h, base, ca, "Beepo", g.heard)
 	hears(t, a, "Ada", brian)
@@ -54,6 +54,6 @@ func TestAddressChange(t *testing.T) {
 	}
 	hears(t, a, "Ada", brian)
 	hears(t, b, "Brian", ada)
-	must(t, b.Click("button", "Mute", 5*time.Second)) // the gateway knows them at their new address
-	must(t, a.Wait("listitem", "Brian, muted", 5*time.Second))
+	must(t, b.Click("button", "Mute", 30*time.Second)) // the gateway knows them at their new address
+	must(t, a.Wait("listitem", "Brian, muted", 30*time.Second))
 }

@@ -25,14 +25,14 @@ func (h *house) again(t *testing.T) {
 // write says something on the page.
 func write(t *testing.T, p *chromium.Page, channel, text string) {
 	t.Helper()
-	must(t, p.Type("textbox", "Message "+channel, text, 10*time.Second))
-	must(t, p.Click("button", "Send message", 5*time.Second))
+	must(t, p.Type("textbox", "Message "+channel, text, 30*time.Second))
+	must(t, p.Click("button", "Send message", 30*time.Second))
 }
 
 // read waits until a message is shown.
 func read(t *testing.T, p *chromium.Page, message string) {
 	t.Helper()
-	must(t, p.Wait("article", message, 10*time.Second))
+	must(t, p.Wait("article", message, 30*time.Second))
 }
 
 // gone waits until a control is no longer there.
@@ -53,8 +53,8 @@ func gone(t *testing.T, p *chromium.Page, role, name string) {
 // tool presses what can be done with a message.
 func tool(t *testing.T, p *chromium.Page, message, button string) {
 	t.Helper()
-	must(t, p.Click("article", message, 10*time.Second))
-	must(t, p.Click("button", button, 5*time.Second))
+	must(t, p.Click("article", message, 30*time.Second))
+	must(t, p.Click("button", button, 30*time.Second))
 }
 
 // TestTwoPeopleWrite: what one writes, answers, edits, attaches and deletes the
@@ -66,38 +66,38 @@ func TestTwoPeopleWrite(t *testing.T) {
 	url := h.page("/invite/" + h.invite)
 	a, b := visit(t, ada, url, ""), visit(t, brian, url, "")
 
-	must(t, a.Type("textbox", "Message general", "Hello", 5*time.Second))
-	must(t, b.Wait("StaticText", "Ada is writing…", 5*time.Second))
-	must(t, a.Click("button", "Send message", 5*time.Second))
+	must(t, a.Type("textbox", "Message general", "Hello", 30*time.Second))
+	must(t, b.Wait("StaticText", "Ada is writing…", 30*time.Second))
+	must(t, a.Click("button", "Send message", 30*time.Second))
 	read(t, b, "Ada: Hello")
 
 	tool(t, b, "Ada: Hello", "Reply to message: Hello")
 	write(t, b, "general", "Hi **Ada**")
 	read(t, a, "Brian: Hi Ada") // the marks are no words
-	must(t, a.Wait("button", "In reply to Ada: Hello", 5*time.Second))
+	must(t, a.Wait("button", "In reply to Ada: Hello", 30*time.Second))
 
 	tool(t, a, "Ada: Hello", "Edit message: Hello")
-	must(t, a.Type("textbox", "Edit message", ", Brian", 5*time.Second))
-	must(t, a.Click("button", "Save", 5*time.Second))
+	must(t, a.Type("textbox", "Edit message", ", Brian", 30*time.Second))
+	must(t, a.Click("button", "Save", 30*time.Second))
 	read(t, b, "Ada: Hello, Brian")
 	gone(t, b, "article", "Ada: Hello")
 
 	tool(t, b, "Brian: Hi Ada", "Delete message: Hi Ada")
-	must(t, b.Click("button", "Cancel", 5*time.Second))
+	must(t, b.Click("button", "Cancel", 30*time.Second))
 	gone(t, b, "alertdialog", "Delete this message?")
 	read(t, a, "Brian: Hi Ada")
 	tool(t, b, "Brian: Hi Ada", "Delete message: Hi Ada")
-	must(t, b.Click("button", "Delete message", 5*time.Second))
+	must(t, b.Click("button", "Delete message", 30*time.Second))
 	gone(t, a, "article", "Brian: Hi Ada")
 
 	// A reaction of the one is counted for the other, who adds to it and takes it back.
 	tool(t, b, "Ada: Hello, Brian", "React to message: Hello, Brian")
-	must(t, b.Type("searchbox", "Find an emoji", "party", 5*time.Second))
-	must(t, b.Click("button", "🎉 party tada", 5*time.Second))
-	must(t, a.Click("button", "🎉, 1", 10*time.Second))
-	must(t, b.Wait("button", "🎉, 2", 10*time.Second))
-	must(t, a.Click("button", "🎉, 2", 5*time.Second))
-	must(t, b.Click("button", "🎉, 1", 10*time.Second))
+	must(t, b.Type("searchbox", "Find an emoji", "party", 30*time.Second))
+	must(t, b.Click("button", "🎉 party tada", 30*time.Second))
+	must(t, a.Click("button", "🎉, 1", 30*time.Second))
+	must(t, b.Wait("button", "🎉, 2", 30*time.Second))
+	must(t, a.Click("button", "🎉, 2", 30*time.Second))
+	must(t, b.Click("button", "🎉, 1", 30*time.Second))
 	gone(t, a, "group", "Reactions")
 
 	// Two files go with a message: a picture is shown, the other can be fetched.
@@ -109,11 +109,11 @@ func TestTwoPeopleWrite(t *testing.T) {
 		field.dispatchEvent(new Event('change', { bubbles: true }));
 		done(true);
 	}))`, nil))
-	must(t, a.Wait("button", "Remove log book.txt", 5*time.Second))
+	must(t, a.Wait("button", "Remove log book.txt", 30*time.Second))
 	write(t, a, "general", "The harbour")
 	read(t, b, "Ada: The harbour, dawn.png, log book.txt")
-	must(t, b.Wait("link", "File log book.txt, 488 KiB", 5*time.Second))
-	must(t, b.Wait("link", "Picture dawn.png, open it in full", 5*time.Second))
+	must(t, b.Wait("link", "File log book.txt, 488 KiB", 30*time.Second))
+	must(t, b.Wait("link", "Picture dawn.png, open it in full", 30*time.Second))
 	var got struct {
 		Bytes, Wide int
 	}
@@ -152,11 +152,11 @@ func TestTwoPeopleWrite(t *testing.T) {
 	}
 
 	// A reload leads back to the channel, and offers the call that was left by it.
-	must(t, a.Wait("button", "Leave call", 15*time.Second))
+	must(t, a.Wait("button", "Leave call", 30*time.Second))
 	must(t, a.Open(h.page("/")))
 	read(t, a, "Brian: Here again")
-	must(t, a.Click("button", "Rejoin call", 10*time.Second))
-	must(t, a.Wait("button", "Leave call", 10*time.Second))
+	must(t, a.Click("button", "Rejoin call", 30*time.Second))
+	must(t, a.Wait("button", "Leave call", 30*time.Second))
 
 	// Whoever only loads the page anew need not press anything.
 	must(t, a.Eval("window.__before = true, setTimeout(() => location.reload()), 0", nil))
@@ -167,7 +167,7 @@ func TestTwoPeopleWrite(t *testing.T) {
 			t.Fatal("the page was not loaded anew")
 		}
 	}
-	must(t, a.Wait("button", "Leave call", 15*time.Second))
+	must(t, a.Wait("button", "Leave call", 30*time.Second))
 }
 
 // TestReadBack: who reads back sees the whole history, while the page holds a
@@ -194,7 +194,7 @@ func TestReadBack(t *testing.T) {
 	}
 	say.Wait()
 	p := visit(t, ada, h.page("/invite/"+h.invite), "")
-	must(t, p.Wait("log", "Messages in general", 10*time.Second))
+	must(t, p.Wait("log", "Messages in general", 30*time.Second))
 	// Up in steps. Around each fetch the end of the line at the top of the screen stays
 	// where it was; its head may go, when another of the same person comes before it.
 	var seen struct {
@@ -226,7 +226,7 @@ func TestReadBack(t *testing.T) {
 			seen.Ids, writers*each, seen.Most, seen.Moved, seen.Top)
 	}
 	// Back to the present in one press.
-	must(t, p.Click("button", "Newer messages", 5*time.Second))
+	must(t, p.Click("button", "Newer messages", 30*time.Second))
 	write(t, p, "general", "I have read it all")
 	read(t, p, "Ada: I have read it all")
 }

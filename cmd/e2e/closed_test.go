@@ -441,7 +441,7 @@ func (c *closedLAN) pageJoins(t *testing.T, p *chromium.Page, n int) (took []tim
 		all, err := ears.Joins(p)
 		must(t, err)
 		before := len(all)
-		must(t, p.Click("button", "Join voice channel Lobby", 5*time.Second))
+		must(t, p.Click("button", "Join voice channel Lobby", 30*time.Second))
 		for end := time.Now().Add(15 * time.Second); len(all) == before; {
 			if time.Now().After(end) {
 				t.Error("nothing is heard")
@@ -452,7 +452,7 @@ func (c *closedLAN) pageJoins(t *testing.T, p *chromium.Page, n int) (took []tim
 			must(t, err)
 		}
 		took = append(took, all[before:]...)
-		must(t, p.Click("button", "Leave call", 5*time.Second))
+		must(t, p.Click("button", "Leave call", 30*time.Second))
 	}
 	return took
 }
@@ -464,14 +464,14 @@ func (c *closedLAN) pageGaps(t *testing.T, p *chromium.Page, n int, rules []stri
 	for range n {
 		c.shut(t)
 		listenFor(t, p, 500*time.Millisecond) // what was heard before has died away
-		must(t, p.Click("button", "Join voice channel Lobby", 5*time.Second))
+		must(t, p.Click("button", "Join voice channel Lobby", 30*time.Second))
 		awaitTone(t, p, "page", tone)
 		listenFor(t, p, time.Second)
 		c.shut(t, rules...)
 		gap := longestGap(listenFor(t, p, wantGap+2*time.Second), tone)
 		t.Logf("gap %v", gap)
 		gaps = append(gaps, gap)
-		must(t, p.Click("button", "Leave call", 5*time.Second))
+		must(t, p.Click("button", "Leave call", 30*time.Second))
 	}
 	return gaps
 }

@@ -59,15 +59,15 @@ func TestDiscordJS(t *testing.T) {
 		t.Fatalf("ready with %+v", m)
 	}
 	p := visit(t, ada, h.page("/invite/"+h.invite), "")
-	must(t, p.Click("button", "Join voice channel Lobby", 5*time.Second))
+	must(t, p.Click("button", "Join voice channel Lobby", 30*time.Second))
 	if m := next(); m.Joined != "Ada" || m.Channel != "Lobby" {
 		t.Fatalf("saw %+v, want Ada joining Lobby", m)
 	}
-	must(t, p.Click("button", "Mute", 5*time.Second))
+	must(t, p.Click("button", "Mute", 30*time.Second))
 	if m := next(); !m.Mute || m.Who != "Ada" {
 		t.Fatalf("saw %+v, want Ada muting", m)
 	}
-	must(t, p.Click("button", "Leave call", 5*time.Second))
+	must(t, p.Click("button", "Leave call", 30*time.Second))
 	if m := next(); m.Left != "Ada" || m.Channel != "Lobby" {
 		t.Fatalf("saw %+v, want Ada leaving", m)
 	}

@@ -23,14 +23,14 @@ func TestFirefox(t *testing.T) {
 	}
 	defer f.Close()
 	must(t, f.Open(h.page("/invite/"+h.invite)))
-	must(t, f.Type("textbox", "Nickname", "Fenja", 10*time.Second))
-	must(t, f.Click("button", "Join", 5*time.Second))
-	must(t, f.Click("button", "Join voice channel Lobby", 10*time.Second))
+	must(t, f.Type("textbox", "Nickname", "Fenja", 30*time.Second))
+	must(t, f.Click("button", "Join", 30*time.Second))
+	must(t, f.Click("button", "Join voice channel Lobby", 30*time.Second))
 	must(t, ears.Listen(f, ada.tones[0], ada.tones[1], brian.tones[0], brian.tones[1]))
 
 	a := visit(t, ada, h.page("/invite/"+h.invite), "")
-	must(t, a.Click("button", "Join voice channel Lobby", 5*time.Second))
+	must(t, a.Click("button", "Join voice channel Lobby", 30*time.Second))
 	awaitTone(t, a, "Ada", 2)
 	hears(t, f, "Fenja", ada)
-	must(t, a.Wait("listitem", "Fenja, speaking", 5*time.Second))
+	must(t, a.Wait("listitem", "Fenja, speaking", 30*time.Second))
 }

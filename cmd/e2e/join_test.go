@@ -27,12 +27,12 @@ func TestJoinFromThePage(t *testing.T) {
 	humming := brian
 	humming.hums = true
 	b := visit(t, humming, h.page("/invite/"+h.invite), "")
-	must(t, b.Click("button", "Join voice channel Lobby", 5*time.Second))
+	must(t, b.Click("button", "Join voice channel Lobby", 30*time.Second))
 	a := visit(t, ada, h.page("/invite/"+h.invite), "")
 	var took []time.Duration
 	for range joins + 1 { // the first one opens the microphone and does not count
 		n := len(took)
-		must(t, a.Click("button", "Join voice channel Lobby", 5*time.Second))
+		must(t, a.Click("button", "Join voice channel Lobby", 30*time.Second))
 		deadline := time.Now().Add(10 * time.Second)
 		for len(took) == n {
 			var err error
@@ -42,7 +42,7 @@ func TestJoinFromThePage(t *testing.T) {
 				t.Fatalf("after %d joins nothing was heard for 10 s", n)
 			}
 		}
-		must(t, a.Click("button", "Leave call", 5*time.Second))
+		must(t, a.Click("button", "Leave call", 30*time.Second))
 	}
 	took = took[1:]
 	slices.Sort(took)

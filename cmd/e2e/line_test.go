@@ -36,8 +36,8 @@ func TestWaitInLine(t *testing.T) {
 	humming := brian
 	humming.hums = true
 	b := visit(t, humming, f.page("/invite/"+f.invite), "")
-	must(t, b.Click("button", "Join voice channel Lobby", 5*time.Second))
-	must(t, b.Wait("listitem", "Brian, speaking", 5*time.Second))
+	must(t, b.Click("button", "Join voice channel Lobby", 30*time.Second))
+	must(t, b.Wait("listitem", "Brian, speaking", 30*time.Second))
 	bot := joinLobby(t, f.house, f.page(""), "", "Beepo", func(voiceclient.Packet) {})
 	f.edge(t, "fra-2", "--max-sessions", "1") // has no room for all three
 	for end := time.Now().Add(10 * time.Second); ; {
@@ -52,19 +52,19 @@ func TestWaitInLine(t *testing.T) {
 	}
 
 	a := visit(t, ada, f.page("/invite/"+f.invite), "")
-	must(t, a.Click("button", "Join voice channel Lobby", 5*time.Second))
+	must(t, a.Click("button", "Join voice channel Lobby", 30*time.Second))
 	alerted(t, a, `(?i)full here, room \d+ ms away on fra-2: .* you are number 1 in line`)
-	must(t, a.Click("button", "Wait in line", 5*time.Second))
+	must(t, a.Click("button", "Wait in line", 30*time.Second))
 	alerted(t, a, `^You are number 1 in line`)
 	if offered, err := a.Has("button", "Wait in line"); err != nil || offered {
 		t.Errorf("who waits is offered to wait: %v, %v", offered, err)
 	}
 	// Somebody else would be the second, and goes away again.
 	c := visit(t, voice{name: "Cleo", tones: ada.tones}, f.page("/invite/"+f.invite), "")
-	must(t, c.Click("button", "Join voice channel Lobby", 5*time.Second))
+	must(t, c.Click("button", "Join voice channel Lobby", 30*time.Second))
 	alerted(t, c, `others wait for a seat.* you are number 2 in line`)
-	must(t, c.Click("button", "Leave call", 5*time.Second))
-	must(t, c.Wait("button", "Join voice channel Lobby", 5*time.Second))
+	must(t, c.Click("button", "Leave call", 30*time.Second))
+	must(t, c.Wait("button", "Join voice channel Lobby", 30*time.Second))
 
 	left := time.Now()
 	must(t, bot.Close())

@@ -117,8 +117,8 @@ func notices(t *testing.T, what string, pages ...*chromium.Page) {
 func TestPagesFollowMoves(t *testing.T) {
 	f := startFleet(t, "fra-1", "fra-2", "fra-3")
 	a, b := visit(t, ada, f.page("/invite/"+f.invite), ""), visit(t, brian, f.page("/invite/"+f.invite), "")
-	must(t, a.Click("button", "Join voice channel Lobby", 5*time.Second))
-	must(t, b.Click("button", "Join voice channel Lobby", 5*time.Second))
+	must(t, a.Click("button", "Join voice channel Lobby", 30*time.Second))
+	must(t, b.Click("button", "Join voice channel Lobby", 30*time.Second))
 	bot := joinLobby(t, f.house, f.page(""), "", "Beepo", func(voiceclient.Packet) {})
 	hears(t, a, "Ada", brian)
 	hears(t, b, "Brian", ada)

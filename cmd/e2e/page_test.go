@@ -39,9 +39,9 @@ func visit(t *testing.T, v voice, url, ca string) *chromium.Page {
 		p.Close()
 	})
 	must(t, p.Open(url))
-	must(t, p.Type("textbox", "Nickname", v.name, 10*time.Second))
-	must(t, p.Click("button", "Join", 5*time.Second))
-	must(t, p.Wait("button", "Join voice channel Lobby", 10*time.Second))
+	must(t, p.Type("textbox", "Nickname", v.name, 30*time.Second))
+	must(t, p.Click("button", "Join", 30*time.Second))
+	must(t, p.Wait("button", "Join voice channel Lobby", 30*time.Second))
 	must(t, ears.Listen(p, ada.tones[0], ada.tones[1], brian.tones[0], brian.tones[1]))
 	return p
 }
@@ -145,8 +145,8 @@ func talk(t *testing.T, h *house, base, ca string) {
 	url := base + "/invite/" + h.invite
 	a, b := visit(t, ada, url, ca), visit(t, brian, url, ca)
 	began := time.Now()
-	must(t, a.Click("button", "Join voice channel Lobby", 5*time.Second))
-	must(t, b.Click("button", "Join voice channel Lobby", 5*time.Second))
+	must(t, a.Click("button", "Join voice channel Lobby", 30*time.Second))
+	must(t, b.Click("button", "Join voice channel Lobby", 30*time.Second))
 	hears(t, a, "Ada", brian)
 	hears(t, b, "Brian", ada)
 	if took := time.Since(began); took > 10*time.Second+6*time.Second { // hears itself listens for 6 s
@@ -178,14 +178,14 @@ func talk(t *testing.T, h *house, base, ca string) {
 	}
 
 	// The ring lights while the other one speaks.
-	must(t, a.Wait("listitem", "Brian, speaking", 5*time.Second))
-	must(t, b.Wait("listitem", "Ada, speaking", 5*time.Second))
+	must(t, a.Wait("listitem", "Brian, speaking", 30*time.Second))
+	must(t, b.Wait("listitem", "Ada, speaking", 30*time.Second))
 
 	// Mute silences: what leaves the server within 100 ms, measured where no jitter
 	// buffer stands between. What the other page plays ends when its jitter buffer
 	// has run empty, 60 to 120 ms on a quiet machine; a busy one makes it longer.
 	awaitTone(t, b, "Brian", 0)
-	must(t, a.Click("button", "Mute", 5*time.Second))
+	must(t, a.Click("button", "Mute", 30*time.Second))
 	at := time.Now()
 	late := time.Duration(0)
 	for _, hrd := range listenFor(t, b, 1500*time.Millisecond) {
@@ -204,7 +204,7 @@ func talk(t *testing.T, h *house, base, ca string) {
 			t.Errorf("the bot heard Ada for %v after she muted herself, want 100 ms at most", sent)
 		}
 	}
-	must(t, a.Click("button", "Unmute", 5*time.Second))
+	must(t, a.Click("button", "Unmute", 30*time.Second))
 	awaitTone(t, b, "Brian", 0)
 
 	// The page gets its voice socket back by itself, and nobody hears it.
@@ -216,8 +216,8 @@ func talk(t *testing.T, h *house, base, ca string) {
 	if g := <-gap; g > 350*time.Millisecond { // 200 ms of it are the voice's own pauses
 		t.Errorf("Brian did not hear Ada for %v while her voice socket was away", g)
 	}
-	must(t, a.Click("button", "Leave call", 5*time.Second))
-	must(t, b.Wait("button", "Leave call", 5*time.Second))
+	must(t, a.Click("button", "Leave call", 30*time.Second))
+	must(t, b.Wait("button", "Leave call", 30*time.Second))
 	deadline := time.Now().Add(5 * time.Second)
 	for {
 		there, err := b.Has("listitem", "Ada")
@@ -235,6 +235,6 @@ func talk(t *testing.T, h *house, base, ca string) {
 func TestEchoChannel(t *testing.T) {
 	h := startUp(t, "")
 	a := visit(t, ada, h.page("/invite/"+h.invite), "")
-	must(t, a.Click("button", "Join voice channel Echo test", 5*time.Second))
+	must(t, a.Click("button", "Join voice channel Echo test", 30*time.Second))
 	awaitTone(t, a, "Ada", 0)
 }

@@ -56,7 +56,7 @@ func TestNATRebindOfPages(t *testing.T) {
 	}{
 		"talks": {bound: time.Second},
 		"is muted": {bound: 3 * time.Second, in: func(t *testing.T, p *chromium.Page) {
-			must(t, p.Click("button", "Mute", 5*time.Second))
+			must(t, p.Click("button", "Mute", 30*time.Second))
 		}},
 		"has no microphone": {bound: 3 * time.Second, before: func(t *testing.T, p *chromium.Page) {
 			must(t, p.Eval(`navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('none', 'NotFoundError'))`, nil))
@@ -70,7 +70,7 @@ func TestNATRebindOfPages(t *testing.T) {
 			if one.before != nil {
 				one.before(t, p)
 			}
-			must(t, p.Click("button", "Join voice channel Lobby", 5*time.Second))
+			must(t, p.Click("button", "Join voice channel Lobby", 30*time.Second))
 			awaitTone(t, p, "page", tone)
 			if one.in != nil {
 				one.in(t, p)

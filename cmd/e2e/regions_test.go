@@ -53,9 +53,9 @@ func TestPageMeasuresRegions(t *testing.T) {
 	p := visit(t, ada, h.page("/invite/"+h.invite), "")
 	// The invitation led into the lobby at once, whatever was measured by then; the
 	// next call begins with all of it.
-	must(t, p.Wait("button", "Leave call", 10*time.Second))
+	must(t, p.Wait("button", "Leave call", 30*time.Second))
 	lobby := awaitCalls(t, h, 1)[0]
-	must(t, p.Click("button", "Join voice channel Echo test", 5*time.Second))
+	must(t, p.Click("button", "Join voice channel Echo test", 30*time.Second))
 	calls := awaitCalls(t, h, 2)
 	echo := calls[0]
 	if echo.Call == lobby.Call {
