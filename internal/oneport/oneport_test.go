@@ -100,7 +100,7 @@ func TestHTTPAndHTTPSOnOnePort(t *testing.T) {
 func TestSilentConnectionIsClosed(t *testing.T) {
 	s := start(t, Config{SniffTimeout: 20 * time.Millisecond})
 	c := dial(t, s)
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
 		t.Fatalf("silent connection: %v, want EOF", err)
 	}
@@ -136,7 +136,7 @@ func TestPendingConnectionsAreBounded(t *testing.T) {
 			third := dial(t, s)
 			third.Write([]byte("W")) // waits
 			fourth := dial(t, s)
-			fourth.SetReadDeadline(time.Now().Add(5 * time.Second))
+			fourth.SetReadDeadline(time.Now().Add(20 * time.Second))
 			if _, err := fourth.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
 				t.Fatalf("fourth connection: %v, want it closed", err)
 			}
@@ -164,7 +164,7 @@ func TestPendingConnectionsAreBounded(t *testing.T) {
 // TestCrowdBehindOneAddress: more people than there are places come at once;
 // all get in, though silent connections hold every place at first.
 func TestCrowdBehindOneAddress(t *testing.T) {
-	s := start(t, Config{PendingPerPrefix: 8, SniffTimeout: time.Hour, PressedTimeout: 20 * time.Millisecond})
+	s := start(t, Config{PendingPerPrefix: 8, SniffTimeout: time.Hour, PressedTimeout: time.Second}) // also who has spoken waits for the processor
 	for range 8 {
 		dial(t, s)
 	}
@@ -211,7 +211,7 @@ func TestEndWhileOthersWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range conns {
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.SetReadDeadline(time.Now().Add(20 * time.Second))
 		if _, err := c.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
 			t.Errorf("after the end: %v, want it closed", err)
 		}
