@@ -123,7 +123,7 @@ func (c *call) sweepAway(o *owner, user textchat.ID, since time.Time) {
 				last := list[len(list)-1]
 				list = slices.DeleteFunc(list, func(m textchat.Message) bool { return m.Author.ID != user || m.Timestamp.Before(since) })
 				_ = later.eraseMany(place{owner: o, channel: ch}, list, func(_ *call, gone []textchat.ID) bool {
-					return o.tell(s.life, guild.ErasedMany{Channel: ch.ID, Messages: gone})
+					return o.tell(guild.ErasedMany{Channel: ch.ID, Messages: gone})
 				})
 				if q.Before = last.ID; last.Timestamp.Before(since) {
 					break

@@ -21,7 +21,10 @@
 //
 // It holds because what is acknowledged is told: a message, an edit, a deletion, a
 // reaction or a pin is written to the store, then becomes an entry of the guild's log,
-// and is acknowledged then. Where one cannot be told in time the answer is 503.
+// and is acknowledged then. Where one cannot be told in time the answer is 503, and it is
+// told later (call.told). What the store has already as somebody wants it, a reaction that
+// is there or a message that is gone, may be on its way between store and log still; that
+// becomes an entry, too, without an event (guild.Touched), before it is acknowledged.
 //
 //   - A page is remembered as of an entry: the last one that this instance knew before it
 //     began to read the store. What the entries up to there tell of was written before.
@@ -40,7 +43,8 @@
 // An instance that runs alone has no log and asks nobody: what it tells passes here.
 //
 // What an instance wrote and died before telling was not acknowledged to anybody. A page
-// may lack it for pageLife. The same bounds what may be missing while a bus that is a
+// may lack it for pageLife, or until somebody tries the same again; sessions that have the
+// channel hear then of a message, and of the rest when they read the channel anew. The same bounds what may be missing while a bus that is a
 // cluster has two leaders of a log for a moment, or has lost its logs.
 //
 // Which instance leads a guild makes no difference to its pages, so there is nothing to

@@ -987,7 +987,7 @@ func (c *call) typing() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	p.tell(c.ctx, c.srv, guild.Typing{User: c.user.ID, Channel: p.channel.ID})
+	_ = c.told(func(later *call) bool { return p.tell(later.srv, guild.Typing{User: c.user.ID, Channel: p.channel.ID}) })
 	return http.StatusNoContent, nil, nil
 }
 

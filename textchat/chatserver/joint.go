@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
-
-	"voicefleet/textchat"
 )
 
 // joints are work that several may want done from now on, by key: who asks while it is
@@ -43,7 +40,7 @@ func (js *joints[K, T]) do(ctx context.Context, s *Server, key K, work func() (T
 		js.mu.Lock()
 		delete(js.under, key)
 		js.mu.Unlock()
-		j.err = textchat.Unavailable("The server is going away.", time.Second)
+		j.err = errGoingAway
 		close(j.done)
 	}
 	select {

@@ -2,6 +2,7 @@ package chatserver
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -392,17 +393,21 @@ func (c *call) post(p place, author textchat.User, webhook textchat.ID, in *mess
 		if err != nil {
 			return m, err
 		}
-		// The instance that took it first may have died before it told of it.
-		if c.srv.ensemble != nil && !p.tell(c.ctx, c.srv, guild.Posted{Message: list[0]}) {
-			return m, errUntold
+		if c.srv.ensemble == nil {
+			return list[0], c.toldSo(p)
 		}
-		return list[0], nil
+		// The instance that took it first may have died before it told of it.
+		return list[0], c.told(func(later *call) bool { return p.tell(later.srv, guild.Posted{Message: list[0]}) })
 	}
-	return c.told(p, stored, answered)
+	var shown textchat.Message
+	if err := c.told(func(later *call) (told bool) { shown, told = later.posted(p, stored, answered); return told }); err != nil {
+		return m, err
+	}
+	return shown, nil
 }
 
-// told tells of a message that is stored, and returns it as it was shown.
-func (c *call) told(p place, m textchat.Message, answered *textchat.Message) (textchat.Message, error) {
+// posted tells of a message that is stored, and returns it as it was shown.
+func (c *call) posted(p place, m textchat.Message, answered *textchat.Message) (shown textchat.Message, told bool) {
 	c.whole(&m)
 	if answered != nil {
 		c.whole(answered)
@@ -411,10 +416,7 @@ func (c *call) told(p place, m textchat.Message, answered *textchat.Message) (te
 	if p.owner == nil && p.dm.LastMessage == nil {
 		c.introduce(p)
 	}
-	if !p.tell(c.ctx, c.srv, guild.Posted{Message: m}) {
-		return m, errUntold
-	}
-	return m, nil
+	return m, p.tell(c.srv, guild.Posted{Message: m})
 }
 
 // awaitMessage has a message told that may be stored. One that does not show has its
@@ -425,7 +427,7 @@ func (c *call) awaitMessage(err error, p place, m textchat.Message, answered *te
 		if err != nil {
 			return false
 		}
-		_, _ = later.told(p, stored, answered) // or this server goes away
+		later.posted(p, stored, answered) // or this server goes away
 		return true
 	}, func(later *call) { later.discard(files) })
 }
@@ -437,10 +439,6 @@ func (c *call) refused(files []upload, err error) {
 		c.discard(files)
 	}
 }
-
-// errUntold is the answer to who wrote what is stored, and told to nobody so far. Who
-// posts a message again with its nonce has it told.
-var errUntold error = textchat.Unavailable("This is stored, but cannot be shown to others now. Try again.", time.Second)
 
 // slowmode makes members wait between messages where a channel asks for it.
 func (c *call) slowmode(p place) error {
@@ -648,16 +646,21 @@ func (c *call) edit(p place, m textchat.Message, in *messageForm, files []upload
 	switch {
 	case errors.Is(err, textchat.ErrNoRecord):
 		return 0, nil, textchat.ErrUnknownMessage
-	case err == nil:
-		if e := c.lasting().edited(p, m, before); e != nil {
-			err = fmt.Errorf("tell of edit: %w: %w", textchat.ErrUnsure, e)
-		}
-	}
-	if err != nil {
+	case err != nil:
 		c.awaitEdit(err, p, m, before, files)
 		return 0, nil, err
 	}
-	return c.show(m)
+	err = c.told(func(later *call) bool {
+		err := later.edited(p, m, before)
+		if err != nil { // how it looks now could not be read
+			later.awaitEdit(fmt.Errorf("tell of edit: %w: %w", textchat.ErrUnsure, err), p, m, before, files)
+		}
+		return err == nil
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	return c.lasting().show(m)
 }
 
 // edited tells of an edit that is stored, and drops the files that the message had
@@ -688,7 +691,7 @@ func (c *call) tellEdited(p place, m textchat.Message) error {
 	for i := range shown.Reactions {
 		shown.Reactions[i].Me = false // everybody gets the same event
 	}
-	if !p.tell(c.ctx, c.srv, guild.Posted{Message: shown, Edited: true}) {
+	if !p.tell(c.srv, guild.Posted{Message: shown, Edited: true}) {
 		return errUntold
 	}
 	return nil
@@ -723,7 +726,7 @@ func (c *call) messageDelete() (int, any, error) {
 	}
 	m, err := c.message(p.channel.ID)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, c.vanished(p, err)
 	}
 	own := m.Author.ID == c.user.ID
 	if !own && !p.perms.Has(textchat.ManageMessages) {
@@ -738,24 +741,29 @@ func (c *call) messageDelete() (int, any, error) {
 	return c.erase(p, m, in)
 }
 
+// vanished is the answer to who may have deleted before what is not there.
+func (c *call) vanished(p place, err error) error {
+	if err != textchat.ErrUnknownMessage || p.perms&(textchat.SendMessages|textchat.ManageMessages) == 0 {
+		return err
+	}
+	return cmp.Or(c.toldSo(p), err)
+}
+
 // erase deletes a message with its files.
 func (c *call) erase(p place, m textchat.Message, in guild.Input) (int, any, error) {
 	if err := c.srv.store.DeleteMessage(c.srv.life, m.Channel, m.ID); errors.Is(err, textchat.ErrNoRecord) {
-		return 0, nil, textchat.ErrUnknownMessage
+		return 0, nil, c.vanished(p, textchat.ErrUnknownMessage)
 	} else if err != nil {
 		c.awaitErased(err, p, m, in)
 		return 0, nil, err
 	}
-	if !c.erased(p, m, in) {
-		return 0, nil, errUntold
-	}
-	return http.StatusNoContent, nil, nil
+	return http.StatusNoContent, nil, c.told(func(later *call) bool { return later.erased(p, m, in) })
 }
 
 // erased tells of a message that is deleted, and drops its files.
 func (c *call) erased(p place, m textchat.Message, in guild.Input) (told bool) {
 	c.srv.dropFiles(filesOf(m)...)
-	return p.tell(c.ctx, c.srv, in)
+	return p.tell(c.srv, in)
 }
 
 // awaitErased has a message told of that may be deleted.
@@ -783,7 +791,7 @@ func (c *call) eraseMany(p place, list []textchat.Message, tell func(later *call
 	ids = slices.Compact(ids)
 	erased := func(c *call, gone []textchat.ID) (told bool) {
 		if len(gone) == 0 {
-			return true
+			return p.tell(c.srv, guild.Touched{Channel: p.channel.ID})
 		}
 		for _, m := range list {
 			if slices.Contains(gone, m.ID) {
@@ -794,10 +802,7 @@ func (c *call) eraseMany(p place, list []textchat.Message, tell func(later *call
 	}
 	gone, err := c.srv.store.DeleteMessages(c.srv.life, p.channel.ID, ids)
 	if err == nil {
-		if !erased(c, gone) {
-			return errUntold
-		}
-		return nil
+		return c.told(func(later *call) bool { return erased(later, gone) })
 	}
 	seen := 0
 	c.await(err, func(later *call) bool {
@@ -856,10 +861,13 @@ func (c *call) messagesDelete() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if len(there) == 0 {
+		return http.StatusNoContent, nil, c.toldSo(p)
+	}
 	err = c.eraseMany(p, there, func(later *call, gone []textchat.ID) bool {
 		a, ok := told.(guild.Audited)
 		a.Input = guild.ErasedMany{Channel: p.channel.ID, Messages: gone}
-		return !ok || p.tell(later.ctx, later.srv, a)
+		return !ok || p.tell(later.srv, a)
 	})
 	return http.StatusNoContent, nil, err
 }

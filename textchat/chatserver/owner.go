@@ -1,6 +1,7 @@
 package chatserver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,6 +59,12 @@ type owner struct {
 	asleep  atomic.Bool // it was unloaded, and is loaded again with the next request
 	shared              // of a guild that several instances serve
 }
+
+var (
+	// errStartsAgain is the answer to who asked what made the guild's goroutine panic.
+	errStartsAgain error = textchat.Unavailable("This guild starts again.", time.Second)
+	errGoingAway   error = textchat.Unavailable("The server is going away.", time.Second)
+)
 
 // request is one thing to do on the owner's goroutine.
 type request struct {
@@ -185,7 +192,7 @@ func (o *owner) guarded(do func() error) (err error) {
 			return
 		}
 		o.srv.panicked("guild", r)
-		err = textchat.Unavailable("This guild starts again.", time.Second)
+		err = errStartsAgain
 		if o.core == nil {
 			return
 		}
@@ -264,8 +271,6 @@ func (o *owner) load() error {
 		timeout = 0
 	}
 	o.core = guild.New(r, timeout)
-	// What was told before it was followed nobody forgot pages for.
-	o.pagesAnew()
 	o.asleep.Store(false)
 	o.used, o.wake = time.Now(), time.Time{}
 	o.counted(true)
@@ -278,6 +283,9 @@ func (o *owner) load() error {
 		ids[i] = c.ID
 	}
 	o.srv.noteChannels(o.id, ids...)
+	// What was told before it was followed nobody forgot pages for, and which messages have
+	// threads was not known.
+	o.pagesAnew()
 	if o.srv.ensemble != nil {
 		// Who is given the guild, or what it missed of it, has all up to here.
 		o.ordered(func() { o.gave(o.applied, 0) })
@@ -437,7 +445,7 @@ func (o *owner) ask(ctx context.Context, do func() error) error {
 	case <-o.gone:
 		return textchat.ErrUnknownGuild
 	case <-o.srv.life.Done():
-		return textchat.Unavailable("The server is going away.", time.Second)
+		return errGoingAway
 	}
 	select {
 	case err := <-r.done:
@@ -447,7 +455,7 @@ func (o *owner) ask(ctx context.Context, do func() error) error {
 	case <-ctx.Done():
 		return textchat.Unavailable("This guild is busy, try again.", time.Second)
 	case <-o.srv.life.Done():
-		return textchat.Unavailable("The server is going away.", time.Second)
+		return errGoingAway
 	}
 }
 
@@ -487,29 +495,54 @@ func (o *owner) post(in guild.Input) {
 	}
 }
 
-// tell passes an input that must not be lost, and waits until its events are
-// out. False: ctx ended before, and they come later, or the server goes away.
-func (o *owner) tell(ctx context.Context, in guild.Input) bool {
-	if o.srv.ensemble != nil {
-		return o.tellAll(ctx, in)
+// tell passes an input that must not be lost, and returns when its events are out: that
+// may take as long as the guild is busy, or others do not answer. False: they will not be,
+// as the server goes away, or the input breaks the guild. See call.told.
+func (o *owner) tell(in guild.Input) bool {
+	pass := o.handled
+	if e := o.srv.ensemble; e != nil {
+		if t, ok := in.(guild.Typing); ok {
+			o.note(onlineNote{Typing: &t})
+			o.later(func() { o.typing(t) })
+			return true
+		}
+		id := cmp.Or(onceID(in), randomCode(16))
+		pass = func(in guild.Input) error { _, err := e.pass(o.srv.life, o, in, id); return err }
 	}
+	for {
+		err := pass(in)
+		switch {
+		case err == nil || final(err):
+			return true
+		case err == errStartsAgain:
+			return false
+		}
+		select {
+		case <-o.srv.life.Done():
+			return false
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// handled passes an input and waits for it, however long that takes.
+func (o *owner) handled(in guild.Input) error {
 	r := request{do: func() error { return o.handle(in, nil) }, done: make(chan error, 1), use: true}
 	select {
 	case o.inbox <- r:
 	case <-o.gone:
-		return true
+		return textchat.ErrUnknownGuild
 	case <-o.srv.life.Done():
-		return false
+		return errGoingAway
 	}
 	select {
-	case <-r.done:
-	case <-ctx.Done():
-		return false
+	case err := <-r.done:
+		return err
 	case <-o.gone:
+		return textchat.ErrUnknownGuild
 	case <-o.srv.life.Done():
-		return false
+		return errGoingAway
 	}
-	return true
 }
 
 // read looks at the guild. look must keep nothing that a core may change: what

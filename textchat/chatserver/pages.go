@@ -324,6 +324,9 @@ func (o *owner) repage(out *guild.Out, seq uint64) {
 			o.srv.pages.told(e.Channel, seq)
 		}
 	}
+	for _, channel := range out.Touched {
+		o.srv.pages.told(channel, seq)
+	}
 	for _, c := range out.Changes {
 		if c.PutChannel != nil || c.DropChannel != 0 {
 			return // see rethread

@@ -281,8 +281,5 @@ func (c *call) eraseMessage(o *owner, m textchat.Message) error {
 		c.awaitErased(err, p, m, in)
 		return err
 	}
-	if !c.erased(p, m, in) {
-		return errUntold
-	}
-	return nil
+	return c.told(func(later *call) bool { return later.erased(p, m, in) })
 }

@@ -111,11 +111,10 @@ func (c *call) pinAdd() (int, any, error) {
 			return true
 		}, nil)
 		return 0, nil, err
+	case !changed:
+		return http.StatusNoContent, nil, c.toldSo(p)
 	}
-	if changed && !c.lasting().pinDone(p, m, told) {
-		return 0, nil, errUntold
-	}
-	return http.StatusNoContent, nil, nil
+	return http.StatusNoContent, nil, c.told(func(later *call) bool { return later.pinDone(p, m, told) })
 }
 
 // pinDone tells of a pin, and says so in the channel.
@@ -141,7 +140,7 @@ func (c *call) announce(p place, note textchat.Message) {
 		c.srv.cfg.Log.Warn("announce", "err", err)
 		return
 	}
-	p.tell(c.ctx, c.srv, guild.Posted{Message: stored})
+	_ = c.told(func(later *call) bool { return p.tell(later.srv, guild.Posted{Message: stored}) })
 }
 
 func (c *call) pinDrop() (int, any, error) {
@@ -165,10 +164,10 @@ func (c *call) pinDrop() (int, any, error) {
 		}, nil)
 		return 0, nil, err
 	}
-	if changed && !c.lasting().unpinned(p, m, told) {
-		return 0, nil, errUntold
+	if !changed {
+		return http.StatusNoContent, nil, c.toldSo(p)
 	}
-	return http.StatusNoContent, nil, nil
+	return http.StatusNoContent, nil, c.told(func(later *call) bool { return later.unpinned(p, m, told) })
 }
 
 // unpinned tells that a pin was taken away.
@@ -194,7 +193,7 @@ func (c *call) tellPinned(p place, m textchat.Message, in guild.Input) (told boo
 	if a, ok := in.(guild.Audited); ok && p.owner == nil {
 		in = a.Input
 	}
-	told = p.tell(c.ctx, c.srv, in)
+	told = p.tell(c.srv, in)
 	_ = c.tellEdited(p, m) // that it is pinned is told already
 	return told
 }

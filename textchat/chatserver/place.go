@@ -1,7 +1,6 @@
 package chatserver
 
 import (
-	"context"
 	"errors"
 	"hash/maphash"
 	"time"
@@ -48,13 +47,47 @@ func (c *call) place(need textchat.Permissions) (place, error) {
 	return place{channel: textchat.Channel{ID: d.ID, Type: textchat.ChannelDM}, perms: dmPermissions, dm: d}, nil
 }
 
-// tell has the events of what was done go out, in the order of the channel.
-func (p place) tell(ctx context.Context, s *Server, in guild.Input) (told bool) {
+// tell has the events of what was done go out, in the order of the channel; see
+// owner.tell.
+func (p place) tell(s *Server, in guild.Input) (told bool) {
 	if p.owner != nil {
-		return p.owner.tell(ctx, in)
+		return p.owner.tell(in)
 	}
 	return s.private.tell(s, p.dm, in)
 }
+
+// told has a task tell of what is stored, and waits until it has. It goes on when the
+// request is over, which then is answered that nobody was told yet.
+func (c *call) told(tell func(later *call) (told bool)) error {
+	later, done := c.lasting(), make(chan bool, 1)
+	started := c.srv.task(func() {
+		told := false
+		defer func() { done <- told }()
+		defer c.srv.recovered("tell")
+		told = tell(later)
+	})
+	if !started {
+		return errUntold
+	}
+	select {
+	case told := <-done:
+		if told {
+			return nil
+		}
+	case <-c.ctx.Done():
+	}
+	return errUntold
+}
+
+// toldSo is told of what the store had as it was wanted: who wrote that may not have told
+// it yet, and would not be heard of by who reads now. Nobody gets an event.
+func (c *call) toldSo(p place) error {
+	return c.told(func(later *call) bool { return p.tell(later.srv, guild.Touched{Channel: p.channel.ID}) })
+}
+
+// errUntold is the answer to who wrote what is stored, and told to nobody so far. Who
+// tries again waits until it is.
+var errUntold error = textchat.Unavailable("This is stored, but cannot be shown to others now. Try again.", time.Second)
 
 // private keeps the order of events in private channels: those that fall on one
 // of its locks wait for each other.

@@ -60,14 +60,13 @@ func (c *call) reactionAdd() (int, any, error) {
 		c.await(err, func(later *call) bool {
 			marks, err := later.marks(m)
 			return err == nil && slices.ContainsFunc(marks.Reactions, func(r textchat.Reaction) bool { return r.Me && r.Emoji.Name == e }) &&
-				p.tell(later.ctx, later.srv, in)
+				p.tell(later.srv, in)
 		}, nil)
 		return 0, nil, err
+	case !added:
+		return http.StatusNoContent, nil, c.toldSo(p)
 	}
-	if added && !p.tell(c.ctx, c.srv, in) {
-		return 0, nil, errUntold
-	}
-	return http.StatusNoContent, nil, nil
+	return http.StatusNoContent, nil, c.told(func(later *call) bool { return p.tell(later.srv, in) })
 }
 
 // reactionDrop takes one's own reaction away, or with ManageMessages another's.
@@ -114,14 +113,14 @@ func (c *call) unreact(p place, m textchat.Message, e string, user textchat.ID) 
 			marks, err := later.marks(m)
 			return err == nil && !slices.ContainsFunc(marks.Reactions, func(r textchat.Reaction) bool {
 				return (e == "" || r.Emoji.Name == e) && (user == 0 || r.Me)
-			}) && p.tell(later.ctx, later.srv, in)
+			}) && p.tell(later.srv, in)
 		}, nil)
 		return 0, nil, err
 	}
-	if n > 0 && !p.tell(c.ctx, c.srv, in) {
-		return 0, nil, errUntold
+	if n == 0 {
+		return http.StatusNoContent, nil, c.toldSo(p)
 	}
-	return http.StatusNoContent, nil, nil
+	return http.StatusNoContent, nil, c.told(func(later *call) bool { return p.tell(later.srv, in) })
 }
 
 func (c *call) reactionList() (int, any, error) {

@@ -54,6 +54,7 @@ type logged struct {
 	Events  []loggedEvent     `json:"events,omitempty"`
 	Joined  []textchat.ID     `json:"joined,omitempty"`
 	Parted  []textchat.ID     `json:"parted,omitempty"`
+	Touched []textchat.ID     `json:"touched,omitempty"`
 	Result  *result           `json:"result,omitempty"`
 }
 
@@ -364,10 +365,10 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 // append tells the others what an input led to, if there is something to tell.
 func (o *owner) append(id string, out *guild.Out) (uint64, error) {
 	delta := o.core.Delta()
-	if len(out.Events)+len(out.Changes)+len(out.Joined)+len(out.Parted) == 0 && delta.Empty() {
+	if len(out.Events)+len(out.Changes)+len(out.Joined)+len(out.Parted)+len(out.Touched) == 0 && delta.Empty() {
 		return 0, nil
 	}
-	l := logged{ID: id, After: o.applied, Delta: delta, Changes: brief(out.Changes), Joined: out.Joined, Parted: out.Parted, Result: resultOf(out)}
+	l := logged{ID: id, After: o.applied, Delta: delta, Changes: brief(out.Changes), Joined: out.Joined, Parted: out.Parted, Touched: out.Touched, Result: resultOf(out)}
 	for _, e := range out.Events {
 		l.Events = append(l.Events, logEvent(e))
 	}
@@ -524,7 +525,7 @@ func (o *owner) apply(seq uint64, l *logged) {
 		o.core.Apply(l.Delta)
 	}
 	o.advance(seq)
-	out := guild.Out{Events: o.events(l), Changes: l.Changes, Joined: l.Joined, Parted: l.Parted}
+	out := guild.Out{Events: o.events(l), Changes: l.Changes, Joined: l.Joined, Parted: l.Parted, Touched: l.Touched}
 	o.spread(&out, seq)
 	if effects, ok := o.owed[l.ID]; ok { // it was ours, after all
 		delete(o.owed, l.ID)
@@ -734,36 +735,6 @@ func (o *owner) resume(s *session, from spot, greet bool) error {
 		o.relist(s)
 	}
 	return nil
-}
-
-// tellAll passes an input that must not be lost to the leader, and goes on when ctx
-// ends and nobody has taken it. False: nobody had until then.
-func (o *owner) tellAll(ctx context.Context, in guild.Input) bool {
-	if t, ok := in.(guild.Typing); ok {
-		o.note(onlineNote{Typing: &t})
-		o.later(func() { o.typing(t) })
-		return true
-	}
-	done, id := make(chan bool, 1), cmp.Or(onceID(in), randomCode(16))
-	started := o.srv.task(func() {
-		for o.srv.life.Err() == nil {
-			_, err := o.srv.ensemble.pass(o.srv.life, o, in, id)
-			if err == nil || final(err) {
-				done <- true
-				return
-			}
-		}
-		done <- false
-	})
-	if !started {
-		return false
-	}
-	select {
-	case told := <-done:
-		return told
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // onlineNote is what instances tell one another on bus.OnlineSubject: how a user is

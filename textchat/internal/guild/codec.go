@@ -11,7 +11,7 @@ var inputs = kindsOf(
 	VoiceUpdate{}, Placed{}, PlaceFailed{}, CallOpened{}, CallLeft{}, Moved{}, Mend{}, SessionGone{}, TakeOver{}, Tick{},
 	Join{}, Leave{}, UserChanged{}, PatchMember{}, PatchGuild{}, SetOwner{}, PutRole{}, DropRole{}, PutChannel{}, DropChannel{},
 	PutInvite{}, DropInvite{}, PutWebhook{}, DropWebhook{}, Ban{}, Unban{}, Arrange{}, PutThread{}, DropThread{}, FollowThread{},
-	Posted{}, Erased{}, ErasedMany{}, Reacted{}, Unreacted{}, PinsMoved{}, Typing{},
+	Posted{}, Erased{}, ErasedMany{}, Reacted{}, Unreacted{}, PinsMoved{}, Touched{}, Typing{},
 )
 
 func kindsOf(list ...Input) map[string]reflect.Type {

@@ -22,6 +22,8 @@ type Out struct {
 	// Joined are users that the guild is new to, Parted those it is gone for;
 	// their sessions begin or stop to listen.
 	Joined, Parted []textchat.ID
+	// Touched are channels of whose messages something may be told without an event.
+	Touched []textchat.ID
 }
 
 func (o *Out) refuse(err *textchat.Error) { o.Err = err }

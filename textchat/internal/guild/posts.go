@@ -65,6 +65,14 @@ func (in PinsMoved) handle(g *Guild, _ time.Time, out *Out) {
 		Data: PinsEvent{Channel: in.Channel, Guild: g.self.ID, Last: in.Last}})
 }
 
+// Touched tells that the store has messages of a channel as somebody wanted them already.
+// Who made them so may not have told it yet. Nobody gets an event.
+type Touched struct{ Channel textchat.ID }
+
+func (in Touched) handle(_ *Guild, _ time.Time, out *Out) {
+	out.Touched = append(out.Touched, in.Channel)
+}
+
 // Bodies of the events of this file.
 type (
 	// GoneMany names messages that were deleted at once.
