@@ -45,7 +45,9 @@ type Config struct {
 	// missing. With Store and Files set it is not used, and they stay the caller's to
 	// close.
 	DataDir string
-	Store   textchat.Store
+	// patience is how long the embedded store waits for the disk; zero: its default.
+	patience time.Duration
+	Store    textchat.Store
 	// Files keeps attachments; nil: the folder attachments in DataDir.
 	Files Files
 

@@ -32,7 +32,7 @@ func newTogether(t *testing.T, n int) *together { return newTweaked(t, n, nil) }
 func newTweaked(t *testing.T, n int, tweak func(*Server)) *together {
 	t.Helper()
 	dir := t.TempDir()
-	store, err := sqlite.Open(dir, sqlite.Config{})
+	store, err := sqlite.Open(dir, sqlite.Config{Patience: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

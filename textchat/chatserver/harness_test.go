@@ -169,7 +169,7 @@ type world struct {
 func newWorld(t *testing.T, dir string, change func(*Config), tweak func(*Server)) *world {
 	t.Helper()
 	v := newVoiceSide()
-	cfg := Config{DataDir: dir, Placer: v, Presence: v, Moves: v, AdminToken: "let-me-in",
+	cfg := Config{DataDir: dir, Placer: v, Presence: v, Moves: v, AdminToken: "let-me-in", patience: time.Minute,
 		Limits: Limits{Guests: 1e6, Registers: 1e6, Logins: 1e6, Invites: 1e6, Requests: 1e6, Attempts: 1e6, Messages: 1e6}}
 	if change != nil {
 		change(&cfg)

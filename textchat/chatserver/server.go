@@ -113,7 +113,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("chatserver: %w", err)
 	}
 	if s.store == nil {
-		st, err := sqlite.Open(cfg.DataDir, sqlite.Config{Metrics: cfg.Metrics})
+		st, err := sqlite.Open(cfg.DataDir, sqlite.Config{Metrics: cfg.Metrics, Patience: cfg.patience})
 		if err != nil {
 			return nil, fmt.Errorf("chatserver: %w", err)
 		}
