@@ -325,6 +325,7 @@ type keeping struct {
 	grant   *voiceServer // the last one
 	granted time.Time
 	used    bool // it cannot open a session again
+	hurried bool // a join whose session was lost has come anew at once
 
 	again *time.Timer // of a session that could not be opened, or ended
 	wait  time.Duration
@@ -462,9 +463,8 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 					c.cfg.Log.Warn("voice session not opened", "err", r.err)
 					k.used = spent(r.err)
 					k.retry()
-					if k.used && !connected {
-						// Nobody misses who was never heard: it need not wait until the gateway
-						// gives another grant to one who is in the channel.
+					if !connected && !k.hurried && sessionLost(r.err) {
+						k.hurried = true
 						c.rejoin()
 						k.again.Reset(anewEvery)
 					}
@@ -512,6 +512,11 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 			case k.dialing:
 			case k.grant != nil && !k.used && time.Since(k.granted) < anewEvery:
 				c.dial(ctx, k) // the gateway gives no other so soon
+			case k.used && !connected:
+				// Nobody misses who was never heard: it need not wait until the gateway
+				// gives another grant to one who is in the channel.
+				c.rejoin()
+				k.again.Reset(max(k.wait, anewEvery))
 			default:
 				k.used = true
 				if k.asks++; k.asks%askedEnough == 0 {
@@ -531,6 +536,13 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 func spent(err error) bool {
 	var closed *CloseError
 	return errors.As(err, &closed) && !closed.Code.Resumable() && closed.Code != signaling.CloseAuthentication
+}
+
+// sessionLost says whether a session is gone that had begun to open: the voice gateway
+// that had the answer to the offer has died with it.
+func sessionLost(err error) bool {
+	var closed *CloseError
+	return errors.As(err, &closed) && closed.Code == signaling.CloseSessionInvalid
 }
 
 // retry has the voice session opened again, after a while.

@@ -505,6 +505,36 @@ func TestServerDiesWhileOneJoins(t *testing.T) {
 	}
 }
 
+// refusing are nodes that open no session.
+type refusing struct{ both }
+
+func (refusing) Open(context.Context, edgeagent.NodeID, edgeagent.OpenRequest) (edgeagent.SessionReply, error) {
+	return edgeagent.SessionReply{}, &edgeagent.Error{Code: edgeagent.CodeUnavailable, Message: "media engine is starting"}
+}
+
+// TestRefusedJoinIsNoStorm has every session refused. Each time the join waits longer
+// before it asks for another seat.
+func TestRefusedJoinIsNoStorm(t *testing.T) {
+	w := newWorld(t)
+	first, _ := instance(t, signalingserver.Config{Nodes: refusing{both(w.nodes)}, Keys: w.issuer.Keys})
+	w.gw.mu.Lock()
+	w.gw.endpoints = []string{first}
+	w.gw.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	_, err := voiceclient.Join(ctx, voiceclient.Config{Server: w.gw.url, Token: "1", Guild: guild, Channel: channel, Options: newEar().options()})
+	var closed *voiceclient.CloseError
+	if !errors.As(err, &closed) || closed.Code != signaling.CloseNotFound {
+		t.Errorf("joined with %v", err)
+	}
+	w.gw.mu.Lock()
+	defer w.gw.mu.Unlock()
+	// 0, 0.05, 0.15, 0.35, 0.75, 1.55 and 3.15 s at the soonest.
+	if placed := w.gw.grants - 1; placed < 2 || placed > 7 {
+		t.Errorf("placed %d times", placed)
+	}
+}
+
 // TestHoldsItsSeat has the gateway forget everything. A client whose voice session lives
 // says so, and opens no other.
 func TestHoldsItsSeat(t *testing.T) {
