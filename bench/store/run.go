@@ -523,7 +523,8 @@ const (
 	// leastHistory is the smallest that is looked at.
 	leastHistory = 10_000
 	// shortPart of the messages make a history of its own, which pages of the whole one
-	// are held against.
+	// are held against. It is as much shorter, so that a page spans as much time of either
+	// and as many partitions.
 	shortPart = 100
 )
 
@@ -531,7 +532,7 @@ const (
 // before which every channel has a page. Each is read as often as any other.
 var depths = []int{0, 25, 50, 75, 100}
 
-// past is a year of messages.
+// past is a history of messages, up to now.
 type past struct {
 	seed  uint64
 	ids   []textchat.ID // channels
@@ -540,9 +541,10 @@ type past struct {
 	count int           // those that are there
 }
 
-// newPast is to have so many messages.
+// newPast is to have so many messages, as far from one another as those of the whole history.
 func (r *run) newPast(size int) *past {
-	return &past{seed: r.config.Seed, ids: r.newIDs(historyChannels), begun: time.Now().Add(-historySpan), step: historySpan / time.Duration(size)}
+	step := historySpan / time.Duration(r.config.History)
+	return &past{seed: r.config.Seed, ids: r.newIDs(historyChannels), begun: time.Now().Add(-step * time.Duration(size)), step: step}
 }
 
 // at is the time of message n.

@@ -46,7 +46,12 @@ func begin(t *testing.T, program string, args ...string) *session {
 			s.said <- lines.Text()
 		}
 	}()
-	t.Cleanup(func() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) })
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Kill() // it starts no more of them
+		for pid := range s.processes(t) {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone
+		}
+	})
 	return s
 }
 

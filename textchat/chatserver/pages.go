@@ -1,6 +1,7 @@
 package chatserver
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"hash/maphash"
@@ -44,6 +45,7 @@ type pages struct {
 	// Immutable. confirmed says whether what is remembered of a guild's channels is all
 	// that was told so far; life is pageLife. A test may set them before Run.
 	srv       *Server
+	begun     time.Time // see now
 	confirmed func(ctx context.Context, o *owner) bool
 	life      time.Duration
 	seed      maphash.Seed
@@ -74,7 +76,7 @@ type page struct {
 	// It is good while the owner has this version, and has not been told of anything
 	// in the channel after this entry.
 	version, seq uint64
-	read         int64 // when, in nanoseconds
+	read         time.Duration // when, see pages.now
 }
 
 const indexEntry = 12 // bytes
@@ -109,7 +111,8 @@ func pack(list []textchat.Message, limit int) page {
 		binary.LittleEndian.PutUint64(body[i*indexEntry:], uint64(m.ID))
 		binary.LittleEndian.PutUint32(body[i*indexEntry+8:], uint32(len(body))<<1|reacted)
 	}
-	return page{body: body, n: uint8(len(list)), limit: uint8(limit)}
+	// A copy has no room to grow, which would be remembered with it.
+	return page{body: bytes.Clone(body), n: uint8(len(list)), limit: uint8(limit)}
 }
 
 // filling is that pages of a channel are being read.
@@ -120,7 +123,7 @@ type filling struct {
 }
 
 func (p *pages) init(s *Server) {
-	p.srv, p.life, p.seed = s, pageLife, maphash.MakeSeed()
+	p.srv, p.life, p.begun, p.seed = s, pageLife, time.Now(), maphash.MakeSeed()
 	p.confirmed = func(ctx context.Context, o *owner) bool { return o.confirm(ctx) }
 	p.hits, p.misses = s.metrics.cacheHits.WithLabelValues("pages"), s.metrics.cacheMisses.WithLabelValues("pages")
 	p.evicted, p.size = s.metrics.cacheEvicted.WithLabelValues("pages"), s.metrics.cacheBytes.WithLabelValues("pages")
@@ -129,6 +132,9 @@ func (p *pages) init(s *Server) {
 		p.shards[i].filling = make(map[textchat.ID]*filling)
 	}
 }
+
+// now is the time since the server began, which nobody sets back.
+func (p *pages) now() time.Duration { return time.Since(p.begun) }
 
 func pageShard(channel textchat.ID) int {
 	return int((channel ^ channel>>22 ^ channel>>44) % pageShards)
@@ -141,7 +147,7 @@ func (p *pages) find(o *owner, channel textchat.ID, base uint64, limit int) (pag
 	found, ok := s.known[channel]
 	s.mu.Unlock()
 	return found, ok && found.version == o.pagesVersion.Load() && found.base == base && (limit <= int(found.limit) || found.n < found.limit) &&
-		time.Now().UnixNano()-found.read < int64(p.life)
+		p.now()-found.read < p.life
 }
 
 // told forgets the page of a channel of which an entry of the log tells something that
@@ -180,7 +186,7 @@ func (p *pages) fill(o *owner, channel textchat.ID, base uint64, read func() (pa
 	// What the entries up to here tell of was written before the reading begins.
 	version, seq := o.pagesVersion.Load(), o.pagesSeq.Load()
 	made, err := page{}, error(nil)
-	now := time.Now().UnixNano()
+	now := p.now()
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -301,7 +307,7 @@ func (o *owner) confirm(ctx context.Context) bool {
 	if e == nil {
 		return true // all that is told passes here
 	}
-	if time.Now().UnixNano() < o.doubted.Load() {
+	if o.srv.pages.now() < time.Duration(o.doubted.Load()) {
 		return false
 	}
 	last, err := e.lasts.do(ctx, o.srv, o.id, func() (uint64, error) {
@@ -309,7 +315,7 @@ func (o *owner) confirm(ctx context.Context) bool {
 		defer cancel()
 		last, err := e.log.Last(ctx, o.key)
 		if err != nil {
-			o.doubted.Store(time.Now().Add(confirmAgain).UnixNano())
+			o.doubted.Store(int64(o.srv.pages.now() + confirmAgain))
 		}
 		return last, err
 	})

@@ -145,7 +145,7 @@ type shared struct {
 	toldSeq, spreadSeq atomic.Uint64
 	behind             atomic.Bool
 	leads              atomic.Bool  // led
-	doubted            atomic.Int64 // until when, in nanoseconds, the bus is not asked for the last entry
+	doubted            atomic.Int64 // until when, see pages.now, the bus is not asked for the last entry
 	work               atomic.Int64 // entries that this instance told since they were counted
 }
 

@@ -6,6 +6,7 @@ import (
 	osexec "os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -58,6 +59,15 @@ func TestOneProcess(t *testing.T) {
 	}
 }
 
+// TestNotLocked: an index that cannot be locked is not taken for one of another process.
+func TestNotLocked(t *testing.T) {
+	lockedOut.Store(true)
+	defer lockedOut.Store(false)
+	if p := mapIndex(nil, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, -1, 0); p != ^uintptr(0) || lockedOut.Load() {
+		t.Errorf("no file is mapped at %x; another process has it: %v", p, lockedOut.Load())
+	}
+}
+
 // TestFrozenFileSystem: on a file system that was frozen (fsfreeze) writes are refused
 // within their time, reads go on and so does the program; thawed, it writes again.
 func TestFrozenFileSystem(t *testing.T) {
@@ -86,6 +96,14 @@ func TestFrozenFileSystem(t *testing.T) {
 		t.Fatal(got)
 	}
 	p.written()
+	// Should the test be killed meanwhile: who writes to what is frozen cannot be ended.
+	thaw := osexec.Command("sh", "-c", `sleep 120; fsfreeze -u "$0"`, dir)
+	thaw.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	must(t, thaw.Start())
+	t.Cleanup(func() {
+		_ = syscall.Kill(-thaw.Process.Pid, syscall.SIGKILL)
+		_ = thaw.Wait()
+	})
 	must(t, unix.IoctlSetInt(int(root.Fd()), fiFreeze, 0))
 	for range 3 {
 		if got := p.try("read"); got != "busy" {

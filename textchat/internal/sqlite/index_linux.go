@@ -49,8 +49,10 @@ func mapIndex(_ *libc.TLS, at uintptr, length sqlite3.Tsize_t, prot, flags, fd i
 	if prot&unix.PROT_WRITE != 0 {
 		// The shared lock becomes an exclusive one, which is the process's until it closes
 		// the file.
-		if unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: deadManSwitch, Len: 1}) != nil {
-			return ^uintptr(0) // MAP_FAILED: another process has it open
+		err := unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: deadManSwitch, Len: 1})
+		lockedOut.Store(err == unix.EAGAIN || err == unix.EACCES)
+		if err != nil {
+			return ^uintptr(0) // MAP_FAILED
 		}
 		flags, fd, offset = unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, -1, 0
 	}

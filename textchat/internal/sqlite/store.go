@@ -126,10 +126,13 @@ func Open(dir string, c Config) (*Store, error) {
 	return s, nil
 }
 
+// lockedOut says that another process had the index when it was mapped last.
+var lockedOut atomic.Bool
+
 // explained says of an error what it means to whoever starts the program.
 func explained(err error) error {
 	e := (*driver.Error)(nil)
-	if errors.As(err, &e) && (e.Code() == sqlite3.SQLITE_PROTOCOL || e.Code() == sqlite3.SQLITE_IOERR_SHMMAP) {
+	if errors.As(err, &e) && (e.Code() == sqlite3.SQLITE_PROTOCOL || e.Code() == sqlite3.SQLITE_IOERR_SHMMAP && lockedOut.Load()) {
 		return fmt.Errorf("another process has it open: %w", err)
 	}
 	return err
