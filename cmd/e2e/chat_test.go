@@ -201,6 +201,7 @@ func TestReadBack(t *testing.T) {
 		Ids, Most int
 		Moved     float64
 		Top       bool
+		PutBack   float64
 	}
 	must(t, p.Eval(`(async () => {
 		const box = document.querySelector('[role=log]'), ids = new Set();
@@ -208,6 +209,15 @@ func TestReadBack(t *testing.T) {
 		const frame = () => new Promise(requestAnimationFrame);
 		let most = 0, moved = 0, still = 0;
 		while (lines().length === 0) await frame();
+		// Who has just gone up stays there, though the list changes its size before it is told.
+		await frame();
+		box.scrollTop -= 300;
+		const up = box.scrollTop;
+		box.style.maxHeight = box.clientHeight - 20 + 'px';
+		await frame(); await frame();
+		const putBack = Math.abs(box.scrollTop - up);
+		box.style.maxHeight = '';
+		await frame(); await frame();
 		for (const until = performance.now() + 30000; performance.now() < until && still < 60;) {
 			for (const a of lines()) ids.add(a.dataset.id);
 			most = Math.max(most, lines().length);
@@ -219,11 +229,14 @@ func TestReadBack(t *testing.T) {
 			if (first.isConnected && box.scrollTop > 0) moved = Math.max(moved, Math.abs(end(first) - at - by));
 			still = by === 0 ? still + 1 : 0;
 		}
-		return { ids: ids.size, most, moved, top: !!box.querySelector('.begin strong') };
+		return { ids: ids.size, most, moved, putBack, top: !!box.querySelector('.begin strong') };
 	})()`, &seen))
 	if seen.Ids != writers*each || seen.Most > 200 || seen.Moved > 2 || !seen.Top {
 		t.Errorf("reading back showed %d messages of %d, held %d at most (want 200), moved a line by %.1f px (want 2); the beginning was reached: %v",
 			seen.Ids, writers*each, seen.Most, seen.Moved, seen.Top)
+	}
+	if seen.PutBack > 2 {
+		t.Errorf("who went up was put back by %.1f px", seen.PutBack)
 	}
 	// Back to the present in one press.
 	must(t, p.Click("button", "Newer messages", 30*time.Second))

@@ -37,7 +37,7 @@ func startFleet(t *testing.T, names ...edgeagent.NodeID) *fleet {
 		f.edge(t, name)
 	}
 	f.house = &house{port: textPort, data: dir + "/text"}
-	f.program = start(t, "", "text", "--bus", f.bus, "--port", fmt.Sprint(textPort), "--store", "sqlite:"+f.data)
+	f.text(t)
 	f.invite = f.await(`/invite/([A-Za-z0-9_-]+)`)
 	c.await(fmt.Sprintf(`:%d`, central))
 	conn, err := bus.Connect(t.Context(), bus.Config{URL: f.bus, Name: "e2e"})
@@ -45,6 +45,12 @@ func startFleet(t *testing.T, names ...edgeagent.NodeID) *fleet {
 	t.Cleanup(conn.Close)
 	f.calls = allocatorserver.NewClient(conn)
 	return f
+}
+
+// text starts the text instance, anew when it ran before.
+func (f *fleet) text(t *testing.T) {
+	t.Helper()
+	f.program = start(t, "", "text", "--bus", f.bus, "--port", fmt.Sprint(f.port), "--store", "sqlite:"+f.data)
 }
 
 // edge starts another media node.
@@ -173,4 +179,68 @@ func TestPagesFollowMoves(t *testing.T) {
 	if g := all[len(all)-1]; g > 2*time.Second { // 200 ms of it are the voices' own pauses
 		t.Errorf("the death of a node was heard for %v", g)
 	}
+}
+
+// watchSignalling counts from now on what a page says and hears by new connections
+// (op 4 that holds a seat, the voice state that confirms it, other seats), and the
+// answers to offers of media.
+const watchSignalling = `(() => {
+	const seen = window.seen = { held: 0, confirmed: 0, seats: 0, answers: 0 };
+	const answer = RTCPeerConnection.prototype.setRemoteDescription;
+	RTCPeerConnection.prototype.setRemoteDescription = function (...a) { seen.answers++; return answer.apply(this, a); };
+	let session = '';
+	window.WebSocket = class extends WebSocket {
+		constructor(...a) {
+			super(...a);
+			this.addEventListener('message', (e) => {
+				const { t, d } = JSON.parse(e.data);
+				if (t === 'READY') session = d.session_id;
+				if (t === 'VOICE_STATE_UPDATE' && d.channel_id && d.session_id === session) seen.confirmed++;
+				if (t === 'VOICE_SERVER_UPDATE') seen.seats++;
+			});
+		}
+		send(data) {
+			const { op, d } = JSON.parse(data);
+			if (op === 4 && d.holds) seen.held++;
+			super.send(data);
+		}
+	};
+})()`
+
+// TestPagesKeepTheirSeats: two people talk by pages while the text service is killed
+// and begun anew, which then knows nothing of the call. The pages say that they are in
+// it, and nobody opens another path.
+func TestPagesKeepTheirSeats(t *testing.T) {
+	f := startFleet(t, "fra-1")
+	a, b := visit(t, ada, f.page("/invite/"+f.invite), ""), visit(t, brian, f.page("/invite/"+f.invite), "")
+	must(t, a.Click("button", "Join voice channel Lobby", 30*time.Second))
+	must(t, b.Click("button", "Join voice channel Lobby", 30*time.Second))
+	hears(t, a, "Ada", brian)
+	hears(t, b, "Brian", ada)
+
+	pages := []*chromium.Page{a, b}
+	for _, p := range pages {
+		must(t, p.Eval(watchSignalling, nil))
+		// Where a voice is due and nothing comes for a second a page asks for another seat,
+		// and a busy machine may be silent for as long.
+		must(t, p.Click("button", "Mute", 30*time.Second))
+	}
+	f.signal(syscall.SIGKILL)
+	<-f.done
+	f.text(t)
+	for i, p := range pages {
+		var seen struct{ Held, Confirmed, Seats, Answers int }
+		for deadline := time.Now().Add(30 * time.Second); seen.Confirmed == 0; {
+			must(t, p.Eval("window.seen", &seen))
+			if time.Now().After(deadline) {
+				t.Fatalf("page %d is not in the call by its new session: %+v", i, seen)
+			}
+		}
+		if seen.Held == 0 || seen.Seats > 0 || seen.Answers > 0 {
+			t.Errorf("page %d: %+v, want it to hold its seat, and no other seat and no other path", i, seen)
+		}
+		must(t, p.Click("button", "Unmute", 30*time.Second))
+	}
+	hears(t, a, "Ada", brian)
+	hears(t, b, "Brian", ada)
 }

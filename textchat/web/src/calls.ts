@@ -59,6 +59,7 @@ let anews = 0; // how often that was done in vain
 let offer: Promise<RTCPeerConnection> | undefined; // made ready while the answer to op 4 is out
 let spare: { pc: Promise<RTCPeerConnection>; until: number } | undefined; // made ready before that
 let asked = false;
+let holding = false; // what was asked for is to be in the channel by `live`, not another seat
 let turn = 0; // of asking
 let queueing = false; // we wait in line where there is no seat
 let again = 0; // timer: ask anew
@@ -137,7 +138,8 @@ function takeOffer(): Promise<RTCPeerConnection> {
 }
 
 function state(channel: string | null) {
-  return { guild_id: (houseOf(callChannel.value || (channel ?? '')) ?? houseOf(channel ?? ''))?.guild.id, channel_id: channel, self_mute: muted.value || deafened.value, self_deaf: deafened.value };
+  return { guild_id: (houseOf(callChannel.value || (channel ?? '')) ?? houseOf(channel ?? ''))?.guild.id, channel_id: channel, self_mute: muted.value || deafened.value, self_deaf: deafened.value,
+    ...(channel && holding && live && { holds: live.call.session }) };
 }
 
 function ask(channel: string) {
@@ -147,6 +149,7 @@ function ask(channel: string) {
   const before = houseOf(callChannel.value);
   if (before && house && before !== house) gateway?.send(4, state(null));
   callChannel.value = channel;
+  holding = false;
   if (!live) callState.value = callState.value === 'waiting' || callState.value === 'placing' || callState.value === 'queued' ? callState.value : 'connecting';
   asked = true;
   const mine = ++turn;
@@ -174,7 +177,7 @@ function over() {
   dropOld();
   drop(live);
   live = undefined;
-  asked = false;
+  asked = holding = false;
   queueing = false;
   line.value = null;
   anews = 0;
@@ -228,7 +231,7 @@ export function onVoiceServer(server: VoiceServer) {
   if (!server.endpoint && !server.endpoints?.length) { callState.value = live ? callState.value : 'placing'; return; } // a place is being found
   clearTimeout(again);
   clearTimeout(silence);
-  asked = false;
+  asked = holding = false;
   const pc = offer ?? prepare(mic.sent, relayed); // moved: nobody asked
   offer = undefined;
   drop(next);
@@ -337,6 +340,7 @@ function anew() {
   const channel = callChannel.value;
   if (!channel || !online.value) return;
   asked = true;
+  holding = false;
   gateway?.send(4, { ...state(channel), anew: true });
   clearTimeout(again);
   again = window.setTimeout(() => { asked = false; if (!live || live.call.quiet >= reportFrom) bringBack(); }, anewEvery * 1.25);
@@ -364,6 +368,7 @@ function broken(call: Call, then: 'again' | 'told') {
     old = undefined;
     if (!live) quiet();
   }
+  if (holding) asked = holding = false; // there is nothing to hold
   if (live || next || asked) return; // another one stands, or is on its way
   callState.value = 'placing';
   clearTimeout(again);
@@ -382,18 +387,31 @@ function bringBack() {
     if (!online.value) return; // onOnline goes on
     if (++anews % anewTries) { anew(); return; }
     asked = true; // from here on, our own leaving is no news
+    holding = false;
     gateway?.send(4, state(null));
     ask(channel);
   }, backoff.next());
 }
 
-/** The text gateway is back: `fresh` when it is another session, which took our voice state with it. */
+/** Tells a gateway session that knows nothing of the call that we are in it. Sound goes on all the while. */
+function hold(heard: boolean) {
+  const channel = callChannel.value;
+  if (!channel) return;
+  if (!heard || !live?.call.session || next || asked && !holding) { ask(channel); return; }
+  asked = holding = true;
+  gateway?.send(4, { ...state(channel), rtt: distances() });
+  clearTimeout(again);
+  again = window.setTimeout(() => { if (online.value) hold(soundFlows()); else gateway?.probe(); }, askTimeout);
+}
+const soundFlows = () => !!live?.call.healthy && live.call.quiet < reportFrom;
+
+/** The text gateway is back: `fresh` when it is another session, which does not know our voice state. */
 export function onOnline(fresh: boolean) {
   const channel = callChannel.value;
   if (!channel) return;
   const renewed = renewing;
   renewing = false;
-  if (fresh) ask(channel);
+  if (fresh) hold(soundFlows() && (!renewed || live!.call.silent < goesOn));
   else if (renewed && live && live.call.silent < goesOn) return; // its sockets are of no address
   else if (renewed) anew();
   else if (!next && (!live || live.call.quiet >= reportFrom)) bringBack();
@@ -408,6 +426,10 @@ export function onVoiceState(v: VoiceState, before: VoiceState | undefined) {
   if (!callChannel.value || v.guild_id !== houseOf(callChannel.value)?.guild.id) return;
   const elsewhere = v.session_id !== gateway?.sessionId;
   if (v.channel_id) {
+    if (holding && !elsewhere && v.channel_id === callChannel.value) {
+      asked = holding = false;
+      clearTimeout(again);
+    }
     if (elsewhere && !asked) { toast('You joined this call from another place.'); over(); return; }
     if (!asked && v.channel_id !== callChannel.value) {
       callChannel.value = v.channel_id;
@@ -432,12 +454,14 @@ export function onVoiceError(e: VoiceError) {
     line.value = { message: e.message, waits: queueing };
     if (!live) callState.value = 'queued';
     asked = queueing;
+    holding = false;
     if (queueing) again = window.setTimeout(() => ask(e.channel_id), lineAgain);
     return;
   }
   asked = false;
   // Nobody can take the call just now: that passes.
   if (e.code === 'unavailable' || e.code === 'no_nodes' || e.code === 'full') {
+    if (holding) { again = window.setTimeout(() => hold(soundFlows()), Math.min(2000, backoff.next())); return; }
     if (!live) { callState.value = 'waiting'; again = window.setTimeout(() => ask(e.channel_id), Math.min(2000, backoff.next())); }
     return;
   }

@@ -42,6 +42,7 @@ const stuckAfter = 1_500; // a path that is there is found in a tenth of that
 
 export class Call {
   node = '';
+  session = ''; // the name of this voice session
   private ws?: WebSocket;
   private urls: string[];
   private turn = 0;
@@ -208,7 +209,7 @@ export class Call {
     if (m.seq !== undefined) this.seqAck = m.seq;
     switch (m.op) {
       case 2: void this.ready(m.d); break;
-      case 4: void this.describe(m.d.sdp); break;
+      case 4: this.session = m.d.media_session_id; void this.describe(m.d.sdp); break;
       case 5: {
         const on = (m.d.speaking & 1) !== 0;
         if (on) this.talking.add(m.d.user_id); else this.talking.delete(m.d.user_id);

@@ -39,12 +39,25 @@ export function Chat() {
   const typing = typists.value.filter((t) => t.channel === id).map((t) => nameOf(t.user));
   chatShown.value = !narrow.value || part.value === 'chat';
 
-  const toEnd = () => { if (box.current) box.current.scrollTop = box.current.scrollHeight; };
+  const last = useRef(0); // where the scroll stood when we last looked
+  const toEnd = () => {
+    const b = box.current;
+    if (!b) return;
+    b.scrollTop = b.scrollHeight;
+    last.current = b.scrollTop;
+  };
+  // Whoever has just scrolled up stays there, though the event that tells of it is still to come. When there is less to scroll the end comes up, too.
+  const follow = () => {
+    const b = box.current!;
+    if (b.scrollTop < last.current - 1 && b.scrollHeight - b.scrollTop - b.clientHeight >= NEAR) atEnd.value = false;
+    else toEnd();
+  };
   useLayoutEffect(() => {
     const b = box.current!;
-    if (seen.current.id !== id) { atEnd.value = !h?.newer; hovered.value = focused.value = ''; }
+    const other = seen.current.id !== id;
+    if (other) { atEnd.value = !h?.newer; hovered.value = focused.value = ''; }
     seen.current = { h, id };
-    if (atEnd.peek() && !h?.newer) toEnd();
+    if (atEnd.peek() && !h?.newer) { if (other) toEnd(); else follow(); }
     else if (anchor) {
       const a = b.querySelector<HTMLElement>(`article[data-key="${anchor.key}"]`);
       if (a) b.scrollTop += a.getBoundingClientRect().bottom - b.getBoundingClientRect().top - anchor.end;
@@ -52,7 +65,7 @@ export function Chat() {
     if (h?.older && b.clientHeight && b.scrollHeight <= b.clientHeight) void loadOlder(id);
   }, [h, id, typing.length, narrow.value, part.value]);
   useEffect(() => {
-    const o = new ResizeObserver(() => { if (atEnd.peek()) toEnd(); });
+    const o = new ResizeObserver(() => { if (atEnd.peek()) follow(); });
     o.observe(box.current!);
     return () => o.disconnect();
   }, []);
@@ -87,6 +100,7 @@ export function Chat() {
   const scrolled = () => {
     const b = box.current!;
     if (!b.clientHeight) return; // not shown now
+    last.current = b.scrollTop;
     const below = b.scrollHeight - b.scrollTop - b.clientHeight;
     atEnd.value = below < NEAR && !h?.newer;
     if (b.scrollTop < AHEAD && h?.older) void loadOlder(id);
