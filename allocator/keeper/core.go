@@ -145,6 +145,9 @@ type Core struct {
 	retry    map[sfu.CallID]time.Time
 	transits map[sfu.CallID]*transit
 	ordered  map[relayed]time.Time
+	// shifted are the nodes that other nodes reach elsewhere than before, and when those
+	// were told; zero: not yet.
+	shifted map[edgeagent.NodeID]time.Time
 	ticked   time.Time
 	swept    time.Time
 	turn     uint64 // of the calls that are looked at for nearer nodes
@@ -168,6 +171,7 @@ func New(number uint64) *Core {
 		retry:     map[sfu.CallID]time.Time{},
 		transits:  map[sfu.CallID]*transit{},
 		refused:   map[lie]time.Time{},
+		shifted:   map[edgeagent.NodeID]time.Time{},
 	}
 	c.place.Number(number)
 	return c
@@ -199,12 +203,14 @@ func (c *Core) SeeNode(now time.Time, hb edgeagent.Heartbeat, written time.Time,
 			out = c.note(now, allocator.DeedBack, hb.Node, "it beats again, after its lease had ended", out)
 		}
 	}
+	before, _ := c.place.Node(hb.Node)
 	c.place.Observe(now, hb)
 	delete(c.awaited, hb.Node)
 	c.verdicts = c.watch.Beat(now, hb, written, c.verdicts[:0])
 	out = c.act(now, out)
 	c.ailments = c.health.Beat(now, hb, c.ailments[:0])
 	out = c.treat(now, out)
+	out = c.shift(now, before, hb, out)
 	out = c.links(now, hb, out)
 	out = c.share(now, hb, out)
 	return c.endStrays(now, hb, out)
@@ -219,6 +225,7 @@ func (c *Core) leave(now time.Time, hb edgeagent.Heartbeat, out []Out) []Out {
 		c.exits[hb.Node] = &exit{cause: allocator.CauseDrain}
 	}
 	delete(c.awaited, hb.Node)
+	delete(c.shifted, hb.Node)
 	c.place.Observe(now, hb)
 	return out
 }

@@ -96,6 +96,54 @@ func (c *Core) order(now time.Time, r Relay, out []Out) []Out {
 	return append(out, Out{Relay: &r})
 }
 
+// shift tells the other nodes of a node's calls where it is reached, when that is
+// elsewhere than it was before: the next agent of a node may have another port.
+func (c *Core) shift(now time.Time, before, hb edgeagent.Heartbeat, out []Out) []Out {
+	if before.Link != nil && hb.Link != nil && (*before.Link != *hb.Link || !slices.Equal(before.Addrs, hb.Addrs)) {
+		for n, told := range c.shifted {
+			if !told.IsZero() && now.Sub(told) > 2*absence {
+				delete(c.shifted, n)
+			}
+		}
+		c.shifted[hb.Node] = time.Time{}
+	}
+	// An agent that has not found its engine yet may be about to take an identity over.
+	if told, is := c.shifted[hb.Node]; !is || !told.IsZero() || !hb.ProbeKey.Valid() {
+		return out
+	}
+	c.shifted[hb.Node] = now
+	for _, id := range c.shared(hb.Node) {
+		e, _ := c.place.Call(id)
+		for _, r := range c.Relays(e) {
+			if r.Node != hb.Node {
+				delete(c.ordered, relayed{r.Node, id})
+				out = c.order(now, r, out)
+			}
+		}
+	}
+	return out
+}
+
+// lead tells a node that cannot reach another again where that is, if that has shifted
+// not long ago: an order can be lost.
+func (c *Core) lead(now time.Time, node, other edgeagent.NodeID, out []Out) []Out {
+	if told := c.shifted[other]; told.IsZero() || now.Sub(told) > 2*absence {
+		return out
+	}
+	for _, id := range c.shared(node) {
+		e, _ := c.place.Call(id)
+		if !slices.Contains(e.Nodes(), other) {
+			continue
+		}
+		for _, r := range c.Relays(e) {
+			if r.Node == node {
+				out = c.order(now, r, out)
+			}
+		}
+	}
+	return out
+}
+
 func samePeers(have []edgeagent.NodeID, want []edgeagent.RelayPeer) bool {
 	if len(have) != len(want) {
 		return false
@@ -127,6 +175,7 @@ func (c *Core) shared(node edgeagent.NodeID) []sfu.CallID {
 func (c *Core) links(now time.Time, hb edgeagent.Heartbeat, out []Out) []Out {
 	for _, other := range hb.LostLinks {
 		if c.watch.Absent(now, hb.Node) || c.watch.Absent(now, other) {
+			out = c.lead(now, hb.Node, other, out)
 			continue
 		}
 		c.place.Cut(now, hb.Node, other)

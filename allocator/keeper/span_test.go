@@ -24,7 +24,11 @@ type fleet struct {
 	lost     map[edgeagent.NodeID][]edgeagent.NodeID
 	plain    map[edgeagent.NodeID][]edgeagent.CallOnANode // further calls
 	full     map[edgeagent.NodeID]bool
-	serving  edgeagent.NodeID // its engine answers
+	ports    map[edgeagent.NodeID]uint16    // added to that of its links
+	finds    map[edgeagent.NodeID]bool      // its agent has not found its engine yet
+	deaf     map[edgeagent.NodeID]bool      // orders do not come to it
+	led      map[[2]edgeagent.NodeID]uint16 // at which port a node was told that another is
+	serving  edgeagent.NodeID               // its engine answers
 	told     []allocator.Moved
 	ended    []edgeagent.NodeID
 }
@@ -34,7 +38,8 @@ var theCall = sfu.CallID{ID: 7}
 func newFleet(t *testing.T) *fleet {
 	f := &fleet{t: t, c: New(1), now: time.Unix(1_800_000_000, 0), relays: map[edgeagent.NodeID][]edgeagent.RelayOnANode{},
 		sessions: map[edgeagent.NodeID]int{}, epochs: map[edgeagent.NodeID]uint64{}, lost: map[edgeagent.NodeID][]edgeagent.NodeID{},
-		plain: map[edgeagent.NodeID][]edgeagent.CallOnANode{}, full: map[edgeagent.NodeID]bool{}}
+		plain: map[edgeagent.NodeID][]edgeagent.CallOnANode{}, full: map[edgeagent.NodeID]bool{},
+		ports: map[edgeagent.NodeID]uint16{}, finds: map[edgeagent.NodeID]bool{}, deaf: map[edgeagent.NodeID]bool{}, led: map[[2]edgeagent.NodeID]uint16{}}
 	f.c.Synced(f.now, f.now, time.Hour)
 	f.beat("a", "b", "c")
 	return f
@@ -45,7 +50,10 @@ func (f *fleet) beat(nodes ...edgeagent.NodeID) {
 		hb := edgeagent.Heartbeat{
 			Node: n, State: edgeagent.Ready, Region: string(n), At: f.now, Started: f.now.Add(-time.Hour),
 			Capacity: edgeagent.Capacity{PPS: 1e5, BPS: 1e9, Sessions: 1000}, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
-			Link: &edgeagent.LinkAddr{Port: 1, Fingerprint: string(n)}, Relays: f.relays[n], LostLinks: f.lost[n],
+			Link: &edgeagent.LinkAddr{Port: 1 + f.ports[n], Fingerprint: string(n)}, Relays: f.relays[n], LostLinks: f.lost[n],
+		}
+		if !f.finds[n] {
+			hb.ProbeKey = make(sfu.ProbeKey, sfu.ProbeKeyLen)
 		}
 		hb.Calls = f.plain[n]
 		if f.full[n] {
@@ -69,12 +77,14 @@ func (f *fleet) do(out []Out) {
 		case o.End != nil:
 			f.ended = append(f.ended, o.End.Node)
 			f.sessions[o.End.Node] = 0
+		case o.Relay != nil && f.deaf[o.Relay.Node]:
 		case o.Relay != nil:
 			f.relays[o.Relay.Node] = nil
 			if r := o.Relay.Request; len(r.Peers) > 0 {
 				one := edgeagent.RelayOnANode{Call: r.Call, Epoch: r.Epoch}
 				for _, p := range r.Peers {
 					one.Peers = append(one.Peers, p.Node)
+					f.led[[2]edgeagent.NodeID{o.Relay.Node, p.Node}] = p.Link.Port
 				}
 				f.relays[o.Relay.Node] = []edgeagent.RelayOnANode{one}
 				f.epochs[o.Relay.Node] = max(f.epochs[o.Relay.Node], r.Epoch)
@@ -250,6 +260,39 @@ func TestAgentOfACallIsAway(t *testing.T) {
 			if moved := len(f.told) > 0; moved != c.moves {
 				t.Errorf("%s, %s: told %+v", node, name, f.told)
 			}
+		}
+	}
+}
+
+// TestLinkElsewhere: when the next agent of a node has its links at another port, the
+// other nodes of its calls are told as soon as it has its engine, and again if they did
+// not hear it.
+func TestLinkElsewhere(t *testing.T) {
+	for _, node := range []edgeagent.NodeID{"a", "b"} {
+		f := spanned(t)
+		f.serving = node
+		others := slices.DeleteFunc([]edgeagent.NodeID{"a", "b", "c"}, func(n edgeagent.NodeID) bool { return n == node })
+		f.do(f.c.Closed(f.now, node, f.now, nil))
+		f.ports[node], f.finds[node], f.deaf[others[1]] = 8, true, true
+		f.beat(node)
+		for _, n := range others {
+			if port := f.led[[2]edgeagent.NodeID{n, node}]; port != 1 {
+				t.Errorf("%s is told of port %d of %s, whose engine is not found yet", n, port, node)
+			}
+		}
+		f.finds[node] = false
+		f.beat(node)
+		if port := f.led[[2]edgeagent.NodeID{others[0], node}]; port != 9 {
+			t.Errorf("%s is told of port %d of %s", others[0], port, node)
+		}
+		f.deaf[others[1]] = false
+		f.lost[others[1]] = []edgeagent.NodeID{node}
+		f.pass(relayAgain+time.Second, "a", "b", "c")
+		if port := f.led[[2]edgeagent.NodeID{others[1], node}]; port != 9 {
+			t.Errorf("%s, which did not hear it, is told of port %d of %s", others[1], port, node)
+		}
+		if len(f.told) != 0 || !f.relayed() {
+			t.Errorf("told %v, relays %v", f.told, f.relays)
 		}
 	}
 }

@@ -32,6 +32,8 @@ type link struct {
 
 	who  atomic.Pointer[edgeagent.RelayPeer]
 	conn atomic.Pointer[quic.Conn] // nil: none just now
+	// giveUp ends a round of attempts to reach who was, and is set before it begins.
+	giveUp atomic.Pointer[context.CancelFunc]
 	// joined is when it was connected last, which the dialling side believes before
 	// the other has looked at its certificate; heard is when something came last.
 	joined, heard atomic.Int64
@@ -54,8 +56,11 @@ func (k *link) run() {
 	defer watching.Wait()
 	patience := dialTime
 	for k.ctx.Err() == nil {
+		who := k.who.Load()
 		conn, err := k.connect(patience)
-		patience = min(2*patience, dialTime)
+		if patience = min(2*patience, dialTime); k.who.Load() != who { // it is elsewhere now
+			patience = redialTime
+		}
 		if err == nil {
 			patience = redialTime
 			k.joined.Store(int64(time.Since(k.began)))
@@ -74,6 +79,17 @@ func (k *link) run() {
 	case conn := <-k.came:
 		k.all.end(conn, "no call is shared any more")
 	default:
+	}
+}
+
+// meet has the link lead to a peer that is elsewhere than it was, or another.
+func (k *link) meet(who edgeagent.RelayPeer) {
+	was := k.who.Swap(&who)
+	if conn := k.conn.Load(); conn != nil && was.Link.Fingerprint != who.Link.Fingerprint {
+		k.all.end(conn, "the node has started anew")
+	}
+	if giveUp := k.giveUp.Load(); giveUp != nil {
+		(*giveUp)()
 	}
 }
 
@@ -148,6 +164,9 @@ func (k *link) connect(patience time.Duration) (*quic.Conn, error) {
 			return nil, k.ctx.Err()
 		}
 	}
+	round, giveUp := context.WithCancel(k.ctx)
+	defer giveUp()
+	k.giveUp.Store(&giveUp)
 	who := *k.who.Load()
 	var why error
 	for _, addr := range who.Addrs {
@@ -155,7 +174,7 @@ func (k *link) connect(patience time.Duration) (*quic.Conn, error) {
 			why = errors.Join(why, err)
 			continue
 		}
-		ctx, cancel := context.WithTimeout(k.ctx, patience)
+		ctx, cancel := context.WithTimeout(round, patience)
 		to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, who.Link.Port))
 		conn, err := k.all.outer.Dial(ctx, to, k.all.clientTLS(who), k.all.quic())
 		cancel()

@@ -324,10 +324,7 @@ func (l *links) set(r custody.Route, number func(edgeagent.NodeID) uint16) {
 func (l *links) linkLocked(who edgeagent.RelayPeer, number uint16) *link {
 	if k := l.peers[who.Node]; k != nil {
 		if was := k.who.Load(); was.Link != who.Link || !slices.Equal(was.Addrs, who.Addrs) {
-			k.who.Store(&who)
-			if conn := k.conn.Load(); conn != nil && was.Link.Fingerprint != who.Link.Fingerprint {
-				l.end(conn, "the node has started anew")
-			}
+			k.meet(who)
 		}
 		return k
 	}

@@ -429,6 +429,28 @@ func TestLinkOutlivesItsAgent(t *testing.T) {
 	}
 }
 
+// TestLinkFollowsItsPeer: a node that is told that another is at another port from now
+// on is linked to it there, whatever it is just trying.
+func TestLinkFollowsItsPeer(t *testing.T) {
+	stays, dies := newLinkEnd(t, "edge-a", nil), newLinkEnd(t, "edge-b", nil)
+	stays.share(7, dies.peer())
+	dies.share(7, stays.peer())
+	stays.up(1)
+	dies.links.stop()
+	dies.outer.Close()
+	dies.links.close()
+	stays.up(0)
+
+	next := newLinkEnd(t, "edge-b", nil)
+	next.links.become(dies.links.door().Identity)
+	next.share(7, stays.peer())
+	stays.share(7, next.peer())
+	stays.up(1)
+	next.up(1)
+	stays.say(relayPacket(7, 1, 20))
+	next.hear()
+}
+
 // cut is a way between two UDP ports that can be cut. It stands in the middle: the
 // second end sees the first at a port of its own.
 type cutWay struct {
