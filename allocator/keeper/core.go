@@ -148,9 +148,9 @@ type Core struct {
 	// shifted are the nodes that other nodes reach elsewhere than before, and when those
 	// were told; zero: not yet.
 	shifted map[edgeagent.NodeID]time.Time
-	ticked   time.Time
-	swept    time.Time
-	turn     uint64 // of the calls that are looked at for nearer nodes
+	ticked  time.Time
+	swept   time.Time
+	turn    uint64 // of the calls that are looked at for nearer nodes
 
 	refused map[lie]time.Time // when it was told last
 
