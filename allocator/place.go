@@ -56,10 +56,14 @@ type Assignment struct {
 	New bool `json:"new,omitempty"`
 }
 
-// UpdateRequest changes the rights of a user in a live call.
+// UpdateRequest changes the rights of a user in a live call. With a Session it does so
+// only if that is the user's.
 type UpdateRequest struct {
-	Call   sfu.CallID `json:"call"`
-	User   sfu.UserID `json:"user"`
+	Call sfu.CallID `json:"call"`
+	User sfu.UserID `json:"user"`
+
+	Session sfu.SessionID `json:"session,omitempty"`
+
 	Rights sfu.Rights `json:"rights"`
 }
 

@@ -57,7 +57,8 @@ type NegotiateReply struct {
 }
 
 // UpdateRequest changes a session. With User and Call set instead of Session it
-// finds the session itself, which is what a moderator's order needs.
+// finds the session itself, which is what a moderator's order needs; with all three
+// the session must be theirs.
 type UpdateRequest struct {
 	Session sfu.SessionID `json:"session,omitempty"`
 	Call    sfu.CallID    `json:"call,omitzero"`

@@ -418,7 +418,7 @@ func (s *Server) gateways() []string {
 
 // update and remove pass an order on to the node of a call.
 func (s *Server) update(ctx context.Context, req allocator.UpdateRequest) (bus.Done, error) {
-	return tell(ctx, s, req.Call, req.User, "update", edgeagent.UpdateRequest{Call: req.Call, User: req.User, Rights: &req.Rights})
+	return tell(ctx, s, req.Call, req.User, "update", edgeagent.UpdateRequest{Session: req.Session, Call: req.Call, User: req.User, Rights: &req.Rights})
 }
 
 func (s *Server) remove(ctx context.Context, req allocator.RemoveRequest) (bus.Done, error) {

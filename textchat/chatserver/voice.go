@@ -126,8 +126,13 @@ func (l *lanes) carryOut(ctx context.Context, o *owner, e guild.Effect) {
 	case e.Update != nil:
 		l.try(ctx, "update", func() error {
 			err := p.Update(ctx, *e.Update)
-			if refusal := (*allocator.Error)(nil); e.Held != "" && errors.As(err, &refusal) && refusal.Code == allocator.CodeNoCall {
-				o.post(guild.CallLeft{Channel: e.Update.Call.ID, User: e.User, Session: e.Held, Reason: edgeagent.EngineLost})
+			held := e.Update.Session
+			switch refusal := (*allocator.Error)(nil); {
+			case held == "":
+			case err == nil:
+				o.post(guild.CallOpened{Channel: e.Update.Call.ID, User: e.User, Session: held})
+			case errors.As(err, &refusal) && refusal.Code == allocator.CodeNoCall:
+				o.post(guild.CallLeft{Channel: e.Update.Call.ID, User: e.User, Session: held, Reason: edgeagent.EngineLost})
 			}
 			return err
 		})

@@ -365,12 +365,16 @@ func (c *Core) Negotiate(now time.Time, id uint64, req edgeagent.NegotiateReques
 	return append(out, replyErr(id, err))
 }
 
-// find is the session that a request names, in either way.
+// find is the session that a request names, in either way, or in both, which must agree.
 func (c *Core) find(id sfu.SessionID, call sfu.CallID, user sfu.UserID) *session {
-	if id != "" {
-		return c.sessions[id]
+	if id == "" {
+		return c.users[seat{call, user}]
 	}
-	return c.users[seat{call, user}]
+	s := c.sessions[id]
+	if s != nil && (call.ID != 0 && call != s.record.Call || user.ID != 0 && user != s.record.User) {
+		return nil
+	}
+	return s
 }
 
 // Update changes a session. What it sets holds at once, and for the engine after

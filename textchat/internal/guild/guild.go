@@ -26,6 +26,7 @@ type Guild struct {
 	voice   map[textchat.ID]*voice   // by user
 	pending map[textchat.ID]*pending // by user
 	queues  map[textchat.ID]*queue   // by channel, where somebody waits
+	since   time.Time                // of the first input here
 	attempt uint64
 	// archives is not after the first thread that is archived by itself; zero: none.
 	archives time.Time

@@ -369,6 +369,9 @@ func show(o Out) string {
 			if e.Place.Move {
 				more += " move"
 			}
+			if e.Place.Move && !r.Inside {
+				more += " outside"
+			}
 			if len(r.Avoid) > 0 {
 				more += fmt.Sprintf(" avoid=%v", r.Avoid)
 			}
@@ -379,8 +382,8 @@ func show(o Out) string {
 				r.Rights.Speak, r.Rights.Mute, r.Rights.Deaf, r.Echo, more)
 		case e.Update != nil:
 			held := ""
-			if e.Held != "" {
-				held = " held=" + string(e.Held)
+			if e.Update.Session != "" {
+				held = " held=" + string(e.Update.Session)
 			}
 			line("update user=%s call=%s speak=%v mute=%v deaf=%v%s", nameOf(e.Update.User.ID), nameOf(e.Update.Call.ID), e.Update.Rights.Speak, e.Update.Rights.Mute, e.Update.Rights.Deaf, held)
 		case e.Remove != nil:

@@ -13,6 +13,9 @@ type Input interface{ handle(*Guild, time.Time, *Out) }
 // Handle takes one input.
 func (g *Guild) Handle(now time.Time, in Input, out *Out) {
 	g.begin()
+	if g.since.IsZero() {
+		g.since = now
+	}
 	in.handle(g, now, out)
 	g.notice(in, out)
 }

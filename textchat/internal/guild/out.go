@@ -60,12 +60,11 @@ type Event struct {
 // Effect is an order to the voice side for one user; exactly one pointer is
 // set. Effects of one user are done in order.
 type Effect struct {
-	User   textchat.ID
-	Place  *PlaceOrder
+	User  textchat.ID
+	Place *PlaceOrder
+	// Update of a Session is to find out whether the user has it: done it is a
+	// CallOpened, with CodeNoCall a CallLeft with the reason EngineLost.
 	Update *allocator.UpdateRequest
-	// Held goes with an Update that is to find out whether the user has this session: if
-	// it has none in the call, that is a CallLeft with the reason EngineLost.
-	Held   sfu.SessionID
 	Remove *allocator.RemoveRequest
 }
 

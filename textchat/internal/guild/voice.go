@@ -36,7 +36,7 @@ type voice struct {
 	Region string
 	Where  *edgeagent.Location // of its address then
 
-	Check  time.Time // when the node is asked for a session that its user says it holds; zero: it is known
+	Check  time.Time // when the node is asked, next, for a session that its user says it holds; zero: it is known
 	Mended time.Time // when it was last seated anew for its own sake, on this node
 	Wait   moving    // a move that was refused for now
 }
@@ -272,22 +272,29 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 	g.place(out, in)
 }
 
-// checkAfter and checkSpread are when a session is asked for that a user holds: at a
-// restart thousands say so within seconds.
 const (
+	// holdsFor is how long after a guild was loaded a user is believed to be in a call of
+	// which nothing is known here; later such a user is one who joins.
+	holdsFor = time.Minute
+	// checkAfter and checkSpread are when a session is asked for that a user holds: at a
+	// restart thousands say so within seconds. It is asked for again after checkAgain
+	// unless it was answered.
 	checkAfter  = 5 * time.Second
 	checkSpread = 30 * time.Second
+	checkAgain  = 30 * time.Second
 )
 
 // holds takes a user at its word who is in the call of a channel, by a session that its
 // node still has, though its gateway session is another or nothing is known here of
 // either. After a restart everybody comes back so; a new seat for each would make all
 // clients open new paths at once, for nothing. Whether the node has that session is
-// asked later.
+// asked later. What is not known here is no way past those in line.
 func (g *Guild) holds(now time.Time, in VoiceUpdate, out *Out) bool {
 	v := g.voice[in.User]
 	switch {
 	case in.Holds == "" || in.Anew || g.pending[in.User] != nil:
+		return false
+	case v == nil && (now.Sub(g.since) > holdsFor || g.queues[in.Channel] != nil):
 		return false
 	case v != nil && (v.Channel != in.Channel || v.Call != in.Holds || v.Session == in.Session):
 		return false
@@ -375,7 +382,8 @@ func (g *Guild) order(out *Out, user textchat.ID, p *pending) {
 	out.Effects = append(out.Effects, Effect{User: user, Place: &PlaceOrder{Attempt: p.Attempt, Move: p.Moving.on(), Request: allocator.PlaceRequest{
 		Guild: g.self.ID.String(), Call: callID(p.Channel), User: userID(user), Session: p.Session, Rights: p.Rights,
 		Echo: g.channels[p.Channel].Echo, RTT: rtt, Region: region, Location: where, Epoch: p.Moved.Epoch, Expected: expected, Avoid: p.Moving.Avoid, Mend: p.Moving.mends(),
-		Inside: g.voice[user] != nil && g.voice[user].Channel == p.Channel,
+		// Who only says that it is in the call takes no seat of those who are not.
+		Inside: g.voice[user] != nil && g.voice[user].Channel == p.Channel && g.voice[user].Check.IsZero(),
 	}}})
 }
 
@@ -471,7 +479,7 @@ func (g *Guild) handleCallOpened(in CallOpened, out *Out) {
 	}
 	// An older grant of the same call may have been used: that session lives now.
 	v = edit(g, g.voice, in.User)
-	v.Call, v.Opened = in.Session, true
+	v.Call, v.Opened, v.Check = in.Session, true, time.Time{}
 }
 
 func (g *Guild) handleCallLeft(now time.Time, in CallLeft, out *Out) {
@@ -523,9 +531,9 @@ func (g *Guild) handleTick(now time.Time, out *Out) {
 		case !v.Check.IsZero():
 			if !now.Before(v.Check) {
 				v = edit(g, g.voice, user)
-				v.Check = time.Time{}
-				out.Effects = append(out.Effects, Effect{User: user, Held: v.Call, Update: &allocator.UpdateRequest{
-					Call: callID(v.Channel), User: userID(user), Rights: v.Rights}})
+				v.Check = now.Add(checkAgain)
+				out.Effects = append(out.Effects, Effect{User: user, Update: &allocator.UpdateRequest{
+					Call: callID(v.Channel), User: userID(user), Session: v.Call, Rights: v.Rights}})
 			}
 		case g.openTimeout != 0 && !v.Opened && now.Sub(v.Placed) >= g.openTimeout:
 			g.leave(out, user, "not_opened")
