@@ -31,15 +31,19 @@ func (r *Revocations) Run(ctx context.Context, c *bus.Conn) error {
 		if ch.Synced || ch.Gone {
 			return
 		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if ch.Value.RevokedAt.IsZero() {
-			delete(r.at, ch.Value.Member)
-		} else {
-			r.at[ch.Value.Member] = ch.Value.RevokedAt
-		}
+		r.note(ch.Value)
 	})
 	return nil
+}
+
+// note keeps the latest revocation that an entry told of. One that was read later may be
+// an older copy; and who was enrolled anew has a certificate that is younger.
+func (r *Revocations) note(e Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.RevokedAt.After(r.at[e.Member]) {
+		r.at[e.Member] = e.RevokedAt
+	}
 }
 
 // Refuse returns an error for the certificate of who is no member, or was revoked
