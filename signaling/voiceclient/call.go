@@ -223,6 +223,9 @@ func (c *Call) onState(s voiceState) {
 
 func (c *Call) onServer(s voiceServer) {
 	if s.Guild == c.cfg.Guild {
+		c.mu.Lock()
+		s.channel = c.channel
+		c.mu.Unlock()
 		put(c.servers, s)
 	}
 }
@@ -264,7 +267,7 @@ func (c *Call) ask() {
 func (c *Call) hereLocked() wish {
 	channel := c.channel
 	w := wish{Guild: c.cfg.Guild, Channel: &channel, Mute: c.mute, Deaf: c.deaf, Wait: c.cfg.Wait, RTT: c.distances.known()}
-	if v := c.voice; v != nil && v.Err() == nil {
+	if v := c.voice; v != nil && v.Err() == nil && v.channel == channel {
 		w.Holds = v.held
 	}
 	return w
@@ -577,8 +580,12 @@ func (c *Call) dial(ctx context.Context, k *keeping) {
 		c.cross.end(before)
 	}
 	opts := c.options(path)
+	channel := k.grant.channel
 	go func() {
 		v, err := dialPath(ctx, to, opts, path)
+		if err == nil {
+			v.channel = channel
+		}
 		k.results <- dialed{v, err}
 	}()
 }

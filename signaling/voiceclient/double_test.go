@@ -229,10 +229,12 @@ type textGateway struct {
 	sessions  map[string]*textSession
 	grants    int
 	resumes   int
-	anews     int      // op 4 with anew
-	held      []string // voice sessions that op 4 named
-	refuse    []string // codes that the next joins are refused with
-	full      bool     // joins wait in line, or are refused
+	anews     int          // op 4 with anew
+	held      []string     // voice sessions that op 4 named
+	wanted    snowflake.ID // by the last op 4
+	shifted   snowflake.ID // where everybody is who is in; zero: in channel
+	refuse    []string     // codes that the next joins are refused with
+	full      bool         // joins wait in line, or are refused
 	line      []*textSession
 	move      string // what VOICE_SERVER_UPDATE says of a move
 }
@@ -339,6 +341,7 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 			own.dispatch("VOICE_STATE_UPDATE", fmt.Sprintf(`{"guild_id":"%d","channel_id":null,"user_id":%q,"session_id":%q}`, guild, own.user, own.id))
 			return
 		}
+		g.wanted = *f.D.Channel
 		if len(g.refuse) > 0 {
 			own.dispatch("VOICE_ERROR", fmt.Sprintf(`{"guild_id":"%d","channel_id":"%d","code":%q,"message":"not now"}`, guild, channel, g.refuse[0]))
 			g.refuse = g.refuse[1:]
@@ -356,7 +359,7 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 		if f.D.Holds != "" {
 			g.held = append(g.held, f.D.Holds)
 		}
-		own.dispatch("VOICE_STATE_UPDATE", fmt.Sprintf(`{"guild_id":"%d","channel_id":"%d","user_id":%q,"session_id":%q}`, guild, channel, own.user, own.id))
+		own.dispatch("VOICE_STATE_UPDATE", fmt.Sprintf(`{"guild_id":"%d","channel_id":"%d","user_id":%q,"session_id":%q}`, guild, max(channel, g.shifted), own.user, own.id))
 		if f.D.Anew {
 			g.anews++
 		}
@@ -373,6 +376,16 @@ func (g *textGateway) tellLineLocked(s *textSession) {
 		code, place = "full", len(g.line)+1
 	}
 	s.dispatch("VOICE_ERROR", fmt.Sprintf(`{"guild_id":"%d","channel_id":"%d","code":%q,"message":"not now","full":{"place":%d,"wait":%d}}`, guild, channel, code, place, 5*place))
+}
+
+// shift says that everybody is in another channel, and names no voice server.
+func (g *textGateway) shift(to snowflake.ID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shifted = to
+	for _, s := range g.sessions {
+		s.dispatch("VOICE_STATE_UPDATE", fmt.Sprintf(`{"guild_id":"%d","channel_id":"%d","user_id":%q,"session_id":%q}`, guild, to, s.user, s.id))
+	}
 }
 
 // seat lets the first in line in, and tells the others.

@@ -36,6 +36,8 @@ var ErrRefused = errors.New("gateway refused the token")
 // voiceServer is VOICE_SERVER_UPDATE. Endpoint is nil when the server is gone
 // and another will follow.
 type voiceServer struct {
+	channel snowflake.ID // where the user was when it came
+
 	Token     string       `json:"token"`
 	Guild     snowflake.ID `json:"guild_id"`
 	Endpoint  *string      `json:"endpoint"`
@@ -318,10 +320,7 @@ func (g *gateway) run(ctx context.Context) error {
 		if errors.Is(lost, errNetwork) {
 			wait = 0
 		}
-		for ; ; wait = min(max(2*wait, backoffMin), backoffMax) {
-			if g.awaited() {
-				wait = min(wait, joinMost)
-			}
+		for since := time.Now(); ; wait = longer(wait, time.Since(since), g.awaited()) {
 			select {
 			case <-time.After(pause(wait, lost)):
 			case <-g.redo:
@@ -340,6 +339,16 @@ func (g *gateway) run(ctx context.Context) error {
 			lost = err
 		}
 	}
+}
+
+// longer is the wait after another vain attempt, since when there was none that was not,
+// and whether somebody waits to be in.
+func longer(wait, since time.Duration, awaited bool) time.Duration {
+	most := backoffMax
+	if awaited && since < joinFor {
+		most = joinMost
+	}
+	return min(max(2*wait, backoffMin), most)
 }
 
 // errNetwork tells that this host has another address now.

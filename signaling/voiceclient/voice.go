@@ -39,8 +39,11 @@ const (
 	backoffFirst = 250 * time.Millisecond
 	backoffMin   = 100 * time.Millisecond
 	backoffMax   = 5 * time.Second
-	// joinMost is backoffMax while somebody waits to be in.
+	// joinMost is backoffMax while somebody waits to be in, for joinFor at most, as
+	// long as a join may take: an outage that lasts is not for everybody to ask twice in
+	// each second.
 	joinMost = time.Second
+	joinFor  = 2 * dialTimeout
 	// resumeFor is how long a session without its WebSocket is tried to be
 	// resumed, since something was heard of its node.
 	resumeFor = 60 * time.Second
@@ -144,11 +147,13 @@ type Voice struct {
 	opts  Options
 	ready signaling.Ready
 	held  string // the session, as the gateway is told that it lives
-	media Transport
-	pion  *media // the same, unless the options brought another
-	path  int    // its number in a call
-	stop  context.CancelFunc
-	done  chan struct{} // closed when it has ended; err is set before
+
+	channel snowflake.ID // of a Call: where its session is; set before it is the call's
+	media   Transport
+	pion    *media // the same, unless the options brought another
+	path    int    // its number in a call
+	stop    context.CancelFunc
+	done    chan struct{} // closed when it has ended; err is set before
 	// What watch says: the newest counts.
 	reports chan signaling.ReceiveReport
 	trouble chan trouble

@@ -557,3 +557,33 @@ func TestHoldsItsSeat(t *testing.T) {
 		t.Errorf("%d moves", s.Moves)
 	}
 }
+
+// TestHoldsNoSeatElsewhere has a moderator move a client, and the gateway forget
+// everything before it names the voice server there. The client is not in that channel by
+// the session that it has still.
+func TestHoldsNoSeatElsewhere(t *testing.T) {
+	w := newWorld(t)
+	e := newEar()
+	c := w.join(t, 1, e)
+	w.gw.shift(channel + 1)
+	e.until(t, "it knows where it is", nil, func() bool {
+		c.SetMute(true) // says where it wants to be
+		w.gw.mu.Lock()
+		defer w.gw.mu.Unlock()
+		return w.gw.wanted == channel+1
+	})
+	w.gw.mu.Lock()
+	w.gw.held = nil
+	w.gw.mu.Unlock()
+	w.gw.forget()
+	e.until(t, "it is placed anew", nil, func() bool {
+		w.gw.mu.Lock()
+		defer w.gw.mu.Unlock()
+		return w.gw.grants >= 4 || len(w.gw.held) > 0 // two gateway sessions
+	})
+	w.gw.mu.Lock()
+	defer w.gw.mu.Unlock()
+	if len(w.gw.held) > 0 {
+		t.Errorf("says that it holds %v", w.gw.held)
+	}
+}
