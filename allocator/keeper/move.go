@@ -198,9 +198,6 @@ const (
 	// allocator, and what is more than these of the last call: with three of them still
 	// no more than in other planned moves.
 	NearerPace = departuresPerSecond / 3
-	// NearerMost bounds the calls that come nearer, in sessions: of larger ones too few
-	// are known, and too many would come at once.
-	NearerMost = 2 * allocator.MaxOf
 )
 
 // round begins another look at calls that might come nearer: each second at some, in
@@ -261,12 +258,13 @@ func (c *Core) homeless() bool {
 
 // approach decides whether a call comes nearer; nil if it stays. That must be nearer to
 // those who are in it, of whom at least half must be known, as well as to who began it:
-// so guests do not move it, and it does not go to and fro with who comes and goes.
+// so guests do not move it, and it does not go to and fro with who comes and goes. Of
+// calls of more than twice allocator.MaxOf too few are known: so many stay.
 func (c *Core) approach(now time.Time, id sfu.CallID) *Write {
 	old, _ := c.place.Call(id)
 	size := c.place.Size(id)
 	rest := NearerRest << min(moves(old), nearerDoubles)
-	if size == 0 || size > NearerMost || 2*len(old.Near.Of) < size || len(old.Spans) > 0 || now.Sub(old.Created) < rest || c.writing[id] || len(c.writing) >= writesAtOnce || now.Before(c.retry[id]) || c.transits[id] != nil {
+	if size == 0 || 2*len(old.Near.Of) < size || len(old.Spans) > 0 || now.Sub(old.Created) < rest || c.writing[id] || len(c.writing) >= writesAtOnce || now.Before(c.retry[id]) || c.transits[id] != nil {
 		return nil
 	}
 	req := allocator.PlaceRequest{Call: id, RTT: old.Near.RTT, Region: old.Near.Region, Location: old.Near.Location}

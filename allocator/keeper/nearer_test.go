@@ -159,7 +159,7 @@ func TestOrderedRegionStays(t *testing.T) {
 
 // TestLargeCallsStay: so many people do not leave at once.
 func TestLargeCallsStay(t *testing.T) {
-	for size, want := range map[int]edgeagent.NodeID{NearerMost: "near", NearerMost + 1: "far"} {
+	for size, want := range map[int]edgeagent.NodeID{2 * allocator.MaxOf: "near", 2*allocator.MaxOf + 1: "far"} {
 		k := newRegions(t, "near", "far")
 		k.nodes["near"].Load.Sessions = 1000
 		k.pass(2, func() {})
