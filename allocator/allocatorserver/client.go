@@ -29,8 +29,8 @@ func NewClient(c *bus.Conn) *Client { return &Client{bus: c} }
 // allocator that has it. The first answer counts; the seat of another is held in vain
 // for as long as that of one who does not come.
 const (
-	placeTry   = 300 * time.Millisecond
-	placeTries = 3
+	placeTry   = time.Second
+	placeTries = 2
 )
 
 // Place asks for a seat for one user in one call.

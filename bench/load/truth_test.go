@@ -203,6 +203,9 @@ func voidOf(r *bench.Report) string {
 	return ""
 }
 
+// voidLate is by how many ms a packet may be late for anything to be judged that it moves.
+const voidLate = 200
+
 // latest is by how many ms the latest packet of a talker was behind its schedule: a gap
 // that begins or ends with it is so much longer or shorter.
 func latest(t *testing.T, r *bench.Report) float64 {
@@ -368,7 +371,7 @@ goals:
 	// the quantiles 0.2 and 0.7 are 0.4 of each, just below its median.
 	short, long := quantile(t, r, "one-way latency", .2), quantile(t, r, "one-way latency", .7)
 	// What a busy machine sends late is behind both ways, and moves the upper half.
-	if more := long - short; more < 6.5 || more > 7.5 && voidOf(r) == "" {
+	if more := long - short; more < 6.5 || more > 7.5 && (voidOf(r) == "" || more > 7.5+voidLate) {
 		t.Errorf("7 ms are measured as %.3f", more)
 	}
 	if w := values[impair.Counts](t, r).Up; w.Delayed < 400 || w.Delayed > 500 {
@@ -440,6 +443,10 @@ faults:
 	// of the others.
 	late := latest(t, r) + figure(t, r, "latency_max_ms")
 	near(t, r, "loss_percent", 50, 0.5+late/80) // of 8 s
+	if late > voidLate {
+		t.Logf("a packet was %.0f ms late: what gaps are told is not judged", late)
+		return
+	}
 	within := 60 + late
 	count, _, most := quantiles(t, r, "audible gaps")
 	if count < 2*pairs || most > 2000+within {

@@ -3,7 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -160,10 +162,17 @@ func TestNodesDie(t *testing.T) {
 			t.Fatal(err)
 		}
 		deeds := map[allocator.Deed]int{}
+		moves := map[string]bool{} // a move that is told twice is one
 		for _, j := range journal {
 			deeds[j.Deed]++
+			if j.Deed == allocator.DeedMove {
+				moves[fmt.Sprintf("%v from %s to %s", j.Call, j.Node, j.To)] = true
+			}
 		}
-		if deeds[allocator.DeedLost] >= 2 && deeds[allocator.DeedMove] >= 2 && deeds[allocator.DeedBack] >= 1 {
+		if len(moves) > 2 {
+			t.Fatalf("more moves than nodes that died: %v", slices.Sorted(maps.Keys(moves)))
+		}
+		if deeds[allocator.DeedLost] >= 2 && len(moves) == 2 && deeds[allocator.DeedBack] >= 1 {
 			return
 		}
 		if time.Now().After(deadline) {

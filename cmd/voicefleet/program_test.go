@@ -171,16 +171,20 @@ func (p *process) ends(s syscall.Signal) (code int, took time.Duration) {
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	var ports []int
-	for len(ports) < n {
-		port := nextPorts(1)
-		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-		if err != nil {
-			continue
+	var err error
+	for range 1000 {
+		if len(ports) == n {
+			return ports
 		}
-		l.Close()
-		ports = append(ports, port)
+		port := nextPorts(1)
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
+			l.Close()
+			ports = append(ports, port)
+		}
 	}
-	return ports
+	t.Fatalf("%d of %d free TCP ports, the last time: %v", len(ports), n, err)
+	return nil
 }
 
 // freeMedia gives the first of n free UDP ports in a row.
