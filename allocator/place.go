@@ -88,8 +88,10 @@ type CallEntry struct {
 	Touched time.Time `json:"touched"`
 	// Move is how it came from another node, if it did.
 	Move *CallMove `json:"move,omitempty"`
-	// Near is where its members are, as far as placements told.
-	Near Near `json:"near,omitzero"`
+	// Near is where its members are, as far as placements told; First is where the
+	// first of them was, or what was ordered for it since.
+	Near  Near `json:"near,omitzero"`
+	First Near `json:"first,omitzero"`
 	// Expected is its predicted size, for the other allocators: until heartbeats show
 	// its sessions they count so many on its node.
 	Expected int `json:"expected,omitempty"`
@@ -112,7 +114,8 @@ type CallMove struct {
 	Cause    Cause            `json:"cause"`
 	Planned  bool             `json:"planned,omitempty"` // From still serves
 	At       time.Time        `json:"at"`
-	Sessions int              `json:"sessions"` // that it had on From
+	Sessions int              `json:"sessions"`         // that it had on From
+	Before   int              `json:"before,omitempty"` // moves of this call before
 }
 
 // Moved is what is told of the last move of a call.
@@ -131,12 +134,16 @@ type Near struct {
 	Region string             `json:"region,omitempty"`
 	// Location is that of who came first, as in PlaceRequest.
 	Location *edgeagent.Location `json:"location,omitempty"`
+	// Of are the users whose RTTs are in it, each once, at most MaxOf: those who came
+	// last, no more than were in the call.
+	Of []sfu.UserID `json:"of,omitempty"`
 }
 
-// MaxNear bounds the RTTs kept with a call.
-const MaxNear = 16
-
 const (
+	// MaxNear and MaxOf bound the RTTs kept with a call and the users they are of.
+	MaxNear = 16
+	MaxOf   = 50
+
 	// CallIdle is how long a call without sessions is kept.
 	CallIdle = edgeagent.GrantLife + 30*time.Second
 	// MaxWhy bounds the candidates kept with a call.

@@ -130,7 +130,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	public := s.key.Public().(ed25519.PublicKey)
 	if _, err := keys.Put(ctx, edgeagent.KeyID(public), public); err != nil {
-		return fmt.Errorf("publish grant key: %w", err)
+		return unlessOver(ctx, fmt.Errorf("publish grant key: %w", err))
 	}
 
 	rekeyed := func(ctx context.Context) {
@@ -171,6 +171,7 @@ func (s *Server) Run(ctx context.Context) error {
 	all.Go(func() { s.journal.run(ctx, past) })
 	serving, err := bus.Serve(ctx, s.cfg.Bus, s.service())
 	if err != nil {
+		err = unlessOver(ctx, err)
 		cancel()
 		all.Wait()
 		return err

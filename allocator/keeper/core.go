@@ -150,7 +150,8 @@ type Core struct {
 	shifted map[edgeagent.NodeID]time.Time
 	ticked  time.Time
 	swept   time.Time
-	turn    uint64 // of the calls that are looked at for nearer nodes
+	turn    uint64             // of the calls that are looked at for nearer nodes
+	rest    []edgeagent.NodeID // of the nodes whose calls are, in this turn
 
 	refused map[lie]time.Time // when it was told last
 
@@ -429,6 +430,10 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 	if refused != nil {
 		return cl, refused
 	}
+	if live {
+		old.Near = near(old.Near, req, c.place.Size(req.Call))
+		c.place.Learn(req.Call, old.Near)
+	}
 	switch node, epoch, carried := c.place.Carrier(req.Call); {
 	case live && ex.Span:
 		cl.Entry = old
@@ -459,10 +464,17 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 		cl.Entry.Epoch = c.place.NextEpoch(now)
 		if size := c.place.Size(req.Call); live && size > 0 {
 			cause, planned := c.reason(old.Node)
-			cl.Entry.Move = &allocator.CallMove{From: old.Node, Cause: cause, Planned: planned, At: now, Sessions: size}
+			cl.Entry.Move = &allocator.CallMove{From: old.Node, Cause: cause, Planned: planned, At: now, Sessions: size, Before: moves(old)}
 		}
 	}
-	cl.Entry.Touched, cl.Entry.Near = now, near(cl.Entry.Near, req)
+	cl.Entry.Touched = now
+	if !live {
+		cl.Entry.Near = near(cl.Entry.Near, req, 0)
+	}
+	if first := &cl.Entry.First; len(first.RTT) == 0 && first.Region == "" && first.Location == nil {
+		*first = cl.Entry.Near
+		first.Of = nil
+	}
 	cl.Write = &Write{Entry: cl.Entry}
 	if live {
 		cl.Write.Last = c.revisions[req.Call]
@@ -481,18 +493,37 @@ func (c *Core) resting(now time.Time, id sfu.CallID) bool {
 
 func (c *Core) entry(now time.Time, ex allocator.Explanation, req allocator.PlaceRequest, old allocator.CallEntry) allocator.CallEntry {
 	ex.Candidates = slices.Clone(ex.Candidates[:min(len(ex.Candidates), allocator.MaxWhy)])
-	return allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Created: now, Touched: now, Near: old.Near, Expected: max(1, req.Expected), Why: ex}
+	return allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Created: now, Touched: now, Near: old.Near, First: old.First, Expected: max(1, req.Expected), Why: ex}
 }
 
-// near takes in where one more is: the mean of what is known, the new one as much
-// as the old together.
-func near(old allocator.Near, req allocator.PlaceRequest) allocator.Near {
-	out := allocator.Near{Region: cmp.Or(old.Region, req.Region), Location: cmp.Or(old.Location, req.Location), RTT: maps.Clone(old.RTT)}
+// moves is how often a call was moved.
+func moves(e allocator.CallEntry) int {
+	if e.Move == nil {
+		return 0
+	}
+	return e.Move.Before + 1
+}
+
+// near takes in where one more is than so many: the mean, in which each counts as
+// much, and once. Where nobody is there the past does not count.
+func near(old allocator.Near, req allocator.PlaceRequest, members int) allocator.Near {
+	out := allocator.Near{Region: cmp.Or(old.Region, req.Region), Location: cmp.Or(old.Location, req.Location), RTT: old.RTT, Of: old.Of}
+	if members == 0 {
+		out.Of = nil
+	}
+	if len(req.RTT) == 0 || members > 0 && slices.Contains(old.Of, req.User) {
+		return out
+	}
+	of := out.Of[max(0, len(out.Of)-min(members, allocator.MaxOf-1)):]
+	out.Of = append(slices.Clone(of), req.User)
+	if out.RTT = maps.Clone(old.RTT); members == 0 {
+		out.RTT = nil
+	}
 	for _, key := range slices.Sorted(maps.Keys(req.RTT)) {
 		ms, known := out.RTT[key]
 		switch {
 		case known:
-			out.RTT[key] = (ms + req.RTT[key]) / 2
+			out.RTT[key] = ms + (req.RTT[key]-ms)/float64(members+1)
 		case len(out.RTT) < allocator.MaxNear:
 			if out.RTT == nil {
 				out.RTT = map[string]float64{}
@@ -567,12 +598,13 @@ func (c *Core) Tick(now time.Time, out []Out) []Out {
 		return out
 	}
 	out = c.move(now, out)
+	out = c.nearer(now, now.Sub(c.ticked), out)
 	out = c.leaveSpans(now, out)
 	out = c.tell(now, out)
 	if now.Sub(c.swept) >= sweepEvery {
 		c.swept = now
 		out = c.restore(now, out)
-		out = c.nearer(now, out)
+		c.round()
 		maps.DeleteFunc(c.retry, func(_ sfu.CallID, at time.Time) bool { return now.After(at) })
 		for n, l := range c.lost {
 			if !c.watch.known(n) && len(c.hosted[n]) == 0 && now.Sub(l.at) > lossKept {
@@ -598,7 +630,7 @@ func (c *Core) restore(now time.Time, out []Out) []Out {
 		c.writing[id] = true
 		old, _ := c.place.Call(id)
 		out = append(out, Out{Write: &Write{Last: c.revisions[id], Entry: allocator.CallEntry{
-			Call: id, Node: node, Spans: c.place.Sharers(id, node, epoch), Epoch: epoch, Created: now, Touched: now, Near: old.Near,
+			Call: id, Node: node, Spans: c.place.Sharers(id, node, epoch), Epoch: epoch, Created: now, Touched: now, Near: old.Near, First: old.First,
 			Why: allocator.Explanation{Call: id, At: now, Chosen: node, Reason: "its node carries it, and its entry was lost"},
 		}}})
 	}

@@ -477,21 +477,33 @@ func TestCallsComeNearer(t *testing.T) {
 		k.perform([]Out{{Write: cl.Write}})
 		k.seat(id, "far", cl.Entry.Epoch, 5)
 	}
+	k.pass(1, full)
+	for id, e := range k.calls {
+		for user := range 2 {
+			if _, err := k.c.Claim(k.now, allocator.PlaceRequest{Call: id, User: sfu.UserID{ID: snowflake.ID(user + 1)}, RTT: e.Near.RTT}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	k.pass(int((NearerRest+NearerEvery)/time.Second), full)
 	if len(k.moves) != 0 {
 		t.Fatalf("%d calls moved to a full node", len(k.moves))
 	}
 	near.Load.Sessions = 0
 	k.c.exits["lost"] = &exit{cause: allocator.CauseNodeLost}
-	k.c.hosted["lost"] = map[sfu.CallID]struct{}{{ID: 999}: {}}
+	waits := sfu.CallID{ID: 999}
+	k.perform(k.c.SeeCall(k.now, allocator.CallEntry{Call: waits, Node: "lost", Epoch: 1, Created: k.now, Touched: k.now}, 1, nil))
+	k.c.retry[waits] = k.now.Add(time.Hour)
+	k.seat(waits, "lost", 1, 5)
 	k.c.lost["lost"] = loss{at: k.now}
-	k.pass(5, func() {})
+	k.pass(int(NearerEvery/time.Second), func() {})
 	if len(k.moves) != 0 {
 		t.Fatalf("%d calls took the room of a lost node's", len(k.moves))
 	}
 	delete(k.c.exits, "lost")
-	delete(k.c.hosted, "lost")
 	delete(k.c.lost, "lost")
+	k.nodes["lost"].Calls = nil
+	k.c.CallGone(waits, 0)
 	for range int(NearerEvery / time.Second) {
 		was := len(k.moves)
 		k.pass(1, func() {})

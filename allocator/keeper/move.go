@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"voicefleet/allocator"
+	"voicefleet/allocator/placement"
 	"voicefleet/edgeagent"
 	"voicefleet/sfu"
 )
@@ -177,6 +178,7 @@ func (c *Core) room(node edgeagent.NodeID) float64 {
 // send moves a call where it was decided.
 func (c *Core) send(now time.Time, old allocator.CallEntry, req allocator.PlaceRequest, ex allocator.Explanation, move allocator.CallMove) *Write {
 	e := c.entry(now, ex, req, old)
+	move.Before = moves(old)
 	e.Epoch, e.Move = c.place.NextEpoch(now), &move
 	c.arrivals[ex.Chosen] = c.room(ex.Chosen) - float64(move.Sessions)
 	c.place.Hold(ex.Chosen, move.Sessions)
@@ -188,26 +190,36 @@ const (
 	// NearerEvery is how often it is looked whether a call that lives far from its
 	// members can come nearer by now.
 	NearerEvery = 2 * time.Minute
-	// NearerRest is how long a call stays where it is before it comes nearer: where it
-	// is known of its members that they are far apart, each joiner changes what is near.
-	NearerRest = 5 * time.Minute
-	// NearerPace is how many sessions leave a node for that in a second, and what is
-	// more than these of the last call.
-	NearerPace = departuresPerSecond
+	// NearerRest is how long a call stays where it is before it comes nearer, twice as
+	// long after each move it has made, up to NearerRest<<nearerDoubles.
+	NearerRest    = 5 * time.Minute
+	nearerDoubles = 5
+	// NearerPace is how many sessions leave a node for that in a second by one
+	// allocator, and what is more than these of the last call: with three of them still
+	// no more than in other planned moves.
+	NearerPace = departuresPerSecond / 3
 )
 
-// nearer brings calls home that began, or were moved, while what is near them was full
-// or away, when there is room. Each second it looks at some, in two minutes at all of
-// them. While calls of lost nodes wait, the room is theirs.
-func (c *Core) nearer(now time.Time, out []Out) []Out {
-	turns := uint64(NearerEvery / sweepEvery)
-	c.turn++
-	for _, x := range c.exits {
-		if !x.planned {
-			return out
-		}
+// round begins another look at calls that might come nearer: each second at some, in
+// two minutes at all of them.
+func (c *Core) round() {
+	if len(c.rest) == 0 {
+		c.turn++
+		c.rest = slices.Sorted(maps.Keys(c.hosted))
 	}
-	for _, node := range slices.Sorted(maps.Keys(c.hosted)) {
+}
+
+// nearer brings calls home that began, or were moved, while what is near them was full
+// or away, when there is room. Its work is spread over the ticks. While calls of lost
+// nodes wait, the room is theirs.
+func (c *Core) nearer(now time.Time, elapsed time.Duration, out []Out) []Out {
+	if len(c.rest) == 0 || c.homeless() {
+		return out
+	}
+	nodes := 1 + int(float64(len(c.hosted))*min(1, elapsed.Seconds()/sweepEvery.Seconds()))
+	nodes = min(nodes, len(c.rest))
+	turns := uint64(NearerEvery / sweepEvery)
+	for _, node := range c.rest[:nodes] {
 		if c.exits[node] != nil || !c.watch.Up(node) {
 			continue
 		}
@@ -225,19 +237,46 @@ func (c *Core) nearer(now time.Time, out []Out) []Out {
 			}
 		}
 	}
+	c.rest = c.rest[nodes:]
 	return out
 }
 
-// approach decides whether a call comes nearer; nil if it stays.
+// homeless says whether people wait who lost their node.
+func (c *Core) homeless() bool {
+	for node, x := range c.exits {
+		if x.planned {
+			continue
+		}
+		for id := range c.hosted[node] {
+			if c.place.Size(id) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// approach decides whether a call comes nearer; nil if it stays. That must be nearer to
+// those who are in it, of whom at least half must be known, as well as to who began it:
+// so guests do not move it, and it does not go to and fro with who comes and goes. Of
+// calls of more than twice allocator.MaxOf too few are known: so many stay.
 func (c *Core) approach(now time.Time, id sfu.CallID) *Write {
 	old, _ := c.place.Call(id)
 	size := c.place.Size(id)
-	if size == 0 || len(old.Spans) > 0 || now.Sub(old.Created) < NearerRest || c.writing[id] || len(c.writing) >= writesAtOnce || now.Before(c.retry[id]) || c.transits[id] != nil {
+	rest := NearerRest << min(moves(old), nearerDoubles)
+	if size == 0 || 2*len(old.Near.Of) < size || len(old.Spans) > 0 || now.Sub(old.Created) < rest || c.writing[id] || len(c.writing) >= writesAtOnce || now.Before(c.retry[id]) || c.transits[id] != nil {
 		return nil
 	}
 	req := allocator.PlaceRequest{Call: id, RTT: old.Near.RTT, Region: old.Near.Region, Location: old.Near.Location}
+	if m := old.Move; m != nil && now.Sub(m.At) < forgiveTime<<min(m.Before, nearerDoubles) && (m.Cause == allocator.CauseOverload || m.Cause == allocator.CauseDegraded || m.Cause == allocator.CauseRebalance) {
+		req.Avoid = []edgeagent.NodeID{m.From} // it was too much for it, and would be again
+	}
 	choice, ok := c.place.Nearer(now, req, size, c.draw)
 	if !ok || c.room(choice.Node) <= 0 {
+		return nil
+	}
+	first := allocator.PlaceRequest{Call: id, RTT: old.First.RTT, Region: old.First.Region, Location: old.First.Location}
+	if c.place.Saves(now, first, choice.Node) < placement.NearerSaves {
 		return nil
 	}
 	ex := c.place.Told(now, req, size, choice, "call moves, there is room much nearer: ")
@@ -276,9 +315,12 @@ func (c *Core) Move(now time.Time, req allocator.MoveRequest) (w *Write, why str
 		return nil, "no node of that region has room"
 	}
 	e := c.entry(now, ex, wish, old)
-	e.Near = allocator.Near{Region: wish.Region, RTT: wish.RTT, Location: wish.Location}
+	if req.Region != "" { // what was ordered stands
+		e.First = allocator.Near{Region: req.Region}
+		e.Near = e.First
+	}
 	e.Epoch = c.place.NextEpoch(now)
-	e.Move = &allocator.CallMove{From: old.Node, Cause: req.Cause, Planned: c.watch.Up(old.Node), At: now, Sessions: size}
+	e.Move = &allocator.CallMove{From: old.Node, Cause: req.Cause, Planned: c.watch.Up(old.Node), At: now, Sessions: size, Before: moves(old)}
 	c.place.Hold(ex.Chosen, size)
 	c.writing[req.Call] = true
 	return &Write{Entry: e, Last: c.revisions[req.Call], held: size}, ex.Reason

@@ -221,7 +221,7 @@ func (c *Core) unspan(now time.Time, e allocator.CallEntry, node edgeagent.NodeI
 	if cause != "" {
 		w.Entry.Epoch = c.place.NextEpoch(now)
 		w.Entry.Touched = now
-		w.Entry.Move = &allocator.CallMove{From: node, Cause: cause, Planned: planned, At: now}
+		w.Entry.Move = &allocator.CallMove{From: node, Cause: cause, Planned: planned, At: now, Before: moves(e)}
 		// When the home shows all of them, the rest on the node is ended.
 		w.Entry.Move.Sessions = c.place.Shown(e.Call, e.Node) + c.place.Shown(e.Call, node)
 	}
@@ -246,7 +246,7 @@ func (c *Core) inherit(now time.Time, old allocator.CallEntry, heir edgeagent.No
 	e.Node, e.Touched = heir, now
 	e.Spans = slices.DeleteFunc(slices.Clone(old.Spans), func(n edgeagent.NodeID) bool { return n == heir })
 	e.Epoch = c.place.NextEpoch(now)
-	e.Move = &allocator.CallMove{From: old.Node, Cause: x.cause, Planned: x.planned, At: now, Sessions: max(1, c.place.Shown(old.Call, old.Node))}
+	e.Move = &allocator.CallMove{From: old.Node, Cause: x.cause, Planned: x.planned, At: now, Sessions: max(1, c.place.Shown(old.Call, old.Node)), Before: moves(old)}
 	e.Why = allocator.Explanation{Call: e.Call, At: now, Chosen: heir, Reason: "call moves, " + string(x.cause) + ": it is on this node, too"}
 	c.writing[e.Call] = true
 	return &Write{Entry: e, Last: c.revisions[e.Call]}

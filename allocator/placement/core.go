@@ -263,6 +263,13 @@ func (c *Core) Call(id sfu.CallID) (allocator.CallEntry, bool) {
 	return allocator.CallEntry{}, false
 }
 
+// Learn notes where the members of a live call are, until its entry says it.
+func (c *Core) Learn(id sfu.CallID, near allocator.Near) {
+	if k := c.calls[id]; k != nil {
+		k.entry.Near = near
+	}
+}
+
 // epochStride is how many epochs a millisecond has: one for each number of an
 // allocator. Epochs stay below 2^53, which every reader of JSON keeps exactly.
 const epochStride = 1024
@@ -576,12 +583,26 @@ func (c *Core) Nearer(now time.Time, req allocator.PlaceRequest, sessions int, d
 	return c.fleet.Nearer(now, &req, home, sessions, draw)
 }
 
+// Saves is that of the fleet, for a call that has an entry.
+func (c *Core) Saves(now time.Time, req allocator.PlaceRequest, node edgeagent.NodeID) float64 {
+	home, _ := c.home(req.Call)
+	return c.fleet.Saves(now, &req, home, node)
+}
+
 // Told explains a choice of Spot or Nearer.
 func (c *Core) Told(now time.Time, req allocator.PlaceRequest, sessions int, choice Choice, why string) allocator.Explanation {
 	home, _ := c.home(req.Call)
 	req.Avoid = append(slices.Clone(req.Avoid), home)
 	ex := allocator.Explanation{Call: req.Call, At: now, Chosen: choice.Node, Reason: why + choice.Reason}
 	ex.Candidates = c.fleet.candidates(now, &req, sessions)
+	for i := range ex.Candidates {
+		switch k := &ex.Candidates[i]; {
+		case k.Node == home:
+			k.WhyNot = "call leaves it"
+		case k.WhyNot == whyAvoid:
+			k.WhyNot = "not for this call just now"
+		}
+	}
 	return ex
 }
 

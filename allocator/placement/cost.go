@@ -36,8 +36,8 @@ const (
 	nearShare  = 0.01
 
 	// NearerSaves is what a live call must save by another node to move there, in
-	// milliseconds: half of what a call spans nodes for, since a move is made before
-	// the old path is broken and costs nobody a word.
+	// milliseconds: half of what a call spans nodes for, since our clients make the new
+	// path before they break the old one (others may miss a word).
 	NearerSaves = SpanSaves / 2
 
 	// A node that has just become ready takes rampFrom of its calls, and all of

@@ -3,7 +3,6 @@ package placement
 import (
 	"cmp"
 	"hash/fnv"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -259,41 +258,54 @@ func (f *Fleet) Choose(now time.Time, req *allocator.PlaceRequest, more int, dra
 	return f.pick(now, req, more, draw)
 }
 
-// Nearer finds a node for all sessions of a live call that is far from its own: ok is
-// false unless the distance to home is NearerSaves dearer than all that the chosen node
-// costs. So a call only ever comes nearer, and none goes back and forth.
+// Nearer finds a node for all sessions of a live call that is far from its own, and is
+// none to be avoided: ok is false unless the distance to home is NearerSaves dearer than
+// all that the chosen node costs, and both distances are more than guesses. So a call
+// only ever comes nearer.
 func (f *Fleet) Nearer(now time.Time, req *allocator.PlaceRequest, home edgeagent.NodeID, sessions int, draw *rand.Rand) (choice Choice, ok bool) {
 	f.distances(now, req)
-	at, least, known := f.here(home)
-	if !known || at-least < NearerSaves {
+	at, known := f.way(home)
+	reach := at - NearerSaves
+	f.order = slices.DeleteFunc(f.order, func(o ranked) bool { return o.rtt > reach || !sure(o.from) })
+	if !known || len(f.order) == 0 && !slices.ContainsFunc(f.measured, func(m ranked) bool { return m.rtt <= reach }) {
 		return Choice{}, false
 	}
-	wish := *req
-	wish.Avoid = []edgeagent.NodeID{home}
-	choice = f.pick(now, &wish, sessions, draw)
-	return choice, choice.Node != "" && choice.Node != home && at-choice.Cost >= NearerSaves
+	choice = f.pick(now, req, sessions, draw)
+	return choice, choice.Node != "" && choice.Node != home && choice.Cost <= reach && !slices.Contains(req.Avoid, choice.Node)
 }
 
-// here is the distance to a node, and that to the nearest of all.
-func (f *Fleet) here(home edgeagent.NodeID) (at, least float64, known bool) {
-	i, there := f.index[home]
-	if !there {
-		return 0, 0, false
+// Saves is how much nearer a node is than another, in milliseconds; 0 if one of the
+// distances is a guess.
+func (f *Fleet) Saves(now time.Time, req *allocator.PlaceRequest, home, node edgeagent.NodeID) float64 {
+	f.distances(now, req)
+	at, known := f.way(home)
+	to, also := f.way(node)
+	if !known || !also {
+		return 0
 	}
-	least = math.Inf(1)
-	for _, o := range f.order {
-		least = min(least, o.rtt)
-		if o.i == f.nodes[i].pool {
-			at, known = o.rtt, o.from != fromNone
-		}
+	return at - to
+}
+
+// sure says whether a distance is more than a guess.
+func sure(from string) bool { return from == fromClient || from == fromCoordinates }
+
+// way is the distance to a node, if it is more than a guess.
+func (f *Fleet) way(node edgeagent.NodeID) (ms float64, known bool) {
+	i, there := f.index[node]
+	if !there {
+		return 0, false
 	}
 	for _, m := range f.measured {
-		least = min(least, m.rtt)
 		if m.i == i {
-			at, known = m.rtt, true
+			return m.rtt, true
 		}
 	}
-	return at, least, known
+	for _, o := range f.order {
+		if o.i == f.nodes[i].pool {
+			return o.rtt, sure(o.from)
+		}
+	}
+	return 0, false
 }
 
 // pick is Choose once the distances are known.

@@ -289,6 +289,7 @@ func TestNearer(t *testing.T) {
 		{"what is near is drained", []edgeagent.Heartbeat{node("home", "us", 0), asleep}, far, ""},
 		{"its own is full, and nothing is nearer", []edgeagent.Heartbeat{node("home", "eu", 1000), node("far", "us", 0)}, far, ""},
 		{"nothing is known of the way", []edgeagent.Heartbeat{node("home", "us", 0), node("near", "eu", 0)}, map[string]float64{"eu": 10}, ""},
+		{"nothing is known of what might be nearer", []edgeagent.Heartbeat{node("home", "us", 0), node("near", "eu", 0)}, map[string]float64{"us": 150}, ""},
 		{"its own is gone", []edgeagent.Heartbeat{node("near", "eu", 0)}, far, ""},
 	} {
 		var f Fleet
@@ -298,6 +299,33 @@ func TestNearer(t *testing.T) {
 		got, ok := f.Nearer(start, &allocator.PlaceRequest{Call: channel(1), RTT: c.rtt}, "home", 10, rand.New(rand.NewPCG(1, 1)))
 		if ok != (c.want != "") || ok && got.Node != c.want {
 			t.Errorf("%s: %+v, %v, want %q", c.name, got, ok, c.want)
+		}
+		if got, ok = f.Nearer(start, &allocator.PlaceRequest{Call: channel(1), RTT: c.rtt, Avoid: []edgeagent.NodeID{"near"}}, "home", 10, rand.New(rand.NewPCG(1, 1))); ok {
+			t.Errorf("%s: %+v, which was to be avoided", c.name, got)
+		}
+	}
+	var f Fleet
+	f.Observe(start, node("home", "us", 0))
+	f.Observe(start, node("near", "eu", 0))
+	for rtt, want := range map[string]float64{"eu": 90, "elsewhere": 0} {
+		if got := f.Saves(start, &allocator.PlaceRequest{RTT: map[string]float64{"us": 100, rtt: 10}}, "home", "near"); got != want {
+			t.Errorf("near saves %g ms, want %g", got, want)
+		}
+	}
+}
+
+// TestToldOfItsHome: an explanation says of a live call's own node that it is left, not
+// that it failed.
+func TestToldOfItsHome(t *testing.T) {
+	var c Core
+	c.Observe(start, node("home", "us", 0))
+	c.Observe(start, node("near", "eu", 0))
+	c.ObserveCall(allocator.CallEntry{Call: channel(1), Node: "home", Epoch: 1})
+	c.Spot(start, allocator.PlaceRequest{Call: channel(1)}, 1, rand.New(rand.NewPCG(1, 1)))
+	ex := c.Told(start, allocator.PlaceRequest{Call: channel(1)}, 1, Choice{Node: "near"}, "")
+	for _, k := range ex.Candidates {
+		if want := map[edgeagent.NodeID]string{"home": "call leaves it"}[k.Node]; k.WhyNot != want {
+			t.Errorf("%s: %q, want %q", k.Node, k.WhyNot, want)
 		}
 	}
 }

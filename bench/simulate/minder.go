@@ -95,9 +95,10 @@ func (m *minder) tell(now time.Time, i int32) {
 func (m *minder) enter(now time.Time, id int32) {
 	c := &m.e.calls[id]
 	metro, step := m.e.member(c, 0)
+	near := allocator.Near{RTT: m.e.w.asked[metro][step]}
 	entry := allocator.CallEntry{
 		Call: c.id(), Node: m.e.w.nodes[c.node].id, Epoch: 1, Created: m.e.from.Add(-time.Hour), Touched: now,
-		Near: allocator.Near{RTT: m.e.w.asked[metro][step]},
+		Near: near, First: near,
 	}
 	m.known[entry.Call] = id
 	m.out = m.core.SeeCall(now, entry, 1, m.out)

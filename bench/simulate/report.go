@@ -133,9 +133,9 @@ func (r *report) conclude(w *world) {
 	m := r.month.tally
 	r.goal("placements on one core", "1/s", us.speed, minSpeed, true)
 	r.goal("round trip over the exact best, 50 nodes", "%", 100*(r.exact/r.optimum-1), maxExcess, false)
-	r.goal(fmt.Sprintf("round trip over the best possible, %d nodes", r.cfg.Nodes), "%", us.usual.excess(), maxExcess, false)
-	if us.usual.best == 0 {
-		r.Goals[len(r.Goals)-1].Void = "so short a day has no usual time: give more hours"
+	r.goal(fmt.Sprintf("round trip over the best possible, %d nodes", r.cfg.Nodes), "%", us.whole().excess(), maxExcess, false)
+	if us.whole().best == 0 {
+		r.Goals[len(r.Goals)-1].Void = "so short a day is judged at no time: give more hours"
 	}
 	r.goal("nodes above their limit", "node-seconds", float64(us.tally.Over+m.Over), 0, false)
 	r.goal("joins refused while any node had room", "joins", float64(us.tally.Needless+m.Needless), 0, false)
@@ -153,7 +153,7 @@ func (r *report) conclude(w *world) {
 		fmt.Sprintf("capacity for %.2f million users in three classes of nodes (%s; %s; %s), 40 %% of it in the east and 25 %% in the west of North America, 20 %% in Europe, 15 %% in Asia", w.seats/1e6, classes[0].name, classes[1].name, classes[2].name),
 		fmt.Sprintf("who lives, and which calls leave their node when, is decided by the allocator's core (package keeper), which is told of heartbeats, closed connections and answers of media ports as its server is; a listener of a lost node hears nothing from its end until that decision and %g s more, which following takes", gapFollow),
 		fmt.Sprintf("seconds without sound that follow from no decision are taken from the goals of the fleet tests: moved off a full node %g, drained, relieved or come nearer %g, upgraded %g; with the rules we are held against, which know of a death at once, node killed %g, frozen %g; besides, all who wait to be placed again or to join", gapMoved, gapDrained, gapUpgrade, gapKilled, gapFrozen),
-		"the best possible is a lower bound for the users of each moment on the nodes of that moment: all may sit anew every time, single users as well as whole calls, each node is filled to its last seat, and it is known who will join; the goal is judged in usual time, which begins 90 min after a fault or the crowd: calls that were placed while what is near was full or away come nearer one by one",
+		"the best possible is a lower bound for the users of each moment on the nodes of that moment: all may sit anew every time, single users as well as whole calls, each node is filled to its last seat, and it is known who will join; the goal is judged over the whole day; usual time, which begins 90 min after a fault or the crowd, stands beside it: calls that were placed while what is near was full or away come nearer one by one",
 		fmt.Sprintf("of a wave of calls that lost their node, the survivor that got most was given %.1f %%", 100*us.tally.Wave),
 		"rules we are held against see heartbeats alone and do not refuse members of a live call, so their nodes may go above the limit",
 	)

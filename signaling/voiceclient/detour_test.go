@@ -242,7 +242,7 @@ func TestUDPClosesInACall(t *testing.T) {
 	both("at first")
 	session := b.Voice()
 	network.closed.Store(true)
-	if gap := both("closed"); gap > 3*time.Second {
+	if gap := both("closed"); gap > 4500*time.Millisecond { // 1 s, on a machine of one's own; ICE itself takes 5 s
 		t.Errorf("nothing was heard for %v", gap)
 	} else {
 		t.Logf("gap %v", gap)
