@@ -45,7 +45,7 @@ func TestLedger(t *testing.T) {
 	}
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	x := startTexts(t)
+	x := startTexts(t, "")
 	s := newScript(t, x.houses[0], "Parrot")
 	guest := func(i int) string {
 		var g struct{ Token string }

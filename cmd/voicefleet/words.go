@@ -49,7 +49,7 @@ comes in on one UDP port per worker. Open both in the firewall to be reached fro
 
 What must last is kept in one folder (SQLite), or in a ScyllaDB or Cassandra cluster by CQL: its
 keyspace is made when missing. Options follow a "?": tls=on, ca=FILE, cert=FILE, key=FILE, dc=NAME,
-rack=NAME, replicas=N. $VOICEFLEET_CQL_PASSWORD keeps the password out of the list of processes.
+rack=NAME, replicas=N, timeout=800ms. $VOICEFLEET_CQL_PASSWORD keeps the password out of the list of processes.
 
 With a store by CQL any number of instances may run, each with its own --worker, behind one name: they
 share all guilds, and when one dies the others go on with them.

@@ -54,7 +54,7 @@ type Config struct {
 var keyspaceName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,43}$`)
 
 // ParseAddress reads cql://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]...]/KEYSPACE
-// with the options tls, ca, cert, key, dc, rack and replicas after a "?".
+// with the options tls, ca, cert, key, dc, rack, replicas and timeout after a "?".
 func ParseAddress(address string) (Config, error) {
 	var c Config
 	rest, ok := strings.CutPrefix(address, Scheme)
@@ -116,8 +116,12 @@ func ParseAddress(address string) (Config, error) {
 			if c.Replicas, err = strconv.Atoi(value); err != nil || c.Replicas < 1 || c.Replicas > 9 {
 				return c, fmt.Errorf("replicas=%s: want 1 to 9", value)
 			}
+		case "timeout":
+			if c.Timeout, err = time.ParseDuration(value); err != nil || c.Timeout < 100*time.Millisecond || c.Timeout > time.Minute {
+				return c, fmt.Errorf("timeout=%s: want a duration from 100ms to 1m, as in timeout=2s", value)
+			}
 		default:
-			return c, fmt.Errorf("unknown option %q; there are tls, ca, cert, key, dc, rack and replicas", name)
+			return c, fmt.Errorf("unknown option %q; there are tls, ca, cert, key, dc, rack, replicas and timeout", name)
 		}
 	}
 	c.TLS = c.TLS || c.CA != "" || c.Cert != ""

@@ -20,6 +20,7 @@ func TestParseAddress(t *testing.T) {
 	}{
 		{"cql://a/chat", Config{Hosts: []string{"a:9042"}, Keyspace: "chat"}},
 		{"cql://a:1,b,[::1]:2/chat_2", Config{Hosts: []string{"a:1", "b:9042", "[::1]:2"}, Keyspace: "chat_2"}},
+		{"cql://a/chat?timeout=2s", Config{Hosts: []string{"a:9042"}, Keyspace: "chat", Timeout: 2 * time.Second}},
 		{"cql://u:p%40w@a/chat?dc=eu&rack=r1&replicas=5", Config{Hosts: []string{"a:9042"}, Keyspace: "chat", User: "u", Password: "p@w", DC: "eu", Rack: "r1", Replicas: 5}},
 		{"cql://a/chat?ca=ca.pem", Config{Hosts: []string{"a:9042"}, Keyspace: "chat", TLS: true, CA: "ca.pem"}},
 		{"cql://a/chat?tls=on&cert=c&key=k", Config{Hosts: []string{"a:9042"}, Keyspace: "chat", TLS: true, Cert: "c", Key: "k"}},
@@ -41,6 +42,8 @@ func TestParseAddress(t *testing.T) {
 		"cql://a/chat?cert=x":         "go together",
 		"cql://a/chat?rack=x":         "wants dc",
 		"cql://a/chat?replicas=0":     "1 to 9",
+		"cql://a/chat?timeout=2":      "100ms to 1m",
+		"cql://a/chat?timeout=1h":     "100ms to 1m",
 		"cql://a/chat?consistency=1":  "unknown option",
 		"cql://u:%zz@a/chat":          "cannot be read",
 		"cql://a/chat;drop keyspace ": "keyspace",
