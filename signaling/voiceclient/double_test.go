@@ -325,7 +325,7 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 		s.dispatch("READY", fmt.Sprintf(`{"v":10,"session_id":%q,"user":{"id":%q},"guilds":[]}`, s.id, s.user))
 	case 6:
 		s := g.sessions[f.D.Session]
-		if s == nil {
+		if s == nil || f.D.Seq > s.seq {
 			_ = ws.WriteString(`{"op":9,"d":false}`)
 			return
 		}
@@ -336,6 +336,9 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 		}
 		s.dispatch("RESUMED", `{}`)
 	case 4:
+		if own == nil { // its session has been resumed on another connection
+			return
+		}
 		if f.D.Channel == nil {
 			own.in = false
 			own.dispatch("VOICE_STATE_UPDATE", fmt.Sprintf(`{"guild_id":"%d","channel_id":null,"user_id":%q,"session_id":%q}`, guild, own.user, own.id))

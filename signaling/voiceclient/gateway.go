@@ -320,7 +320,7 @@ func (g *gateway) run(ctx context.Context) error {
 		if errors.Is(lost, errNetwork) {
 			wait = 0
 		}
-		for since := time.Now(); ; wait = longer(wait, time.Since(since), g.awaited()) {
+		for ; ; wait = longer(wait, g.awaited()) {
 			select {
 			case <-time.After(pause(wait, lost)):
 			case <-g.redo:
@@ -341,11 +341,11 @@ func (g *gateway) run(ctx context.Context) error {
 	}
 }
 
-// longer is the wait after another vain attempt, since when there was none that was not,
-// and whether somebody waits to be in.
-func longer(wait, since time.Duration, awaited bool) time.Duration {
+// longer is the wait after another vain attempt; awaited says whether somebody waits to
+// be in.
+func longer(wait time.Duration, awaited bool) time.Duration {
 	most := backoffMax
-	if awaited && since < joinFor {
+	if awaited {
 		most = joinMost
 	}
 	return min(max(2*wait, backoffMin), most)

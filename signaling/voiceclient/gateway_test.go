@@ -6,17 +6,27 @@ import (
 	"time"
 )
 
-// TestLongOutage: who waits to be in tries about twice a second for as long as a join
-// may take, and then as seldom as everybody.
+// TestLongOutage: who waits to be in is in within 2 s of the end of an outage, and does not
+// ask more than twice a second all the while; others ask more seldom.
 func TestLongOutage(t *testing.T) {
 	lost := errors.New("nobody answers")
-	var since time.Duration
-	tried := 0
-	for wait := backoffFirst; since < 2*time.Minute; wait = longer(wait, since, true) {
-		since += pause(wait, lost)
-		tried++
-	}
-	if least, most := 50, 120; tried < least || tried > most {
-		t.Errorf("%d attempts in two minutes, want %d to %d", tried, least, most)
+	for _, c := range []struct {
+		awaited     bool
+		longest     time.Duration
+		least, most int
+	}{
+		{true, 2 * time.Second, 120, 240},
+		{false, backoffMax, 30, 90},
+	} {
+		var since, longest time.Duration
+		tried := 0
+		for wait := backoffFirst; since < 2*time.Minute; wait = longer(wait, c.awaited) {
+			took := pause(wait, lost)
+			since, longest = since+took, max(longest, took)
+			tried++
+		}
+		if tried < c.least || tried > c.most || longest > c.longest {
+			t.Errorf("awaited %v: %d attempts in two minutes, want %d to %d; the longest wait is %v, at most %v", c.awaited, tried, c.least, c.most, longest, c.longest)
+		}
 	}
 }

@@ -39,11 +39,9 @@ const (
 	backoffFirst = 250 * time.Millisecond
 	backoffMin   = 100 * time.Millisecond
 	backoffMax   = 5 * time.Second
-	// joinMost is backoffMax while somebody waits to be in, for joinFor at most, as
-	// long as a join may take: an outage that lasts is not for everybody to ask twice in
-	// each second.
-	joinMost = time.Second
-	joinFor  = 2 * dialTimeout
+	// joinMost is backoffMax while somebody waits to be in: within 2 s of the end of an
+	// outage, however long it was, they are.
+	joinMost = 1500 * time.Millisecond
 	// resumeFor is how long a session without its WebSocket is tried to be
 	// resumed, since something was heard of its node.
 	resumeFor = 60 * time.Second
