@@ -22,13 +22,13 @@ import (
 	"voicefleet/bench"
 	"voicefleet/bench/forward"
 	"voicefleet/bench/internal/child"
-	"voicefleet/bench/internal/freeport"
 	"voicefleet/bench/internal/impair"
 	"voicefleet/bench/internal/opus"
 	"voicefleet/bench/internal/remote"
 	"voicefleet/bench/internal/role"
 	"voicefleet/bench/scenario"
 	"voicefleet/internal/bus"
+	"voicefleet/internal/freeport"
 )
 
 // The tests of this package that begin with TestTruth hold the whole pipeline against

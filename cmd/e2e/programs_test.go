@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"voicefleet/internal/freeport"
 )
 
 // voicefleet is the voicefleet program under test, built once.
@@ -145,51 +145,17 @@ func (p *program) await(re string) string {
 // freePort is a TCP port nobody listens on now, another one each time.
 func freePort(t *testing.T) int {
 	t.Helper()
-	for {
-		port := nextPorts(1)
-		if l, err := net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
-			_ = l.Close()
-			return port
-		}
-	}
+	port, err := freeport.TCP()
+	must(t, err)
+	return port
 }
 
 // freeMediaPort is the first of n UDP ports nobody listens on now, others each time.
 func freeMediaPort(t *testing.T, n int) int {
 	t.Helper()
-search:
-	for range 1000 {
-		base := nextPorts(n)
-		for i := range n {
-			c, err := net.ListenUDP("udp", &net.UDPAddr{Port: base + i})
-			if err != nil {
-				continue search
-			}
-			_ = c.Close()
-		}
-		return base
-	}
-	t.Fatal("no free UDP ports")
-	return 0
-}
-
-// nextPorts gives the first of n ports in a row, others each time, from a place by lot
-// on and below those that the kernel gives to a socket that asks for any
-// (ip_local_port_range): what connects meanwhile takes none of them.
-func nextPorts(n int) int {
-	const lowest, highest = 12_000, 32_000
-	givenPorts.Lock()
-	defer givenPorts.Unlock()
-	if givenPorts.next == 0 || givenPorts.next+n > highest {
-		givenPorts.next = lowest + rand.IntN((highest-lowest)/2)
-	}
-	givenPorts.next += n
-	return givenPorts.next - n
-}
-
-var givenPorts struct {
-	sync.Mutex
-	next int // guarded by the mutex
+	first, err := freeport.UDP(n)
+	must(t, err)
+	return first
 }
 
 // house is one `voicefleet up`.

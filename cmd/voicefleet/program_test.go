@@ -8,8 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"voicefleet/internal/freeport"
 )
 
 var scratch string // of this run of the tests
@@ -170,58 +170,24 @@ func (p *process) ends(s syscall.Signal) (code int, took time.Duration) {
 // freePorts gives n free TCP ports.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
-	var ports []int
-	var err error
-	for range 1000 {
-		if len(ports) == n {
-			return ports
-		}
-		port := nextPorts(1)
-		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
-			l.Close()
-			ports = append(ports, port)
+	ports := make([]int, n)
+	for i := range ports {
+		var err error
+		if ports[i], err = freeport.TCP(); err != nil {
+			t.Fatal(err)
 		}
 	}
-	t.Fatalf("%d of %d free TCP ports, the last time: %v", len(ports), n, err)
-	return nil
+	return ports
 }
 
 // freeMedia gives the first of n free UDP ports in a row.
 func freeMedia(t *testing.T, n int) int {
 	t.Helper()
-	for range 1000 {
-		first := nextPorts(n)
-		socks, err := listenMedia(first, n, "")
-		if err != nil {
-			continue
-		}
-		for _, s := range socks {
-			s.Close()
-		}
-		return first
+	first, err := freeport.UDP(n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free UDP ports")
-	return 0
-}
-
-// nextPorts gives the first of n ports in a row, others each time, from a place by lot
-// on and below those that the kernel gives to a socket that asks for any
-// (ip_local_port_range): what connects meanwhile takes none of them.
-func nextPorts(n int) int {
-	const lowest, highest = 12_000, 32_000
-	givenPorts.Lock()
-	defer givenPorts.Unlock()
-	if givenPorts.next == 0 || givenPorts.next+n > highest {
-		givenPorts.next = lowest + rand.IntN((highest-lowest)/2)
-	}
-	givenPorts.next += n
-	return givenPorts.next - n
-}
-
-var givenPorts struct {
-	sync.Mutex
-	next int // guarded by the mutex
+	return first
 }
 
 // running is one `voicefleet up`.

@@ -183,9 +183,9 @@ func (s *linkSocket) addr(name *sockaddr) *net.UDPAddr {
 // QUIC acknowledges every other datagram at once, and in a datagram of its own unless
 // one with data is about to go. While data goes all the time, such a short one is held
 // back until the next, and both arrive together: that saves a system call here, and a
-// wake-up there, 4 to 6 % of an agent's time on a busy link. So is a sign of life, which looks the same. What belongs to a handshake
-// is not: somebody waits for it, and there may be no link yet to flush it. Flush is for
-// when there is no next.
+// wake-up there, 4 to 6 % of an agent's time on a busy link. So is a sign of life, which
+// looks the same. What belongs to a handshake is not: somebody waits for it, and there
+// may be no link yet to flush it. Flush is for when there is no next.
 func (s *linkSocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
 	if addr.Zone != "" {
 		return s.UDPConn.WriteMsgUDP(b, oob, addr)

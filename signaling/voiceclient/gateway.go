@@ -320,7 +320,7 @@ func (g *gateway) run(ctx context.Context) error {
 		if errors.Is(lost, errNetwork) {
 			wait = 0
 		}
-		for ; ; wait = longer(wait, g.awaited()) {
+		for ; ; wait = longer(wait, g.most()) {
 			select {
 			case <-time.After(pause(wait, lost)):
 			case <-g.redo:
@@ -341,14 +341,12 @@ func (g *gateway) run(ctx context.Context) error {
 	}
 }
 
-// longer is the wait after another vain attempt; awaited says whether somebody waits to
-// be in.
-func longer(wait time.Duration, awaited bool) time.Duration {
-	most := backoffMax
-	if awaited {
-		most = joinMost
+// most bounds the waits between attempts just now.
+func (g *gateway) most() time.Duration {
+	if g.awaited() {
+		return joinMost
 	}
-	return min(max(2*wait, backoffMin), most)
+	return backoffMax
 }
 
 // errNetwork tells that this host has another address now.

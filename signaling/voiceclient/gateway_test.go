@@ -11,16 +11,17 @@ import (
 func TestLongOutage(t *testing.T) {
 	lost := errors.New("nobody answers")
 	for _, c := range []struct {
-		awaited     bool
+		awaited     bool // whether somebody waits to be in
 		longest     time.Duration
 		least, most int
 	}{
 		{true, 2 * time.Second, 120, 240},
 		{false, backoffMax, 30, 90},
 	} {
+		g := &gateway{awaited: func() bool { return c.awaited }}
 		var since, longest time.Duration
 		tried := 0
-		for wait := backoffFirst; since < 2*time.Minute; wait = longer(wait, c.awaited) {
+		for wait := backoffFirst; since < 2*time.Minute; wait = longer(wait, g.most()) {
 			took := pause(wait, lost)
 			since, longest = since+took, max(longest, took)
 			tried++

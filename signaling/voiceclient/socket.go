@@ -70,6 +70,9 @@ type busyError struct {
 
 func (e *busyError) Error() string { return e.status }
 
+// longer is the wait after another vain attempt, at most so long.
+func longer(wait, most time.Duration) time.Duration { return min(max(2*wait, backoffMin), most) }
+
 // pause is how long to wait after a failed attempt: anything up to wait, so that
 // those who lost the same server do not come back together, and not before the
 // server asked for. Long waits are at least a half: those who draw again and again

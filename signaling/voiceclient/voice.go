@@ -340,7 +340,7 @@ func (v *Voice) cut() bool {
 // once, so that session is looked for first; where no node has it the grant still
 // holds.
 func (v *Voice) reenter(ctx context.Context, lost error) error {
-	for wait := backoffFirst; ; wait = min(2*wait, joinMost) {
+	for wait := backoffFirst; ; wait = longer(wait, joinMost) {
 		select {
 		case <-time.After(pause(wait, lost)):
 		case <-ctx.Done():
@@ -752,7 +752,7 @@ func (v *Voice) resume(ctx context.Context, lost error) error {
 			if v.hears() {
 				most = resumeMost
 			}
-			wait = min(max(2*wait, backoffMin), most)
+			wait = longer(wait, most)
 		}
 		if v.hears() { // its node keeps the session, however long nobody answers here
 			until = time.Now().Add(resumeFor)

@@ -44,8 +44,9 @@
 //
 // What an instance wrote and died before telling was not acknowledged to anybody. A page
 // may lack it for pageLife, or until somebody tries the same again; sessions that have the
-// channel hear then of a message, and of the rest when they read the channel anew. The same bounds what may be missing while a bus that is a
-// cluster has two leaders of a log for a moment, or has lost its logs.
+// channel hear then of a message, and of the rest when they read the channel anew. The
+// same bounds what may be missing while a bus that is a cluster has two leaders of a log
+// for a moment, or has lost its logs.
 //
 // Which instance leads a guild makes no difference to its pages, so there is nothing to
 // warm when another one does; where an instance is new to a guild, the first request for

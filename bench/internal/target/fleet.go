@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"voicefleet/allocator"
-	"voicefleet/bench/internal/freeport"
 	"voicefleet/edgeagent"
+	"voicefleet/internal/freeport"
 )
 
 // FleetConfig says which programs make a fleet, and where they live.

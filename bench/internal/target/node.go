@@ -14,11 +14,11 @@ import (
 	"sync"
 	"time"
 
-	"voicefleet/bench/internal/freeport"
 	"voicefleet/bench/internal/procstat"
 	"voicefleet/edgeagent"
 	"voicefleet/edgeagent/edgeagentserver"
 	"voicefleet/internal/bus"
+	"voicefleet/internal/freeport"
 	"voicefleet/internal/snowflake"
 	"voicefleet/sfu"
 )

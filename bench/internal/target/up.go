@@ -14,9 +14,9 @@ import (
 	"strings"
 	"time"
 
-	"voicefleet/bench/internal/freeport"
 	"voicefleet/bench/internal/procstat"
 	"voicefleet/edgeagent"
+	"voicefleet/internal/freeport"
 )
 
 // UpConfig starts a server of our own for one run: voicefleet up in a temporary

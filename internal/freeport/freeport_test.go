@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"testing"
 
-	"voicefleet/bench/internal/freeport"
+	"voicefleet/internal/freeport"
 )
 
 func TestPorts(t *testing.T) {

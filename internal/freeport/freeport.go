@@ -24,10 +24,10 @@ var next = struct {
 	port int // guarded by the mutex
 }{port: lowest + rand.IntN(highest-lowest)}
 
-// TCP finds a port on the loopback address.
+// TCP finds a port, on all addresses.
 func TCP() (int, error) {
 	return row(1, func(port int) error {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 		if err == nil {
 			err = l.Close()
 		}
