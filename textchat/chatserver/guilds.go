@@ -462,7 +462,7 @@ func (c *call) relocate(channel textchat.ID, region string) {
 	_, err := m.Move(ctx, allocator.MoveRequest{Call: sfu.CallID{ID: channel}, By: "user " + c.user.ID.String(), Cause: allocator.CauseRegion, Region: region})
 	refused := (*allocator.Error)(nil)
 	if err != nil && !(errors.As(err, &refused) && refused.Code == allocator.CodeNoCall) {
-		c.srv.cfg.Log.Warn("call stays in its old region", "channel", channel, "region", region, "err", err)
+		c.srv.cfg.Log.Warn("call stays in its old region", "channel", channel, "err", err)
 	}
 }
 

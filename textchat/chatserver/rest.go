@@ -68,11 +68,12 @@ type route struct {
 func perSecond(n int) ratelimit.Rule { return ratelimit.Rule{Limit: n, Window: time.Second} }
 func perMinute(n int) ratelimit.Rule { return ratelimit.Rule{Limit: n, Window: time.Minute} }
 
-func (s *Server) newAPI() http.Handler {
+// routes are all there is of REST.
+func (s *Server) routes() []route {
 	read, write, react := perSecond(30), perSecond(10), perSecond(5)
 	lim := s.cfg.Limits
 	talk := ratelimit.Rule{Limit: lim.Messages, Window: 5 * time.Second}
-	routes := []route{
+	return []route{
 		{"POST /auth/guest", anybody, perMinute(lim.Guests), (*call).authGuest},
 		{"POST /auth/register", anybody, perMinute(lim.Registers), (*call).authRegister},
 		{"POST /auth/login", anybody, perMinute(lim.Logins), (*call).authLogin},
@@ -186,8 +187,11 @@ func (s *Server) newAPI() http.Handler {
 		{"GET /admin/guilds", operator, read, (*call).adminGuilds},
 		{"GET /admin/guilds/{guild}/invites", operator, read, (*call).adminInvites},
 	}
+}
+
+func (s *Server) newAPI() http.Handler {
 	mux := http.NewServeMux()
-	for _, rt := range routes {
+	for _, rt := range s.routes() {
 		mux.Handle(rt.pattern, s.serveRoute(rt))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

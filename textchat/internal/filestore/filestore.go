@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,19 +48,31 @@ func (s *Store) path(key string) (string, error) {
 	return filepath.Join(s.root, filepath.FromSlash(key)), check(key)
 }
 
+// keyless is an error without the path or address in it: by a key anybody may read
+// its file, so that no key is for a log.
+func keyless(err error) error {
+	if at := (*fs.PathError)(nil); errors.As(err, &at) {
+		return fmt.Errorf("%s: %w", at.Op, at.Err)
+	}
+	if at := (*url.Error)(nil); errors.As(err, &at) {
+		return fmt.Errorf("%s: %w", at.Op, at.Err)
+	}
+	return err
+}
+
 // Put keeps all of r, durably, and says how much that was. What fails leaves
 // nothing.
 func (s *Store) Put(ctx context.Context, key string, r io.Reader) (n int64, err error) {
 	p, err := s.path(key)
 	if err != nil {
-		return 0, fmt.Errorf("put file: %w", err)
+		return 0, fmt.Errorf("put file: %w", keyless(err))
 	}
 	if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
-		return 0, fmt.Errorf("put file: %w", err)
+		return 0, fmt.Errorf("put file: %w", keyless(err))
 	}
 	f, err := os.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return 0, fmt.Errorf("put file: %w", err)
+		return 0, fmt.Errorf("put file: %w", keyless(err))
 	}
 	n, err = io.Copy(f, r)
 	if err == nil {
@@ -67,7 +80,7 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader) (n int64, err 
 	}
 	if err = errors.Join(err, f.Close(), ctx.Err()); err != nil {
 		_ = os.Remove(p) // the first error is the one to tell
-		return 0, fmt.Errorf("put file: %w", err)
+		return 0, fmt.Errorf("put file: %w", keyless(err))
 	}
 	return n, nil
 }
@@ -80,7 +93,7 @@ func (s *Store) Open(_ context.Context, key string) (io.ReadSeekCloser, error) {
 	}
 	f, err := os.Open(p)
 	if err != nil {
-		return nil, fmt.Errorf("open file: %w", err)
+		return nil, fmt.Errorf("open file: %w", keyless(err))
 	}
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
 		f.Close()
@@ -96,7 +109,7 @@ func (s *Store) Drop(_ context.Context, key string) error {
 		err = os.RemoveAll(p)
 	}
 	if err != nil {
-		return fmt.Errorf("drop file: %w", err)
+		return fmt.Errorf("drop file: %w", keyless(err))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -77,5 +78,28 @@ func refusesKeys(ctx context.Context, t *testing.T, s interface {
 		if err := s.Drop(ctx, key); !errors.Is(err, ErrBadKey) {
 			t.Errorf("drop %q: %v", key, err)
 		}
+	}
+}
+
+// TestErrorsHaveNoKey: who reads a log must not be able to read files by it.
+func TestErrorsHaveNoKey(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "files"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	if _, err := s.Put(ctx, "1/2/secret", strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	_, twice := s.Put(ctx, "1/2/secret", strings.NewReader("x"))
+	_, below := s.Put(ctx, "1/2/secret/secret", strings.NewReader("x"))
+	_, missing := s.Open(ctx, "1/2/secret2")
+	for _, err := range []error{twice, below, missing, keyless(&url.Error{Op: "Put", URL: "http://host/bucket/secret", Err: io.ErrUnexpectedEOF})} {
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("says %v", err)
+		}
+	}
+	if !errors.Is(twice, fs.ErrExist) || !errors.Is(missing, fs.ErrNotExist) {
+		t.Errorf("%v, %v", twice, missing)
 	}
 }

@@ -117,16 +117,16 @@ func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
 // all of it has come before the service hears of it. A key is put once.
 func (s *S3) Put(ctx context.Context, key string, r io.Reader) (n int64, err error) {
 	if err := check(key); err != nil {
-		return 0, fmt.Errorf("put object: %w", err)
+		return 0, fmt.Errorf("put object: %w", keyless(err))
 	}
 	f, err := os.CreateTemp(s.spool, "upload-")
 	if err != nil {
-		return 0, fmt.Errorf("put object: %w", err)
+		return 0, fmt.Errorf("put object: %w", keyless(err))
 	}
 	// Without a name it goes with this process, however that ends.
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if err := os.Remove(f.Name()); err != nil {
-		return 0, fmt.Errorf("put object: %w", err)
+		return 0, fmt.Errorf("put object: %w", keyless(err))
 	}
 	n, err = io.Copy(f, r)
 	if err == nil {
@@ -138,7 +138,7 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) (n int64, err err
 		_, err = s.client.PutObject(ctx, s.bucket, s.prefix+key, f, n, options)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("put object: %w", err)
+		return 0, fmt.Errorf("put object: %w", keyless(err))
 	}
 	return n, nil
 }
@@ -150,14 +150,14 @@ func (s *S3) Open(ctx context.Context, key string) (io.ReadSeekCloser, error) {
 	}
 	o, err := s.client.GetObject(ctx, s.bucket, s.prefix+key, minio.GetObjectOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("open object: %w", err)
+		return nil, fmt.Errorf("open object: %w", keyless(err))
 	}
 	if _, err := o.Stat(); err != nil {
 		o.Close()
 		if minio.ToErrorResponse(err).Code == minio.NoSuchKey {
 			err = os.ErrNotExist
 		}
-		return nil, fmt.Errorf("open object: %w", err)
+		return nil, fmt.Errorf("open object: %w", keyless(err))
 	}
 	return o, nil
 }
@@ -165,7 +165,7 @@ func (s *S3) Open(ctx context.Context, key string) (io.ReadSeekCloser, error) {
 // Drop removes an object, or all whose keys begin with key and a slash.
 func (s *S3) Drop(ctx context.Context, key string) error {
 	if err := check(key); err != nil {
-		return fmt.Errorf("drop object: %w", err)
+		return fmt.Errorf("drop object: %w", keyless(err))
 	}
 	err := s.client.RemoveObject(ctx, s.bucket, s.prefix+key, minio.RemoveObjectOptions{})
 	if err == nil {
@@ -174,7 +174,7 @@ func (s *S3) Drop(ctx context.Context, key string) error {
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("drop object: %w", err)
+		return fmt.Errorf("drop object: %w", keyless(err))
 	}
 	return nil
 }
