@@ -51,6 +51,34 @@ type NodeView struct {
 	Fullness  float64        `json:"fullness"` // the fullest of pps, bps, sessions, 0..1
 }
 
+// How full a node is that is called nearly full, and full: placement fills none beyond.
+const (
+	nearlyFull = 0.85
+	full       = 0.97
+)
+
+// Standing is how the node stands, in a word or two for people: what is worst about
+// it. The console says the same (testdata/standings.json holds both to it).
+func (n *NodeView) Standing() string {
+	switch {
+	case n.Suspect:
+		return "silent"
+	case n.Degraded == CauseDegraded:
+		return "losing packets"
+	case n.Degraded != "":
+		return "too hot"
+	case n.Cordoned: // its state is Draining, as it takes no new calls
+		return "cordoned"
+	case n.State == edgeagent.Ready && n.Fullness >= full:
+		return "full"
+	case n.State == edgeagent.Ready && n.Fullness >= nearlyFull:
+		return "nearly full"
+	case n.State == edgeagent.Draining && n.CallCount == 0:
+		return "drained"
+	}
+	return string(n.State)
+}
+
 // CallPage is one page of the calls.
 type CallPage struct {
 	Calls []CallEntry `json:"calls"` // without Why

@@ -296,18 +296,20 @@ func (c *ctl) nodes(ctx context.Context) error {
 	if err := c.ask(ctx, "GET", fleetPath+"nodes", nil, &list); err != nil {
 		return err
 	}
-	return c.show(list, func(w io.Writer) {
-		fmt.Fprintln(w, "NODE\tSTATE\tREGION\tSESSIONS\tPACKETS/S\tCPU\tCALLS\tUP\tADDRESSES")
-		for _, n := range list {
-			up := n.At.Sub(n.Started).Round(time.Second)
-			addrs := make([]string, len(n.Addrs))
-			for i, a := range n.Addrs {
-				addrs[i] = a.String()
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d/%d\t%.0f/%.0f\t%.0f %%\t%d\t%s\t%s %v\n", n.Node, n.State, n.Region, n.Load.Sessions, n.Capacity.Sessions,
-				n.Load.PPS, n.Capacity.PPS, 100*n.Load.CPU, n.CallCount, up, strings.Join(addrs, " "), n.Ports)
+	return c.show(list, func(w io.Writer) { showNodes(w, list) })
+}
+
+func showNodes(w io.Writer, list []allocator.NodeView) {
+	fmt.Fprintln(w, "NODE\tSTATE\tREGION\tSESSIONS\tPACKETS/S\tLOSS\tCPU\tCALLS\tUP\tADDRESSES")
+	for _, n := range list {
+		up := n.At.Sub(n.Started).Round(time.Second)
+		addrs := make([]string, len(n.Addrs))
+		for i, a := range n.Addrs {
+			addrs[i] = a.String()
 		}
-	})
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d/%d\t%.0f/%.0f\t%.1f %%\t%.0f %%\t%d\t%s\t%s %v\n", n.Node, n.Standing(), n.Region, n.Load.Sessions, n.Capacity.Sessions,
+			n.Load.PPS, n.Capacity.PPS, 100*n.Load.Loss, 100*n.Load.CPU, n.CallCount, up, strings.Join(addrs, " "), n.Ports)
+	}
 }
 
 // orderCommand makes cordon or undrain.

@@ -270,8 +270,8 @@ func TestUpgrade(t *testing.T) {
 		}
 		more("after an upgrade to " + version)
 		engine = child(t, r.edge.cmd.Process.Pid, engine)
-		if nodes := ctlSays(t, r.text.data, "nodes"); !strings.Contains(nodes, "draining") {
-			t.Errorf("the node forgot that it is drained: %s", nodes)
+		if nodes := ctlSays(t, r.text.data, "nodes"); !strings.Contains(nodes, "cordoned") {
+			t.Errorf("the node forgot that it is cordoned: %s", nodes)
 		}
 	}
 	for name, l := range map[string]*listener{"Ada": a, "Bob": b} {

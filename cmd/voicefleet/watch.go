@@ -143,8 +143,8 @@ func showTop(w io.Writer, list []allocator.NodeView) {
 		sessions, seats, calls, pps = sessions+n.Load.Sessions, seats+n.Capacity.Sessions, calls+n.CallCount, pps+n.Load.PPS
 	}
 	fmt.Fprintf(w, "%d nodes, %d of %d sessions, %d calls, %.0f packets/s\n\n", len(list), sessions, seats, calls, pps)
-	fmt.Fprintln(w, "NODE\tSTATE\tREGION\tFULL\tSESSIONS\tCOMING\tCALLS\tPACKETS/S\tMBIT/S\tCPU")
+	fmt.Fprintln(w, "NODE\tSTATE\tREGION\tFULL\tSESSIONS\tCOMING\tCALLS\tPACKETS/S\tMBIT/S\tLOSS\tCPU")
 	for _, n := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.0f %%\t%d\t%d\t%d\t%.0f\t%.1f\t%.0f %%\n", n.Node, n.State, n.Region, 100*n.Fullness, n.Load.Sessions, n.Reserved.Sessions, n.CallCount, n.Load.PPS, n.Load.BPS/1e6, 100*n.Load.CPU)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.0f %%\t%d\t%d\t%d\t%.0f\t%.1f\t%.1f %%\t%.0f %%\n", n.Node, n.Standing(), n.Region, 100*n.Fullness, n.Load.Sessions, n.Reserved.Sessions, n.CallCount, n.Load.PPS, n.Load.BPS/1e6, 100*n.Load.Loss, 100*n.Load.CPU)
 	}
 }
