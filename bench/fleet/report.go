@@ -19,6 +19,9 @@ func (r *run) conclude() {
 	if r.void > 0 {
 		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d rounds were done again, because the harness itself was more than %v late in them (%v where only losses count): the machine was busy with something else", r.void, lateAtMost, lateUnsent))
 	}
+	if r.config.Untimed {
+		r.report.Notes = append(r.report.Notes, "times and rates are told and not judged (--untimed)")
+	}
 	r.report.Notes = append(r.report.Notes, elsewhere)
 	for i := range r.results {
 		res := &r.results[i]
@@ -41,7 +44,7 @@ func (r *run) conclude() {
 			r.report.Distributions = append(r.report.Distributions, d)
 		}
 		for _, g := range res.goals {
-			if g.isolated && r.network == nil {
+			if !r.judged(g) {
 				continue
 			}
 			void := ""

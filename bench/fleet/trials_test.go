@@ -4,21 +4,44 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"voicefleet/allocator"
+	"voicefleet/edgeagent"
 )
 
-func TestLostSince(t *testing.T) {
-	const journal = `2026-11-29 23:00:33  lost edge1: no answer on its media port (allocator)
-2026-11-29 23:00:34  move edge1 call 1 to edge2: node_lost (allocator)
-2026-11-29 23:00:45  suspect edge2: no heartbeat for 1.5 s (allocator)
-2026-11-29 23:00:46  lost edge2: no answer on its media port (allocator)
-something else
-`
-	at := time.Date(2026, 11, 29, 23, 0, 33, 5e8, time.Local)
-	if n := lostSince(journal, at); n != 2 {
-		t.Errorf("%d, want 2", n)
+// TestSince: of a journal that which is about a deed, a time and a node.
+func TestSince(t *testing.T) {
+	at := time.Date(2026, 11, 29, 23, 0, 33, 5e8, time.UTC)
+	entry := func(after time.Duration, deed allocator.Deed, node edgeagent.NodeID) allocator.NumberedEntry {
+		return allocator.NumberedEntry{JournalEntry: allocator.JournalEntry{At: at.Add(after), Deed: deed, Node: node}}
 	}
-	if n := lostSince(journal, at.Add(time.Second)); n != 1 {
-		t.Errorf("%d after the first, want 1", n)
+	journal := []allocator.NumberedEntry{
+		entry(-time.Millisecond, allocator.DeedLost, "edge1"),
+		entry(0, allocator.DeedMove, "edge1"),
+		entry(time.Second, allocator.DeedDegraded, "edge2"),
+		entry(2*time.Second, allocator.DeedLost, "edge2"),
+		entry(3*time.Second, allocator.DeedDegraded, "edge1"),
+	}
+	for _, c := range []struct {
+		deed allocator.Deed
+		node edgeagent.NodeID
+		want []time.Duration
+	}{
+		{allocator.DeedLost, "", []time.Duration{2 * time.Second}},
+		{allocator.DeedLost, "edge1", nil},
+		{allocator.DeedDegraded, "", []time.Duration{time.Second, 3 * time.Second}},
+		{allocator.DeedDegraded, "edge1", []time.Duration{3 * time.Second}},
+	} {
+		var got []time.Duration
+		for _, e := range since(journal, at, c.deed, c.node) {
+			got = append(got, e.At.Sub(at))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s %s: after %v, want %v", c.deed, c.node, got, c.want)
+		}
+	}
+	if len(journal) != 5 || journal[0].Node != "edge1" {
+		t.Error("the journal itself is another now")
 	}
 }
 

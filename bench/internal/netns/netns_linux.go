@@ -194,19 +194,30 @@ const (
 // Filter drops what a rule of nft(8) matches, as "meta l4proto udp", on its way in
 // or out of the host, in place of what was dropped before; an empty match is
 // everything. Mend ends it.
-func (h *Host) Filter(match string, ways ...Way) error {
+func (h *Host) Filter(match string, ways ...Way) error { return h.filter([]string{match}, ways...) }
+
+func (h *Host) filter(matches []string, ways ...Way) error {
 	rules := "add table inet fault\ndelete table inet fault\nadd table inet fault\n"
 	for _, way := range ways {
 		hook := map[Way]string{In: "input", Out: "output"}[way]
 		rules += fmt.Sprintf("add chain inet fault %s { type filter hook %s priority 0 ; }\n", way, hook)
-		rules += fmt.Sprintf("add rule inet fault %s %s drop\n", way, match)
+		for _, match := range matches {
+			rules += fmt.Sprintf("add rule inet fault %s %s drop\n", way, match)
+		}
 	}
 	return h.nft(rules)
 }
 
-// Lose drops a share of all datagrams in both directions, at random, in percent.
-func (h *Host) Lose(percent int) error {
-	return h.Filter(fmt.Sprintf("meta l4proto udp numgen random mod 100 < %d", percent), In, Out)
+// Lose drops a share of all datagrams in both directions, at random, in percent, and of
+// the packets of TCP connections to or from these ports.
+func (h *Host) Lose(percent int, ports ...int) error {
+	share := fmt.Sprintf("numgen random mod 100 < %d", percent)
+	matches := []string{"meta l4proto udp " + share}
+	for _, port := range ports {
+		// Two rules: which end of it has the port is the same for all of a connection.
+		matches = append(matches, fmt.Sprintf("tcp dport %d %s", port, share), fmt.Sprintf("tcp sport %d %s", port, share))
+	}
+	return h.filter(matches, In, Out)
 }
 
 // Mend drops nothing any more.

@@ -69,9 +69,12 @@ type Fleet struct {
 	http   *http.Client
 }
 
+// PortBus is where a server of the bus that has a host of its own listens.
+const PortBus = 4222
+
 // fleetPorts are those of hosts that have nobody else.
 const (
-	portBus     = 4222
+	portBus     = PortBus
 	portCluster = 6222
 	portCentral = 8444
 	portText    = 8443
