@@ -36,7 +36,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "voicefleet_allocator_doubtful_nodes", Help: "Nodes that are suspect, held or lost, as this allocator sees them.",
 		}, []string{"state"})),
 		verdicts: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "voicefleet_allocator_verdicts_total", Help: "What this allocator found out about nodes: suspect, hold, lost, back, degraded, recovered, refused.",
+			Name: "voicefleet_allocator_verdicts_total", Help: "What this allocator found out about nodes: suspect, hold, lost, back, degraded, recovered, refused, and of listeners: mend.",
 		}, []string{"deed"})),
 		moves: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "voicefleet_allocator_moves_total", Help: "Calls that this allocator gave another node, by cause.",
