@@ -116,6 +116,16 @@ func (c *crowd) arrived(name string, a Arrivals) {
 	c.goal(name+": did not get in", "of "+fmt.Sprint(a.Sessions), float64(a.Sessions-a.In), 0)
 }
 
+// housed tells which servers a part has.
+func (c *crowd) housed(name string) {
+	h := c.house
+	what := "voicefleet up"
+	if h.texts != nil {
+		what = "voicefleet text, one bus"
+	}
+	c.table("The servers", []string{"", "servers", "each", "store", "members"}, nil, name, fmt.Sprint(len(h.halls)), what, h.store, fmt.Sprint(len(h.accounts)))
+}
+
 func (c *crowd) guildReport(g *guildResult) {
 	title := fmt.Sprintf("A guild of %d online, %v messages/s; ms from the moment a post was due", g.Members, c.config.Messages)
 	head := []string{"until", "count", "p50", "p90", "p99", "max"}
@@ -144,7 +154,7 @@ func (c *crowd) guildReport(g *guildResult) {
 }
 
 func (c *crowd) memoryReport(sessions int, kib float64) {
-	c.table("Memory of the servers", []string{"sessions", "servers", "KiB each"}, nil, fmt.Sprint(sessions), fmt.Sprint(len(c.halls)), fmt.Sprintf("%.2f", kib))
+	c.table("Memory of the servers", []string{"sessions", "servers", "KiB each"}, nil, fmt.Sprint(sessions), fmt.Sprint(len(c.house.halls)), fmt.Sprintf("%.2f", kib))
 	c.goal(fmt.Sprintf("memory of each of %d idle sessions", sessions), "KiB", kib, c.config.MaxMemory)
 	c.metric("memory of an idle session", "KiB", kib)
 }
@@ -154,15 +164,27 @@ type fanOutResult struct {
 	Sessions int     `json:"sessions"`
 	Messages int     `json:"messages"`
 	CPU      float64 `json:"server_us_per_delivery"`
+	Bus      float64 `json:"bus_us_per_delivery"`
+	Store    float64 `json:"store_us_per_delivery"`
 }
 
-func (c *crowd) fanOutReport(size Size, n int, t tallies, last *hdrhistogram.Histogram, cpu float64) {
-	c.table("One message to all; ms from the moment it was due to each", []string{"sessions", "messages", "p50", "p90", "p99", "max", "median of the last", "server µs"},
-		fanOutResult{n, c.config.FanOuts, cpu},
-		append(append([]string{fmt.Sprint(n), fmt.Sprint(c.config.FanOuts)}, quantiles(t.delay)...), fmt.Sprintf("%.2f", ms(last, 50)), fmt.Sprintf("%.2f", cpu))...)
+func (c *crowd) fanOutReport(size Size, n int, t tallies, answer, last *hdrhistogram.Histogram, cpu spent) {
+	r := fanOutResult{n, c.config.FanOuts, micros(cpu.servers.Total(), t.Delivered), micros(cpu.bus.Total(), t.Delivered), micros(cpu.store.Total(), t.Delivered)}
+	c.table("One message to all, posted to one server; ms from the moment it was due to each", []string{"sessions", "messages", "p50", "p90", "p99", "max", "median of the last", "median of the answer", "CPU of a delivery, µs: servers", "bus", "store"}, r,
+		append(append([]string{fmt.Sprint(n), fmt.Sprint(c.config.FanOuts)}, quantiles(t.delay)...), fmt.Sprintf("%.2f", ms(last, 50)), fmt.Sprintf("%.2f", ms(answer, 50)),
+			fmt.Sprintf("%.2f", r.CPU), fmt.Sprintf("%.2f", r.Bus), fmt.Sprintf("%.2f", r.Store))...)
 	name := fmt.Sprintf("one message to %d", size.Sessions)
+	c.posted(name)
 	c.sound(name, t, int64(n)*int64(c.config.FanOuts))
 	c.timeGoal(name, t.delay, size.Within)
+}
+
+// posted notes what a busy server refused.
+func (c *crowd) posted(name string) {
+	if n := c.house.refused; n > 0 {
+		c.note("%s: %d posts were refused by a busy server and posted again; their time counts", name, n)
+	}
+	c.house.refused = 0
 }
 
 func (c *crowd) stormReport(n, gone int, a Arrivals, t tallies) {
@@ -177,6 +199,7 @@ func (c *crowd) stormReport(n, gone int, a Arrivals, t tallies) {
 		c.note("storm: did not resume: %d × %s", a.Failed[why], why)
 	}
 	c.goal("storm: did not resume", "of "+fmt.Sprint(gone), float64(gone-a.In), 0)
+	c.posted("storm")
 	c.sound("storm", t, int64(n)*stormPosts)
 	c.timeGoal("storm: RESUMED", a.took, c.config.MaxResumed)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"voicefleet/bench/internal/child"
@@ -27,18 +28,22 @@ func RunRole(ctx context.Context, args []string, in io.Reader, out io.Writer) er
 	if args[0] == roleFan {
 		return serveFan(ctx, in, out)
 	}
-	if len(args) != 4 {
-		return errors.New("sessions: want server, mark and seed")
+	if len(args) != 5 {
+		return errors.New("sessions: want server, whether numbers leap, mark and seed")
 	}
 	server, err := netip.ParseAddrPort(args[1])
 	if err != nil {
 		return fmt.Errorf("sessions: %w", err)
 	}
-	var seed uint64
-	if _, err := fmt.Sscan(args[3], &seed); err != nil {
+	leaps, err := strconv.ParseBool(args[2])
+	if err != nil {
 		return fmt.Errorf("sessions: %w", err)
 	}
-	return serveSessions(ctx, in, out, server, args[2], seed)
+	seed, err := strconv.ParseUint(args[4], 10, 64)
+	if err != nil {
+		return fmt.Errorf("sessions: %w", err)
+	}
+	return serveSessions(ctx, in, out, server, leaps, args[3], seed)
 }
 
 type arriveRequest struct {
@@ -60,8 +65,8 @@ type counted struct {
 	In        int
 }
 
-func serveSessions(ctx context.Context, in io.Reader, out io.Writer, server netip.AddrPort, mark string, seed uint64) error {
-	l, err := epollclient.New(server, mark, seed)
+func serveSessions(ctx context.Context, in io.Reader, out io.Writer, server netip.AddrPort, leaps bool, mark string, seed uint64) error {
+	l, err := epollclient.New(server, leaps, mark, seed)
 	if err != nil {
 		return err
 	}

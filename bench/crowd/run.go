@@ -11,7 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -82,6 +82,11 @@ type Config struct {
 	// PerHall is how many sessions a server has at most (default what the limit of
 	// open files lets it have).
 	PerHall int
+	// Store is a CQL store of yours, cql://HOST/KEYSPACE, for the text instances: what is
+	// written stays there. Empty: a node is started, of this profile ("durable", or
+	// "quick", see deploy/cql/run.sh).
+	Store   string
+	Profile string
 	Rate    float64 // arrivals a second, in all (default 1,000)
 
 	Messages float64       // a second, in the guild (default 160)
@@ -111,6 +116,8 @@ func (c *Config) Short() {
 	if c.Sizes == nil {
 		c.Sizes = []Size{{1000, 2 * time.Second}}
 	}
+	def(&c.PerHall, 500)
+	def(&c.Profile, "quick")
 	def(&c.Guild, 200)
 	def(&c.Messages, 50)
 	def(&c.Window, 2*time.Second)
@@ -119,7 +126,7 @@ func (c *Config) Short() {
 	def(&c.Settle, time.Second)
 	def(&c.LookUps, 400)
 	def(&c.LookUpSlack, 20)
-	def(&c.MaxMemory, 32)
+	def(&c.MaxMemory, 64) // mostly what each server has anyway
 	def(&c.MaxLast, time.Second)
 	def(&c.MaxRatio, 5)
 }
@@ -135,6 +142,7 @@ func def[T comparable](v *T, d T) {
 // Validate fills the zero fields and refuses what cannot be measured.
 func (c *Config) Validate() error {
 	def(&c.Scale, 1)
+	def(&c.Profile, "durable")
 	def(&c.Guild, 1000)
 	def(&c.Rate, 1000)
 	def(&c.Messages, 160)
@@ -167,6 +175,9 @@ func (c *Config) Validate() error {
 	if !(c.Scale > 0 && c.Scale <= 10) || !(c.Rate > 0) || !(c.Messages > 0 && c.Messages <= 2000) || !(c.Drop <= 1) {
 		return fmt.Errorf("crowd: scale %v, %v arrivals/s, %v messages/s, %v dropped: out of bounds", c.Scale, c.Rate, c.Messages, c.Drop)
 	}
+	if c.Profile != "durable" && c.Profile != "quick" {
+		return fmt.Errorf("crowd: there is no profile %q of a CQL node; there are durable and quick", c.Profile)
+	}
 	if c.Window < time.Second || c.Rounds < 1 || c.FanOuts < 1 || c.Patience < time.Second || c.Settle < 0 {
 		return errors.New("crowd: windows, rounds, single messages, patience and rest: out of bounds")
 	}
@@ -191,7 +202,7 @@ type crowd struct {
 	mark   string
 	random *rand.Rand
 	report *bench.Report
-	halls  []*hall
+	house  *house // of the part under way, nil between parts
 	begun  time.Time
 }
 
@@ -201,7 +212,7 @@ func (c *crowd) say(format string, args ...any) {
 }
 
 // Run measures. When ctx ends early, or a part fails, the report holds what was
-// measured until then, and says why.
+// measured, and says why it is not all.
 func Run(ctx context.Context, config Config) (_ *bench.Report, err error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -213,61 +224,42 @@ func Run(ctx context.Context, config Config) (_ *bench.Report, err error) {
 		name string
 		run  func(context.Context) error
 	}{{"the guild", c.guild}, {"the sizes", c.sizes}, {"the look-ups", c.lookUps}}
+	var failed []string
 	for _, p := range parts {
 		if err := p.run(ctx); err != nil {
-			c.report.Partial = fmt.Sprintf("ended after %v, during %s: %v", time.Since(c.begun).Round(time.Second), p.name, err)
+			failed = append(failed, fmt.Sprintf("%s ended after %v: %v", p.name, time.Since(c.begun).Round(time.Second), err))
+			c.say("%s", failed[len(failed)-1])
+		}
+		if ctx.Err() != nil {
 			break
 		}
 	}
+	c.report.Partial = strings.Join(failed, "; ")
 	c.report.Took = bench.Seconds(time.Since(c.begun))
 	return c.report, nil
 }
 
-// close ends all halls.
-func (c *crowd) close() error {
-	errs := make([]error, len(c.halls))
-	var ending sync.WaitGroup
-	for i, h := range c.halls {
-		ending.Go(func() { errs[i] = h.close() })
+// close ends all servers.
+func (c *crowd) close() (err error) {
+	if c.house != nil {
+		err = c.house.close()
 	}
-	ending.Wait()
-	c.halls = nil
-	return errors.Join(errs...)
-}
-
-// open opens halls up to n.
-func (c *crowd) open(ctx context.Context, n int) error {
-	for len(c.halls) < n {
-		h, err := openHall(ctx, &c.config, len(c.halls), c.mark)
-		if err != nil {
-			return err
-		}
-		c.halls = append(c.halls, h)
-	}
-	return nil
+	c.house = nil
+	return err
 }
 
 // grow brings the crowd to a size, the same number in each hall.
-func (c *crowd) grow(ctx context.Context, size, share int) (Arrivals, error) {
-	if err := c.open(ctx, (size+c.config.PerHall-1)/c.config.PerHall); err != nil {
-		return Arrivals{}, err
-	}
-	c.say("%d sessions in %d halls", size, len(c.halls))
+func (c *crowd) grow(ctx context.Context, name string, size, share int) error {
+	c.say("%d sessions in %d halls", size, len(c.house.halls))
 	begun := time.Now()
-	entered := make([]epollclient.Entered, len(c.halls))
-	each, ctx := errgroup.WithContext(ctx)
-	for i, h := range c.halls {
-		to := size * (i + 1) / len(c.halls)
-		to -= size * i / len(c.halls)
-		each.Go(func() (err error) {
-			entered[i], err = h.grow(ctx, max(to, h.sessions), share, c.config.Rate/float64(len(c.halls)), c.config.Patience)
-			return err
-		})
+	entered, err := c.house.grow(ctx, size, share)
+	if err != nil {
+		return err
 	}
-	err := each.Wait()
 	a := arrivals(entered)
 	a.Within = time.Since(begun).Seconds()
-	return a, err
+	c.arrived(name, a)
+	return nil
 }
 
 // pause waits, and says why it could not.
@@ -286,7 +278,7 @@ func pause(ctx context.Context, d time.Duration) error {
 func (c *crowd) drain(ctx context.Context, want int64) error {
 	for end := time.Now().Add(drainTime); time.Now().Before(end); {
 		var got int64
-		for _, h := range c.halls {
+		for _, h := range c.house.halls {
 			n, err := h.count(ctx)
 			if err != nil {
 				return err
@@ -305,7 +297,7 @@ func (c *crowd) drain(ctx context.Context, want int64) error {
 
 // inside is how many sessions are in.
 func (c *crowd) inside(ctx context.Context) (n int, err error) {
-	for _, h := range c.halls {
+	for _, h := range c.house.halls {
 		k, err := h.count(ctx)
 		if err != nil {
 			return 0, err
@@ -318,7 +310,7 @@ func (c *crowd) inside(ctx context.Context) (n int, err error) {
 // tallies takes what was heard in all halls, of posts from a number on.
 func (c *crowd) tallies(ctx context.Context, from int) (sum tallies, err error) {
 	sum.delay = epollclient.Histogram()
-	for _, h := range c.halls {
+	for _, h := range c.house.halls {
 		t, err := h.tally(ctx, from)
 		if err != nil {
 			return sum, err
@@ -387,49 +379,27 @@ func (c *crowd) watch(name string) (stop func()) {
 	}
 }
 
-// cpu is the time of all servers.
-func (c *crowd) cpu() (sum procstat.CPU, err error) {
-	for _, h := range c.halls {
-		one, err := h.up.CPU()
-		if err != nil {
-			return sum, err
-		}
-		sum.User += one.User
-		sum.System += one.System
-	}
-	return sum, nil
-}
-
-// postAll posts one message to each hall, the same moment due.
-func (c *crowd) postAll(ctx context.Context, number int, due time.Time) error {
-	each, ctx := errgroup.WithContext(ctx)
-	for _, h := range c.halls {
-		each.Go(func() error { return h.post(ctx, c.mark, number, due) })
-	}
-	return each.Wait()
-}
-
 // guild is the first part.
 func (c *crowd) guild(ctx context.Context) error {
 	n := c.config.Guild
 	if n <= 0 {
 		return nil
 	}
-	defer func() { _ = c.close() }()
-	per := c.config.PerHall
-	c.config.PerHall = n
-	defer func() { c.config.PerHall = per }()
-	came, err := c.grow(ctx, n, 1)
-	if err != nil {
+	var err error
+	if c.house, err = openUp(ctx, &c.config, c.mark); err != nil {
 		return err
 	}
-	c.arrived("guild", came)
+	defer func() { _ = c.close() }()
+	if err := c.grow(ctx, "guild", n, 1); err != nil {
+		return err
+	}
+	c.housed("guild")
 	fan, err := start(c.config.Self, roleFan)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = fan.Stop() }()
-	h := c.halls[0]
+	h := c.house.halls[0]
 	if err := c.stand(ctx, fan, h, n); err != nil {
 		return err
 	}
@@ -495,7 +465,7 @@ func (c *crowd) guildWindow(ctx context.Context, h *hall, g *guildResult, plan [
 	if err != nil {
 		return 0, err
 	}
-	before, err := c.cpu()
+	before, err := c.house.cpu()
 	if err != nil {
 		return 0, err
 	}
@@ -512,7 +482,7 @@ func (c *crowd) guildWindow(ctx context.Context, h *hall, g *guildResult, plan [
 			return 0, err
 		}
 		each.Go(func() error {
-			err := h.post(posting, c.mark, number+i, due)
+			err := c.house.post(posting, number+i, due)
 			taken[i] = time.Since(due)
 			return err
 		})
@@ -524,7 +494,7 @@ func (c *crowd) guildWindow(ctx context.Context, h *hall, g *guildResult, plan [
 	if err := c.drain(ctx, want); err != nil {
 		return 0, err
 	}
-	after, err := c.cpu()
+	after, err := c.house.cpu()
 	if err != nil {
 		return 0, err
 	}
@@ -547,7 +517,7 @@ func (c *crowd) guildWindow(ctx context.Context, h *hall, g *guildResult, plan [
 	g.Members = n
 	g.Expected += want
 	g.Delivered += t.Delivered
-	spent := after.Sub(before)
+	spent := after.sub(before).servers
 	g.Gateway = append(g.Gateway, micros(spent.Total(), t.Delivered))
 	g.User = append(g.User, micros(spent.User, t.Delivered))
 	g.Reading = append(g.Reading, micros(readAfter.Sub(readBefore).Total(), t.Delivered))
@@ -599,16 +569,36 @@ func stream(random *rand.Rand, rate float64, length time.Duration) []time.Durati
 	return at
 }
 
+// halls is how many a size asks for.
+func (c *crowd) halls(size int) int { return (size + c.config.PerHall - 1) / c.config.PerHall }
+
 // sizes are the second and third part.
 func (c *crowd) sizes(ctx context.Context) error {
+	if len(c.config.Sizes) == 0 {
+		return nil
+	}
 	defer func() { _ = c.close() }()
+	most := c.config.Sizes[len(c.config.Sizes)-1].Sessions
+	c.say("starting text instances on one bus and one store")
+	var err error
+	if c.house, err = openFleet(ctx, &c.config, c.mark, c.halls(c.config.Sizes[0].Sessions)); err != nil {
+		return err
+	}
+	// Once they are there nobody's sessions are told of each new member.
+	c.say("making %d accounts of one guild", (most+perAccount-1)/perAccount)
+	if err := c.house.admit(ctx, (most+perAccount-1)/perAccount); err != nil {
+		return err
+	}
 	number := 0
 	for i, size := range c.config.Sizes {
-		came, err := c.grow(ctx, size.Sessions, perAccount)
-		if err != nil {
+		if err := c.house.open(ctx, c.halls(size.Sessions)); err != nil {
 			return err
 		}
-		c.arrived(fmt.Sprintf("%d sessions", size.Sessions), came)
+		name := fmt.Sprintf("%d sessions", size.Sessions)
+		if err := c.grow(ctx, name, size.Sessions, perAccount); err != nil {
+			return err
+		}
+		c.housed(name)
 		debug.FreeOSMemory() // what is ours is not to be in the servers' way
 		// Memory and the storm are of the second size, or of the only one.
 		middle := i == min(1, len(c.config.Sizes)-1)
@@ -641,13 +631,9 @@ func (c *crowd) memory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var grown int64
-	for _, h := range c.halls {
-		now, err := h.rss()
-		if err != nil {
-			return err
-		}
-		grown += now - h.empty
+	grown, err := c.house.grown()
+	if err != nil {
+		return err
 	}
 	c.memoryReport(n, float64(grown)/1024/float64(max(n, 1)))
 	return nil
@@ -666,24 +652,25 @@ func (c *crowd) fanOut(ctx context.Context, size Size, number int) error {
 	c.lost(fmt.Sprintf("on the way to %d", size.Sessions), earlier)
 	defer c.watch(fmt.Sprintf("one message to %d", size.Sessions))()
 	c.say("%d single messages to %d", c.config.FanOuts, n)
-	before, err := c.cpu()
+	before, err := c.house.cpu()
 	if err != nil {
 		return err
 	}
-	dues := make([]time.Time, c.config.FanOuts)
+	dues, answer := make([]time.Time, c.config.FanOuts), epollclient.Histogram()
 	for i := range dues {
 		if err := pause(ctx, rest); err != nil {
 			return err
 		}
 		dues[i] = time.Now()
-		if err := c.postAll(ctx, number+i, dues[i]); err != nil {
+		if err := c.house.post(ctx, number+i, dues[i]); err != nil {
 			return err
 		}
+		_ = answer.RecordValue(int64(time.Since(dues[i])))
 		if err := c.drain(ctx, int64(n)*int64(i+1)); err != nil {
 			return err
 		}
 	}
-	after, err := c.cpu()
+	after, err := c.house.cpu()
 	if err != nil {
 		return err
 	}
@@ -697,7 +684,7 @@ func (c *crowd) fanOut(ctx context.Context, size Size, number int) error {
 			_ = last.RecordValue(p.Last - dues[i].UnixNano())
 		}
 	}
-	c.fanOutReport(size, n, t, last, micros(after.Sub(before).Total(), t.Delivered))
+	c.fanOutReport(size, n, t, answer, last, after.sub(before))
 	return nil
 }
 
@@ -711,7 +698,7 @@ func (c *crowd) storm(ctx context.Context, number int) error {
 		return err
 	}
 	gone := 0
-	for _, h := range c.halls {
+	for _, h := range c.house.halls {
 		var k int
 		if err := h.loader.Call(ctx, "cut", c.config.Drop, &k); err != nil {
 			return err
@@ -721,16 +708,16 @@ func (c *crowd) storm(ctx context.Context, number int) error {
 	c.say("%d of %d are cut, and resume at once after %v", gone, n, away)
 	defer c.watch("storm")()
 	at := time.Now().Add(away)
-	entered := make([]epollclient.Entered, len(c.halls))
+	entered := make([]epollclient.Entered, len(c.house.halls))
 	each, coming := errgroup.WithContext(ctx)
-	for i, h := range c.halls {
+	for i, h := range c.house.halls {
 		each.Go(func() error {
 			return h.loader.Call(coming, "resume", resumeRequest{At: at, Patience: c.config.Patience}, &entered[i])
 		})
 	}
 	each.Go(func() error {
 		for i := range stormPosts {
-			if err := c.postAll(coming, number+i, time.Now()); err != nil {
+			if err := c.house.post(coming, number+i, time.Now()); err != nil {
 				return err
 			}
 			if err := pause(coming, stormEvery); err != nil {

@@ -105,7 +105,7 @@ const wordsGatewayExamples = `  voicebench gateway
   voicebench gateway --server https://voice.example:8443 --invite CODE --sessions 300 --accounts 20`
 
 const wordsCrowd = `Crowd fills servers of its own with as many sessions as the machine holds, all of one
-channel, in four parts:
+channel of one guild, in four parts:
   guild     everybody online in one guild hears messages at a rate; by turns with it a
             loop that only writes sends as many frames to as many sockets, so that
             what is the server's can be told from what is the kernel's
@@ -115,12 +115,14 @@ channel, in four parts:
             resumes at the same moment: each message must reach each session once
   look-ups  what a permission check and the look-up of a user take
 
-A server is voicefleet up, and so are its sessions a process of their own: one loop
-over epoll, no goroutine each. As many of both are started as the limit of open files
-asks for; with more servers than one, one message is a post to each at the same moment.
+The guild has one voicefleet up, with SQLite. Sizes and storm have the text side of a
+fleet: as many voicefleet text as the limit of open files asks for, on one bus and one
+CQL store, which is a node of Apache Cassandra that it starts (Java 17 and Maven; some
+2.5 GB), or a cluster of yours. A message is one post to one of them. The sessions of
+each are a process of their own: one loop over epoll, no goroutine each.
 
 Times begin at the moment that was intended and end when the kernel had the bytes.
-With --scale it runs on a small machine: 200,000 sessions want some 5 GiB.`
+With --scale it runs on a small machine: 200,000 sessions want some 8 GiB.`
 
 const wordsCrowdExamples = `  voicebench crowd --html crowd.html
   voicebench crowd --short

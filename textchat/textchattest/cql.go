@@ -36,8 +36,8 @@ type CQLServer struct {
 	pid  int
 }
 
-// errNoJava is what a machine without Java and Maven gets.
-var errNoJava = errors.New("the CQL server needs Java 17 and Maven: sh deploy/setup.sh test installs them")
+// ErrNoJava is what a machine without Java and Maven gets.
+var ErrNoJava = errors.New("the CQL server needs Java 17 and Maven: sh deploy/setup.sh test installs them")
 
 // Address starts the server if need be and returns its HOST:PORT, or what CQLEnv
 // says. Without Java or
@@ -45,7 +45,7 @@ var errNoJava = errors.New("the CQL server needs Java 17 and Maven: sh deploy/se
 func (c *CQLServer) Address(t testing.TB) string {
 	t.Helper()
 	addr, err := c.Start()
-	if errors.Is(err, errNoJava) {
+	if errors.Is(err, ErrNoJava) {
 		t.Skip(err)
 	}
 	if err != nil {
@@ -106,7 +106,7 @@ func (c *CQLServer) start() error {
 		err = cmd.Wait()
 		c.cmd = nil
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 3 {
-			return fmt.Errorf("%w (%s)", errNoJava, strings.TrimSpace(words.String()))
+			return fmt.Errorf("%w (%s)", ErrNoJava, strings.TrimSpace(words.String()))
 		}
 		return fmt.Errorf("start CQL server: %w: %s", err, strings.TrimSpace(words.String()))
 	}

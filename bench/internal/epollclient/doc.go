@@ -6,7 +6,7 @@
 // heartbeats and takes note of every post it hears. A post says in its text which
 // one it is and when it was due: "MARK NUMBER DUE ", DUE in Unix nanoseconds, so
 // nobody has to be told of it before. Times end when the kernel had the bytes
-// (SO_TIMESTAMPNS).
+// (SO_TIMESTAMPNS). It resumes at the server that its READY names.
 //
 // A raw session is the same without the gateway: after the upgrade it only listens.
 // The yardstick of package rawfan writes to such ones.

@@ -54,31 +54,38 @@ var (
 type Loop struct {
 	// Immutable.
 	epoll, bell int
+	leaps       bool // numbers of events only rise
 
 	// Owned by Run.
-	server, yardstick unix.SockaddrInet4
-	host              string
-	mark              []byte
-	random            *rand.Rand
-	sessions          []*session
-	byFD              []*session
-	agenda            agenda
-	beats             int // sent since begun, in turn over sessions
-	begun             time.Time
-	buf, out          []byte
-	control           [64]byte
-	message           unix.Msghdr // of reads: buf and control
-	vector            unix.Iovec
-	inside            int // sessions that are in
-	tally             Tally
-	posts             []Heard // by number
-	delay             *hdrhistogram.Histogram
-	entering          *entering // nil: nobody is on the way in
+	servers   []place
+	yardstick unix.SockaddrInet4
+	mark      []byte
+	random    *rand.Rand
+	sessions  []*session
+	byFD      []*session
+	agenda    agenda
+	beats     int // sent since begun, in turn over sessions
+	begun     time.Time
+	buf, out  []byte
+	control   [64]byte
+	message   unix.Msghdr // of reads: buf and control
+	vector    unix.Iovec
+	inside    int // sessions that are in
+	tally     Tally
+	posts     []Heard // by number
+	delay     *hdrhistogram.Histogram
+	entering  *entering // nil: nobody is on the way in
 
 	mu sync.Mutex
 	// Guarded by mu.
 	todo  []func()
 	ended bool
+}
+
+// place is a server, by its address and as it is called.
+type place struct {
+	at   unix.SockaddrInet4
+	host string
 }
 
 // entering is a group of sessions on its way in.
@@ -105,7 +112,8 @@ type Tally struct {
 	Twice     int64
 	Aliens    int64 // messages of others
 	Garbled   int64
-	// Repeated and Skipped are sequence numbers that came twice or never.
+	// Repeated and Skipped are sequence numbers that came twice or never; where numbers
+	// leap nobody knows which were skipped.
 	Repeated, Skipped int64
 	Reads, LateReads  int64
 	Retries           map[string]int // connections on the way in that were tried again, by why
@@ -130,9 +138,10 @@ func record(h *hdrhistogram.Histogram, ns int64) {
 	_ = h.RecordValue(min(max(ns, 0), int64(2*time.Minute))) // within its bounds
 }
 
-// New makes a loop of sessions at a server; posts of a run begin with mark.
-func New(server netip.AddrPort, mark string, seed uint64) (*Loop, error) {
-	l := &Loop{server: unix.SockaddrInet4{Addr: server.Addr().As4(), Port: int(server.Port())}, host: server.String(), mark: []byte(mark + " "),
+// New makes a loop of sessions at a server; posts of a run begin with mark. leaps says
+// that the server is one of several: the numbers of their events rise, and not by one.
+func New(server netip.AddrPort, leaps bool, mark string, seed uint64) (*Loop, error) {
+	l := &Loop{servers: []place{{unix.SockaddrInet4{Addr: server.Addr().As4(), Port: int(server.Port())}, server.String()}}, leaps: leaps, mark: []byte(mark + " "),
 		random: rand.New(rand.NewPCG(seed, 9)), buf: make([]byte, readBuffer), begun: time.Now(), delay: Histogram()}
 	l.vector.Base = &l.buf[0]
 	l.vector.SetLen(len(l.buf))

@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
 	"strconv"
 	"time"
 	"unsafe"
@@ -34,6 +37,7 @@ type session struct {
 	cut     bool // by us, to be resumed
 	given   bool // up: it is in nobody's way any more
 	resumes bool
+	server  uint16 // of Loop.servers: the one that it goes to
 	fd      int
 	tries   int   // that failed since it was in
 	dials   int   // connections that were begun
@@ -90,7 +94,7 @@ func (l *Loop) dial(s *session) error {
 	if err := unix.Bind(s.fd, &unix.SockaddrInet4{Addr: s.source}); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
-	to := &l.server
+	to := &l.servers[s.server].at
 	if s.raw {
 		to = &l.yardstick
 	}
@@ -111,7 +115,7 @@ func (l *Loop) connected(s *session) {
 		return
 	}
 	s.stage = upgrading
-	l.write(s, fmt.Appendf(nil, upgrade, l.host))
+	l.write(s, fmt.Appendf(nil, upgrade, l.servers[s.server].host))
 }
 
 // write sends what is small enough for any socket buffer.
@@ -277,7 +281,7 @@ func (l *Loop) text(s *session, f []byte, at int64) {
 		case seq == s.seq+1:
 		case seq <= s.seq:
 			l.tally.Repeated++
-		default:
+		case !l.leaps:
 			l.tally.Skipped += int64(seq - s.seq - 1)
 		}
 		s.seq = max(s.seq, seq)
@@ -289,18 +293,40 @@ func (l *Loop) text(s *session, f []byte, at int64) {
 		var r struct {
 			D struct {
 				Session string `json:"session_id"`
+				Resume  string `json:"resume_gateway_url"`
 			} `json:"d"`
 		}
 		if json.Unmarshal(f, &r) != nil || r.D.Session == "" {
 			l.tally.Garbled++
 			return
 		}
-		s.id = r.D.Session
+		s.id, s.server = r.D.Session, l.place(r.D.Resume, s.server)
 		l.enter(s, at)
 	case "RESUMED":
 		l.enter(s, at)
 	}
 }
+
+// place is the server of a URL that a session is to resume at; one that is no address
+// is that where it is.
+func (l *Loop) place(resume string, here uint16) uint16 {
+	u, err := url.Parse(resume)
+	if err != nil || u.Host == l.servers[here].host {
+		return here
+	}
+	if i := slices.IndexFunc(l.servers, func(p place) bool { return p.host == u.Host }); i >= 0 {
+		return uint16(i)
+	}
+	at, err := netip.ParseAddrPort(u.Host)
+	if err != nil || !at.Addr().Is4() || len(l.servers) == maxServers {
+		return here
+	}
+	l.servers = append(l.servers, place{unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}, u.Host})
+	return uint16(len(l.servers) - 1)
+}
+
+// maxServers bounds those that sessions are sent to.
+const maxServers = 1024
 
 // number reads a decimal number off b.
 func number(b []byte) (uint64, []byte) {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"voicefleet/bench/internal/procstat"
 )
 
 // Place is where a unit of a fleet lives.
@@ -143,6 +145,35 @@ func (u *Unit) PIDs() ([]int, error) {
 	}
 	return pids, nil
 }
+
+// PID is the program itself, zero before its first start.
+func (u *Unit) PID() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.process == nil {
+		return 0
+	}
+	return u.process.pid()
+}
+
+// CPU is the time of its program and of all that it started, also of those that have
+// ended.
+func (u *Unit) CPU() (procstat.CPU, error) {
+	if !u.Alive() {
+		return procstat.CPU{}, u.gone()
+	}
+	return procstat.TreeCPU(u.PID())
+}
+
+// RSS is the resident memory of its program, in bytes.
+func (u *Unit) RSS() (int64, error) {
+	if !u.Alive() {
+		return 0, u.gone()
+	}
+	return procstat.ReadRSS(u.PID())
+}
+
+func (u *Unit) gone() error { return fmt.Errorf("%s does not run\n%s", u.Name, u.Log()) }
 
 // Engine is the media engine of an edge.
 func (u *Unit) Engine() (int, error) {

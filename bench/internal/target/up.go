@@ -172,6 +172,15 @@ func (u *Up) CPU() (procstat.CPU, error) {
 	return spent, u.process.because(err)
 }
 
+// RSS is the resident memory of all its processes, in bytes.
+func (u *Up) RSS() (int64, error) {
+	pids, err := u.PIDs()
+	if err != nil {
+		return 0, err
+	}
+	return procstat.ReadRSS(pids...)
+}
+
 // Drain has its node take no new calls, and returns when the allocator knows.
 func (u *Up) Drain(ctx context.Context) error {
 	if err := u.drain(ctx); err != nil {
