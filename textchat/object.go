@@ -167,7 +167,7 @@ type VoiceState struct {
 	SelfDeaf       bool    `json:"self_deaf"`
 	SelfMute       bool    `json:"self_mute"`
 	SelfVideo      bool    `json:"self_video"`
-	Suppress       bool    `json:"suppress"` // no permission to speak
+	Suppress       bool    `json:"suppress"` // no permission to speak, or a listener on a stage
 	RequestToSpeak *Time   `json:"request_to_speak_timestamp"`
 }
 

@@ -44,6 +44,7 @@ const (
 	ManageWebhooks     Permissions = 1 << 29
 	ModerateMembers    Permissions = 1 << 40
 
+	RequestToSpeak       Permissions = 1 << 32
 	ManageThreads        Permissions = 1 << 34
 	CreatePublicThreads  Permissions = 1 << 35
 	CreatePrivateThreads Permissions = 1 << 36
@@ -56,14 +57,14 @@ const (
 	AllPermissions Permissions = (1<<53 - 1) &^ (1 << 47)
 	// DefaultPermissions are what @everyone of a new guild may do.
 	DefaultPermissions = CreateInvite | AddReactions | Stream | ViewChannel | SendMessages | EmbedLinks | AttachFiles |
-		ReadMessageHistory | UseExternalEmojis | Connect | Speak | UseVAD | ChangeNickname |
+		ReadMessageHistory | UseExternalEmojis | Connect | Speak | UseVAD | RequestToSpeak | ChangeNickname |
 		CreatePublicThreads | CreatePrivateThreads | SendInThreads
 
 	// needSend are void without SendMessages, needConnect without Connect;
 	// whileTimedOut is what a time-out leaves.
 	needSend      = MentionEveryone | SendTTS | AttachFiles | EmbedLinks
 	whileTimedOut = ViewChannel | ReadMessageHistory
-	needConnect   = Speak | Stream | MuteMembers | DeafenMembers | MoveMembers | UseVAD | PrioritySpeaker
+	needConnect   = Speak | Stream | MuteMembers | DeafenMembers | MoveMembers | UseVAD | PrioritySpeaker | RequestToSpeak
 )
 
 // Has says whether all bits of q are in p.

@@ -982,6 +982,28 @@ func (c *call) voiceState() (int, any, error) {
 	return http.StatusOK, v, err
 }
 
+// voicePatch lets a user on a stage speak, or ends that, or has the caller ask to speak.
+func (c *call) voicePatch() (int, any, error) {
+	o, id, err := c.inGuild("user", textchat.ErrUnknownUser)
+	if err != nil {
+		return 0, nil, err
+	}
+	var in struct {
+		Channel  textchat.ID          `json:"channel_id"`
+		Suppress *bool                `json:"suppress"`
+		Request  given[textchat.Time] `json:"request_to_speak_timestamp"`
+	}
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	p := guild.PatchVoice{Actor: c.user.ID, User: id, Channel: in.Channel, Suppress: in.Suppress}
+	if in.Request.set && id == c.user.ID { // no field of another's state
+		p.Request = &in.Request.value.Time
+	}
+	_, err = o.do(c.ctx, p)
+	return http.StatusNoContent, nil, err
+}
+
 func (c *call) typing() (int, any, error) {
 	p, err := c.place(textchat.SendMessages)
 	if err != nil {

@@ -3,6 +3,7 @@ package chatserver
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,8 +39,9 @@ type voiceSide struct {
 	busy    int // placements under way
 	busiest int
 	refuse  error
-	hold    chan struct{} // when set, Place waits for it, or to be cancelled
-	arrived chan string   // every order, as it comes
+	key     ed25519.PrivateKey // when set, tokens are grants signed by it
+	hold    chan struct{}      // when set, Place waits for it, or to be cancelled
+	arrived chan string        // every order, as it comes
 
 	subscribed chan struct{} // one for each Run that listens
 }
@@ -66,7 +68,7 @@ func (v *voiceSide) Place(ctx context.Context, r allocator.PlaceRequest) (alloca
 	v.note("place %v speak=%v mute=%v deaf=%v echo=%v", r.User, r.Rights.Speak, r.Rights.Mute, r.Rights.Deaf, r.Echo)
 	v.n++
 	v.last = r
-	n, hold, refuse, node, epoch := v.n, v.hold, v.refuse, v.node, v.epoch
+	n, hold, refuse, node, epoch, key := v.n, v.hold, v.refuse, v.node, v.epoch, v.key
 	v.busy++
 	v.busiest = max(v.busiest, v.busy)
 	v.mu.Unlock()
@@ -88,8 +90,15 @@ func (v *voiceSide) Place(ctx context.Context, r allocator.PlaceRequest) (alloca
 	if refuse != nil {
 		return allocator.Assignment{}, refuse
 	}
-	return allocator.Assignment{Node: node, Epoch: epoch, Session: sfu.SessionID(fmt.Sprintf("vs%d", n)), Token: fmt.Sprintf("grant%d", n),
-		Endpoints: []string{":8443", "voice.example:443"}}, nil
+	a := allocator.Assignment{Node: node, Epoch: epoch, Session: sfu.SessionID(fmt.Sprintf("vs%d", n)), Token: fmt.Sprintf("grant%d", n),
+		Endpoints: []string{":8443", "voice.example:443"}}
+	if key == nil {
+		return a, nil
+	}
+	var err error
+	a.Token, err = edgeagent.SignGrant(key, edgeagent.Grant{ID: a.Session, Node: node, Guild: r.Guild, Call: r.Call, Epoch: epoch, User: r.User,
+		Session: r.Session, Rights: r.Rights, Echo: r.Echo, Expires: time.Now().Add(edgeagent.GrantLife)})
+	return a, err
 }
 
 func (v *voiceSide) Update(_ context.Context, r allocator.UpdateRequest) error {

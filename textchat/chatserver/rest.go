@@ -125,6 +125,7 @@ func (s *Server) routes() []route {
 		{"GET /guilds/{guild}/invites", account, read, (*call).inviteList},
 		{"GET /guilds/{guild}/regions", account, read, (*call).regions},
 		{"GET /guilds/{guild}/voice-states/{user}", account, read, (*call).voiceState},
+		{"PATCH /guilds/{guild}/voice-states/{user}", account, write, (*call).voicePatch},
 		{"POST /guilds/{guild}/bots", account, perMinute(5), (*call).botCreate},
 
 		{"GET /channels/{channel}", account, read, (*call).channelGet},

@@ -127,7 +127,7 @@ func TestBadInput(t *testing.T) {
 	huge := `{"x":"` + strings.Repeat("y", 10<<20) + `"}`
 	for _, route := range []string{"POST " + channel + "/messages", "PATCH " + channel + "/messages/" + m, "POST " + channel + "/messages/bulk-delete",
 		"POST " + guild + "/channels", "PATCH " + guild, "POST " + guild + "/roles", "PATCH " + channel, "POST " + channel + "/invites",
-		"POST " + channel + "/webhooks", "PUT " + guild + "/bans/123", "POST " + guild + "/bulk-ban", "PATCH " + guild + "/members/@me",
+		"POST " + channel + "/webhooks", "PUT " + guild + "/bans/123", "POST " + guild + "/bulk-ban", "PATCH " + guild + "/members/@me", "PATCH " + guild + "/voice-states/@me",
 		"POST /users/@me/channels", "PATCH /users/@me", "PUT " + channel + "/permissions/123", "PATCH " + guild + "/channels", "PATCH " + guild + "/roles"} {
 		method, path, _ := strings.Cut(route, " ")
 		for name, c := range map[string]struct {

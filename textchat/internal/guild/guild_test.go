@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "write what came out into the transcript
 
 // Names of the transcripts.
 var ids = map[string]textchat.ID{"guild": 1, "boss": 11, "ann": 12, "bob": 13, "cat": 14, "mod": 21, "vip": 22,
-	"general": 31, "lobby": 32, "small": 33, "secret": 34, "echo": 35, "none": 0}
+	"general": 31, "lobby": 32, "small": 33, "secret": 34, "echo": 35, "stage": 36, "bot": 15, "none": 0}
 
 func nameOf(id textchat.ID) string {
 	for n, i := range ids {
@@ -49,7 +49,9 @@ func testGuild() *Guild {
 	small.UserLimit = 1
 	secret.Overwrites = []textchat.Overwrite{{ID: 1, Deny: textchat.ViewChannel}, {ID: ids["vip"], Allow: textchat.ViewChannel}}
 	echo.Echo = true
-	g.Channels = []textchat.Channel{{ID: ids["general"], Guild: 1, Name: "general"}, voice("lobby"), small, secret, echo}
+	stage := voice("stage")
+	stage.Type = textchat.ChannelStage
+	g.Channels = []textchat.Channel{{ID: ids["general"], Guild: 1, Name: "general"}, voice("lobby"), small, secret, echo, stage}
 	for _, n := range []string{"boss", "ann", "bob"} {
 		g.Members = append(g.Members, textchat.Member{User: textchat.User{ID: ids[n], Username: n}, Roles: []textchat.ID{}})
 	}
@@ -216,7 +218,7 @@ func parse(t *testing.T, words []string) Input {
 		}
 		return PatchMember{Actor: id("by"), User: id("user"), Timeout: &until}
 	case "join":
-		return Join{User: textchat.User{ID: id("user"), Username: arg["user"]}}
+		return Join{User: textchat.User{ID: id("user"), Username: arg["user"], Bot: yes("bot")}}
 	case "leave":
 		return Leave{User: id("user"), Actor: id("by")}
 	case "voice":
@@ -267,13 +269,22 @@ func parse(t *testing.T, words []string) Input {
 			p.Roles = &list
 		}
 		return p
+	case "stage": // asks=UNIX, or asks= to ask no more
+		p := PatchVoice{Actor: id("by"), User: id("user"), Channel: id("channel"), Suppress: flag("suppress")}
+		if n, ok := arg["asks"]; ok {
+			p.Request = new(time.Time)
+			if n != "" {
+				*p.Request = time.Unix(int64(num("asks")), 0)
+			}
+		}
+		return p
 	case "deny", "allow": // one overwrite of a channel for a role or member
 		p := PutChannel{Actor: id("by"), Overwrites: true}
 		o := textchat.Overwrite{ID: id("for"), Type: textchat.OverwriteRole}
 		if o.ID >= 11 && o.ID <= 14 {
 			o.Type = textchat.OverwriteMember
 		}
-		bit := map[string]textchat.Permissions{"speak": textchat.Speak, "connect": textchat.Connect, "view": textchat.ViewChannel, "ban": textchat.BanMembers}[arg["what"]]
+		bit := map[string]textchat.Permissions{"speak": textchat.Speak, "connect": textchat.Connect, "view": textchat.ViewChannel, "ask": textchat.RequestToSpeak, "ban": textchat.BanMembers}[arg["what"]]
 		if words[0] == "deny" {
 			o.Deny = bit
 		} else {
@@ -407,6 +418,9 @@ func data(d any) string {
 			}
 		}
 		slices.Sort(on)
+		if at := v.RequestToSpeak; at != nil {
+			on = append(on, fmt.Sprint("asks since ", at.Unix()))
+		}
 		return fmt.Sprintf("{%s in %s by %q %v}", nameOf(v.User), c, v.Session, on)
 	case VoiceServer:
 		if v.Move != nil {
@@ -432,7 +446,7 @@ func TestSnapshotHidesWhatMayNotBeSeen(t *testing.T) {
 	if len(ann.VoiceStates) != 0 || slices.ContainsFunc(ann.Channels, func(c textchat.Channel) bool { return c.ID == ids["secret"] }) {
 		t.Errorf("ann sees %v and %d channels", ann.VoiceStates, len(ann.Channels))
 	}
-	if len(boss.VoiceStates) != 1 || len(boss.Channels) != 5 || len(boss.Members) != 3 {
+	if len(boss.VoiceStates) != 1 || len(boss.Channels) != 6 || len(boss.Members) != 3 {
 		t.Errorf("boss sees %d states, %d channels, %d members", len(boss.VoiceStates), len(boss.Channels), len(boss.Members))
 	}
 	if large := g.Snapshot(ids["ann"], 2); !large.Large || len(large.Members) != 1 {

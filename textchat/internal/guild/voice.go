@@ -25,6 +25,9 @@ type voice struct {
 	Session            string // gateway session
 	SelfMute, SelfDeaf bool
 
+	Suppressed bool      // on a stage: it only listens
+	Asked      time.Time // since when it asks to speak; zero: it does not
+
 	Call   sfu.SessionID // the voice session that the grant opens
 	Opened bool
 	Placed time.Time
@@ -165,6 +168,9 @@ func (g *Guild) voiceState(user textchat.ID) textchat.VoiceState {
 	if v := g.voice[user]; v != nil {
 		ch := v.Channel
 		s.Channel, s.Session, s.SelfMute, s.SelfDeaf, s.Suppress = &ch, v.Session, v.SelfMute, v.SelfDeaf, !v.Rights.Speak
+		if !v.Asked.IsZero() {
+			s.RequestToSpeak = &textchat.Time{Time: v.Asked}
+		}
 	}
 	return s
 }
@@ -177,10 +183,14 @@ func (g *Guild) VoiceState(user textchat.ID) (textchat.VoiceState, bool) {
 	return g.voiceState(user), true
 }
 
-// rights of a user in a voice channel.
+// rights of a user in a voice channel. On a stage speaks who is let, whatever Speak says.
 func (g *Guild) rights(user, channel textchat.ID) sfu.Rights {
 	p := g.Permissions(user, channel)
 	r := sfu.Rights{Speak: p.Has(textchat.Speak), Video: p.Has(textchat.Stream), Priority: p.Has(textchat.PrioritySpeaker)}
+	if g.isStage(channel) {
+		r.Speak = p.Has(textchat.Connect) && !g.suppressed(user, channel)
+		r.Video, r.Priority = r.Video && r.Speak, false
+	}
 	if m := g.members[user]; m != nil {
 		r.Mute, r.Deaf = m.Mute, m.Deaf
 	}
@@ -199,7 +209,7 @@ func (g *Guild) tell(out *Out, user, was textchat.ID, session string) {
 		e.Channel = *s.Channel
 		if was != 0 && was != *s.Channel {
 			hidden := s
-			hidden.Channel, hidden.Session, hidden.SelfMute, hidden.SelfDeaf, hidden.Suppress = nil, "", false, false, false
+			hidden.Channel, hidden.Session, hidden.SelfMute, hidden.SelfDeaf, hidden.Suppress, hidden.RequestToSpeak = nil, "", false, false, false, nil
 			e.Hidden = hidden
 		}
 	}
@@ -302,7 +312,7 @@ func (g *Guild) holds(now time.Time, in VoiceUpdate, out *Out) bool {
 	if code, _ := g.barred(in.User, in.Channel); code != "" {
 		return false
 	}
-	held := voice{Call: in.Holds, Placed: now, Rights: g.rights(in.User, in.Channel),
+	held := voice{Call: in.Holds, Placed: now, Rights: g.rights(in.User, in.Channel), Suppressed: g.suppressed(in.User, in.Channel),
 		Check: now.Add(checkAfter + time.Duration(in.User%textchat.ID(checkSpread/time.Millisecond))*time.Millisecond)}
 	was := textchat.ID(0)
 	if v != nil {
@@ -436,10 +446,13 @@ func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
 		}
 	}
 	v := &voice{Channel: p.Channel, Session: p.Session, SelfMute: p.SelfMute, SelfDeaf: p.SelfDeaf,
-		Call: in.Assignment.Session, Placed: now, Rights: p.Rights,
+		Suppressed: g.suppressed(in.User, p.Channel), Call: in.Assignment.Session, Placed: now, Rights: p.Rights,
 		Node: in.Assignment.Node, Epoch: in.Assignment.Epoch, RTT: p.RTT, Region: p.Region, Where: p.Where}
-	if old != nil && old.Channel == v.Channel && old.Node == v.Node {
-		v.Mended = old.Mended
+	if old != nil && old.Channel == v.Channel {
+		v.Asked = old.Asked
+		if old.Node == v.Node {
+			v.Mended = old.Mended
+		}
 	}
 	put(g, g.voice, in.User, v)
 	g.refreshRights(out, in.User) // they may have changed on the way
