@@ -65,6 +65,9 @@ const (
 	// FrameBudget frames may be sent per FrameWindow.
 	FrameBudget = 120
 	FrameWindow = 60 * time.Second
+	// PingBudget pings of the WebSocket may be among them per PingWindow.
+	PingBudget = 10
+	PingWindow = 10 * time.Second
 	// IdentifyWindow is how long the Identifies of an account count: it may begin
 	// MaxConcurrency sessions, and one for each shard beyond the first, in it.
 	IdentifyWindow = 5 * time.Second

@@ -22,7 +22,7 @@ func (c *call) admitOperator() error {
 		return nil
 	}
 	if a := c.srv.rates.Take(c.now, "operator|"+c.addr, perMinute(20)); !a.OK {
-		return c.limited(a, "user", "operator")
+		return c.limited(a, byUser)
 	}
 	return textchat.ErrUnauthorized
 }

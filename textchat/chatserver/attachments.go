@@ -119,6 +119,9 @@ func (c *call) form(v any, p place, user textchat.ID) ([]upload, error) {
 	if !isMultipart(c.r) {
 		return nil, c.bodyOf(v, textchat.MaxMessageBody)
 	}
+	if err := c.plain(); err != nil {
+		return nil, err
+	}
 	if !c.srv.uploads.begin(user) {
 		return nil, textchat.Unavailable("Too many uploads are under way, try again.", time.Second)
 	}
@@ -138,7 +141,7 @@ func (c *call) multipart(v any, p place, user textchat.ID) (list []upload, err e
 	rc := http.NewResponseController(c.w)
 	_ = rc.SetWriteDeadline(c.now.Add(uploadTimeout + bodyTimeout))
 	most := int64(c.srv.cfg.Limits.File) << 20
-	body := &patient{r: http.MaxBytesReader(c.w, c.r.Body, textchat.MaxFiles*most+textchat.MaxMessageBody+64<<10), rc: rc}
+	body := &patient{r: http.MaxBytesReader(c.w, c.r.Body, textchat.MaxFiles*most+textchat.MaxMessageBody+64<<10), rc: rc, wait: c.srv.bodyTimeout}
 	_, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
 	if err != nil || params["boundary"] == "" {
 		return nil, textchat.ErrInvalidJSON
@@ -192,7 +195,7 @@ func (c *call) multipart(v any, p place, user textchat.ID) (list []upload, err e
 		list = append(list, u)
 		kib := int(u.file.Size>>10) + 1
 		if a := c.srv.slow.TakeN(c.now, "files|"+user.String(), ratelimit.Rule{Limit: c.srv.cfg.Limits.Files << 10, Window: time.Hour}, kib); !a.OK {
-			return list, c.limited(a, "user", "files")
+			return list, c.limited(a, byUser)
 		}
 	}
 	if payload == nil {
@@ -216,12 +219,13 @@ func formError(err error) error {
 type patient struct {
 	r     io.Reader
 	rc    *http.ResponseController
+	wait  time.Duration // for more of it
 	until time.Time
 }
 
 func (p *patient) Read(b []byte) (int, error) {
-	if now := time.Now(); now.After(p.until.Add(-bodyTimeout / 2)) {
-		p.until = now.Add(bodyTimeout)
+	if now := time.Now(); now.After(p.until.Add(-p.wait / 2)) {
+		p.until = now.Add(p.wait)
 		_ = p.rc.SetReadDeadline(p.until)
 	}
 	return p.r.Read(b)
@@ -404,7 +408,7 @@ func (s *Server) attachment(w http.ResponseWriter, r *http.Request) {
 	}
 	now := time.Now()
 	if a := s.rates.Take(now, "download|"+prefixKey(s.clientAddr(r)), perSecond(4*s.cfg.Limits.Requests)); !a.OK {
-		writeLimited(w, a, now, "download")
+		s.writeLimited(w, now, a, bucketName("GET /attachments"))
 		return
 	}
 	// /attachments/channel/id/secret/name, of which only the name is a stranger's.

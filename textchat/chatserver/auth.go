@@ -60,7 +60,7 @@ func (c *call) liveInvite(code string) (textchat.Invite, error) {
 // guesses too.
 func (c *call) guess() error {
 	if a := c.srv.rates.Take(c.now, "guess|"+c.addr, perMinute(c.srv.cfg.Limits.Invites)); !a.OK {
-		return c.limited(a, "user", "guess")
+		return c.limited(a, byUser)
 	}
 	return nil
 }
@@ -201,7 +201,7 @@ func (c *call) login(username, pass string) (textchat.User, error) {
 	}
 	rule := ratelimit.Rule{Limit: 10, Window: perMinute(1).Window}
 	if a := c.srv.rates.Take(c.now, "name|"+username, rule); !a.OK {
-		return textchat.User{}, c.limited(a, "shared", "login")
+		return textchat.User{}, c.limited(a, byAll)
 	}
 	cred, err := c.srv.store.Login(c.ctx, username)
 	if err != nil && !errors.Is(err, textchat.ErrNoRecord) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -85,7 +86,7 @@ func (s *Server) gateway(w http.ResponseWriter, r *http.Request) {
 	prefix := prefixKey(s.clientAddr(r))
 	now := time.Now()
 	if a := s.rates.Take(now, "gateway|"+prefix, ratelimit.Rule{Limit: s.cfg.Limits.Attempts, Window: time.Minute}); !a.OK {
-		writeLimited(w, a, now, "gateway")
+		s.writeLimited(w, now, a, bucketName("WebSocket /gateway"))
 		return
 	}
 	q := r.URL.Query()
@@ -108,7 +109,7 @@ func (s *Server) gateway(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !s.hub.reserve(prefix, s.cfg.Limits.Connections) {
-		writeLimited(w, ratelimit.Answer{Reset: now.Add(5 * time.Second)}, now, "gateway")
+		s.writeLimited(w, now, ratelimit.Answer{Limit: s.cfg.Limits.Connections, Reset: now.Add(5 * time.Second)}, bucketName("WebSocket /gateway"))
 		return
 	}
 	if !s.serveGateway(w, r, prefix, mode) {
@@ -287,13 +288,18 @@ func (c *conn) feed(b []byte) {
 	switch err := c.in.Feed(b, c.message); {
 	case errors.Is(err, wsframe.ErrTooLarge):
 		c.shut(textchat.CloseDecode)
+	case errors.Is(err, wsframe.ErrText):
+		c.close(closeText, err.Error())
 	case err != nil:
 		c.close(closeProtocol, err.Error())
 	}
 }
 
-// closeProtocol is a client that speaks no WebSocket (RFC 6455 section 7.4.1).
-const closeProtocol = 1002
+// A client that speaks no WebSocket, and one whose text is none (RFC 6455 section 7.4.1).
+const (
+	closeProtocol = 1002
+	closeText     = 1007
+)
 
 // message is one message, or control frame, of the client; false: no more of them.
 func (c *conn) message(m wsframe.Message) bool {
@@ -304,11 +310,17 @@ func (c *conn) message(m wsframe.Message) bool {
 	case wsframe.Close:
 		c.farewell(m.Payload)
 	case wsframe.Ping:
-		// Pings count like frames, or they would be a free way to keep us busy.
-		if code := c.intake.Count(time.Now()); code != 0 {
-			c.shut(code)
+		// Pings and pongs count like frames, or they would be a free way to keep us busy.
+		now := time.Now()
+		if code := c.intake.Ping(now); code != 0 {
+			c.excess(now, code)
 		} else {
 			c.sendFrame(urgent{wsframe.Pong, bytes.Clone(m.Payload)})
+		}
+	case wsframe.Pong:
+		now := time.Now()
+		if code := c.intake.Count(now); code != 0 {
+			c.excess(now, code)
 		}
 	case wsframe.Text, wsframe.Binary:
 		c.frame(m.Payload)
@@ -322,7 +334,7 @@ func (c *conn) frame(b []byte) {
 	if seq, ok := gatewaysession.PlainBeat(b); ok {
 		now := time.Now()
 		if code := c.intake.Count(now); code != 0 {
-			c.shut(code)
+			c.excess(now, code)
 			return
 		}
 		c.heartbeat(now, seq)
@@ -399,11 +411,36 @@ func (c *conn) overdue(now time.Time) bool {
 }
 
 // shut ends the connection with a code. The session, if any, is not touched.
-func (c *conn) shut(code textchat.CloseCode) {
-	if c.close(uint16(code), code.String()) {
+func (c *conn) shut(code textchat.CloseCode) { c.shutFor(code, code.String()) }
+
+func (c *conn) shutFor(code textchat.CloseCode, reason string) {
+	if c.close(uint16(code), reason) {
 		c.srv.metrics.closes.WithLabelValues(strconv.Itoa(int(code))).Inc()
 	}
 }
+
+// excess ends the connection of a client that sends too much, and says when to come
+// back.
+func (c *conn) excess(now time.Time, code textchat.CloseCode) {
+	c.shutFor(code, comeBackIn(code, c.intake.Rest(now)))
+}
+
+func comeBackIn(code textchat.CloseCode, wait time.Duration) string {
+	return code.String() + ": come back in " + strconv.Itoa(int(math.Ceil(wait.Seconds()))) + " s"
+}
+
+// sendAway tells the client to resume at once, elsewhere or later here, and ends the
+// connection.
+func (c *conn) sendAway(code textchat.CloseCode) {
+	c.mu.Lock()
+	if !c.dead.Load() && len(c.urgent) < urgentLen {
+		c.urgent = append(c.urgent, urgent{wsframe.Text, reconnect})
+	}
+	c.mu.Unlock()
+	c.shut(code)
+}
+
+var reconnect = encodeOp(textchat.OpReconnect, nil)
 
 // close has the close frame written; false: the connection ends already.
 func (c *conn) close(code uint16, reason string) bool {
@@ -424,7 +461,7 @@ func (c *conn) sendFrame(u urgent) {
 	c.mu.Lock()
 	if len(c.urgent) >= urgentLen {
 		c.mu.Unlock()
-		c.shut(textchat.CloseRateLimited)
+		c.shutFor(textchat.CloseRateLimited, comeBackIn(textchat.CloseRateLimited, textchat.FrameWindow))
 		return
 	}
 	c.urgent = append(c.urgent, u)
@@ -448,6 +485,8 @@ func (c *conn) handle(frame []byte) {
 	now := time.Now()
 	a := c.intake.Handle(now, frame)
 	switch {
+	case a.Close == textchat.CloseRateLimited:
+		c.excess(now, a.Close)
 	case a.Close != 0:
 		c.shut(a.Close)
 		// After a violation there is nothing to come back to but the session.

@@ -18,20 +18,34 @@ type bare struct{ net.Conn }
 
 func (w *world) bare() bare {
 	w.t.Helper()
+	c, _ := w.bareWith("")
+	return c
+}
+
+// tcp is a connection that nothing was said on.
+func (w *world) tcp() net.Conn {
+	w.t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(w.http.URL, "http://"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(patience))
-	fmt.Fprintf(c, "GET /gateway?v=10&encoding=json HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+	return c
+}
+
+// bareWith has more lines in its request, and returns the head of the answer too.
+func (w *world) bareWith(lines string) (bare, string) {
+	w.t.Helper()
+	c := w.tcp()
+	fmt.Fprintf(c, "GET /gateway?v=10&encoding=json HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n%s\r\n", lines)
 	var head []byte
 	for b := [1]byte{}; !strings.HasSuffix(string(head), "\r\n\r\n"); head = append(head, b[0]) {
 		if _, err := c.Read(b[:]); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	return bare{c}
+	return bare{c}, string(head)
 }
 
 // say sends a text frame, masked with zeros (RFC 6455 section 5.3).
@@ -40,29 +54,45 @@ func (c bare) say(text string) {
 	_, _ = c.Write(append(b, text...))
 }
 
+// frame reads one frame, as a server sends it.
+func (c bare) frame(t *testing.T) (opcode byte, body string) {
+	t.Helper()
+	var h [10]byte
+	if _, err := io.ReadFull(c, h[:2]); err != nil {
+		t.Fatal(err)
+	}
+	n := uint64(h[1])
+	switch n {
+	case 126:
+		_, _ = io.ReadFull(c, h[2:4])
+		n = uint64(binary.BigEndian.Uint16(h[2:]))
+	case 127:
+		_, _ = io.ReadFull(c, h[2:10])
+		n = binary.BigEndian.Uint64(h[2:])
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(c, b); err != nil {
+		t.Fatal(err)
+	}
+	return h[0] & 0x0f, string(b)
+}
+
 // hear reads frames up to one that holds a text.
 func (c bare) hear(t *testing.T, text string) {
 	t.Helper()
 	for {
-		var h [10]byte
-		if _, err := io.ReadFull(c, h[:2]); err != nil {
-			t.Fatal(err)
-		}
-		n := uint64(h[1])
-		switch n {
-		case 126:
-			_, _ = io.ReadFull(c, h[2:4])
-			n = uint64(binary.BigEndian.Uint16(h[2:]))
-		case 127:
-			_, _ = io.ReadFull(c, h[2:10])
-			n = binary.BigEndian.Uint64(h[2:])
-		}
-		body := make([]byte, n)
-		if _, err := io.ReadFull(c, body); err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(string(body), text) {
+		if _, body := c.frame(t); strings.Contains(body, text) {
 			return
+		}
+	}
+}
+
+// closing reads up to the close frame.
+func (c bare) closing(t *testing.T) (code uint16, reason string) {
+	t.Helper()
+	for {
+		if op, body := c.frame(t); op == 8 {
+			return binary.BigEndian.Uint16([]byte(body)), body[2:]
 		}
 	}
 }
@@ -111,4 +141,28 @@ func TestIdleMemory(t *testing.T) {
 		t.Errorf("%d bytes each, want at most %d", idle/n, most)
 	}
 	runtime.KeepAlive(clients)
+}
+
+// TestStrangersMemory: what those hold who open a connection, and say nothing, or half
+// a request; others come in meanwhile.
+func TestStrangersMemory(t *testing.T) {
+	const n = 1500 // of each kind
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Limits.Connections = 2 * n }, func(s *Server) { s.identifyTimeout = time.Hour })
+	ann := w.guest("Ann")
+	w.bare()
+	before := inUse()
+	var all []net.Conn
+	for range n {
+		all = append(all, w.bare())
+		half := w.tcp()
+		fmt.Fprint(half, "POST /api/v10/auth/login HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+		all = append(all, half)
+	}
+	w.enter(ann) // after what came before it
+	each := (inUse() - before) / uint64(len(all))
+	t.Logf("%.1f KiB each", float64(each)/1024)
+	if most := uint64(20 << 10); each > most {
+		t.Errorf("%d bytes each, want at most %d", each, most)
+	}
+	runtime.KeepAlive(all)
 }

@@ -95,7 +95,7 @@ func TestCloseCodes(t *testing.T) {
 		{"4,097 bytes", "?v=10", []string{`{"op":1,"d":"` + strings.Repeat("x", 4097-15) + `"}`}, 4002},
 		{"1 MiB", "?v=10", []string{`{"op":1,"d":"` + strings.Repeat("x", 1<<20) + `"}`}, 4002},
 		{"deep", "?v=10", []string{`{"op":1,"d":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`}, 4002},
-		{"binary rubbish", "?v=10", []string{"\x83h\x02"}, 4002},
+		{"not UTF-8", "?v=10", []string{"\x83h\x02"}, 1007},
 		{"a list", "?v=10", []string{`[{"op":1}]`}, 4002},
 		{"a key twice", "?v=10", []string{`{"op":1,"op":2}`}, 4002},
 		{"no op", "?v=10", []string{`{"d":1}`}, 4002},

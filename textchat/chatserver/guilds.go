@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -878,6 +879,9 @@ func (g *given[T]) UnmarshalJSON(b []byte) error {
 	}
 	return jsonUnmarshal(b, &g.value)
 }
+
+// holds is for wrongField, which looks into what is given.
+func (given[T]) holds() reflect.Type { return reflect.TypeFor[T]() }
 
 func (c *call) memberPatch() (int, any, error) {
 	o, id, err := c.inGuild("user", textchat.ErrUnknownMember)

@@ -451,9 +451,9 @@ func (c *call) slowmode(p place) error {
 	if a.OK {
 		return nil
 	}
-	c.w.Header().Set("X-RateLimit-Scope", "user")
-	return &textchat.Error{Status: http.StatusTooManyRequests, Code: textchat.CodeSlowmode, RetryAfter: max(a.Reset.Sub(c.now), time.Millisecond),
-		Message: "This action cannot be performed due to slowmode rate limit"}
+	e := c.limited(a, byUser)
+	e.Code, e.Message = textchat.CodeSlowmode, "This action cannot be performed due to slowmode rate limit"
+	return e
 }
 
 // reply checks the message that this one answers.

@@ -97,8 +97,8 @@ func TestMessageFormsNameTheField(t *testing.T) {
 		{map[string]any{"content": []string{"x"}}, "content"},
 		{map[string]any{"content": "x", "nonce": []int{1}}, "nonce"},
 		{map[string]any{"content": "x", "tts": "yes"}, "tts"},
-		{map[string]any{"content": "x", "message_reference": map[string]any{"message_id": []string{"1"}}}, "message_reference"},
-		{map[string]any{"content": "x", "message_reference": map[string]any{"message_id": "x"}}, "message_reference"},
+		{map[string]any{"content": "x", "message_reference": map[string]any{"message_id": []string{"1"}}}, "message_reference.message_id"},
+		{map[string]any{"content": "x", "message_reference": map[string]any{"message_id": "x"}}, "message_reference.message_id"},
 		{map[string]any{"content": "x", "message_reference": map[string]any{"message_id": "1", "type": 1}}, "message_reference.type"},
 		{map[string]any{"content": "x", "sticker_ids": []string{"1"}}, "sticker_ids"},
 		{map[string]any{"content": "x", "components": []any{map[string]any{"type": 1}}}, "components"},
@@ -121,7 +121,13 @@ func TestMessageFormsNameTheField(t *testing.T) {
 		{embed(map[string]any{"image": map[string]any{"url": "data:text/html,x"}}), "embeds.0.image.url"},
 		{embed(map[string]any{"title": "x", "color": 1 << 24}), "embeds.0.color"},
 		{map[string]any{"embeds": many(2, map[string]any{"description": long(3001)})}, "embeds.1"},
-		{embed(map[string]any{"title": 5}), "embeds.title"},
+		{embed(map[string]any{"title": 5}), "embeds.0.title"},
+		{map[string]any{"embeds": []any{map[string]any{"title": "x"}, map[string]any{"fields": []any{map[string]any{"name": "a", "value": "b"}, map[string]any{"name": 7}}}}}, "embeds.1.fields.1.name"},
+		{map[string]any{"embeds": map[string]any{}}, "embeds"},
+		{map[string]any{"embeds": []any{7}}, "embeds.0"},
+		{map[string]any{"content": "x", "allowed_mentions": map[string]any{"users": []any{"1", "x"}}}, "allowed_mentions.users.1"},
+		{map[string]any{"content": "x", "attachments": []any{map[string]any{"id": 0, "description": []any{}}}}, "attachments.0.description"},
+		{map[string]any{"CONTENT": 5}, "content"},
 	} {
 		r := w.try("POST", path, ann.token, c.body)
 		if r.status != 400 || r.body["code"] != 50035.0 || field(r.body, "errors."+c.field+"._errors") == nil {

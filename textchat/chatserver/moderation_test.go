@@ -233,7 +233,7 @@ func TestArrange(t *testing.T) {
 		status int
 		field  string
 	}{
-		{ann, `[]`, 403, ""}, {boss, `{}`, 400, ""}, {boss, `[{"id":"1"}]`, 404, ""}, {boss, `[{"id":[1]}]`, 400, "list"},
+		{ann, `[]`, 403, ""}, {boss, `{}`, 400, ""}, {boss, `[{"id":"1"}]`, 404, ""}, {boss, `[{"id":[1]}]`, 400, "0.id"},
 		{boss, `[{"id":"` + general + `","position":-1}]`, 400, "0.position"},
 		{boss, `[{"id":"` + general + `"},{"id":"` + general + `"}]`, 400, "1.id"},
 		{boss, `[{"id":"` + general + `","parent_id":"` + general + `"}]`, 400, "parent_id"},

@@ -40,6 +40,7 @@ type call struct {
 	ctx   context.Context
 	now   time.Time
 	addr  string // the client's prefix, for rate limits
+	route string // the bucket that clients know the route by
 	user  textchat.User
 	token textchat.TokenHash
 }
@@ -269,7 +270,7 @@ func (s *Server) serveRoute(rt route) http.Handler {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
-		c := &call{srv: s, w: w, r: r, ctx: ctx, now: time.Now(), addr: prefixKey(s.clientAddr(r))}
+		c := &call{srv: s, w: w, r: r, ctx: ctx, now: time.Now(), addr: prefixKey(s.clientAddr(r)), route: bucket}
 		defer func() {
 			s.metrics.latency.Observe(time.Since(c.now).Seconds())
 			if p := recover(); p != nil {
@@ -277,7 +278,7 @@ func (s *Server) serveRoute(rt route) http.Handler {
 				s.refuse(w, rt.pattern, textchat.ErrorOf(errors.New("panic")))
 			}
 		}()
-		if err := c.admit(rt, bucket); err != nil {
+		if err := c.admit(rt); err != nil {
 			s.refuse(w, rt.pattern, err)
 			return
 		}
@@ -310,7 +311,7 @@ func bucketName(pattern string) string {
 
 // admit checks token and rates. The headers of the rate go out with every
 // answer.
-func (c *call) admit(rt route, bucket string) error {
+func (c *call) admit(rt route) error {
 	s := c.srv
 	who := "ip|" + c.addr
 	switch rt.access {
@@ -322,7 +323,7 @@ func (c *call) admit(rt route, bucket string) error {
 	case account:
 		// A wrong token costs a look-up; the address pays for it.
 		if a := s.rates.Take(c.now, "token|"+c.addr, perSecond(20*s.cfg.Limits.Requests)); !a.OK {
-			return c.limited(a, "global", bucket)
+			return c.limited(a, globally)
 		}
 		auth := c.r.Header.Get("Authorization")
 		auth = strings.TrimPrefix(strings.TrimPrefix(auth, "Bot "), "Bearer ")
@@ -334,19 +335,18 @@ func (c *call) admit(rt route, bucket string) error {
 	}
 	if rt.access != operator {
 		if a := s.rates.Take(c.now, "all|"+who, perSecond(s.cfg.Limits.Requests)); !a.OK {
-			c.w.Header().Set("X-RateLimit-Global", "true")
-			return c.limited(a, "global", bucket)
+			return c.limited(a, globally)
 		}
 	}
 	major := c.r.PathValue("guild") + c.r.PathValue("channel") + c.r.PathValue("webhook")
 	if len(major) > 20 {
 		return textchat.ErrNotFound
 	}
-	a := s.rates.Take(c.now, bucket+"|"+who+"|"+major, rt.rule)
-	setRateHeaders(c.w.Header(), a, c.now, bucket)
+	a := s.rates.Take(c.now, c.route+"|"+who+"|"+major, rt.rule)
 	if !a.OK {
-		return c.limited(a, "user", bucket)
+		return c.limited(a, byUser)
 	}
+	setRateHeaders(c.w.Header(), a, c.now, c.route)
 	return nil
 }
 
@@ -358,19 +358,36 @@ func setRateHeaders(h http.Header, a ratelimit.Answer, now time.Time, bucket str
 	h.Set("X-RateLimit-Bucket", bucket)
 }
 
-// limited is a 429.
-func (c *call) limited(a ratelimit.Answer, scope, bucket string) error {
-	setRateHeaders(c.w.Header(), a, c.now, bucket)
-	c.w.Header().Set("X-RateLimit-Scope", scope)
-	c.srv.metrics.limited.Inc()
-	return &textchat.Error{Status: http.StatusTooManyRequests, Message: "You are being rate limited.", RetryAfter: max(a.Reset.Sub(c.now), time.Millisecond)}
+// whose says, in X-RateLimit-Scope, whose budget is used up.
+type whose string
+
+const (
+	byUser   whose = "user"   // of the caller, for this route or for something it does
+	byAll    whose = "shared" // of a thing that many use: a webhook, an account's name
+	globally whose = "global" // of the caller, for all routes
+)
+
+// limited is a 429, whatever is used up: it is counted, and its headers tell of that
+// budget, under the name by which clients know the route: they hold back what goes there.
+func (s *Server) limited(h http.Header, now time.Time, a ratelimit.Answer, scope whose, route string) *textchat.Error {
+	a.Remaining = 0
+	setRateHeaders(h, a, now, route)
+	h.Set("X-RateLimit-Scope", string(scope))
+	if scope == globally {
+		h.Set("X-RateLimit-Global", "true")
+	}
+	s.metrics.limited.Inc()
+	return &textchat.Error{Status: http.StatusTooManyRequests, Message: "You are being rate limited.", RetryAfter: max(a.Reset.Sub(now), time.Millisecond)}
 }
 
-// writeLimited is a 429 outside of REST.
-func writeLimited(w http.ResponseWriter, a ratelimit.Answer, now time.Time, bucket string) {
+func (c *call) limited(a ratelimit.Answer, scope whose) *textchat.Error {
+	return c.srv.limited(c.w.Header(), c.now, a, scope, c.route)
+}
+
+// writeLimited is a 429 outside of REST, where an address is the caller.
+func (s *Server) writeLimited(w http.ResponseWriter, now time.Time, a ratelimit.Answer, route string) {
 	w.Header().Set("Via", "1.1 voicefleet")
-	setRateHeaders(w.Header(), a, now, bucket)
-	writeError(w, &textchat.Error{Status: http.StatusTooManyRequests, Message: "You are being rate limited.", RetryAfter: max(a.Reset.Sub(now), time.Millisecond)})
+	writeError(w, s.limited(w.Header(), now, a, byUser, route))
 }
 
 // refuse answers with an error and counts it.
@@ -423,17 +440,39 @@ func (b raw) send(w http.ResponseWriter, status int) {
 // body reads the request's JSON into v. No body is an empty object.
 func (c *call) body(v any) error { return c.bodyOf(v, textchat.MaxBody) }
 
-// bodyOf reads a body of at most so many bytes: JSON, or the fields of a form.
-func (c *call) bodyOf(v any, most int64) error {
-	_ = http.NewResponseController(c.w).SetReadDeadline(c.now.Add(bodyTimeout))
+// arrived is the body, when it has come: at most so many bytes, in time, and none of
+// them is inflated.
+func (c *call) arrived(most int64) ([]byte, error) {
+	if err := c.plain(); err != nil {
+		return nil, err
+	}
+	rc := http.NewResponseController(c.w)
+	_ = rc.SetReadDeadline(c.now.Add(c.srv.bodyTimeout))
 	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, most))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return textchat.ErrTooLarge
+		return nil, textchat.ErrTooLarge
 	}
 	if err != nil {
-		return textchat.ErrInvalidJSON
+		return nil, textchat.ErrInvalidJSON
 	}
-	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
+	_ = rc.SetReadDeadline(time.Time{})
+	return b, nil
+}
+
+// plain refuses a body that is compressed: a few bytes could become any number.
+func (c *call) plain() error {
+	if e := c.r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return textchat.Refuse(http.StatusUnsupportedMediaType, textchat.CodeGeneral, "Bodies are taken without Content-Encoding only.")
+	}
+	return nil
+}
+
+// bodyOf reads a body of at most so many bytes: JSON, or the fields of a form.
+func (c *call) bodyOf(v any, most int64) error {
+	b, err := c.arrived(most)
+	if err != nil {
+		return err
+	}
 	if strings.HasPrefix(c.r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") && len(b) > 0 {
 		fields, err := url.ParseQuery(string(b))
 		if err != nil {
@@ -453,14 +492,23 @@ func (c *call) bodyOf(v any, most int64) error {
 
 // list reads a body that is an array into the field "list" of *v.
 func (c *call) list(v any) error {
-	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, textchat.MaxBody))
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return textchat.ErrTooLarge
+	b, err := c.arrived(textchat.MaxBody)
+	if err != nil {
+		return err
 	}
-	if err != nil || !bytes.HasPrefix(bytes.TrimSpace(b), []byte("[")) {
+	if !bytes.HasPrefix(bytes.TrimSpace(b), []byte("[")) {
 		return textchat.ErrInvalidJSON
 	}
-	return decode(append(append([]byte(`{"list":`), b...), '}'), v)
+	err = decode(append(append([]byte(`{"list":`), b...), '}'), v)
+	if e := (*textchat.Error)(nil); errors.As(err, &e) && e.Fields != nil {
+		own := *e // the fields of the array, which has no name
+		own.Fields = textchat.FieldErrors{}
+		for name, problem := range e.Fields {
+			own.Fields[strings.TrimPrefix(name, "list.")] = problem
+		}
+		return &own
+	}
+	return err
 }
 
 // decode reads strict JSON into v and names the field that is wrong.
@@ -475,27 +523,60 @@ func decode(b []byte, v any) error {
 	if err == nil {
 		return nil
 	}
-	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
-		return textchat.InvalidField(wrong.Field, "BASE_TYPE_BAD_TYPE", "This value has the wrong type.")
+	message := "This value has the wrong form."
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+		message = "This value has the wrong type."
 	}
-	return textchat.InvalidField(wrongField(b, v), "BASE_TYPE_BAD_TYPE", "This value has the wrong form.")
+	path := wrongField(b, reflect.TypeOf(v).Elem())
+	if path == "" {
+		path = "_"
+	}
+	return textchat.InvalidField(path, "BASE_TYPE_BAD_TYPE", message)
 }
 
-// wrongField finds the field of *v that its value in the object b cannot be read
-// into, for errors that do not name it.
-func wrongField(b []byte, v any) string {
-	var raw map[string]json.RawMessage
-	form := reflect.TypeOf(v).Elem()
-	if json.Unmarshal(b, &raw) != nil || form.Kind() != reflect.Struct {
-		return "_"
+// wrongField is the path to the first value within b, by names and places in lists,
+// that cannot be read into its part of a form; empty: it is b itself.
+func wrongField(b []byte, form reflect.Type) string {
+	fits := func(value []byte, form reflect.Type) bool {
+		return json.Unmarshal(value, reflect.New(form).Interface()) == nil
 	}
-	for i := range form.NumField() {
-		name, _, _ := strings.Cut(form.Field(i).Tag.Get("json"), ",")
-		if value, ok := raw[name]; ok && json.Unmarshal(value, reflect.New(form.Field(i).Type).Interface()) != nil {
-			return name
+	for {
+		if inner, ok := reflect.Zero(form).Interface().(interface{ holds() reflect.Type }); ok {
+			form = inner.holds()
+		} else if form.Kind() == reflect.Pointer {
+			form = form.Elem()
+		} else {
+			break
 		}
 	}
-	return "_"
+	switch {
+	case reflect.PointerTo(form).Implements(reflect.TypeFor[json.Unmarshaler]()):
+	case form.Kind() == reflect.Struct:
+		var object map[string]json.RawMessage
+		if json.Unmarshal(b, &object) != nil {
+			return ""
+		}
+		for i := range form.NumField() {
+			f := form.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			for key, value := range object {
+				if strings.EqualFold(key, name) && !fits(value, f.Type) { // as encoding/json finds fields
+					return strings.TrimSuffix(name+"."+wrongField(value, f.Type), ".")
+				}
+			}
+		}
+	case form.Kind() == reflect.Slice:
+		var list []json.RawMessage
+		if json.Unmarshal(b, &list) != nil {
+			return ""
+		}
+		for i, value := range list {
+			if !fits(value, form.Elem()) {
+				return strings.TrimSuffix(strconv.Itoa(i)+"."+wrongField(value, form.Elem()), ".")
+			}
+		}
+	}
+	return ""
 }
 
 // id reads a snowflake of the path; what is none is unknown.

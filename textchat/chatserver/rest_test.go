@@ -544,6 +544,9 @@ func TestStoppedServerRefuses(t *testing.T) {
 	s := w.enter(ann)
 	h := w.srv.Handler()
 	w.end()
+	if f := s.next(); f.Op != 7 {
+		t.Errorf("told op %d %s, not to reconnect", f.Op, f.T)
+	}
 	if c := s.closeCode(); c != uint16(textchat.CloseGoingAway) {
 		t.Errorf("closed with %d", c)
 	}

@@ -51,6 +51,7 @@ type Server struct {
 	instanceGrace   time.Duration
 	identifyTimeout time.Duration
 	heartbeatLimit  time.Duration
+	bodyTimeout     time.Duration
 	idleTime        time.Duration
 
 	// Safe for concurrent use.
@@ -102,6 +103,7 @@ func New(cfg Config) (*Server, error) {
 		instanceGrace:   instanceGrace,
 		identifyTimeout: textchat.IdentifyTimeout,
 		heartbeatLimit:  textchat.HeartbeatDeadline,
+		bodyTimeout:     bodyTimeout,
 		idleTime:        idleTime,
 		presence:        make(chan edgeagent.CallEvent, presenceQueue),
 		moved:           make(chan allocator.Moved, movedQueue),

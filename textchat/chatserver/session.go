@@ -472,7 +472,7 @@ func (h *hub) removeConn(c *conn) {
 	h.open.Done()
 }
 
-// closeAll ends all connections and lets no new one in.
+// closeAll sends all connections away and lets no new one in.
 func (h *hub) closeAll(code textchat.CloseCode) {
 	h.mu.Lock()
 	h.closed = true
@@ -482,7 +482,7 @@ func (h *hub) closeAll(code textchat.CloseCode) {
 	}
 	h.mu.Unlock()
 	for _, c := range conns {
-		c.shut(code)
+		c.sendAway(code)
 	}
 }
 

@@ -203,7 +203,7 @@ func (c *call) hooked() (textchat.Webhook, place, error) {
 		return w, place{}, err
 	}
 	if a := c.srv.rates.Take(c.now, "hook|"+w.ID.String(), ratelimit.Rule{Limit: c.srv.cfg.Limits.Messages, Window: 5 * time.Second}); !a.OK {
-		return w, place{}, c.limited(a, "shared", "webhook")
+		return w, place{}, c.limited(a, byAll)
 	}
 	thread, err := c.queryID("thread_id")
 	if err != nil {

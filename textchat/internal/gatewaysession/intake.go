@@ -34,6 +34,8 @@ type Intake struct {
 	identified bool
 	window     time.Time // when the frame budget began
 	frames     int
+	pinged     time.Time // when that of pings began
+	pings      int
 }
 
 // Action is what a frame asks for; at most one thing is set.
@@ -194,6 +196,29 @@ func (in *Intake) Count(now time.Time) textchat.CloseCode {
 		return textchat.CloseRateLimited
 	}
 	return 0
+}
+
+// Ping counts a ping, which is a frame too.
+func (in *Intake) Ping(now time.Time) textchat.CloseCode {
+	if now.Sub(in.pinged) >= textchat.PingWindow {
+		in.pinged, in.pings = now, 0
+	}
+	if in.pings++; in.pings > textchat.PingBudget {
+		return textchat.CloseRateLimited
+	}
+	return in.Count(now)
+}
+
+// Rest is how long a client that sent too much has to wait until it would not have.
+func (in *Intake) Rest(now time.Time) time.Duration {
+	rest := time.Duration(0)
+	if in.frames > textchat.FrameBudget {
+		rest = in.window.Add(textchat.FrameWindow).Sub(now)
+	}
+	if in.pings > textchat.PingBudget {
+		rest = max(rest, in.pinged.Add(textchat.PingWindow).Sub(now))
+	}
+	return max(rest, 0)
 }
 
 // Handle counts and reads one text frame.

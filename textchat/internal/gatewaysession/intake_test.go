@@ -216,6 +216,32 @@ func TestIntakeFrameBudget(t *testing.T) {
 	}
 }
 
+func TestIntakePings(t *testing.T) {
+	var in Intake
+	for i := range textchat.PingBudget {
+		if code := in.Ping(start.Add(time.Duration(i) * 900 * time.Millisecond)); code != 0 {
+			t.Fatalf("ping %d: %d", i, code)
+		}
+	}
+	if rest := in.Rest(start); rest != 0 {
+		t.Errorf("nothing was too much, and yet it rests %v", rest)
+	}
+	if code, rest := in.Ping(start.Add(9*time.Second)), in.Rest(start.Add(9*time.Second)); code != textchat.CloseRateLimited || rest != time.Second {
+		t.Errorf("one too many: %d, rests %v", code, rest)
+	}
+	if code := in.Ping(start.Add(10 * time.Second)); code != 0 {
+		t.Errorf("the next ten seconds: %d", code)
+	}
+	// They are frames like any other.
+	in = Intake{}
+	for range textchat.FrameBudget {
+		in.Count(start)
+	}
+	if code, rest := in.Ping(start.Add(20*time.Second)), in.Rest(start.Add(20*time.Second)); code != textchat.CloseRateLimited || rest != 40*time.Second {
+		t.Errorf("a ping after 120 frames: %d, rests %v", code, rest)
+	}
+}
+
 func TestPlainBeat(t *testing.T) {
 	for in, want := range map[string]uint64{`{"op":1,"d":251}`: 251, `{"op": 1, "d": null}`: 0, `{"d":7,"op":1}`: 7, `{"d": 0, "op": 1}`: 0} {
 		if seq, ok := PlainBeat([]byte(in)); !ok || seq != want {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 )
 
 // Opcode says what a frame is (section 5.2).
@@ -33,7 +34,12 @@ func (o Opcode) control() bool { return o >= Close }
 var (
 	ErrProtocol = errors.New("websocket: protocol error")
 	ErrTooLarge = errors.New("websocket: message too large")
+	ErrText     = errors.New("websocket: text is not UTF-8")
 )
+
+// MaxParts is how many fragments a message may come in. Empty ones count: they would
+// be a way to keep a server busy with a message that never ends.
+const MaxParts = 64
 
 // maxControl bounds the payload of control frames (section 5.5).
 const maxControl = 125
@@ -50,10 +56,10 @@ type Reader struct {
 	Most int
 
 	// Owned by the caller.
-	rest    []byte // of a frame that is not whole
-	parts   []byte // of a message in fragments
-	opcode  Opcode // of that
-	started bool
+	rest   []byte // of a frame that is not whole
+	parts  []byte // of a message in fragments
+	opcode Opcode // of that
+	count  int    // of its fragments so far; zero: none began
 }
 
 // Feed takes bytes as they came, and calls handle with each message that is whole,
@@ -149,26 +155,35 @@ func unmask(b []byte, key uint32) {
 func (r *Reader) join(f frame) (m Message, whole bool, err error) {
 	switch {
 	case f.Opcode.control():
-		return f.Message, true, nil
-	case (f.Opcode == Continuation) != r.started:
+		return f.Message, true, f.check()
+	case (f.Opcode == Continuation) != (r.count > 0), r.count == MaxParts:
 		return m, false, ErrProtocol
-	case f.final && !r.started:
-		return f.Message, true, nil
+	case f.final && r.count == 0:
+		return f.Message, true, f.check()
 	}
 	if len(r.parts)+len(f.Payload) > r.Most {
 		return m, false, ErrTooLarge
 	}
-	if !r.started {
+	if r.count == 0 {
 		r.opcode = f.Opcode
 	}
 	r.parts = append(r.parts, f.Payload...)
-	r.started = !f.final
+	r.count++
 	if !f.final {
 		return m, false, nil
 	}
 	m = Message{r.opcode, r.parts}
-	r.parts = nil
-	return m, true, nil
+	r.parts, r.count = nil, 0
+	return m, true, m.check()
+}
+
+// check holds that text is UTF-8, the reason of a close frame too (sections 8.1, 5.5.1).
+func (m Message) check() error {
+	switch text := m.Payload; {
+	case m.Opcode == Text && !utf8.Valid(text), m.Opcode == Close && len(text) > 2 && !utf8.Valid(text[2:]):
+		return ErrText
+	}
+	return nil
 }
 
 // maxHead is the longest head of a server's frame.
