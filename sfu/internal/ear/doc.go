@@ -15,7 +15,8 @@
 //   - 3 s, where feedback is known to work and the client itself is heard.
 //     After 1 s without evidence every packet asks for feedback, so that some 20
 //     answers would have to be lost in a row: 0.3^20 is 3·10^-11;
-//   - 3 s and the client's word that nothing more came, which no loss can fake;
+//   - 3 s and the client's word that nothing more came, twice, with 2 s between:
+//     a single one may come late, and tell of a pause of who speaks;
 //   - 15 s and a report, at least 4 s after the last evidence, that says the same:
 //     100 packets in a row would have to be lost;
 //   - as long as 15 of the listener's reports take (75 s in Chromium), if none

@@ -20,13 +20,16 @@ const (
 	// LatePatience is the audible time without evidence after which every packet
 	// asks for feedback.
 	LatePatience = time.Second
-	// signAfter and wordAfter are the least audible time without evidence after
-	// which a report, or the client's word, that nothing more came is believed: a
-	// report may have been written a round trip before.
+	// signAfter is the least audible time without evidence after which a report that
+	// nothing more came is believed: it may have been written a round trip before.
+	// wordAfter is the least between two words of the client that say so.
 	signAfter = 4 * time.Second
 	wordAfter = 2 * time.Second
-	// audiblePackets is how many packets within a second make it audible time.
+	// audiblePackets is how many packets within a second make it audible time: as much
+	// as they hold at packetTime each, so that who speaks in snatches is not taken to
+	// have been heard all the time.
 	audiblePackets = 10
+	packetTime     = 20 * time.Millisecond
 	// ownVoice is for how long a client counts as heard.
 	ownVoice = 3 * time.Second
 )
@@ -49,7 +52,9 @@ type Ear struct {
 	ticked  time.Duration
 	quick   uint8         // how often feedback came, at most quickKnown
 	sign    bool          // a report said that nothing more came
-	word    bool          // the client said so
+	word    bool          // the client said so, again and again
+	doubt   time.Duration // audible when it said so first; with said
+	said    bool          // it said so, and no evidence since
 	told    bool          // as deaf, and no evidence since
 	cadence time.Duration // between its reports on a stream, smoothed; 0: unknown
 	last    Evidence      // the last kind
@@ -61,7 +66,7 @@ type Ear struct {
 
 // Heard takes in evidence.
 func (e *Ear) Heard(kind Evidence) {
-	e.audible, e.sign, e.word = 0, false, false
+	e.audible, e.sign, e.word, e.said = 0, false, false, false
 	e.last, e.any, e.fresh = kind, true, true
 	if kind == Feedback && e.quick < quickKnown {
 		e.quick++
@@ -81,14 +86,17 @@ func (e *Ear) Reported(after time.Duration) {
 // more came than the report before said.
 func (e *Ear) Stuck() { e.sign = e.sign || e.audible >= signAfter }
 
-// Say takes in the client's word: that more packets came, or none for a second or
-// more.
+// Say takes in the client's word: that more packets came since its last one, or none
+// for a second or more.
 func (e *Ear) Say(hears bool) {
-	if hears {
+	switch {
+	case hears:
 		e.Heard(Word)
-		return
+	case !e.said: // perhaps of a pause of who speaks
+		e.said, e.doubt = true, e.audible
+	case e.audible-e.doubt >= wordAfter:
+		e.word = true
 	}
-	e.word = e.word || e.audible >= wordAfter
 }
 
 // Late says that evidence is overdue: every packet should ask for feedback.
@@ -114,7 +122,7 @@ func (e *Ear) Tick(now time.Duration, sent int, own time.Duration) Verdict {
 	e.fresh = false
 	// A pause of ours (a frozen process) is not a pause of the listener.
 	if took := now - e.ticked; sent >= audiblePackets && !fresh {
-		e.audible += min(took, time.Second)
+		e.audible += min(took, time.Second, time.Duration(sent)*packetTime)
 	}
 	e.ticked = now
 	if e.told {

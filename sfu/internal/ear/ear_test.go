@@ -36,8 +36,17 @@ func TestPatience(t *testing.T) {
 		{"a report without progress comes too early to mean anything", func(e *Ear) { e.Heard(Report); e.Reported(5 * time.Second); e.ticks(0, 4); e.Stuck() }, 72},
 		{"transport-wide feedback", quick, 4},
 		{"too little of it to rely on", func(e *Ear) { e.Heard(Feedback) }, 91},
-		{"the client says so", func(e *Ear) { e.Say(true); e.ticks(0, 3); e.Say(false) }, 1},
-		{"the client says so too early", func(e *Ear) { e.Say(true); e.ticks(0, 2); e.Say(false) }, 89},
+		{"the client says so twice", func(e *Ear) { e.Say(true); e.ticks(0, 2); e.Say(false); e.ticks(2, 3); e.Say(false) }, 1},
+		{"the client says so once", func(e *Ear) { e.Say(true); e.ticks(0, 10); e.Say(false) }, 81},
+		{"the client says so again too soon", func(e *Ear) { e.Say(true); e.ticks(0, 2); e.Say(false); e.ticks(2, 1); e.Say(false) }, 88},
+		{"the client says so of a pause, and then of another", func(e *Ear) {
+			e.Say(true)
+			e.ticks(0, 2)
+			e.Say(false)
+			e.Say(true)
+			e.ticks(2, 3)
+			e.Say(false)
+		}, 88},
 		{"evidence takes it all back", func(e *Ear) { quick(e); e.ticks(0, 2); e.Heard(Request) }, 4},
 	} {
 		var e Ear
@@ -95,13 +104,106 @@ type link struct {
 	feedback bool                         // transport-wide, every 100 ms when something stamped came
 	every    time.Duration                // between receiver reports, times 0.5 to 1.5
 	down     func(now time.Duration) bool // nothing reaches it
+	pauses   bool                         // who speaks pauses now and then
+	words    bool                         // the client says whether it hears, over its WebSocket
 
 	ear     Ear
+	pauseAt time.Duration // until when somebody speaks, or does not
+	silent  bool
+	said    words
 	stream  Stream
 	next    uint64
 	highest uint64
 	came    bool
 	told    time.Duration
+	spoken  time.Duration // when something was sent to it last
+}
+
+// words is the way of a client's reports over TCP, and what the voice gateway tells
+// the node of them.
+type words struct {
+	received uint64 // by the client so far
+
+	next  time.Duration // when the client reports again
+	queue []word        // under way, in order
+
+	// The gateway's.
+	any                   bool
+	last, fresh           time.Duration
+	after, grewAt, toldAt time.Duration
+	known                 uint64
+	saidDeaf, grewSince   bool
+}
+
+type word struct {
+	arrives  time.Duration
+	received uint64
+}
+
+// Of the gateway and of edgeagent, which this package may not import.
+const (
+	reportEvery = time.Second
+	reportPause = 100 * time.Millisecond
+	lateReport  = 1500 * time.Millisecond
+	hearsPause  = 2 * time.Second
+	hearsKept   = 10 * time.Second
+)
+
+// say has the client report every second. What is lost is sent again by TCP after 0.2,
+// 0.4, 0.8 s ..., and all that was sent after it waits for it.
+func (l *link) say(now time.Duration) {
+	w := &l.said
+	if now >= w.next {
+		w.next = now + reportEvery
+		arrives := now
+		for again := 200 * time.Millisecond; l.rng.Float64() < l.loss; again *= 2 {
+			arrives += again
+		}
+		if n := len(w.queue); n > 0 {
+			arrives = max(arrives, w.queue[n-1].arrives)
+		}
+		w.queue = append(w.queue, word{arrives, w.received})
+	}
+	for len(w.queue) > 0 && w.queue[0].arrives <= now {
+		received := w.queue[0].received
+		w.queue = w.queue[1:]
+		if now < w.after {
+			continue
+		}
+		w.after = now + reportPause
+		if now-w.last > lateReport {
+			w.fresh = now + lateReport
+		}
+		w.last = now
+		grew := received != w.known
+		if grew || !w.any {
+			w.known, w.grewAt, w.any = received, now, true
+			w.grewSince = w.grewSince || grew
+		}
+		hears := grew || w.saidDeaf && w.grewSince
+		pause := hearsPause
+		if hears && !w.saidDeaf {
+			pause = hearsKept
+		}
+		if !hears && (now-w.grewAt < time.Second || now < w.fresh) || now-w.toldAt < pause {
+			continue
+		}
+		w.toldAt, w.saidDeaf, w.grewSince = now, !hears, false
+		l.ear.Say(hears)
+	}
+}
+
+// speaks says whether somebody does: without pauses always, with them for 1 to 6 s at a
+// time, and nobody for as long.
+func (l *link) speaks(now time.Duration) bool {
+	if !l.pauses {
+		return true
+	}
+	if now >= l.pauseAt {
+		l.silent = !l.silent
+		l.pauseAt = now + time.Second + time.Duration(l.rng.Int64N(int64(5*time.Second)))
+	}
+	return !l.silent
 }
 
 const frame = 20 * time.Millisecond
@@ -116,23 +218,30 @@ func (l *link) run(t *testing.T, total time.Duration) (verdicts []time.Duration)
 	check := 2500 * time.Millisecond
 	stamped, missed, sent := false, int32(0), 0
 	for now := frame; now <= total; now += frame {
+		if l.words {
+			l.say(now)
+		}
 		// A packet to it.
-		asks := l.feedback && now >= stamp
-		if asks {
-			stamp = now + 400*time.Millisecond
-			if l.ear.Late() {
-				stamp = 0
+		if l.speaks(now) {
+			asks := l.feedback && now >= stamp
+			if asks {
+				stamp = now + 400*time.Millisecond
+				if l.ear.Late() {
+					stamp = 0
+				}
 			}
-		}
-		if !lost() && !l.down(now) {
-			if l.came {
-				missed += int32(l.next - l.highest - 1)
+			if !lost() && !l.down(now) {
+				if l.came {
+					missed += int32(l.next - l.highest - 1)
+				}
+				l.highest, l.came = l.next, true
+				l.said.received++
+				stamped = stamped || asks
 			}
-			l.highest, l.came = l.next, true
-			stamped = stamped || asks
+			l.next++
+			l.spoken = now
+			sent++
 		}
-		l.next++
-		sent++
 		// What it answers.
 		if stamped && now >= feedback {
 			stamped, feedback = false, now+100*time.Millisecond
@@ -180,7 +289,7 @@ func (l *link) report(now time.Duration, missed int32) {
 			l.ear.Reported(now - l.told)
 		}
 		l.told = now
-		if l.next-1-l.highest >= 50 {
+		if l.next-1-l.highest >= 50 && now-l.spoken <= 2*time.Second {
 			l.ear.Stuck()
 		}
 	}
@@ -197,15 +306,21 @@ func TestNoFalseMends(t *testing.T) {
 		name     string
 		feedback bool
 		every    time.Duration
+		words    bool
+		pauses   bool
 	}{
-		{"reports every 5 s", false, 5 * time.Second},
-		{"reports every second", false, time.Second},
-		{"transport-wide feedback", true, 5 * time.Second},
+		{"reports every 5 s", false, 5 * time.Second, false, false},
+		{"reports every second", false, time.Second, false, false},
+		{"transport-wide feedback", true, 5 * time.Second, false, false},
+		{"the client's word", false, 5 * time.Second, true, false},
+		// A word is late by what TCP needs: it may tell of a pause that is over.
+		{"the client's word, of who pauses", false, 5 * time.Second, true, true},
+		{"transport-wide feedback and the client's word, of who pauses", true, 5 * time.Second, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			for seed := range seeds {
-				l := &link{rng: rand.New(rand.NewPCG(uint64(seed), 5)), loss: 0.3, feedback: c.feedback, every: c.every,
+				l := &link{rng: rand.New(rand.NewPCG(uint64(seed), 5)), loss: 0.3, feedback: c.feedback, every: c.every, words: c.words, pauses: c.pauses,
 					down: func(time.Duration) bool { return false }}
 				if v := l.run(t, time.Hour); len(v) != 0 {
 					t.Fatalf("seed %d: deaf or not at %v", seed, v)

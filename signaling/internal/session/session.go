@@ -82,8 +82,12 @@ type Session struct {
 	reportAfter time.Time // what is reported before is not read
 	received    uint64    // as last reported; grewAt is when that grew last
 	grewAt      time.Time
+	reportedAt  time.Time // when the last report came
+	freshFrom   time.Time // what comes before tells of the past
 	hears       *bool     // to be told to the node
 	hearsToldAt time.Time // when it was told last
+	saidDeaf    bool      // the last word was that nothing came
+	grewSince   bool      // since then it grew
 
 	// For metrics.
 	identifiedAt, selectedAt time.Time
@@ -390,21 +394,34 @@ func (s *Session) handleReport(now time.Time, m signaling.Message, out *Out) err
 	return nil
 }
 
+// lateReport is a pause between reports after which they have been held up, by TCP that
+// repeats what was lost: they come all at once, and what they say is soon old, so that
+// for as long none is believed that nothing came.
+const lateReport = 1500 * time.Millisecond
+
 // noteHearing tells the node whether media reaches the client: that it does now
-// and then, that it does not at once. The node knows whether any should.
+// and then, that it does not at once, and then soon that it does again. The node knows
+// whether any should.
 func (s *Session) noteHearing(now time.Time, received uint64, out *Out) {
-	hears := received != s.received
-	if hears || s.grewAt.IsZero() {
-		s.received, s.grewAt = received, now
+	if now.Sub(s.reportedAt) > lateReport {
+		s.freshFrom = now.Add(lateReport)
 	}
+	s.reportedAt = now
+	grew := received != s.received
+	if grew || s.grewAt.IsZero() {
+		s.received, s.grewAt = received, now
+		s.grewSince = s.grewSince || grew
+	}
+	hears := grew || s.saidDeaf && s.grewSince
 	pause := edgeagent.HearsPause
-	if hears {
+	if hears && !s.saidDeaf {
 		pause = edgeagent.HearsKept
 	}
-	if !hears && now.Sub(s.grewAt) < time.Second || now.Sub(s.hearsToldAt) < pause {
+	if !hears && (now.Sub(s.grewAt) < time.Second || now.Before(s.freshFrom)) || now.Sub(s.hearsToldAt) < pause {
 		return
 	}
 	s.hears, s.hearsToldAt = &hears, now
+	s.saidDeaf, s.grewSince = !hears, false
 	s.update(out)
 }
 
