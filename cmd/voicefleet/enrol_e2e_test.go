@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,12 +71,13 @@ func busPort(t *testing.T, identity string) string {
 	return member.Bus[0][strings.LastIndexByte(member.Bus[0], ':')+1:]
 }
 
-// TestNodeIsEnrolledInAHouse adds a machine by the one command, and shuts it out.
+// TestNodeIsEnrolledInAHouse adds a machine by the one command, and shuts it out: a call
+// on it goes on elsewhere.
 func TestNodeIsEnrolledInAHouse(t *testing.T) {
 	r := launchUp(t, "--bus-listen", fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0]), "--enrol", "--node", "house", "--advertise", "127.0.0.1")
 	join := joinOf(t, r.data, "fra1", "--region", "eu-west")
 	edge := func(join string, more ...string) []string {
-		return append([]string{"edge", "--join", join, "--workers", "1", "--media-port", fmt.Sprint(freeMedia(t, 1)), "--http", "", "--turn-port", "0", "--capacity-pps", "100000", "--drain-time", "0"}, more...)
+		return append([]string{"edge", "--join", join, "--workers", "1", "--media-port", fmt.Sprint(freeMedia(t, 1)), "--http", "", "--turn-port", "0", "--capacity-pps", "100000", "--drain-time", "0", "--advertise", "127.0.0.1"}, more...)
 	}
 	identity := filepath.Join(t.TempDir(), "fra1")
 	node := launch(t, edge(join, "--identity", identity)...)
@@ -108,11 +110,44 @@ func TestNodeIsEnrolledInAHouse(t *testing.T) {
 		t.Errorf("it does what it may not: %s", said)
 	}
 
+	// A call of two on it, as the house takes none just now.
+	ctlSays(t, r.data, "cordon", "house")
+	ada, bob := r.join(http.DefaultClient, r.http, "Ada"), r.join(http.DefaultClient, r.http, "Bob")
+	channel := r.voiceChannel(http.DefaultClient, r.http, ada)
+	a, b := enter(t, r.http(""), nil, ada, channel), enter(t, r.http(""), nil, bob, channel)
+	talk(t, a)
+	talk(t, b)
+	a.until(t, "Ada hears Bob", func(n int) bool { return n > 25 })
+	b.until(t, "Bob hears Ada", func(n int) bool { return n > 25 })
+	for _, l := range []*listener{a, b} {
+		if node := l.Stats().Voice.Node; node != "fra1" {
+			t.Fatalf("seated on %s, want fra1", node)
+		}
+	}
+	ctlSays(t, r.data, "undrain", "house")
+
 	began := time.Now()
 	if out := ctlSays(t, r.data, "node", "revoke", "fra1"); !strings.Contains(out, "edge fra1 is shut out") {
 		t.Errorf("revoke says %s", out)
 	}
-	r.nodeGone("fra1", 5*time.Second)
+	for name, l := range map[string]*listener{"Ada": a, "Bob": b} {
+		before := -1
+		l.until(t, name+" hears the other one from the house", func(n int) bool {
+			if l.Stats().Voice.Node != "house" {
+				return false
+			}
+			if before < 0 {
+				before = n
+			}
+			return n > before+10
+		})
+	}
+	moved := time.Since(began)
+	t.Logf("its call is on the house, and heard there, %v after the order", moved.Round(time.Millisecond))
+	if moved > 5*time.Second {
+		t.Errorf("its call moved after %v, want 5 s at most", moved)
+	}
+	r.nodeGone("fra1", max(5*time.Second-time.Since(began), time.Second))
 	t.Logf("revoked %v after the order", time.Since(began).Round(time.Millisecond))
 	if list := ctlSays(t, r.data, "node", "list"); !strings.Contains(list, "fra1") || !strings.Contains(list, "revoked") {
 		t.Errorf("list says %s", list)
