@@ -65,7 +65,8 @@ bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of
 bench-store: ## durable writes, latency at a rate, equal reads, histories of 10 million messages (ARGS=--short: half a minute)
 	@$(BENCH) store $(ARGS)
 
-closed-test: ## how soon the Go client and Chromium talk without UDP, and the gap when it closes in a call (needs root and nft; 6 minutes)
+closed-test: ## how soon the Go client and Chromium talk without UDP, and the gaps when it closes in a call, a NAT forgets or the address changes (needs root and nft; 10 minutes)
+	@$(ENV) && VOICEFLEET_CLOSED=1 go test -count=1 -v -timeout 5m -run '^TestNATRebind$$' ./signaling/voiceclient
 	@$(ENV) && VOICEFLEET_CLOSED=12 VOICEFLEET_REBINDS=5 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only|TestPageByRelay|TestNATRebindOfPages|TestAddressChange)$$' ./cmd/e2e
 
 text-test: ## three text instances under 24 faults on a NATS cluster and a CQL server, and 1,000 seeded schedules in virtual time: nothing acknowledged is lost or comes twice (10 minutes)
@@ -81,7 +82,7 @@ fleet-demo: ## a fleet to look at: three edges, bots that talk, keys that kill, 
 	@sh deploy/setup.sh up
 	@$(FLEET) demo $(ARGS)
 
-fleet-test: ## kill, freeze, cut off and drain the nodes of a whole fleet; what every listener heard (needs root; 20 minutes)
+fleet-test: ## kill, freeze, cut off and drain the nodes of a whole fleet; what every listener heard (needs root; 25 minutes)
 	@$(FLEET) test --json out/fleet.json --html out/fleet.html $(ARGS)
 
 fleet-soak: ## the same at length, with an outage of 10 minutes; before it schedules in virtual time, closed-test and cascade-test; at its end a summary of all (needs root and nft; two hours)

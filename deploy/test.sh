@@ -48,9 +48,10 @@ step() {
 rooms='./sfu/... ./edgeagent/... ./signaling/... ./allocator/... ./textchat/... ./internal/...'
 timed='crowd|forward|gateway|join|load|internal/(impair|lightclient|remote)'
 
-# Real processes in network namespaces; without root only what needs none. Of the
-# faults those that are far from their goals on a busy machine, too; `deploy/test.sh
-# faults` does one or two rounds of all.
+# Real processes in network namespaces; without root only what needs none. Times are
+# judged of faults that are far from their goals on a busy machine, too; of others what
+# is lost, moved and ended, above all in an outage of 90 s. `deploy/test.sh faults` does
+# one or two rounds of all.
 fleet() {
 	where=
 	[ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v nft >/dev/null || where=--loopback
@@ -98,7 +99,7 @@ rm -f "$logs"/*.log
 	step fates go test -v -run '^TestNoCallHasTwoOwners$' ./allocator/keeper
 	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'
 	step whole whole
-	step fleet fleet --only engine,agent,node
+	step fleet fleet --only engine,agent,node,drain,bus,outage --untimed agent,drain,bus,outage
 	# Only when it is named: its goals are times, and want a machine to themselves.
 	case " $steps " in *" faults "*) step faults fleet ;; esac
 	step web make --no-print-directory web-check

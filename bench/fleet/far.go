@@ -31,8 +31,10 @@ const (
 const (
 	farFrom = 150.0
 	farNear = 5.0
-	// farWithin is how long both may take until they hear the call.
+	// farWithin is how long both may take until they hear the call, farTries how often
+	// they come.
 	farWithin = 8 * time.Second
+	farTries  = 3
 )
 
 // farListeners are those two, in one call.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"voicefleet/bench"
@@ -19,8 +20,8 @@ func (r *run) conclude() {
 	if r.void > 0 {
 		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d rounds were done again, because the harness itself was more than %v late in them (%v where only losses count): the machine was busy with something else", r.void, lateAtMost, lateUnsent))
 	}
-	if r.config.Untimed {
-		r.report.Notes = append(r.report.Notes, "times and rates are told and not judged (--untimed)")
+	if len(r.config.Untimed) > 0 {
+		r.report.Notes = append(r.report.Notes, "of "+strings.Join(r.config.Untimed, ", ")+" times and rates are told and not judged (--untimed)")
 	}
 	r.report.Notes = append(r.report.Notes, elsewhere)
 	for i := range r.results {
@@ -44,7 +45,7 @@ func (r *run) conclude() {
 			r.report.Distributions = append(r.report.Distributions, d)
 		}
 		for _, g := range res.goals {
-			if !r.judged(g) {
+			if !r.judged(&res.trial, g) {
 				continue
 			}
 			void := ""

@@ -32,9 +32,9 @@ type Config struct {
 	// the faults that come, all others do not.
 	Rounds int
 	Only   []string
-	// Untimed judges what was lost, moved, split and ended, and no times: for machines
-	// that have other work to do.
-	Untimed bool
+	// Untimed names the faults of which is judged what was lost, moved, split and ended,
+	// and no times: for machines that have other work to do.
+	Untimed []string
 
 	Seed     uint64
 	Command  string
@@ -63,7 +63,7 @@ var (
 	Soak = Plan{Kills: 60, Others: 24, Outage: 10 * time.Minute}
 	// Short is for every change, in four minutes: of each family of faults one. Its
 	// outage is the shortest that is one: people give up on less.
-	Short = Plan{Kills: 2, Others: 1, Outage: 90 * time.Second, Leave: []string{"agent", "cable", "stall", "loss", "lossbus", "central", "herd"}}
+	Short = Plan{Kills: 2, Others: 1, Outage: 90 * time.Second, Leave: []string{"agent", "upgrade", "cable", "stall", "loss", "lossbus", "central", "herd"}}
 )
 
 // Bounds of a run.
@@ -117,7 +117,7 @@ func (c *Config) Validate() error {
 	if c.Rounds < 0 || c.Rounds > maxRounds {
 		return fmt.Errorf("fleet: %d rounds, want 1 to %d", c.Rounds, maxRounds)
 	}
-	for _, name := range c.Only {
+	for _, name := range slices.Concat(c.Only, c.Untimed) {
 		if !slices.ContainsFunc(trials, func(t trial) bool { return t.name == name }) {
 			return fmt.Errorf("fleet: no fault %q, want some of %s", name, strings.Join(Faults(), ", "))
 		}
@@ -269,7 +269,7 @@ func (r *run) perform(ctx context.Context) error {
 		for i := range rounds {
 			r.config.Progress.Status(fmt.Sprintf("%s, round %d of %d", t.title, i+1, rounds))
 			one, err := r.round(ctx, t, i)
-			for again := 0; err == nil && one.Late > r.lateAtMost(t) && again < moreTries; again++ {
+			for again := 0; err == nil && one.Late > r.lateAtMost(&t) && again < moreTries; again++ {
 				r.void++
 				r.say("%s\n        not counted: the harness itself was %v late, the machine is busy; once more", one.line(t, i, rounds), one.Late.Round(time.Millisecond))
 				one, err = r.round(ctx, t, i)

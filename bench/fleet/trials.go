@@ -36,14 +36,14 @@ type goal struct {
 	of       func(res *result) float64
 }
 
-// judged says whether a goal is one of this run.
-func (r *run) judged(g goal) bool {
-	return !(g.isolated && r.network == nil || (g.timed || g.gap) && r.config.Untimed)
+// judged says whether a goal of a trial is one of this run.
+func (r *run) judged(t *trial, g goal) bool {
+	return !(g.isolated && r.network == nil || (g.timed || g.gap) && slices.Contains(r.config.Untimed, t.name))
 }
 
 // lateAtMost is how late the harness may be for a round to count.
-func (r *run) lateAtMost(t trial) time.Duration {
-	if slices.ContainsFunc(t.goals, func(g goal) bool { return g.gap && r.judged(g) }) {
+func (r *run) lateAtMost(t *trial) time.Duration {
+	if slices.ContainsFunc(t.goals, func(g goal) bool { return g.gap && r.judged(t, g) }) {
 		return lateAtMost
 	}
 	return lateUnsent
@@ -68,7 +68,10 @@ var trials = []trial{
 		mostGoal("paths opened or sessions resumed by clients", "times", func(one *round) float64 { return float64(one.Moved + one.Resumed) }, 0),
 		farGoal,
 	}},
-	{name: "agent", title: "agent killed alone", rounds: others, do: killAgent, goals: []goal{lostGoal, movedGoal}},
+	{name: "agent", title: "agent killed alone", rounds: others, do: killAgent, goals: []goal{lostGoal, movedGoal, relayGapGoal, otherGapGoal, farBackGoal, farGoal}},
+	{name: "upgrade", title: "node upgraded", rounds: others, do: upgrade, goals: []goal{
+		gapGoal(0.99, 0.3), recoveredGoal, movedGoal, endedGoal, relayGapGoal, otherGapGoal, farBackGoal, farGoal,
+	}},
 	{name: "node", title: "node killed", rounds: kills, do: killNode, goals: []goal{
 		gapGoal(0.5, 1), gapGoal(0.99, 1.5), gapGoal(1, 2), recoveredGoal, endedGoal, splitGoal,
 	}},
@@ -144,7 +147,7 @@ var (
 )
 
 // farGoal is that there were listeners by a relay and by another node.
-var farGoal = goal{name: "rounds with a listener by a relay and one by another node", unit: "%", bound: 90, atLeast: true, isolated: true,
+var farGoal = goal{name: "rounds with a listener by a relay and one by another node", unit: "%", bound: 90, atLeast: true, timed: true, isolated: true,
 	of: func(res *result) float64 {
 		with := 0
 		for _, one := range res.rounds {
@@ -155,8 +158,42 @@ var farGoal = goal{name: "rounds with a listener by a relay and one by another n
 		return 100 * float64(with) / float64(max(len(res.rounds), 1))
 	}}
 
+// When an agent ends, what it held itself ends: who listens by its relay connects again,
+// after a silence of 2 s that shows it, and for a moment no voice crosses to other nodes.
+var (
+	relayGapGoal = farGap("gap of a listener by its relay", relayed, 4)
+	otherGapGoal = farGap("gap of a listener by another node", faraway, 1)
+	farBackGoal  = goal{name: "of those, recovered", unit: "%", bound: 100, atLeast: true, isolated: true, of: func(res *result) float64 {
+		back, all := 0, 0
+		for _, one := range res.rounds {
+			back, all = back+recovered(one.Far), all+len(one.Far)
+		}
+		if all == 0 {
+			return 100 // that there were some is another goal
+		}
+		return 100 * float64(back) / float64(all)
+	}}
+)
+
+// farGap bounds the gap of one of those two.
+func farGap(name string, kind int, bound float64) goal {
+	return goal{name: name, unit: "s", bound: bound, gap: true, isolated: true, of: func(res *result) float64 {
+		most := 0.0
+		for _, one := range res.rounds {
+			if len(one.Far) == farKinds {
+				most = max(most, one.Far[kind].Gap.Seconds())
+			}
+		}
+		return most
+	}}
+}
+
 // farFigure counts those two, whose gaps are figures, too.
-const farFigure = "listeners from afar"
+const (
+	farFigure   = "listeners from afar"
+	relayFigure = "gap by relay s"
+	otherFigure = "gap by another node s"
+)
 
 // mostGoal bounds the greatest of all rounds.
 func mostGoal(name, unit string, of func(one *round) float64, bound float64) goal {
@@ -229,6 +266,8 @@ const (
 	// that is over in 300 ms.
 	seenFor    = 4500 * time.Millisecond
 	engineSeen = 2 * time.Second
+	// relaySeen is that of one that relays end with: who listens by one comes anew.
+	relaySeen = 7 * time.Second
 	// engineRest is how long an engine has run before it is killed (again). One that ends
 	// sooner is taken for a crash at start and kept waiting, and the third in 10 s has
 	// its node drained: other faults than this one.
@@ -255,37 +294,67 @@ func (r *run) hurt(ctx context.Context, one *round, victim *target.Unit, seen ti
 	return w.conclude(ctx, one, victim.Name)
 }
 
-func killEngine(ctx context.Context, r *run, one *round, _ int) error {
-	victim, err := r.pickRested(ctx)
-	if err != nil {
-		return err
-	}
+// hurtFar is hurt with listeners from afar on the victim, where they can be had.
+func (r *run) hurtFar(ctx context.Context, one *round, victim *target.Unit, seen time.Duration, do func() error) error {
 	if r.network == nil { // all nodes share one address, and the port of relays
-		return r.hurt(ctx, one, victim, engineSeen, victim.KillEngine)
+		return r.hurt(ctx, one, victim, seen, do)
 	}
-	far, err := r.seatFar(ctx, victim.Name)
+	var far farListeners
+	err := errors.New("no try")
+	for try := 0; err != nil && try < farTries && ctx.Err() == nil; try++ {
+		far, err = r.seatFar(ctx, victim.Name)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return err
 	case err != nil:
 		r.say("        without listeners from afar: %v", err)
 		one.Figures[farFigure] = 0
-		return r.hurt(ctx, one, victim, engineSeen, victim.KillEngine)
+		return r.hurt(ctx, one, victim, seen, do)
 	}
 	defer far.close()
-	if err := r.hurt(ctx, one, victim, engineSeen, victim.KillEngine, far[:]...); err != nil {
+	if err := r.hurt(ctx, one, victim, seen, do, far[:]...); err != nil {
 		return err
 	}
-	heard := one.Hit[len(one.Hit)-len(far):]
-	one.Figures[farFigure] = float64(len(heard))
-	one.Figures["gap by relay s"], one.Figures["gap by another node s"] = heard[relayed].Gap.Seconds(), heard[faraway].Gap.Seconds()
+	one.Figures[farFigure] = float64(len(one.Far))
+	one.Figures[relayFigure], one.Figures[otherFigure] = one.Far[relayed].Gap.Seconds(), one.Far[faraway].Gap.Seconds()
 	return nil
 }
 
+// killEngine is noticed by nobody, wherever they listen: those from afar are listeners
+// of the victim as all others are.
+func killEngine(ctx context.Context, r *run, one *round, _ int) error {
+	victim, err := r.pickRested(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.hurtFar(ctx, one, victim, engineSeen, victim.KillEngine); err != nil {
+		return err
+	}
+	one.Hit = append(one.Hit, one.Far...)
+	one.Moved += one.FarMoved
+	one.Resumed += one.FarResumed
+	return nil
+}
+
+// killAgent ends what the agent holds itself: relays and the links to other nodes. Those
+// from afar are judged apart.
 func killAgent(ctx context.Context, r *run, one *round, _ int) error {
 	victim := r.pick()
-	return r.hurt(ctx, one, victim, seenFor, func() error {
+	return r.hurtFar(ctx, one, victim, relaySeen, func() error {
 		return errors.Join(victim.KillProgram(), victim.Start(ctx))
+	})
+}
+
+// upgrade has a node go on with the program on its disk, which is the same one.
+func upgrade(ctx context.Context, r *run, one *round, _ int) error {
+	victim, err := r.pickRested(ctx)
+	if err != nil {
+		return err
+	}
+	return r.hurtFar(ctx, one, victim, relaySeen, func() error {
+		_, err := r.fleet.Ctl(ctx, "upgrade", victim.Name, "--reason", "fleet test")
+		return err
 	})
 }
 

@@ -85,3 +85,34 @@ func TestTableHasFigures(t *testing.T) {
 		}
 	}
 }
+
+// TestJudged: of faults that are untimed only what has no time is judged, and a harness
+// that is late spoils less of them.
+func TestJudged(t *testing.T) {
+	r := &run{config: Config{Untimed: []string{"drain", "outage"}}}
+	of := func(name string) *trial {
+		return &trials[slices.IndexFunc(trials, func(t trial) bool { return t.name == name })]
+	}
+	judged := func(name string) (n int) {
+		for _, g := range of(name).goals {
+			if r.judged(of(name), g) {
+				n++
+			}
+		}
+		return n
+	}
+	for name, want := range map[string]int{"drain": 2, "outage": 2, "node": len(of("node").goals)} {
+		if got := judged(name); got != want {
+			t.Errorf("%s: %d goals are judged, want %d", name, got, want)
+		}
+	}
+	if got := r.lateAtMost(of("drain")); got != lateUnsent {
+		t.Errorf("drain: %v late at most, want %v", got, lateUnsent)
+	}
+	if got := r.lateAtMost(of("node")); got != lateAtMost {
+		t.Errorf("node: %v late at most, want %v", got, lateAtMost)
+	}
+	if err := (&Config{Untimed: []string{"nothing"}}).Validate(); err == nil {
+		t.Error("an unknown fault is taken")
+	}
+}

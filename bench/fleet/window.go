@@ -14,10 +14,15 @@ type round struct {
 	Victim string
 	// Hit are the listeners who were on the victim, Spared all others.
 	Hit, Spared []Heard
-	Moved       int // paths that were opened in the window
-	Resumed     int // voice WebSockets that were resumed
-	Ended       int // calls that ended, each a failure
-	Split       int // calls on two nodes at the end of the window
+	// Far are those of its listeners who come from afar, if there were any: one by a
+	// relay and one by another node.
+	Far        []Heard
+	Moved      int // paths that were opened in the window
+	Resumed    int // voice WebSockets that were resumed
+	FarMoved   int // of those from afar
+	FarResumed int
+	Ended      int // calls that ended, each a failure
+	Split      int // calls on two nodes at the end of the window
 	// Late is how far the harness itself was behind its schedule at worst: what is
 	// heard of that is not the fleet's doing.
 	Late    time.Duration
@@ -89,6 +94,9 @@ func (one *round) line(t trial, i, of int) string {
 		text += fmt.Sprintf("; others: worst %.3f s, %d of %d lost", worst(one.Spared).Gap.Seconds(), l, e)
 	}
 	text += fmt.Sprintf("; %d paths opened, %d resumed", one.Moved, one.Resumed)
+	if len(one.Far) > 0 {
+		text += fmt.Sprintf("; from afar: worst %.3f s, %d of %d recovered, %d paths opened, %d resumed", worst(one.Far).Gap.Seconds(), recovered(one.Far), len(one.Far), one.FarMoved, one.FarResumed)
+	}
 	if one.Ended > 0 {
 		text += fmt.Sprintf(", %d calls ENDED", one.Ended)
 	}
@@ -109,8 +117,7 @@ type window struct {
 	far    []*farListener
 }
 
-// watch begins a window and returns when its run-up is over. Of those who listen from
-// afar all are hit.
+// watch begins a window and returns when its run-up is over.
 func (r *run) watch(ctx context.Context, far ...*farListener) (*window, error) {
 	w := &window{run: r, before: r.crowd.stand(), far: far}
 	r.crowd.engine.Reset()
@@ -156,9 +163,9 @@ func (w *window) conclude(ctx context.Context, one *round, victim string) error 
 	one.Split = after.split
 	for _, l := range w.far {
 		now := l.call.Stats()
-		one.Moved += now.Moves - l.had.Moves
-		one.Resumed += now.Voice.Resumes - l.had.Voice.Resumes
-		one.Hit = append(one.Hit, l.ear.heard())
+		one.FarMoved += now.Moves - l.had.Moves
+		one.FarResumed += now.Voice.Resumes - l.had.Voice.Resumes
+		one.Far = append(one.Far, l.ear.heard())
 	}
 	return nil
 }

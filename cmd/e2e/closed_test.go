@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -29,38 +30,54 @@ const partnerEnv = "VOICEFLEET_PARTNER"
 // hum is 20 ms of a tone of 1,000 Hz as Opus.
 const hum = "f8a8b6c96a118b8e1f2660180298d4faf5edcfa72fe375d12e45a1bf1cd0de54675796650580e32e7f2ddaf79bf2af6905d08c7492d87a73e255c3d8d1"
 
+// What the partner is asked.
+const (
+	askSilence = '?' // for how long at most it has heard nothing since it was asked last
+	askFirst   = '!' // when it hears somebody from now on
+)
+
 // TestClosedPartner is not a test but somebody who hums in the Lobby, next to the
-// server, until its standard input ends. For each byte of that it says for how long at
-// most it has heard nothing since the last one.
+// server, until its standard input ends. Each byte of that is a question.
 func TestClosedPartner(t *testing.T) {
 	base, invite, ok := strings.Cut(os.Getenv(partnerEnv), " ")
 	if !ok {
 		return
 	}
 	var g gauge
-	call := joinLobby(t, &house{invite: invite}, base, "", "Humming", g.heard)
+	var first atomic.Bool // who is heard next is waited for
+	call := joinLobby(t, &house{invite: invite}, base, "", "Humming", func(p voiceclient.Packet) {
+		g.heard(p)
+		if first.CompareAndSwap(true, false) {
+			fmt.Println("partner hears somebody at", p.Arrived.UnixNano())
+		}
+	})
 	frame, err := hex.DecodeString(hum)
 	must(t, err)
 	fmt.Println("partner hums")
-	asked := make(chan struct{})
+	asked := make(chan byte)
 	go func() {
 		defer close(asked)
 		for {
-			if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+			one := make([]byte, 1)
+			if _, err := os.Stdin.Read(one); err != nil {
 				return
 			}
-			asked <- struct{}{}
+			asked <- one[0]
 		}
 	}()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
-		case _, more := <-asked:
-			if !more {
+		case what, more := <-asked:
+			switch {
+			case !more:
 				return
+			case what == askFirst:
+				first.Store(true)
+			default:
+				fmt.Println("partner heard nothing for", g.take())
 			}
-			fmt.Println("partner heard nothing for", g.take())
 		case <-tick.C:
 			_ = call.WriteOpus(frame, 20*time.Millisecond, 20)
 		}
@@ -105,8 +122,9 @@ type closedLAN struct {
 	*house
 	ns, base, ca string
 
-	ask   io.Writer   // has the partner say for how long it heard nothing
-	heard chan string // what it says
+	ask   io.Writer      // questions to the partner
+	heard chan string    // for how long it heard nothing
+	first chan time.Time // when it heard somebody
 }
 
 func newClosedLAN(t *testing.T, v6 bool) *closedLAN {
@@ -184,11 +202,22 @@ func (c *closedLAN) partner(t *testing.T) {
 			t.Fatalf("partner ends: %v", lines.Err())
 		}
 	}
-	c.ask, c.heard = in, make(chan string, 1)
+	c.ask, c.heard, c.first = in, make(chan string, 1), make(chan time.Time, 1)
 	go func() { // until it ends
 		for lines.Scan() {
 			if gap, ok := strings.CutPrefix(lines.Text(), "partner heard nothing for "); ok {
 				c.heard <- gap
+			}
+			if at, ok := strings.CutPrefix(lines.Text(), "partner hears somebody at "); ok {
+				n, err := strconv.ParseInt(at, 10, 64)
+				if err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-c.first: // nobody waited for it
+				default:
+				}
+				c.first <- time.Unix(0, n)
 			}
 		}
 	}()
@@ -197,7 +226,7 @@ func (c *closedLAN) partner(t *testing.T) {
 // unheard is for how long at most the partner has heard nothing since the last call.
 func (c *closedLAN) unheard(t *testing.T) time.Duration {
 	t.Helper()
-	_, err := c.ask.Write([]byte{'?'})
+	_, err := c.ask.Write([]byte{askSilence})
 	must(t, err)
 	select {
 	case said := <-c.heard:
@@ -258,6 +287,17 @@ func (f *figures) add(name string, took []time.Duration, quantile float64, want 
 		name, took[len(took)/2].Milliseconds(), quantile*100, at.Milliseconds(), len(took), want.Milliseconds(), verdict))
 }
 
+// judge tells all of them, and whether any was missed.
+func (f *figures) judge(t *testing.T) {
+	t.Helper()
+	for _, line := range f.list {
+		t.Log(line)
+	}
+	if f.bad > 0 {
+		t.Errorf("%d figures missed", f.bad)
+	}
+}
+
 const (
 	wantTalk = 2 * time.Second
 	wantGap  = 3 * time.Second
@@ -306,12 +346,7 @@ func TestClosedNetworks(t *testing.T) {
 		})
 		c.shut(t)
 	}
-	for _, line := range f.list {
-		t.Log(line)
-	}
-	if f.bad > 0 {
-		t.Errorf("%d figures missed", f.bad)
-	}
+	f.judge(t)
 }
 
 // TestIPv6Only: a network without IPv4 is one like others.
@@ -374,10 +409,12 @@ func TestPageByRelay(t *testing.T) {
 	}
 }
 
-// goJoins has a Go client join so often, and tells from when on it was in the call and
-// heard the partner.
+// goJoins has a Go client join so often, and tells after what time it was talking: the
+// partner heard it, and it heard the partner.
 func (c *closedLAN) goJoins(t *testing.T, n int) (took []time.Duration) {
 	t.Helper()
+	frame, err := hex.DecodeString(hum)
+	must(t, err)
 	for range n {
 		heard := make(chan struct{}, 1)
 		cfg := guest(t, c.house, c.base, c.ca, "Closed", func(voiceclient.Packet) {
@@ -394,13 +431,36 @@ func (c *closedLAN) goJoins(t *testing.T, n int) (took []time.Duration) {
 			t.Errorf("join: %v", err)
 			continue
 		}
+		// Nothing was said before: what the partner has yet to hear of the round before is
+		// behind it by now.
 		select {
-		case <-heard:
-			took = append(took, time.Since(start))
-		case <-time.After(10 * time.Second):
-			t.Error("nothing is heard")
+		case <-c.first: // of a round that went wrong
+		default:
 		}
-		t.Logf("by %s after %v", call.Stats().Voice.Way, time.Since(start))
+		_, err = c.ask.Write([]byte{askFirst})
+		must(t, err)
+		hears, isHeard := time.Duration(0), time.Duration(0)
+		tick, late := time.NewTicker(20*time.Millisecond), time.After(10*time.Second)
+		for lost := false; !lost && (hears == 0 || isHeard == 0); {
+			select {
+			case <-heard:
+				if hears == 0 {
+					hears = time.Since(start)
+				}
+			case at := <-c.first:
+				isHeard = at.Round(0).Sub(start.Round(0)) // another process knows the time of day only
+			case <-tick.C:
+				_ = call.WriteOpus(frame, 20*time.Millisecond, 20)
+			case <-late:
+				lost = true
+				t.Errorf("hears after %v, is heard after %v (0: never)", hears, isHeard)
+			}
+		}
+		tick.Stop()
+		if hears > 0 && isHeard > 0 {
+			took = append(took, max(hears, isHeard))
+		}
+		t.Logf("by %s: hears after %v, is heard after %v", call.Stats().Voice.Way, hears, isHeard)
 		_ = call.Close()
 	}
 	return took

@@ -38,8 +38,9 @@ table ip rebind {
 }
 
 // TestNATRebindOfPages: the NAT in front of a browser forgets it, time after time. Who
-// talks is found within 0.3 s, both ways, on a machine that has time for it; who only
-// listens, with a muted microphone or without any, within 3 s.
+// talks is found within 0.3 s, both ways, 99 times of 100, where VOICEFLEET_CLOSED says
+// that the machine has time for it; who only listens, with a muted microphone or without
+// any, within 3 s. VOICEFLEET_REBINDS sets how often, four times as often for who talks.
 func TestNATRebindOfPages(t *testing.T) {
 	c := newClosedLAN(t, false)
 	const tone = 2 // brian's first, which is near that of the partner
@@ -49,12 +50,18 @@ func TestNATRebindOfPages(t *testing.T) {
 		rounds, err = strconv.Atoi(s)
 		must(t, err)
 	}
+	talking, often := time.Second, rounds
+	if os.Getenv("VOICEFLEET_CLOSED") != "" {
+		talking, often = 300*time.Millisecond, max(4*rounds, 20)
+	}
+	var f figures
 	for name, one := range map[string]struct {
 		bound  time.Duration
+		rounds int
 		before func(*testing.T, *chromium.Page) // it joins
 		in     func(*testing.T, *chromium.Page)
 	}{
-		"talks": {bound: time.Second},
+		"talks": {bound: talking, rounds: often},
 		"is muted": {bound: 3 * time.Second, in: func(t *testing.T, p *chromium.Page) {
 			must(t, p.Click("button", "Mute", 30*time.Second))
 		}},
@@ -76,7 +83,8 @@ func TestNATRebindOfPages(t *testing.T) {
 				one.in(t, p)
 			}
 			listenFor(t, p, time.Second)
-			for range rounds {
+			var gaps []time.Duration
+			for range max(one.rounds, rounds) {
 				c.unheard(t)
 				times++
 				c.rebind(t, times)
@@ -86,10 +94,10 @@ func TestNATRebindOfPages(t *testing.T) {
 					said = 0
 				}
 				t.Logf("heard nothing for %v, was not heard for %v", heard, said)
-				if max(heard, said) > one.bound {
-					t.Errorf("a gap of %v, want %v at most", max(heard, said), one.bound)
-				}
+				gaps = append(gaps, max(heard, said))
 			}
+			f.add("page that "+name+", its NAT forgets it: gap", gaps, 0.99, one.bound)
 		})
 	}
+	f.judge(t)
 }

@@ -29,6 +29,9 @@ const (
 	// anewEvery is how long a call waits to be told of another server before it
 	// asks for one, and asks again; oftener the gateway does not answer.
 	anewEvery = 2 * time.Second
+	// anewRelayed is the first such wait where media goes by a relay or by TCP: those end
+	// with their node's agent, of which nobody else is told as the node itself lives.
+	anewRelayed = 500 * time.Millisecond
 	// askPause is the wait of a join that nobody could take just now, from a half to
 	// the whole, before it is asked for again.
 	askPause = time.Second
@@ -485,7 +488,7 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 				put(c.gw.redo, struct{}{})
 				c.askAnew()
 			}
-			k.quiet.Reset(anewEvery)
+			k.quiet.Reset(c.patience())
 		case <-k.quiet.C:
 			if v := c.current(); v != nil && v.Quiet() >= lostAfter {
 				if !k.dialing {
@@ -546,6 +549,14 @@ func spent(err error) bool {
 func sessionLost(err error) bool {
 	var closed *CloseError
 	return errors.As(err, &closed) && closed.Code == signaling.CloseSessionInvalid
+}
+
+// patience is how long a silent path is left to who may name another server.
+func (c *Call) patience() time.Duration {
+	if v := c.current(); v != nil && v.pion != nil && v.pion.net.detour.kind() != wayUDP {
+		return anewRelayed
+	}
+	return anewEvery
 }
 
 // retry has the voice session opened again, after a while.

@@ -1,7 +1,9 @@
 package voiceclient_test
 
 import (
+	"fmt"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -138,7 +140,8 @@ func (c *rebindConn) Close() error {
 }
 
 // TestNATRebind: a client that speaks is found again at once when its NAT forgets it,
-// time after time, within 0.3 s; it does nothing for it.
+// time after time, within 0.3 s; it does nothing for it. VOICEFLEET_CLOSED says that the
+// machine has time for it: then 99 of 100 times are judged, otherwise half of them.
 func TestNATRebind(t *testing.T) {
 	_, gw := engineWorld(t)
 	ea, eb := newEar(), newEar()
@@ -150,8 +153,13 @@ func TestNATRebind(t *testing.T) {
 	a, b := enter(t, gw, 1, ea, nil), enter(t, gw, 2, eb, network)
 	session := b.Voice()
 	var gaps []time.Duration
-	for round := range 20 {
-		what := string(rune('a' + round))
+	closed := os.Getenv("VOICEFLEET_CLOSED") != ""
+	rounds := 20
+	if closed {
+		rounds = 101
+	}
+	for round := range rounds {
+		what := fmt.Sprintf("%03d", round)
 		start := time.Now()
 		eb.until(t, "b hears a, round "+what, func() { speak(t, a, "from a "+what)(); speak(t, b, "from b")() }, func() bool { return eb.heard["1 from a "+what] > 0 })
 		if round > 0 {
@@ -160,9 +168,14 @@ func TestNATRebind(t *testing.T) {
 		network.rebind(t)
 	}
 	slices.Sort(gaps)
-	t.Logf("gap: median %v, worst of %d %v", gaps[len(gaps)/2], len(gaps), gaps[len(gaps)-1])
-	if median := gaps[len(gaps)/2]; median > 300*time.Millisecond {
-		t.Errorf("nothing was heard for %v", median)
+	p99 := gaps[(99*len(gaps)+99)/100-1]
+	t.Logf("gap: median %v, p99 %v, worst of %d %v", gaps[len(gaps)/2], p99, len(gaps), gaps[len(gaps)-1])
+	judged := gaps[len(gaps)/2]
+	if closed {
+		judged = p99
+	}
+	if judged > 300*time.Millisecond {
+		t.Errorf("nothing was heard for %v", judged)
 	}
 	// One who only listens is found by its checks.
 	for round := range 3 {
