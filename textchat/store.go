@@ -87,7 +87,7 @@ type Change struct {
 	DropBan     ID
 	PutWebhook  *Webhook
 	DropWebhook ID
-	PutAudit    *AuditEntry
+	PutAudit    *AuditEntry // one of the same id is replaced
 }
 
 // Guilds are guilds, invites and the server's own few settings.

@@ -29,7 +29,7 @@ func (c *ctl) userCommand() *cobra.Command {
 	export.Flags().StringVar(&out, "out", "", "file to write to, which must not exist (default: standard output)")
 	var yes bool
 	erase := &cobra.Command{
-		Use: "erase USER", Short: "Erase a person: messages, files, memberships, name and password",
+		Use: "erase USER", Short: "Erase a person: messages, files, reactions, memberships, name and password",
 		Example: "  voicefleet ctl user erase ada --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -51,7 +51,7 @@ type personLine struct {
 }
 
 type personFound struct {
-	Channels, Messages, Guilds int
+	Channels, Messages, Guilds, Reactions, Mentions int
 }
 
 // maxLine bounds a line of a stream: a message with all it may have.
@@ -127,11 +127,12 @@ func (c *ctl) eraseUser(ctx context.Context, user string, progress io.Writer) er
 	return c.lines(ctx, "DELETE", "/api/admin/users/"+url.PathEscape(user), func(line []byte, l personLine) error {
 		switch {
 		case l.Progress != nil:
-			fmt.Fprintf(progress, "looked through %d channels, erased %d messages\n", l.Progress.Channels, l.Progress.Messages)
+			fmt.Fprintf(progress, "looked through %d channels, erased %d messages and %d reactions\n", l.Progress.Channels, l.Progress.Messages, l.Progress.Reactions)
 		case l.Done != nil && c.json:
 			fmt.Fprintf(c.out, "%s\n", line)
 		case l.Done != nil:
-			fmt.Fprintf(c.out, "%s is erased: %d messages, %d memberships\n", user, l.Done.Messages, l.Done.Guilds)
+			fmt.Fprintf(c.out, "%s is erased: %d messages, %d memberships, %d reactions; no longer named in %d messages of others\n",
+				user, l.Done.Messages, l.Done.Guilds, l.Done.Reactions, l.Done.Mentions)
 		}
 		return nil
 	})

@@ -209,14 +209,18 @@ func wordsRestored(data, before string) string {
 	return text
 }
 
-const wordsUser = `Export writes the account, its memberships and every message it wrote, private ones included, with
-the addresses of its files: a line of JSON each; the last one says "done". It looks through all
-messages there are, which takes a while in a large house.
+const wordsUser = `Export writes the account, its memberships, bans, webhooks, private channels and reactions, the
+entries of audit logs by it and about it, where others mention it, and every message it wrote,
+private ones included, with the addresses of its files: a line of JSON each; the last one says
+"done". It looks through all messages there are, which takes a while in a large house.
 
-Erase deletes those messages and files, takes the person out of all guilds, ends their sessions and
-leaves an account without name and password in their place. It can be repeated. Who owns a guild
-hands it over first. What stays: reactions and the audit log under a number that names nobody, and
-the name in a ban, if there is one.`
+Erase deletes those messages, files and reactions, takes the person out of all guilds, ends their
+sessions, and leaves an account without name and password in their place: also where others
+mentioned it, in bans and webhooks. Bans about it and audit logs lose their reasons, audit logs its
+nicknames. Interrupted, it goes on when it is repeated. Who owns a guild hands it over first.
+What was deleted is then overwritten in the file of the embedded store; on a cluster it leaves the
+files by compaction, 2 to 10 days later. What stays: the account's number, the channels, threads
+and roles it made, what others wrote by themselves, and backups.`
 
 func wordsEraseSure(user string) string {
 	return fmt.Sprintf("erasing %s cannot be undone: export first if they want a copy, then say --yes", user)

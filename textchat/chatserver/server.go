@@ -53,6 +53,7 @@ type Server struct {
 	heartbeatLimit  time.Duration
 	bodyTimeout     time.Duration
 	idleTime        time.Duration
+	noteErase       time.Duration // how often an erasure writes down how far it is
 
 	// Safe for concurrent use.
 	mint  snowflake.Mint
@@ -105,6 +106,7 @@ func New(cfg Config) (*Server, error) {
 		heartbeatLimit:  textchat.HeartbeatDeadline,
 		bodyTimeout:     bodyTimeout,
 		idleTime:        idleTime,
+		noteErase:       eraseNoted,
 		presence:        make(chan edgeagent.CallEvent, presenceQueue),
 		moved:           make(chan allocator.Moved, movedQueue),
 		owners:          make(map[textchat.ID]*owner),

@@ -203,7 +203,9 @@ func (h *history) changes(guild textchat.ID) []textchat.Change {
 		case 19:
 			c.DropWebhook = h.webhook(guild)
 		case 20:
-			h.seq++ // within AuditLife of each other
+			if h.rng.IntN(4) > 0 || h.seq == 0 { // else one is rewritten
+				h.seq++ // within AuditLife of each other
+			}
 			c.PutAudit = &textchat.AuditEntry{ID: h.id(kindAudit, 0)<<20 + h.seq, User: h.user(), Action: h.action()}
 		}
 		list = append(list, c)

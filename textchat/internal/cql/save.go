@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gocql/gocql"
 
@@ -47,8 +48,18 @@ const (
 	dropAll  = "DELETE FROM guild_parts USING TIMESTAMP ? WHERE guild_id = ?"
 )
 
-// auditSeconds is how long entries of the audit log are kept.
-var putAudit = fmt.Sprintf("INSERT INTO guild_parts (guild_id, kind, id, code, data) VALUES (?, ?, ?, ?, ?) USING TTL %d AND TIMESTAMP ?", int(textchat.AuditLife.Seconds()))
+// putAudit keeps an entry of the audit log until it is old: its id says since when.
+const putAudit = "INSERT INTO guild_parts (guild_id, kind, id, code, data) VALUES (?, ?, ?, ?, ?) USING TTL ? AND TIMESTAMP ?"
+
+// auditLeft is how long an entry is kept from now on, in seconds: one that is rewritten no
+// longer than it would have been. One that should be gone comes from elsewhere.
+func auditLeft(id textchat.ID, now time.Time) int {
+	left := id.Time().Add(textchat.AuditLife).Sub(now)
+	if left < time.Second || left > textchat.AuditLife {
+		left = textchat.AuditLife
+	}
+	return int(left.Seconds())
+}
 
 // Save does all changes or none.
 func (s *Store) Save(ctx context.Context, guild textchat.ID, changes []textchat.Change) error {
@@ -222,7 +233,7 @@ func (p *saving) step(c textchat.Change) {
 	case c.DropWebhook != 0:
 		p.dropWebhook(c.DropWebhook)
 	case c.PutAudit != nil:
-		p.batch = append(p.batch, statement{putAudit, []any{int64(p.guild), kindAudit, int64(c.PutAudit.ID), "", encode(c.PutAudit)}})
+		p.batch = append(p.batch, statement{putAudit, []any{int64(p.guild), kindAudit, int64(c.PutAudit.ID), "", encode(c.PutAudit), auditLeft(c.PutAudit.ID, time.Now())}})
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 var inputs = kindsOf(
 	VoiceUpdate{}, Placed{}, PlaceFailed{}, CallOpened{}, CallLeft{}, Moved{}, Mend{}, SessionGone{}, TakeOver{}, Tick{},
 	Join{}, Leave{}, UserChanged{}, PatchMember{}, PatchVoice{}, PatchGuild{}, SetOwner{}, PutRole{}, DropRole{}, PutChannel{}, DropChannel{},
-	PutInvite{}, DropInvite{}, PutWebhook{}, DropWebhook{}, Ban{}, Unban{}, Arrange{}, PutThread{}, DropThread{}, FollowThread{},
+	PutInvite{}, DropInvite{}, PutWebhook{}, DropWebhook{}, Ban{}, Unban{}, Forget{}, Arrange{}, PutThread{}, DropThread{}, FollowThread{},
 	Posted{}, Erased{}, ErasedMany{}, Reacted{}, Unreacted{}, PinsMoved{}, Touched{}, Typing{},
 )
 

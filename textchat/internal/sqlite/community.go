@@ -66,7 +66,8 @@ func saveCommunity(tx *txn, g int64, c textchat.Change) error {
 			g, oldest, auditTidied); err != nil {
 			return err
 		}
-		_, err = exec(tx, "INSERT INTO audit (guild_id, id, user_id, action, data) VALUES (?, ?, ?, ?, ?)", g, int64(a.ID), int64(a.User), int(a.Action), encode(a))
+		_, err = exec(tx, `INSERT INTO audit (guild_id, id, user_id, action, data) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET user_id = excluded.user_id, action = excluded.action, data = excluded.data`, g, int64(a.ID), int64(a.User), int(a.Action), encode(a))
 	default:
 		err = errors.New("empty change")
 	}
