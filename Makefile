@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-soak-alone fleet-schedules fleet-demo text-test cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway bench-store sim fresh-test clean
+.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-soak-alone fleet-schedules fleet-demo text-test cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway bench-pages bench-store sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -11,7 +11,9 @@ OPUS := -tags opus,nolibopusfile
 VERSION = $$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Installs what package-lock.json names, unless it is there.
 NPM := { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }
-BENCH := $(ENV) && go build -o bin/voicefleet ./cmd/voicefleet && go run $(OPUS) ./cmd/voicebench
+BENCH := $(ENV) && mkdir -p out && go build -o bin/voicefleet ./cmd/voicefleet && go run $(OPUS) ./cmd/voicebench
+# REPORT keeps what a target measures; flags in ARGS come later and win.
+REPORT = --json out/$(1).json --html out/$(1).html
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -47,23 +49,26 @@ bench-smoke: ## the short form for CI: nothing lost, no ratio to the raw loop wo
 	@sh deploy/bench.sh smoke
 
 bench-forward: ## CPU per forwarded packet beside a raw sendmmsg loop and a stock forwarder
-	@$(BENCH) forward $(ARGS)
+	@$(BENCH) forward $(call REPORT,forward) $(ARGS)
 
 bench-call: ## real WebRTC bots in a call: loss, delay, the right voices
-	@$(BENCH) call $(ARGS)
+	@$(BENCH) call $(call REPORT,call) $(ARGS)
 
 bench-memory: ## memory of 1,000 connected sessions
-	@$(BENCH) memory $(ARGS)
+	@$(BENCH) memory $(call REPORT,memory) $(ARGS)
 
 bench-gateway: ## 100,000 and more gateway sessions of one channel on text instances of one fleet: memory, fan-out, resume storm; message rate beside a raw write loop (15 minutes, 8 GiB)
-	@$(BENCH) crowd $(ARGS)
+	@$(BENCH) crowd $(call REPORT,crowd) $(ARGS)
 
 bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of the page in Chromium
-	@$(BENCH) join $(ARGS)
+	@$(BENCH) join $(call REPORT,join) $(ARGS)
 	@$(ENV) && VOICEFLEET_JOINS=200 go test -count=1 -v -run '^TestJoinFromThePage$$' ./cmd/e2e
 
+bench-pages: ## CPU of a hot page, remembered and read from SQLite and a CQL server; the figures stay in out/pages.txt (5 minutes)
+	@$(ENV) && mkdir -p out && go test -run '^$$' -bench Pages -benchtime 1000x ./textchat/chatserver >out/pages.txt; status=$$?; cat out/pages.txt; exit $$status
+
 bench-store: ## durable writes, latency at a rate, equal reads, histories of 10 million messages (ARGS=--short: half a minute)
-	@$(BENCH) store $(ARGS)
+	@$(BENCH) store $(call REPORT,store) $(ARGS)
 
 closed-test: ## how soon the Go client and Chromium talk without UDP, and the gaps when it closes in a call, a NAT forgets or the address changes (needs root and nft; 10 minutes)
 	@$(ENV) && VOICEFLEET_CLOSED=1 go test -count=1 -v -timeout 5m -run '^TestNATRebind$$' ./signaling/voiceclient

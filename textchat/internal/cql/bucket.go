@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
 )
@@ -37,20 +39,28 @@ type bucketKey struct {
 // bucketSet remembers buckets. It holds no pointers, so the collector does not
 // look into it; when full, an arbitrary one is forgotten. One takes 16 bytes.
 type bucketSet struct {
+	// Immutable.
+	max          int
+	hits, misses prometheus.Counter
+
 	mu sync.Mutex
 	// Guarded by mu.
 	set map[bucketKey]struct{}
-	max int
 }
 
-func newBucketSet(most int) *bucketSet {
-	return &bucketSet{set: make(map[bucketKey]struct{}), max: most}
+func newBucketSet(most int, hits, misses prometheus.Counter) *bucketSet {
+	return &bucketSet{set: make(map[bucketKey]struct{}), max: most, hits: hits, misses: misses}
 }
 
 func (b *bucketSet) has(k bucketKey) bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	_, ok := b.set[k]
+	b.mu.Unlock()
+	if ok {
+		b.hits.Inc()
+	} else {
+		b.misses.Inc()
+	}
 	return ok
 }
 

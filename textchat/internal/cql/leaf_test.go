@@ -9,6 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
 	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
 )
@@ -75,16 +78,25 @@ func TestBuckets(t *testing.T) {
 }
 
 func TestBucketSetIsBounded(t *testing.T) {
-	b := newBucketSet(3)
+	hits, misses := prometheus.NewCounter(prometheus.CounterOpts{}), prometheus.NewCounter(prometheus.CounterOpts{})
+	b := newBucketSet(3, hits, misses)
 	for i := range int32(10) {
 		b.add(bucketKey{1, i})
 	}
 	if !b.has(bucketKey{1, 9}) || len(b.set) != 3 {
-		t.Errorf("%d are kept, the last: %v", len(b.set), b.has(bucketKey{1, 9}))
+		t.Errorf("%d are kept", len(b.set))
 	}
 	b.drop(bucketKey{1, 9})
-	if b.has(bucketKey{1, 9}) {
-		t.Error("it was dropped")
+	for range 2 {
+		if b.has(bucketKey{1, 9}) {
+			t.Error("it was dropped")
+		}
+	}
+	for c, want := range map[prometheus.Counter]float64{hits: 1, misses: 2} {
+		var m dto.Metric
+		if err := c.Write(&m); err != nil || m.GetCounter().GetValue() != want {
+			t.Errorf("counted %v, want %v (%v)", m.GetCounter().GetValue(), want, err)
+		}
 	}
 }
 

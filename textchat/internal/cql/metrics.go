@@ -17,6 +17,8 @@ type metrics struct {
 	joined  prometheus.Counter
 	refused *prometheus.CounterVec // by reason
 	left    prometheus.Counter
+	// Of the remembered buckets, by set: known, empty.
+	hits, misses *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, s *Store) (*metrics, error) {
@@ -29,13 +31,15 @@ func newMetrics(reg prometheus.Registerer, s *Store) (*metrics, error) {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "voicefleet_store_refused_total", Help: "Operations refused or given up: lane (one channel asks too much), breaker, silent (no answer in time)."}, []string{"reason"}),
 		left:    prometheus.NewCounter(prometheus.CounterOpts{Name: "voicefleet_store_left_over_total", Help: "Clean-ups after a change that did not succeed; they are harmless."}),
 	}
+	m.hits = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "voicefleet_store_bucket_hits_total", Help: "Buckets of messages that were remembered, by set: known (it is in the index), empty (nothing is in it)."}, []string{"set"})
+	m.misses = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "voicefleet_store_bucket_misses_total", Help: "Buckets that were not remembered: their index was written, or they were read."}, []string{"set"})
 	broken := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "voicefleet_store_breaker_open", Help: "1 while the CQL cluster is not asked."}, func() float64 {
 		if s.breaker.open() {
 			return 1
 		}
 		return 0
 	})
-	for _, c := range []prometheus.Collector{m.queries, m.failed, m.seconds, m.joined, m.refused, m.left, broken} {
+	for _, c := range []prometheus.Collector{m.queries, m.failed, m.seconds, m.joined, m.refused, m.left, m.hits, m.misses, broken} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

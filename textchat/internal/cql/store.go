@@ -97,7 +97,6 @@ func open(ctx context.Context, c Config) (*Store, error) {
 	}
 	s := &Store{
 		lwt: c.Keyspace + lwtSuffix + ".", timeout: c.Timeout, log: c.Log, second: gocql.NonSpeculativeExecution{},
-		known: newBucketSet(knownBuckets), empty: newBucketSet(emptyBuckets),
 		lanes: lanes{busy: make(map[uint64]*lane)},
 	}
 	s.flights.init()
@@ -107,6 +106,10 @@ func open(ctx context.Context, c Config) (*Store, error) {
 	if s.metrics, err = newMetrics(c.Metrics, s); err != nil {
 		return nil, err
 	}
+	remembered := func(set string, most int) *bucketSet {
+		return newBucketSet(most, s.metrics.hits.WithLabelValues(set), s.metrics.misses.WithLabelValues(set))
+	}
+	s.known, s.empty = remembered("known", knownBuckets), remembered("empty", emptyBuckets)
 	cluster := c.cluster()
 	cluster.Keyspace = c.Keyspace
 	cluster.QueryObserver, cluster.BatchObserver = s.metrics, s.metrics
@@ -140,9 +143,27 @@ func prepare(ctx context.Context, c Config) (backend, error) {
 	return b, m.run(ctx, c.Replicas)
 }
 
-// unreachable says in one line why there is no connection, and what to look at.
+// unreachable says in one line why there is no connection, and what to do. The driver
+// passes on the words of its errors only.
 func unreachable(err error) error {
-	return fmt.Errorf("%s; is a node up there, and do tls, user and dc fit?", strings.Join(strings.Fields(err.Error()), " "))
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	todo := "is a node up there, and do tls, user and dc fit?"
+	for _, c := range [...]struct{ says, todo string }{
+		{"certificate signed by unknown authority", "ca=FILE names the authority of the nodes' certificates"},
+		{"x509: certificate is valid for", "name the node as its certificate does, or give it one for this address"},
+		{"x509: cannot validate certificate for", "name the node as its certificate does, or give it one for this address"},
+		{"certificate has expired", "the node wants a new certificate, or one of the clocks is wrong"},
+		{"tls: certificate required", "the cluster wants a certificate of ours: cert=FILE and key=FILE"},
+		{"tls: bad certificate", "the cluster does not take our certificate: cert=FILE and key=FILE name one of its authority"},
+		{"tls: unknown certificate authority", "the cluster does not take our certificate: cert=FILE and key=FILE name one of its authority"},
+		{"first record does not look like a TLS handshake", "that node does not encrypt: tls=off, or its port for TLS"},
+	} {
+		if strings.Contains(text, c.says) {
+			todo = c.todo
+			break
+		}
+	}
+	return fmt.Errorf("%s; %s", text, todo)
 }
 
 // cluster is how the driver is set. Its own defaults wait 11 s for an answer, 60 s

@@ -167,9 +167,13 @@ func TestQuietChannel(t *testing.T) {
 	for _, id := range ids[1:] {
 		must(t, s.DeleteMessage(ctx, channel, id))
 	}
+	hits := counted("voicefleet_store_bucket_hits_total")
 	first, second := page(50, 1), page(50, 1)
 	if first < 8 || second > 2 {
 		t.Errorf("with 7 emptied buckets: %d queries, then %d; want 9 and 2", first, second)
+	}
+	if n := counted("voicefleet_store_bucket_hits_total") - hits; n != 7 {
+		t.Errorf("%d of 7 empty buckets were remembered", n)
 	}
 	// A message that comes late is seen all the same.
 	_, _, err := s.AddMessage(ctx, message(channel, ids[4]+1, "late"), "")
