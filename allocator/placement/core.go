@@ -482,7 +482,15 @@ func (c *Core) Decide(now time.Time, req allocator.PlaceRequest, draw *rand.Rand
 	case home != "":
 		return c.settle(now, req, c.Size(req.Call)+1, "", draw)
 	}
-	return c.settle(now, req, max(1, min(req.Expected, maxExpected)), "", draw)
+	n := max(1, min(req.Expected, maxExpected))
+	ex, err := c.settle(now, req, n, "", draw)
+	for err != nil && err.Code == allocator.CodeFull && n > 1 {
+		// Where nobody has room for all that are expected, it begins where there is some.
+		if n /= 2; n == 1 || c.fleet.Choose(now, &req, n, draw).Node != "" {
+			ex, err = c.settle(now, req, n, "no room for all that are expected: ", draw)
+		}
+	}
+	return ex, err
 }
 
 // home is the node of a live call, if any, and whether it shows sessions of it. A

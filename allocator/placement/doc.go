@@ -32,5 +32,6 @@
 // heartbeat yet: each seat given counts until the node reports as many more
 // sessions of the call and three seconds more, over which its packets are averaged,
 // for 10 s at most; and a young call counts with its
-// predicted size for a minute, a call that was placed again with the size it had.
+// predicted size for a minute, a call that was placed again with the size it had. Where
+// no node has room for the predicted size, a call begins where there is room for a part.
 package placement

@@ -3,6 +3,7 @@ package placement
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,11 +87,15 @@ func TestFullSaysWhatToHopeFor(t *testing.T) {
 	}
 	c.LoseCall(young)
 	beat("home", "here", 10, 10)
-	// And one that expects more than any node holds hears of room for one.
+	// And one that expects more than any node holds begins where there is room for some.
 	beat("more", "farther", 9, 10)
 	fresh.Expected = 5
-	if _, err = c.Decide(now, fresh, draw); err == nil || err.Full == nil || err.Full.Elsewhere == nil || err.Full.Elsewhere.Node != "more" {
-		t.Errorf("a new call of five is refused with %+v", err)
+	if ex, err := c.Decide(now, fresh, draw); err != nil || ex.Chosen != "more" || !strings.HasPrefix(ex.Reason, "no room for all that are expected: ") {
+		t.Errorf("a new call of five begins on %q, %q, %v", ex.Chosen, ex.Reason, err)
+	}
+	beat("roomy", "farthest", 6, 10)
+	if ex, err := c.Decide(now, fresh, draw); err != nil || ex.Chosen != "roomy" {
+		t.Errorf("a new call of five begins on %q, %v, and one node has room for four", ex.Chosen, err)
 	}
 	c.Lose(now, "home")
 	if n := len(c.leaving.nodes); n != 1 {

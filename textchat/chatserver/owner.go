@@ -40,8 +40,9 @@ type owner struct {
 	pagesVersion, pagesSeq atomic.Uint64
 
 	// Owned by run.
-	core *guild.Guild // nil: must be loaded
-	subs map[*session]*sub
+	core   *guild.Guild // nil: must be loaded
+	habits *guild.Delta // of the guild, while it is unloaded
+	subs   map[*session]*sub
 	// What was shown to whom: the presence of each member online, and the channels
 	// that each user with a session sees.
 	seen   map[textchat.ID]*shown
@@ -161,7 +162,7 @@ func (o *owner) unload(now time.Time) {
 	for id := range o.core.ByID() {
 		o.srv.dropChannel(id)
 	}
-	o.core = nil
+	o.core, o.habits = nil, o.core.Habits()
 	o.turn()
 	clear(o.seen)
 	clear(o.sights)
@@ -275,9 +276,13 @@ func (o *owner) load() error {
 	o.used, o.wake = time.Now(), time.Time{}
 	o.counted(true)
 	o.lists.stale(time.Now())
-	if live != nil {
+	switch {
+	case live != nil:
 		o.core.Apply(live)
+	case o.habits != nil:
+		o.core.Apply(o.habits)
 	}
+	o.habits = nil
 	ids := make([]textchat.ID, len(r.Channels))
 	for i, c := range r.Channels {
 		ids[i] = c.ID

@@ -16,6 +16,38 @@ func (w *world) asleep(t *testing.T) {
 	eventually(t, "the guild is unloaded", o.asleep.Load)
 }
 
+// TestHabitsOutliveUnloading holds that a guild that was unloaded expects calls as large as
+// those it had.
+func TestHabitsOutliveUnloading(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, t.TempDir(), nil, func(s *Server) { s.idleTime, s.resumeWindow = 20*time.Millisecond, 10*time.Millisecond })
+	ann, bob := w.guest("ann"), w.guest("bob")
+	lobby := w.channelID(ann, "Lobby")
+	expected := func(who person) (*socket, int) {
+		t.Helper()
+		s := w.enter(who)
+		s.joinVoice(w.guildID(), lobby, false)
+		w.voice.expect(t, "place "+who.id)
+		s.until("VOICE_SERVER_UPDATE")
+		w.voice.mu.Lock()
+		defer w.voice.mu.Unlock()
+		return s, w.voice.last.Expected
+	}
+	a, first := expected(ann)
+	b, second := expected(bob)
+	if first != 1 || second != 2 {
+		t.Fatalf("a first call is expected to have %d, then %d members", first, second)
+	}
+	for _, s := range []*socket{a, b} {
+		s.ws.WriteClose(1000, nil)
+		w.voice.expect(t, "remove")
+	}
+	w.asleep(t)
+	if _, again := expected(ann); again != 2 {
+		t.Errorf("after one of two, a call of %d is expected", again)
+	}
+}
+
 // TestIdleGuildIsUnloaded holds that a guild that nobody uses is unloaded, that one with
 // a session or with somebody in voice is not, and that it is as it was when it is loaded
 // again.

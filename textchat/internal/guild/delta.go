@@ -24,6 +24,7 @@ type Delta struct {
 	Voice    map[textchat.ID]*voice            `json:",omitempty"`
 	Pending  map[textchat.ID]*pending          `json:",omitempty"`
 	Queues   map[textchat.ID]*queue            `json:",omitempty"`
+	Sizes    map[textchat.ID]*size             `json:",omitempty"`
 	Attempt  uint64                            `json:",omitempty"`
 	Archives *time.Time                        `json:",omitempty"`
 }
@@ -54,6 +55,8 @@ func (g *Guild) Delta() *Delta {
 			note(&d.Pending, m, t.id)
 		case map[textchat.ID]*queue:
 			note(&d.Queues, m, t.id)
+		case map[textchat.ID]*size:
+			note(&d.Sizes, m, t.id)
 		case map[textchat.ID]bool:
 			note(&d.Banned, m, t.id)
 		case map[textchat.ID]time.Time:
@@ -78,12 +81,12 @@ func note[V any](to *map[textchat.ID]V, from map[textchat.ID]V, id textchat.ID) 
 }
 
 // Live is all that the store does not have: who is in voice, on the way there, or
-// in line. The objects belong to the guild.
+// in line, and how large calls get. The objects belong to the guild.
 func (g *Guild) Live() *Delta {
-	return &Delta{Voice: g.voice, Pending: g.pending, Queues: g.queues, Attempt: g.attempt}
+	return &Delta{Voice: g.voice, Pending: g.pending, Queues: g.queues, Sizes: g.sizes, Attempt: g.attempt}
 }
 
-// Quiet says that there is nothing of that: the store has all of the guild.
+// Quiet says that nobody is: but for habits, the store has all of the guild.
 func (g *Guild) Quiet() bool { return len(g.voice)+len(g.pending)+len(g.queues) == 0 }
 
 // Apply makes the changes that another instance tells of. They can not be taken
@@ -103,6 +106,10 @@ func (g *Guild) Apply(d *Delta) {
 	assign(g.voice, d.Voice)
 	assign(g.pending, d.Pending)
 	assign(g.queues, d.Queues)
+	assign(g.sizes, d.Sizes)
+	if len(d.Sizes) > 0 { // a channel may have been deleted since they were kept
+		maps.DeleteFunc(g.sizes, func(id textchat.ID, _ *size) bool { return g.channels[id] == nil })
+	}
 	for id, is := range d.Banned {
 		if is {
 			g.banned[id] = true
@@ -150,7 +157,7 @@ func assign[V any](to, from map[textchat.ID]*V) {
 
 // Empty says that nothing changed.
 func (d *Delta) Empty() bool {
-	return d.Self == nil && len(d.Roles)+len(d.Channels)+len(d.Members)+len(d.Banned)+len(d.TimedOut)+len(d.Voice)+len(d.Pending)+len(d.Queues) == 0
+	return d.Self == nil && len(d.Roles)+len(d.Channels)+len(d.Members)+len(d.Banned)+len(d.TimedOut)+len(d.Voice)+len(d.Pending)+len(d.Queues)+len(d.Sizes) == 0
 }
 
 // Present are the changes that bring the store to what the guild is now, where

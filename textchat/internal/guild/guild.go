@@ -26,6 +26,7 @@ type Guild struct {
 	voice   map[textchat.ID]*voice   // by user
 	pending map[textchat.ID]*pending // by user
 	queues  map[textchat.ID]*queue   // by channel, where somebody waits
+	sizes   map[textchat.ID]*size    // by channel, where somebody ever was
 	since   time.Time                // of the first input here
 	attempt uint64
 	// archives is not after the first thread that is archived by itself; zero: none.
@@ -115,6 +116,7 @@ func New(r textchat.GuildRecord, openTimeout time.Duration) *Guild {
 		voice:       make(map[textchat.ID]*voice),
 		pending:     make(map[textchat.ID]*pending),
 		queues:      make(map[textchat.ID]*queue),
+		sizes:       make(map[textchat.ID]*size),
 	}
 	for i := range r.Roles {
 		g.roles[r.Roles[i].ID] = &r.Roles[i]

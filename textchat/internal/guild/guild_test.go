@@ -386,6 +386,9 @@ func show(o Out) string {
 			if len(r.Avoid) > 0 {
 				more += fmt.Sprintf(" avoid=%v", r.Avoid)
 			}
+			if r.Expected != 1 {
+				more += fmt.Sprintf(" expected=%d", r.Expected)
+			}
 			if r.Region != "" {
 				more += " region=" + r.Region
 			}

@@ -66,7 +66,7 @@ type Leave struct {
 	Actor textchat.ID
 }
 
-func (in Leave) handle(g *Guild, _ time.Time, out *Out) {
+func (in Leave) handle(g *Guild, now time.Time, out *Out) {
 	m := g.members[in.User]
 	switch {
 	case m == nil:
@@ -79,7 +79,7 @@ func (in Leave) handle(g *Guild, _ time.Time, out *Out) {
 		out.refuse(textchat.Refuse(400, textchat.CodeMissingPerms, "The owner cannot leave its guild."))
 		return
 	}
-	g.part(out, in.User, "left_guild")
+	g.part(now, out, in.User, "left_guild")
 }
 
 // UserChanged brings a new record of a member's account.
@@ -160,7 +160,7 @@ func (in PatchMember) handle(g *Guild, now time.Time, out *Out) {
 		if _, silent := g.timedOut[in.User]; silent && in.Timeout != nil {
 			g.cancel(out, in.User)
 			if g.voice[in.User] != nil {
-				g.leave(out, in.User, "timed_out")
+				g.leave(now, out, in.User, "timed_out")
 			}
 		}
 		if g.refreshRights(out, in.User) || in.Nick != nil && g.voice[in.User] != nil {
@@ -173,7 +173,7 @@ func (in PatchMember) handle(g *Guild, now time.Time, out *Out) {
 	v := g.voice[in.User]
 	if *in.Channel == 0 {
 		g.cancel(out, in.User)
-		g.leave(out, in.User, "disconnected")
+		g.leave(now, out, in.User, "disconnected")
 	} else if *in.Channel != v.Channel {
 		g.place(out, VoiceUpdate{User: in.User, Session: v.Session, Channel: *in.Channel, SelfMute: v.SelfMute, SelfDeaf: v.SelfDeaf})
 	}
@@ -510,7 +510,7 @@ func overwriteBits(a, b []textchat.Overwrite) textchat.Permissions {
 // DropChannel deletes a channel and ends the call in it.
 type DropChannel struct{ Actor, Channel textchat.ID }
 
-func (in DropChannel) handle(g *Guild, _ time.Time, out *Out) {
+func (in DropChannel) handle(g *Guild, now time.Time, out *Out) {
 	c := g.channels[in.Channel]
 	perms := g.Permissions(in.Actor, in.Channel)
 	switch {
@@ -528,9 +528,10 @@ func (in DropChannel) handle(g *Guild, _ time.Time, out *Out) {
 	}
 	for user, v := range g.voice {
 		if v.Channel == c.ID {
-			g.leave(out, user, "channel_deleted")
+			g.leave(now, out, user, "channel_deleted")
 		}
 	}
+	drop(g, g.sizes, c.ID)
 	for _, x := range g.channels {
 		if parentOf(x) != c.ID {
 			continue

@@ -15,7 +15,7 @@ type Ban struct {
 	Reason *string
 }
 
-func (in Ban) handle(g *Guild, _ time.Time, out *Out) {
+func (in Ban) handle(g *Guild, now time.Time, out *Out) {
 	id := in.User.ID
 	switch {
 	case !g.Base(in.Actor).Has(textchat.BanMembers), g.members[id] != nil && !g.rank(in.Actor).above(g.rank(id)), id == g.self.Owner:
@@ -26,7 +26,7 @@ func (in Ban) handle(g *Guild, _ time.Time, out *Out) {
 		return
 	}
 	if g.members[id] != nil {
-		g.part(out, id, "banned")
+		g.part(now, out, id, "banned")
 	}
 	put(g, g.banned, id, true)
 	out.change(textchat.Change{PutBan: &textchat.Ban{User: in.User, Reason: in.Reason}})
@@ -56,11 +56,11 @@ func (in Unban) handle(g *Guild, _ time.Time, out *Out) {
 }
 
 // part ends a membership: out of voice, off the list, its sessions told.
-func (g *Guild) part(out *Out, user textchat.ID, reason string) {
+func (g *Guild) part(now time.Time, out *Out, user textchat.ID, reason string) {
 	m := g.members[user]
 	g.cancel(out, user)
 	if g.voice[user] != nil {
-		g.leave(out, user, reason)
+		g.leave(now, out, user, reason)
 	}
 	g.leaveThreads(out, user)
 	drop(g, g.members, user)

@@ -136,7 +136,7 @@ func (g *Guild) later(now time.Time, in PlaceFailed, p *pending, out *Out) bool 
 		return false
 	case p.Moving.Tries >= moveTries:
 		if !v.Opened {
-			g.leave(out, in.User, "not_placed")
+			g.leave(now, out, in.User, "not_placed")
 		}
 		return false
 	}

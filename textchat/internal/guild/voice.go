@@ -235,7 +235,7 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 			g.cancel(out, in.User)
 		}
 		if v != nil && v.Session == in.Session {
-			g.leave(out, in.User, "left")
+			g.leave(now, out, in.User, "left")
 		}
 		return
 	}
@@ -321,6 +321,9 @@ func (g *Guild) holds(now time.Time, in VoiceUpdate, out *Out) bool {
 	held.Channel, held.Session, held.SelfMute, held.SelfDeaf, held.Opened = in.Channel, in.Session, in.SelfMute, in.SelfDeaf, true
 	held.RTT, held.Region, held.Where = in.RTT, in.Region, in.Location
 	put(g, g.voice, in.User, &held)
+	if v == nil {
+		g.came(now, in.Channel)
+	}
 	g.tell(out, in.User, was, "")
 	return true
 }
@@ -379,19 +382,13 @@ func (g *Guild) order(out *Out, user textchat.ID, p *pending) {
 	g.attempt++
 	p.Attempt, p.Rights = g.attempt, g.rights(user, p.Channel)
 	put(g, g.pending, user, p)
-	expected := 1
-	for _, v := range g.voice {
-		if v.Channel == p.Channel {
-			expected++
-		}
-	}
 	rtt, region, where := p.RTT, p.Region, p.Where
 	if r := g.channels[p.Channel].RTCRegion; r != nil && *r != "" {
 		rtt, region, where = nil, *r, nil // the channel's wish, not the first member's distance
 	}
 	out.Effects = append(out.Effects, Effect{User: user, Place: &PlaceOrder{Attempt: p.Attempt, Move: p.Moving.on(), Request: allocator.PlaceRequest{
 		Guild: g.self.ID.String(), Call: callID(p.Channel), User: userID(user), Session: p.Session, Rights: p.Rights,
-		Echo: g.channels[p.Channel].Echo, RTT: rtt, Region: region, Location: where, Epoch: p.Moved.Epoch, Expected: expected, Avoid: p.Moving.Avoid, Mend: p.Moving.mends(),
+		Echo: g.channels[p.Channel].Echo, RTT: rtt, Region: region, Location: where, Epoch: p.Moved.Epoch, Expected: g.expected(p.Channel), Avoid: p.Moving.Avoid, Mend: p.Moving.mends(),
 		// Who only says that it is in the call takes no seat of those who are not.
 		Inside: g.voice[user] != nil && g.voice[user].Channel == p.Channel && g.voice[user].Check.IsZero(),
 	}}})
@@ -421,9 +418,10 @@ func (g *Guild) remove(out *Out, user, channel textchat.ID, reason string) {
 }
 
 // leave ends a voice state and the voice session behind it.
-func (g *Guild) leave(out *Out, user textchat.ID, reason string) {
+func (g *Guild) leave(now time.Time, out *Out, user textchat.ID, reason string) {
 	v := g.voice[user]
 	drop(g, g.voice, user)
+	g.went(now, v.Channel)
 	g.tell(out, user, v.Channel, v.Session)
 	g.remove(out, user, v.Channel, reason)
 }
@@ -455,6 +453,12 @@ func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
 		}
 	}
 	put(g, g.voice, in.User, v)
+	if was != v.Channel {
+		g.came(now, v.Channel)
+		if was != 0 {
+			g.went(now, was)
+		}
+	}
 	g.refreshRights(out, in.User) // they may have changed on the way
 	if old == nil || !p.Moving.on() || old.SelfMute != p.SelfMute || old.SelfDeaf != p.SelfDeaf {
 		g.tell(out, in.User, was, "") // a move changes nothing for the others
@@ -515,6 +519,7 @@ func (g *Guild) handleCallLeft(now time.Time, in CallLeft, out *Out) {
 		g.cancel(out, in.User)
 	}
 	drop(g, g.voice, in.User)
+	g.went(now, v.Channel)
 	g.tell(out, in.User, v.Channel, v.Session)
 }
 
@@ -526,7 +531,7 @@ func (g *Guild) handleSessionGone(now time.Time, in SessionGone, out *Out) {
 		g.cancel(out, in.User)
 	}
 	if v := g.voice[in.User]; v != nil && v.Session == in.Session {
-		g.leave(out, in.User, "gateway_session_ended")
+		g.leave(now, out, in.User, "gateway_session_ended")
 	}
 }
 
@@ -549,7 +554,7 @@ func (g *Guild) handleTick(now time.Time, out *Out) {
 					Call: callID(v.Channel), User: userID(user), Session: v.Call, Rights: v.Rights}})
 			}
 		case g.openTimeout != 0 && !v.Opened && now.Sub(v.Placed) >= g.openTimeout:
-			g.leave(out, user, "not_opened")
+			g.leave(now, out, user, "not_opened")
 		}
 	}
 }
