@@ -53,7 +53,7 @@ func (r *run) conclude() {
 				void = "no round came to its end"
 			}
 			r.report.Goals = append(r.report.Goals, bench.Goal{
-				Name: res.title + ": " + g.name, Value: g.of(res), Bound: g.bound, AtLeast: g.atLeast, Unit: g.unit, Void: void,
+				Name: res.title + ": " + g.name, Value: g.of(res), Bound: r.bound(res, g), AtLeast: g.atLeast, Unit: g.unit, Void: void,
 			})
 		}
 	}

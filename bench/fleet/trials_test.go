@@ -112,6 +112,12 @@ func TestJudged(t *testing.T) {
 	if got := r.lateAtMost(of("node")); got != lateAtMost {
 		t.Errorf("node: %v late at most, want %v", got, lateAtMost)
 	}
+	rounds := []*round{{Hit: []Heard{{Expected: 9_000}}, Spared: []Heard{{Expected: 16_000}}}, {Hit: []Heard{{Expected: 100}}}}
+	for name, want := range map[string]float64{"outage": 2, "agent": 0} {
+		if got := r.bound(&result{trial: *of(name), rounds: rounds}, lostGoal); got != want {
+			t.Errorf("%s: %v packets may be lost, want %v", name, got, want)
+		}
+	}
 	if err := (&Config{Untimed: []string{"nothing"}}).Validate(); err == nil {
 		t.Error("an unknown fault is taken")
 	}
