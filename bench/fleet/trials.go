@@ -80,6 +80,9 @@ func others(p Plan) int { return p.Others }
 
 func once(Plan) int { return 1 }
 
+// half is of faults that come in two forms, or are two in one.
+func half(p Plan) int { return max(p.Others/2, 1) }
+
 // trials are all there are. Whoever is killed or cut off has calls, and rounds go on
 // from where the last one left everybody.
 var trials = []trial{
@@ -89,7 +92,7 @@ var trials = []trial{
 		farGoal,
 	}},
 	{name: "agent", title: "agent killed alone", rounds: others, do: killAgent, goals: []goal{lostGoal, movedGoal, relayGapGoal, otherGapGoal, farBackGoal, farGoal}},
-	{name: "upgrade", title: "node upgraded", rounds: others, do: upgrade, goals: []goal{
+	{name: "upgrade", title: "node upgraded", rounds: half, do: upgrade, goals: []goal{
 		gapGoal(0.99, 0.3), recoveredGoal, movedGoal, endedGoal, relayGapGoal, otherGapGoal, farBackGoal, farGoal,
 	}},
 	{name: "node", title: "node killed", rounds: kills, do: killNode, goals: []goal{
@@ -102,8 +105,8 @@ var trials = []trial{
 		timedGoal("time until it is empty", "s", figure("seconds"), 30), gapGoal(0.99, 0.04), recoveredGoal, endedGoal,
 	}},
 	{name: "stall", title: "bus stalls for 1 s", rounds: others, do: stall, goals: []goal{movedGoal, lostGoal}},
-	{name: "loss", title: "30 % loss", isolated: true, rounds: others, do: lose, goals: lossGoals},
-	{name: "lossbus", title: "30 % loss, of the bus, too", isolated: true, rounds: others, do: loseBus, goals: lossGoals},
+	{name: "loss", title: "30 % loss", isolated: true, rounds: half, do: lose, goals: lossGoals},
+	{name: "lossbus", title: "30 % loss, of the bus, too", isolated: true, rounds: half, do: loseBus, goals: lossGoals},
 	{name: "central", title: "one of two central killed", rounds: others, do: killCentral, goals: []goal{
 		lostGoal, timedGoal("slowest join", "s", figure("slowest join"), 2), mostGoal("joins that failed", "joins", figure("joins failed"), 0),
 	}},
@@ -749,6 +752,10 @@ func (r *run) burst(title string, q *requests, since time.Time) float64 {
 	return most
 }
 
+// herdDown is how long all is down before a cold start: longer than it takes until
+// everybody has found it out, and so short that nobody waits long between attempts.
+const herdDown = 5 * time.Second
+
 // herd ends all that clients are connected to but the media, so that all come back at
 // once. What is normal is measured before the first round.
 func herd(ctx context.Context, r *run, one *round, _ int) error {
@@ -770,7 +777,7 @@ func herd(ctx context.Context, r *run, one *round, _ int) error {
 	for _, u := range down {
 		err = errors.Join(err, u.Kill())
 	}
-	if err = errors.Join(err, sleep(ctx, 10*time.Second)); err != nil {
+	if err = errors.Join(err, sleep(ctx, herdDown)); err != nil {
 		return err
 	}
 	started := time.Now()
