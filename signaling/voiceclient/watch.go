@@ -23,9 +23,6 @@ const (
 	doubtFrom  = 600 * time.Millisecond
 	reportFrom = time.Second
 	lostAfter  = 1500 * time.Millisecond
-	// routeAfter is the silence after which it is looked whether the node is reached from
-	// another address now, which costs a socket that sends nothing.
-	routeAfter = 100 * time.Millisecond
 	// reportEvery is the pause between reports.
 	reportEvery = time.Second
 )
@@ -71,7 +68,7 @@ func (v *Voice) watch(ctx context.Context) {
 			if lost {
 				put(v.trouble, pathSilent)
 			}
-			if quiet < routeAfter || v.pion == nil || !route.IsValid() {
+			if quiet < probeAfter || v.pion == nil || !route.IsValid() {
 				continue
 			}
 			if r := routeTo(v.pion.remote()); r.IsValid() && r != route {
