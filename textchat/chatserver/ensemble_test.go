@@ -24,12 +24,16 @@ type together struct {
 	voice  *voiceSide
 	bus    *bus.Embedded
 	tweak  func(*Server)
+	change []func(*Config)
 }
 
-func newTogether(t *testing.T, n int) *together { return newTweaked(t, n, nil) }
+func newTogether(t testing.TB, n int, change ...func(*Config)) *together {
+	t.Helper()
+	return newTweaked(t, n, nil, change...)
+}
 
 // newTweaked has each of them changed before it runs.
-func newTweaked(t *testing.T, n int, tweak func(*Server)) *together {
+func newTweaked(t testing.TB, n int, tweak func(*Server), change ...func(*Config)) *together {
 	t.Helper()
 	dir := t.TempDir()
 	store, err := sqlite.Open(dir, sqlite.Config{Patience: time.Minute})
@@ -46,7 +50,7 @@ func newTweaked(t *testing.T, n int, tweak func(*Server)) *together {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Shutdown)
-	all := &together{voice: newVoiceSide(), bus: server, tweak: tweak}
+	all := &together{voice: newVoiceSide(), bus: server, tweak: tweak, change: change}
 	for i := range n {
 		all.add(t, fmt.Sprint(i), store, files)
 	}
@@ -55,7 +59,7 @@ func newTweaked(t *testing.T, n int, tweak func(*Server)) *together {
 }
 
 // add starts one more.
-func (all *together) add(t *testing.T, name string, store textchat.Store, files Files) *world {
+func (all *together) add(t testing.TB, name string, store textchat.Store, files Files) *world {
 	t.Helper()
 	conn, err := bus.Connect(t.Context(), bus.Config{Embedded: all.bus, Name: bus.ClientName(bus.RoleText, name)})
 	if err != nil {
@@ -65,6 +69,9 @@ func (all *together) add(t *testing.T, name string, store textchat.Store, files 
 	w := newWorld(t, "", func(c *Config) {
 		c.Store, c.Files, c.Bus, c.Instance, c.Worker = store, files, conn, name, uint16(len(all.worlds))
 		c.Placer, c.Presence, c.Moves = all.voice, all.voice, all.voice
+		for _, change := range all.change {
+			change(c)
+		}
 	}, all.tweak)
 	w.voice = all.voice
 	all.worlds = append(all.worlds, w)
@@ -72,7 +79,7 @@ func (all *together) add(t *testing.T, name string, store textchat.Store, files 
 }
 
 // see waits until each of them knows that there are n.
-func (all *together) see(t *testing.T, n int) {
+func (all *together) see(t testing.TB, n int) {
 	t.Helper()
 	for _, w := range all.worlds {
 		if w.srv.life.Err() != nil {
@@ -83,7 +90,7 @@ func (all *together) see(t *testing.T, n int) {
 }
 
 // eventually waits until what no event tells of is true.
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -151,7 +151,7 @@ func (v *voiceSide) tell(e edgeagent.CallEvent) {
 }
 
 // expect waits for an order that begins with want.
-func (v *voiceSide) expect(t *testing.T, want string) {
+func (v *voiceSide) expect(t testing.TB, want string) {
 	t.Helper()
 	select {
 	case got := <-v.arrived:
@@ -165,7 +165,7 @@ func (v *voiceSide) expect(t *testing.T, want string) {
 
 // world is a running server.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	srv   *Server
 	http  *httptest.Server
 	first FirstGuild
@@ -175,7 +175,7 @@ type world struct {
 
 // newWorld starts a server over dir; change may alter its config, tweak the
 // server before it runs.
-func newWorld(t *testing.T, dir string, change func(*Config), tweak func(*Server)) *world {
+func newWorld(t testing.TB, dir string, change func(*Config), tweak func(*Server)) *world {
 	t.Helper()
 	v := newVoiceSide()
 	cfg := Config{DataDir: dir, Placer: v, Presence: v, Moves: v, AdminToken: "let-me-in", patience: time.Minute,
@@ -326,7 +326,7 @@ func (f frame) data() map[string]any {
 // socket is a gateway client.
 type socket struct {
 	gws.BuiltinEventHandler
-	t       *testing.T
+	t       testing.TB
 	ws      *gws.Conn
 	inflate func([]byte) []byte
 	frames  chan frame

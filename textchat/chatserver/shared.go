@@ -437,13 +437,10 @@ func (o *owner) await(ctx context.Context, seq uint64) {
 // none is left out and none comes twice, also when the log itself began anew.
 func (o *owner) follow(r bus.Record) {
 	l, err := o.read(r)
-	if err != nil {
-		return
-	}
 	switch {
-	case l.After == o.applied && r.Seq != o.applied:
-		o.apply(r.Seq, l)
 	case r.Seq <= o.applied: // has been read already
+	case err == nil && l.After == o.applied:
+		o.apply(r.Seq, l)
 	default:
 		o.catchUp()
 		if o.applied < r.Seq && !o.unsure {
@@ -467,7 +464,10 @@ func (o *owner) catchUp() {
 		}
 		l, err := o.read(r)
 		if err != nil {
-			return
+			// It is passed over, by everybody: what it may have said is in the store.
+			o.advance(r.Seq)
+			o.srv.task(o.compare)
+			continue
 		}
 		if l.After != o.applied {
 			if o.unsure = o.loading.Load(); !o.unsure {
@@ -681,7 +681,7 @@ func (o *owner) since(seq uint64) ([]past, error) {
 			}
 			l, err := o.read(r)
 			if err != nil {
-				return nil, err
+				continue
 			}
 			before = append(before, past{r.Seq, time.Now(), o.events(l), l.Joined, changesSight(l.Changes)})
 		}
