@@ -88,8 +88,8 @@ type CallEntry struct {
 	Touched time.Time `json:"touched"`
 	// Move is how it came from another node, if it did.
 	Move *CallMove `json:"move,omitempty"`
-	// Near is where its members are, as far as placements told; First is where the
-	// first of them was, or what was ordered for it since.
+	// Near is where its members are, as far as placements told; First is where those
+	// were who came first, at most MaxFirst, or what was ordered for it since.
 	Near  Near `json:"near,omitzero"`
 	First Near `json:"first,omitzero"`
 	// Expected is its predicted size, for the other allocators: until heartbeats show
@@ -135,14 +135,16 @@ type Near struct {
 	// Location is that of who came first, as in PlaceRequest.
 	Location *edgeagent.Location `json:"location,omitempty"`
 	// Of are the users whose RTTs are in it, each once, at most MaxOf: those who came
-	// last, no more than were in the call.
+	// last, or first, no more than were in the call and one.
 	Of []sfu.UserID `json:"of,omitempty"`
 }
 
 const (
-	// MaxNear and MaxOf bound the RTTs kept with a call and the users they are of.
-	MaxNear = 16
-	MaxOf   = 50
+	// MaxNear and MaxOf bound the RTTs kept with a call and the users they are of,
+	// MaxFirst the users of First.
+	MaxNear  = 16
+	MaxOf    = 50
+	MaxFirst = 16
 
 	// CallIdle is how long a call without sessions is kept.
 	CallIdle = edgeagent.GrantLife + 30*time.Second

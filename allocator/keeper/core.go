@@ -431,8 +431,9 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 		return cl, refused
 	}
 	if live {
-		old.Near = near(old.Near, req, c.place.Size(req.Call))
-		c.place.Learn(req.Call, old.Near)
+		size := c.place.Size(req.Call)
+		old.Near, old.First = near(old.Near, req, size), first(old.First, req, size)
+		c.place.Learn(req.Call, old.Near, old.First)
 	}
 	switch node, epoch, carried := c.place.Carrier(req.Call); {
 	case live && ex.Span:
@@ -473,7 +474,7 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 	}
 	if first := &cl.Entry.First; len(first.RTT) == 0 && first.Region == "" && first.Location == nil {
 		*first = cl.Entry.Near
-		first.Of = nil
+		first.Of = first.Of[:min(len(first.Of), allocator.MaxFirst)]
 	}
 	cl.Write = &Write{Entry: cl.Entry}
 	if live {
@@ -532,6 +533,17 @@ func near(old allocator.Near, req allocator.PlaceRequest, members int) allocator
 		}
 	}
 	return out
+}
+
+// first takes in who comes while a call begins: each counts as much, and once, as long
+// as no more have come than are there. So who only says that he comes counts for
+// nobody, and who comes later for nothing. What was ordered stays.
+func first(old allocator.Near, req allocator.PlaceRequest, members int) allocator.Near {
+	n := len(old.Of)
+	if n == 0 || n > members || n >= allocator.MaxFirst || len(req.RTT) == 0 || slices.Contains(old.Of, req.User) {
+		return old
+	}
+	return near(old, req, n)
 }
 
 // reason is why a call leaves a node, and whether the node still serves.

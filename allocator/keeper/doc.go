@@ -20,7 +20,7 @@
 //   - ailment: a node that lives and is bad, or too hot. [Health] finds it;
 //   - move: a call gets another node and a higher epoch, once, by whoever wins the
 //     compare-and-swap: its node is lost, drained, ill or too hot, or there is room
-//     much nearer by now to its members and to who began it. [Core] holds all of it.
+//     much nearer by now to its members and to those who came first. [Core] holds all of it.
 //
 // A node's way through a suspicion:
 //

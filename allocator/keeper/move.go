@@ -256,31 +256,39 @@ func (c *Core) homeless() bool {
 	return false
 }
 
-// approach decides whether a call comes nearer; nil if it stays. That must be nearer to
-// those who are in it, of whom at least half must be known, as well as to who began it:
-// so guests do not move it, and it does not go to and fro with who comes and goes. Of
-// calls of more than twice allocator.MaxOf too few are known: so many stay.
+// approach decides whether a call comes nearer; nil if it stays.
 func (c *Core) approach(now time.Time, id sfu.CallID) *Write {
-	old, _ := c.place.Call(id)
-	size := c.place.Size(id)
-	rest := NearerRest << min(moves(old), nearerDoubles)
-	if size == 0 || 2*len(old.Near.Of) < size || len(old.Spans) > 0 || now.Sub(old.Created) < rest || c.writing[id] || len(c.writing) >= writesAtOnce || now.Before(c.retry[id]) || c.transits[id] != nil {
+	if c.writing[id] || len(c.writing) >= writesAtOnce || now.Before(c.retry[id]) || c.transits[id] != nil {
 		return nil
 	}
-	req := allocator.PlaceRequest{Call: id, RTT: old.Near.RTT, Region: old.Near.Region, Location: old.Near.Location}
-	if m := old.Move; m != nil && now.Sub(m.At) < forgiveTime<<min(m.Before, nearerDoubles) && (m.Cause == allocator.CauseOverload || m.Cause == allocator.CauseDegraded || m.Cause == allocator.CauseRebalance) {
-		req.Avoid = []edgeagent.NodeID{m.From} // it was too much for it, and would be again
-	}
-	choice, ok := c.place.Nearer(now, req, size, c.draw)
+	e, _ := c.place.Call(id)
+	size := c.place.Size(id)
+	req, choice, ok := c.Nearer(now, e, size)
 	if !ok || c.room(choice.Node) <= 0 {
 		return nil
 	}
-	first := allocator.PlaceRequest{Call: id, RTT: old.First.RTT, Region: old.First.Region, Location: old.First.Location}
-	if c.place.Saves(now, first, choice.Node) < placement.NearerSaves {
-		return nil
-	}
 	ex := c.place.Told(now, req, size, choice, "call moves, there is room much nearer: ")
-	return c.send(now, old, req, ex, allocator.CallMove{From: old.Node, Cause: allocator.CauseRebalance, Planned: true, At: now, Sessions: size})
+	return c.send(now, e, req, ex, allocator.CallMove{From: e.Node, Cause: allocator.CauseRebalance, Planned: true, At: now, Sessions: size})
+}
+
+// Nearer finds a much nearer node for a call of so many sessions, by its entry alone: the
+// core need not have been told of it. That must be nearer to those who are in it, of
+// whom at least half must be known, as well as to those who came first: so guests do not
+// move it, and it does not go to and fro with who comes and goes. Of calls of more than
+// twice allocator.MaxOf too few are known: so many stay.
+func (c *Core) Nearer(now time.Time, e allocator.CallEntry, size int) (req allocator.PlaceRequest, choice placement.Choice, ok bool) {
+	if size == 0 || 2*len(e.Near.Of) < size || len(e.Spans) > 0 || now.Sub(e.Created) < NearerRest<<min(moves(e), nearerDoubles) {
+		return req, choice, false
+	}
+	req = allocator.PlaceRequest{Call: e.Call, RTT: e.Near.RTT, Region: e.Near.Region, Location: e.Near.Location}
+	if m := e.Move; m != nil && now.Sub(m.At) < forgiveTime<<min(m.Before, nearerDoubles) && (m.Cause == allocator.CauseOverload || m.Cause == allocator.CauseDegraded || m.Cause == allocator.CauseRebalance) {
+		req.Avoid = []edgeagent.NodeID{m.From} // it was too much for it, and would be again
+	}
+	if choice, ok = c.place.Nearer(now, req, e.Node, size, c.draw); !ok {
+		return req, choice, false
+	}
+	first := allocator.PlaceRequest{Call: e.Call, RTT: e.First.RTT, Region: e.First.Region, Location: e.First.Location}
+	return req, choice, c.place.Saves(now, first, e.Node, choice.Node) >= placement.NearerSaves
 }
 
 // lot is where a call falls in this allocator's order.

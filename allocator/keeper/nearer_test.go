@@ -103,6 +103,28 @@ func TestFounderMovesNoCall(t *testing.T) {
 	}
 }
 
+// TestWhoCameFirstDecideTogether: one person far away begins a call, and nine come to it
+// who live elsewhere: it comes to them, once.
+func TestWhoCameFirstDecideTogether(t *testing.T) {
+	eu, us := map[string]float64{"eu": 10, "us": 100}, map[string]float64{"eu": 100, "us": 10}
+	k := newRegions(t, "eu", "us")
+	id := sfu.CallID{ID: 1}
+	e := k.claim(id, 1, us)
+	k.seat(id, e.Node, e.Epoch, 1)
+	for user := 2; user <= 10; user++ {
+		k.pass(5, func() {})
+		k.claim(id, user, eu)
+		hb := k.nodes[e.Node]
+		hb.Calls, hb.Load.Sessions = []edgeagent.CallOnANode{{Call: id, Epoch: e.Epoch, Sessions: user}}, user
+	}
+	k.stays(id, "us")
+	k.pass(settled, func() {})
+	k.stays(id, "eu")
+	if len(k.moves) != 1 {
+		t.Errorf("%d moves", len(k.moves))
+	}
+}
+
 // TestWhatWasShedDoesNotFlap: a node gives calls away that are too much for it, or hear
 // badly there; it does not get them back again and again.
 func TestWhatWasShedDoesNotFlap(t *testing.T) {

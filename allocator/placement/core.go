@@ -263,10 +263,11 @@ func (c *Core) Call(id sfu.CallID) (allocator.CallEntry, bool) {
 	return allocator.CallEntry{}, false
 }
 
-// Learn notes where the members of a live call are, until its entry says it.
-func (c *Core) Learn(id sfu.CallID, near allocator.Near) {
+// Learn notes where the members of a live call are, and where the first of them were,
+// until its entry says it.
+func (c *Core) Learn(id sfu.CallID, near, first allocator.Near) {
 	if k := c.calls[id]; k != nil {
-		k.entry.Near = near
+		k.entry.Near, k.entry.First = near, first
 	}
 }
 
@@ -584,16 +585,14 @@ func (c *Core) Spot(now time.Time, req allocator.PlaceRequest, sessions int, dra
 	return choice, choice.Node != "" && !slices.Contains(req.Avoid, choice.Node)
 }
 
-// Nearer is that of the fleet, for a call that has an entry.
-func (c *Core) Nearer(now time.Time, req allocator.PlaceRequest, sessions int, draw *rand.Rand) (choice Choice, ok bool) {
+// Nearer is that of the fleet.
+func (c *Core) Nearer(now time.Time, req allocator.PlaceRequest, home edgeagent.NodeID, sessions int, draw *rand.Rand) (choice Choice, ok bool) {
 	c.expire(now)
-	home, _ := c.home(req.Call)
 	return c.fleet.Nearer(now, &req, home, sessions, draw)
 }
 
-// Saves is that of the fleet, for a call that has an entry.
-func (c *Core) Saves(now time.Time, req allocator.PlaceRequest, node edgeagent.NodeID) float64 {
-	home, _ := c.home(req.Call)
+// Saves is that of the fleet.
+func (c *Core) Saves(now time.Time, req allocator.PlaceRequest, home, node edgeagent.NodeID) float64 {
 	return c.fleet.Saves(now, &req, home, node)
 }
 

@@ -24,11 +24,11 @@
 // goes where and when.
 //
 // Round trips are held against a lower bound of the best possible, found every few
-// minutes for the users and the nodes of that moment: the cheapest flow of single users
-// through the capacity of regions, which may seat everybody anew each time and fills
-// each node to its last seat, and for calls of a continent the best region of each as
-// if it had room for all. A second case of 50 nodes and calls of one size is so small
-// that its best is known exactly.
+// minutes for the users and the nodes of that moment, all of whom it may seat anew each
+// time, to the last seat of each region: what calls of one city cost as single users, and
+// calls of a continent as whole ones, at the prices that seats have in the cheapest flow
+// (bound.go says why nothing can cost less). A second case of 50 nodes and calls of one
+// size is so small that its best is known exactly.
 //
 // What is not simulated: the bus, the clients and the packets. How long clients take to
 // follow, and to be moved without a loss, is taken from what fleet tests measure with

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"voicefleet/allocator"
 	"voicefleet/allocator/placement"
 	"voicefleet/edgeagent"
 )
@@ -54,6 +55,15 @@ type call struct {
 	at            int32 // place in its node's list
 	talk          float32
 	spread, alive bool
+
+	// Its last move: from where, when and why; how many there were, in all and in an
+	// hour that began with one of them.
+	from      int32
+	moved     int64
+	cause     allocator.Cause
+	moves     int32
+	hour      int64
+	inTheHour int32
 }
 
 // host is a node as it really is.
@@ -111,6 +121,7 @@ type engine struct {
 
 	tally tally
 	ask   ask
+	wide  []wide // scratch of best
 }
 
 // tally is what a run counts.
@@ -118,6 +129,9 @@ type tally struct {
 	Placed, Joined, Moved, Replaced, Drained uint64
 	Relieved, Undrained                      uint64 // calls moved off bad or hot nodes; drains given up
 	Nearer                                   uint64 // calls that came nearer when there was room
+	Moves                                    uint64 // of all causes
+	CallHours                                float64
+	MostMoves                                int32  // of one call, within an hour
 	Lost, False, Held, Ill                   uint64 // verdicts of the core: on nodes, and those of these that lived
 	Rejected                                 uint64 // joins
 	Needless                                 uint64 // of these, while some node had room
@@ -326,6 +340,9 @@ func (e *engine) settleOn(id int32, more int, avoid int32) settled {
 // attach puts a call on a node.
 func (e *engine) attach(id, node int32) {
 	c, h := &e.calls[id], &e.hosts[node]
+	if c.joined > 0 {
+		e.count(c)
+	}
 	c.node, c.at, c.born, c.seated, c.shown = node, int32(len(h.calls)), e.now, e.now, 0
 	h.calls = append(h.calls, id)
 	h.users += int(c.joined)
@@ -335,6 +352,17 @@ func (e *engine) attach(id, node int32) {
 		c.rtt += e.distance(c, i, node)
 	}
 	e.rtts += c.rtt
+}
+
+// count takes note of a move.
+func (e *engine) count(c *call) {
+	c.moves, c.moved, c.cause = c.moves+1, e.now, allocator.CauseOverload
+	if c.inTheHour == 0 || e.now-c.hour >= 3600 {
+		c.hour, c.inTheHour = e.now, 0
+	}
+	c.inTheHour++
+	e.tally.Moves++
+	e.tally.MostMoves = max(e.tally.MostMoves, c.inTheHour)
 }
 
 // hold reserves sessions for a call on its node.
@@ -357,7 +385,7 @@ func (e *engine) leave(id int32) {
 	h.talk -= float64(c.joined) * float64(c.talk)
 	e.rtts -= c.rtt
 	e.p.reserve(c.node, -int(c.held))
-	c.node, c.held = -1, 0
+	c.from, c.node, c.held = c.node, -1, 0
 }
 
 // join brings in the next member of a call that has a node.
@@ -554,6 +582,7 @@ func (e *engine) settle() {
 // measure looks at how full nodes really are.
 func (e *engine) measure() {
 	e.tally.Heard += float64(e.users)
+	e.tally.CallHours += float64(e.live) / 3600
 	for i := range e.hosts {
 		if !e.hosts[i].there {
 			continue

@@ -10,8 +10,47 @@ import (
 // Orlin, "Network Flows", 9.7). Supplies and capacities are whole, and so is what
 // it finds. What does not fit anywhere is left over.
 func transport(supply, capacity []int, cost [][]float64) (total float64, left int) {
+	flow, left := carry(supply, capacity, cost)
+	for i := range flow {
+		for j, n := range flow[i] {
+			total += float64(n) * cost[i][j]
+		}
+	}
+	return total, left
+}
+
+// prices are what one more seat at each sink would save, given the cheapest flow: the
+// best of not using it, and of carrying a unit there that goes to another sink, whose
+// seat then is the one more. A sink with room left is worth nothing.
+func prices(flow [][]int, cost [][]float64) []float64 {
+	t := len(cost[0])
+	gain := make([][]float64, t) // by carrying a unit to j that goes to k
+	for j := range gain {
+		gain[j] = make([]float64, t)
+		for k := range gain[j] {
+			gain[j][k] = math.Inf(-1)
+			for i := range flow {
+				if flow[i][k] > 0 {
+					gain[j][k] = max(gain[j][k], cost[i][k]-cost[i][j])
+				}
+			}
+		}
+	}
+	price := make([]float64, t)
+	for range t { // a chain is no longer than there are sinks
+		for j := range t {
+			for k := range t {
+				price[j] = max(price[j], gain[j][k]+price[k])
+			}
+		}
+	}
+	return price
+}
+
+// carry is the flow of transport, by source and sink.
+func carry(supply, capacity []int, cost [][]float64) (flow [][]int, left int) {
 	s, t := len(supply), len(capacity)
-	flow := make([][]int, s)
+	flow = make([][]int, s)
 	for i := range flow {
 		flow[i] = make([]int, t)
 	}
@@ -94,13 +133,10 @@ func transport(supply, capacity []int, cost [][]float64) (total float64, left in
 			}
 		}
 	}
-	for i := range s {
-		left += supply[i]
-		for j := range t {
-			total += float64(flow[i][j]) * cost[i][j]
-		}
+	for _, n := range supply {
+		left += n
 	}
-	return total, left
+	return flow, left
 }
 
 type reach struct {

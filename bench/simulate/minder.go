@@ -93,46 +93,88 @@ func (m *minder) tell(now time.Time, i int32) {
 }
 
 func (m *minder) enter(now time.Time, id int32) {
-	c := &m.e.calls[id]
-	metro, step := m.e.member(c, 0)
-	near := allocator.Near{RTT: m.e.w.asked[metro][step]}
-	entry := allocator.CallEntry{
-		Call: c.id(), Node: m.e.w.nodes[c.node].id, Epoch: 1, Created: m.e.from.Add(-time.Hour), Touched: now,
-		Near: near, First: near,
-	}
+	entry := m.entry(&m.e.calls[id])
+	entry.Epoch, entry.Created, entry.Touched = 1, m.e.from.Add(-time.Hour), now
 	m.known[entry.Call] = id
 	m.out = m.core.SeeCall(now, entry, 1, m.out)
 }
 
-// approach brings calls nearer that began while what is near them was full or away: as
-// the core does with all that it is told of, by the same function and at the same pace.
+// entry is what the calls bucket holds of a call.
+func (m *minder) entry(c *call) allocator.CallEntry {
+	e := m.e
+	entry := allocator.CallEntry{Call: c.id(), Node: e.w.nodes[c.node].id, Created: e.from.Add(time.Duration(c.born) * tick)}
+	metro, step := e.member(c, 0)
+	entry.Near = allocator.Near{RTT: e.w.asked[metro][step], Of: users[:min(int(c.joined), allocator.MaxOf)]}
+	entry.First = entry.Near
+	if c.spread {
+		entry.Near.RTT, entry.First.RTT = e.mean(c, c.joined), e.mean(c, min(c.joined, allocator.MaxFirst))
+	}
+	if c.moves > 0 {
+		entry.Move = &allocator.CallMove{From: e.w.nodes[c.from].id, Cause: c.cause, At: e.from.Add(time.Duration(c.moved) * tick), Before: int(c.moves) - 1}
+	}
+	return entry
+}
+
+// users are as many as an entry may name; who they are does not matter.
+var users = func() (out [allocator.MaxOf]sfu.UserID) {
+	for i := range out {
+		out[i].ID = snowflake.ID(i + 1)
+	}
+	return out
+}()
+
+// mean is how far the first so many members of a call are from the regions: what the
+// allocator makes of what each of them measured.
+func (e *engine) mean(c *call, members int32) map[string]float64 {
+	out := make(map[string]float64, len(e.w.regions))
+	for i := range members {
+		m, step := e.member(c, i)
+		for r, city := range e.w.regions {
+			out[city.name] += (e.w.rtt[m][r] + access(step)) / float64(members)
+		}
+	}
+	return out
+}
+
+// approach brings calls nearer, as the core does with all that it is told of: it is asked
+// about each, as often and at the same pace.
 func (m *minder) approach() {
-	e, o := m.e, m.e.p.(*ours)
+	e := m.e
 	turns := int(keeper.NearerEvery / tick)
 	left := map[int32]int{}
 	for id := int(e.now) % turns; id < len(e.calls); id += turns {
 		c := &e.calls[id]
-		if !c.alive || c.node < 0 || m.told[c.node] || e.now-c.born < int64(keeper.NearerRest/tick) {
+		if !c.alive || c.node < 0 || m.told[c.node] || e.now-c.born < int64(keeper.NearerRest/tick) || left[c.node] >= keeper.NearerPace || !e.far(c) {
 			continue
 		}
-		from := c.node
-		if left[from] >= keeper.NearerPace || e.w.rtt[c.metro][e.w.nodes[from].region]-e.w.rtt[c.metro][e.w.nearest[c.metro][0]] < placement.NearerSaves {
-			continue // as the allocator's function finds, too, at the price of asking
-		}
-		a := &e.ask
-		a.call, a.more, a.avoid, a.now = int(c.seed>>1), int(max(c.joined, c.shown+c.held)), -1, e.time()
-		a.metro, a.access = e.member(c, 0)
-		to := o.nearer(a, from)
-		if to < 0 || !e.hosts[to].there {
+		size := int(max(c.joined, c.shown+c.held))
+		_, choice, ok := m.core.Nearer(e.time(), m.entry(c), size)
+		if !ok {
 			continue
 		}
-		left[from] += int(c.joined)
+		to := e.p.(*ours).index[choice.Node]
+		if !e.hosts[to].there {
+			continue
+		}
+		left[c.node] += int(c.joined)
 		e.leave(int32(id))
 		e.attach(int32(id), to)
-		e.hold(int32(id), a.more)
+		c.cause = allocator.CauseRebalance
+		e.hold(int32(id), size)
 		e.tally.Nearer++
 		e.unheard("moved nearer", gapDrained*float64(c.joined))
 	}
+}
+
+// far says whether any region is much nearer to a call than its own, be it full: where
+// none is the core says no, at the price of asking.
+func (e *engine) far(c *call) bool {
+	home := e.w.nodes[c.node].region
+	if !c.spread {
+		return e.w.rtt[c.metro][home]-e.w.rtt[c.metro][e.w.nearest[c.metro][0]] >= placement.NearerSaves
+	}
+	total := e.total(c)
+	return total[home]-slices.Min(total) >= placement.NearerSaves*float64(c.joined)
 }
 
 // forget takes a call from the core.
@@ -280,6 +322,7 @@ func (m *minder) write(now time.Time, w keeper.Write) {
 	users := float64(c.joined)
 	e.leave(id)
 	e.attach(id, to)
+	c.cause = w.Entry.Move.Cause
 	m.out = m.core.Won(now, w, 2, m.out)
 	m.moved = append(m.moved, w.Entry.Call)
 	switch {

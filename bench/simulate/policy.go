@@ -92,14 +92,6 @@ func (o *ours) choose(a *ask) int32 {
 	return -1
 }
 
-// nearer names a node that is much nearer than where a call of so many is, or -1.
-func (o *ours) nearer(a *ask, node int32) int32 {
-	if c, ok := o.fleet.Nearer(a.now, o.request(a), o.w.nodes[node].id, a.more, a.draw); ok {
-		return o.index[c.Node]
-	}
-	return -1
-}
-
 func (o *ours) fits(node int32) (bool, bool) { return o.fleet.Fits(o.w.nodes[node].id, 1) }
 func (o *ours) reserve(node int32, sess int) { o.fleet.Reserve(o.w.nodes[node].id, sess) }
 

@@ -24,6 +24,7 @@ type Config struct {
 	Hours      float64 // of the day, 0.5 to 24
 	MonthNodes int     // of the month, 50 to 2,000
 	Days       float64 // of the month, 0.1 to 60
+	Alone      bool    // our rule only, and no goal that compares it with others
 	Progress   bench.Progress
 }
 
@@ -91,7 +92,11 @@ func Run(ctx context.Context, cfg Config) (*bench.Report, error) {
 		through <- gone{m, err}
 	}()
 	w := newWorld(cfg.Nodes)
-	for i, p := range append([]policy{newOurs(w)}, yardsticks(w)...) {
+	rules := []policy{newOurs(w)}
+	if !cfg.Alone {
+		rules = append(rules, yardsticks(w)...)
+	}
+	for i, p := range rules {
 		d, err := runDay(ctx, cfg, w, p, i == 0)
 		if err != nil {
 			stop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,79 @@ func TestTransportIsTheCheapest(t *testing.T) {
 		if want := cheapest(supply, room, cost); math.Abs(got-want) > 1e-9 {
 			t.Fatalf("seed %d: cost %v, the least is %v", seed, got, want)
 		}
+	}
+}
+
+// cheapestWhole tries every place for each call, and every way for single users.
+func cheapestWhole(users, room []int, cost [][]float64, calls []wide) float64 {
+	if len(calls) == 0 {
+		total, left := transport(users, room, cost)
+		if left > 0 {
+			return math.Inf(1)
+		}
+		return total
+	}
+	best, c := math.Inf(1), calls[0]
+	for j := range room {
+		if room[j] >= c.members {
+			room[j] -= c.members
+			best = min(best, c.total[j]+cheapestWhole(users, room, cost, calls[1:]))
+			room[j] += c.members
+		}
+	}
+	return best
+}
+
+// TestBoundIsOne: nothing that is possible costs less than the bound, with single users
+// alone it is the cheapest, and calls that take room raise it.
+func TestBoundIsOne(t *testing.T) {
+	raised, near := 0, 0
+	for seed := range uint64(500) {
+		draw := rand.New(rand.NewPCG(seed, 2))
+		users, room := make([]int, 1+draw.IntN(3)), make([]int, 2+draw.IntN(2))
+		for j := range room {
+			room[j] = draw.IntN(12)
+		}
+		row := func(times int) []float64 {
+			out := make([]float64, len(room))
+			for j := range out {
+				out[j] = float64(times * draw.IntN(50))
+			}
+			return out
+		}
+		cost := make([][]float64, len(users))
+		for i := range users {
+			users[i], cost[i] = draw.IntN(5), row(1)
+		}
+		var calls []wide
+		for range draw.IntN(5) {
+			n := 1 + draw.IntN(4)
+			calls = append(calls, wide{kind: draw.IntN(2), members: n, total: row(n)})
+		}
+		want := cheapestWhole(users, room, cost, calls)
+		got, ok := bound(users, cost, calls, room)
+		if !ok {
+			if !math.IsInf(want, 1) {
+				t.Fatalf("seed %d: no bound, and %v is possible", seed, want)
+			}
+			continue
+		}
+		if got > want+1e-9 || len(calls) == 0 && got < want-1e-9 {
+			t.Fatalf("seed %d: bound %v, the least is %v", seed, got, want)
+		}
+		alone := 0.0 // the calls as if there were room for all of them
+		for _, c := range calls {
+			alone += slices.Min(c.total)
+		}
+		if of, _ := transport(users, room, cost); got > of+alone+1e-9 {
+			raised++
+		}
+		if got > 0.9*want {
+			near++
+		}
+	}
+	if raised < 50 || near < 200 {
+		t.Errorf("%d bounds know of the room that calls take, %d are near the least", raised, near)
 	}
 }
 

@@ -15,6 +15,7 @@ func simulateCommand() *cobra.Command {
 		Long:  wordsSimulate,
 		Example: `  voicebench simulate --html fleet.html
   voicebench simulate --nodes 100 --hours 3 --days 2      # a minute
+  voicebench simulate --nodes 100 --days 0.1 --alone      # our own rule through a day
   voicebench simulate --seed 7 --json -`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -33,6 +34,7 @@ func simulateCommand() *cobra.Command {
 	f.Float64Var(&config.Hours, "hours", simulate.DefaultHours, "hours of the day that are simulated")
 	f.IntVar(&config.MonthNodes, "month-nodes", simulate.DefaultMonthNodes, "nodes of the month")
 	f.Float64Var(&config.Days, "days", simulate.DefaultDays, "days of the month")
+	f.BoolVar(&config.Alone, "alone", false, "leave out the rules that others use, and the goals that compare")
 	return cmd
 }
 
