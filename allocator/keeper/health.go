@@ -38,7 +38,7 @@ const (
 	coolTime = 10 * time.Second
 	// Load is spread from a node that is warmer than warm for warmTime while another of
 	// its region is below tepid (to spread it farther costs those people more than a full
-	// node, which placement fills to 97 % before it goes elsewhere), until it is below eased, and not again within restTime.
+	// node, which placement fills to 98 % before it goes elsewhere), until it is below eased, and not again within restTime.
 	warm     = 0.9
 	tepid    = 0.6
 	eased    = 0.8

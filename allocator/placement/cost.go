@@ -20,15 +20,17 @@ const (
 	seatPPS = 1.5 * 50
 	seatBPS = seatPPS * 166 * 8
 
-	// steep scales the penalty for load.
-	steep = 15.0
+	// steep scales the penalty for load; edge keeps it finite at the limit.
+	steep = 7.0
+	edge  = 0.006
 
 	// crowded is how full calls may make a node that begin or move while another
-	// has room, and when a live call moves rather than grows: how much people say
-	// varies, and heartbeats come late.
-	crowded = 0.985
-	// brim is how full of packets and bits a live call may make its node when no
-	// other has room for all of it. Sessions are counted and fill it to the end.
+	// has room: how much people say varies, and heartbeats come late. What is left
+	// above is for calls that grow.
+	crowded = 0.99
+	// brim is when a live call moves rather than grows, and how full of packets and
+	// bits it may make its node when no other has room for all of it. Sessions are
+	// counted and fill it to the end.
 	brim = 0.995
 
 	// near is how much dearer than the cheapest a candidate may be to be drawn.
@@ -36,9 +38,10 @@ const (
 	nearShare  = 0.01
 
 	// NearerSaves is what a live call must save by another node to move there, in
-	// milliseconds: half of what a call spans nodes for, since our clients make the new
-	// path before they break the old one (others may miss a word).
-	NearerSaves = SpanSaves / 2
+	// milliseconds: a quarter of what a call spans nodes for, since our clients make the
+	// new path before they break the old one (others may miss a word), and nothing
+	// crosses twice from then on.
+	NearerSaves = SpanSaves / 4
 
 	// A node that has just become ready takes rampFrom of its calls, and all of
 	// them after rampTime; between, the share grows evenly.
@@ -56,9 +59,12 @@ const (
 )
 
 // penalty is what a fullness (0..1) costs, in milliseconds: nothing up to one half,
-// 2 at 90 %, 23 at 95 %, 70 at 97 %, 270 at 99 %. So while there is room a call
-// goes to the nearest city, and how its nodes share the load is for the two draws;
-// an ocean is crossed at 97 %. What is left above is for calls that grow.
+// 2 at 95 %, 15 at 97 %, 41 at 98 %, 141 at 99 %. So while there is room a call
+// goes to the nearest city, and how its nodes share the load is for the two draws. It
+// is the price of a seat where there are not enough: it rises until those go elsewhere
+// whose detour is the shortest. Where it begins is what stays empty meanwhile, and one
+// that is steeper yet would send calls on detours for the next call's sake. An ocean is
+// crossed at 98.6 %.
 func penalty(fullness float64) float64 {
 	x := (fullness - 0.5) / 0.5
 	switch {
@@ -70,7 +76,8 @@ func penalty(fullness float64) float64 {
 	p := x * x
 	p *= p
 	p *= p
-	return steep * p * p / (1.02 - x) // x to the 16th
+	p *= p
+	return steep * p * p / (1 + edge - x) // x to the 32nd
 }
 
 // Fullness is the fullest of the three resources, 0 to 1.

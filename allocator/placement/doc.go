@@ -9,8 +9,8 @@
 //
 // The rule. A live call stays where it is, as long as its node is there; when the
 // node has no room for one more, all of the call goes to one that has. One that began
-// while what is near was full comes nearer when there is room: when another node costs
-// [NearerSaves] less than the distance to its own ([Fleet.Nearer]; package keeper says
+// while what is near was full comes nearer when there is room: when another node is
+// [NearerSaves] nearer, and cheaper, than its own ([Fleet.Nearer]; package keeper says
 // when that is looked at). For a new one each ready node has a cost in milliseconds:
 //
 //	cost = RTT(user → node) + penalty(fullness) + domain + aside

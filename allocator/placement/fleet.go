@@ -245,7 +245,7 @@ func (f *Fleet) Fits(id edgeagent.NodeID, more int) (fits, easily bool) {
 	n := &f.nodes[i]
 	load, limit := sum(n.hb.Load, Seats(n.reserved+more)), n.hb.Capacity
 	full := Fullness(load, limit)
-	return full <= 1 && max(share(load.PPS, limit.PPS), share(load.BPS, limit.BPS)) <= brim, full <= crowded
+	return full <= 1 && max(share(load.PPS, limit.PPS), share(load.BPS, limit.BPS)) <= brim, full <= brim
 }
 
 // Choose decides which node so many more sessions go to that begin a call. The
@@ -259,9 +259,10 @@ func (f *Fleet) Choose(now time.Time, req *allocator.PlaceRequest, more int, dra
 }
 
 // Nearer finds a node for all sessions of a live call that is far from its own, and is
-// none to be avoided: ok is false unless the distance to home is NearerSaves dearer than
-// all that the chosen node costs, and both distances are more than guesses. So a call
-// only ever comes nearer.
+// none to be avoided: ok is false unless home is NearerSaves farther, and dearer, than the
+// chosen node, each with the penalty for the load it has without the call, and both
+// distances are more than guesses. So a call only ever comes nearer, and where all is
+// full, room is not left to calls that have a longer way to it.
 func (f *Fleet) Nearer(now time.Time, req *allocator.PlaceRequest, home edgeagent.NodeID, sessions int, draw *rand.Rand) (choice Choice, ok bool) {
 	f.distances(now, req)
 	at, known := f.way(home)
@@ -270,8 +271,19 @@ func (f *Fleet) Nearer(now time.Time, req *allocator.PlaceRequest, home edgeagen
 	if !known || len(f.order) == 0 && !slices.ContainsFunc(f.measured, func(m ranked) bool { return m.rtt <= reach }) {
 		return Choice{}, false
 	}
-	choice = f.pick(now, req, sessions, draw)
-	return choice, choice.Node != "" && choice.Node != home && choice.Cost <= reach && !slices.Contains(req.Avoid, choice.Node)
+	f.limit = crowded
+	choice = f.choose(now, req, sessions, draw)
+	return choice, choice.Node != "" && choice.Node != home && choice.Cost <= reach+f.burden(home, sessions)
+}
+
+// burden is the penalty of a node for its load without so many of its sessions.
+func (f *Fleet) burden(node edgeagent.NodeID, without int) float64 {
+	i, there := f.index[node]
+	if !there {
+		return 0
+	}
+	n := &f.nodes[i]
+	return penalty(Fullness(sum(n.hb.Load, Seats(n.reserved-without)), n.hb.Capacity))
 }
 
 // Saves is how much nearer a node is than another, in milliseconds; 0 if one of the

@@ -66,7 +66,7 @@ func TestDecide(t *testing.T) {
 			req: allocator.PlaceRequest{Region: "eu"}, want: "a", reason: "lowest cost"},
 		{name: "a lie is not believed", nodes: []edgeagent.Heartbeat{node("a", "eu", 0), node("b", "us", 0)},
 			req: allocator.PlaceRequest{RTT: map[string]float64{"b": -5}, Region: "eu"}, want: "a", reason: "lowest cost"},
-		{name: "closest is nearly full", nodes: []edgeagent.Heartbeat{node("a", "eu", 985), node("b", "us", 0)},
+		{name: "closest is nearly full", nodes: []edgeagent.Heartbeat{node("a", "eu", 988), node("b", "us", 0)},
 			req: allocator.PlaceRequest{Region: "eu"}, want: "b", reason: "lowest cost"},
 		{name: "emptier among equals", nodes: []edgeagent.Heartbeat{node("a", "eu", 300), node("b", "eu", 20)},
 			req: allocator.PlaceRequest{Region: "eu"}, want: "b", reason: "emptier of two drawn among the nearly cheapest"},
