@@ -468,7 +468,7 @@ func TestCallsComeNearer(t *testing.T) {
 		id := sfu.CallID{ID: snowflake.ID(i + 1)}
 		req := allocator.PlaceRequest{Call: id, Session: "s", RTT: map[string]float64{"near": 10, "far": 80, "lost": 200}}
 		if i >= 40 { // as far as they are concerned they are near
-			req.RTT["far"] = 29
+			req.RTT["far"] = 19
 		}
 		cl, err := k.c.Claim(k.now, req)
 		if err != nil || cl.Entry.Node != "far" {
