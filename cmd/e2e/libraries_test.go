@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -44,6 +45,7 @@ type script struct {
 	ada     string // a person's token
 	guild   string
 	channel string
+	begun   int // sessions, as far as was heard
 }
 
 // scriptBot is the account of a library.
@@ -74,7 +76,10 @@ func (s *script) hears(want string) {
 			switch {
 			case got == want:
 				return
-			case strings.HasPrefix(got, "ready"), got == "resumed":
+			case strings.HasPrefix(got, "ready"):
+				s.begun++
+				past = append(past, got)
+			case got == "resumed":
 				past = append(past, got)
 			default:
 				s.t.Fatalf("heard %q, want %q", got, want)
@@ -202,13 +207,13 @@ func (r *relay) lead(to string) {
 type startLibrary func(t *testing.T, base, token string, shards int) library
 
 // runScript is what every library has to do, through a house of its own: all
-// message verbs, refusals and limits, files, roles, invites, shards, and a lost
-// connection with every missed event once.
+// message verbs, refusals and limits, files, roles, invites, shards, and a server that
+// is killed, with every missed event once.
 func runScript(t *testing.T, start startLibrary) {
 	h := startUp(t, "")
 	via := newRelay(t, fmt.Sprintf("127.0.0.1:%d", h.port))
 	s := newScript(t, h, "Parrot")
-	s.run(start, via, func() { s.missesNothing(via) })
+	s.run(start, via, func() { s.missesNothing(h, via) })
 }
 
 // newScript makes the library's account, and a person that speaks to it.
@@ -378,19 +383,40 @@ func (s *script) invites() {
 	}
 }
 
-// missesNothing cuts the library's connection and has Ada write meanwhile: it
-// resumes by itself and hears each message once.
-func (s *script) missesNothing(via *relay) {
+// missesNothing has the server killed, or ended, and started again while Ada writes: the
+// library resumes its session by itself and hears each message once, those included that
+// were acknowledged before it could be told of them.
+func (s *script) missesNothing(h *house, via *relay) {
 	s.t.Helper()
-	for round := range 2 {
-		via.cut()
-		for i := range 5 {
-			s.says(fmt.Sprintf("missed %d.%d", round, i))
+	for _, how := range []struct {
+		name   string
+		signal syscall.Signal
+		away   bool // the library's connection is cut first
+	}{{"killed unseen", syscall.SIGKILL, true}, {"killed", syscall.SIGKILL, false}, {"ended", syscall.SIGTERM, false}} {
+		s.quiet()
+		begun, began := s.begun, time.Now()
+		if how.away {
+			via.cut()
+		}
+		for i := range 3 {
+			s.says(fmt.Sprintf("%s %d", how.name, i))
+		}
+		h.signal(how.signal)
+		if !how.away {
+			via.cut() // the new ones wait
+		}
+		h.again(s.t)
+		for i := range 2 {
+			s.says(fmt.Sprintf("%s %d", how.name, 3+i))
 		}
 		via.open()
 		for i := range 5 {
-			s.hears(fmt.Sprintf("message missed %d.%d", round, i))
+			s.hears(fmt.Sprintf("message %s %d", how.name, i))
 		}
 		s.quiet()
+		if s.begun != begun {
+			s.t.Errorf("%s: the library began anew", how.name)
+		}
+		s.t.Logf("%s: all heard %v after", how.name, time.Since(began).Round(time.Millisecond))
 	}
 }

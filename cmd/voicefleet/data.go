@@ -19,6 +19,8 @@ const (
 	fileBus   = "bus.token"   // for nodes that join, 0600
 	fileURL   = "admin.url"   // where ctl finds the running program
 	fileLock  = "lock"
+
+	folderTold = "told" // what gateway sessions were told of late; no backup has it
 )
 
 // folder is the data folder of a running program.

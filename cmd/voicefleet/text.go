@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,12 +27,14 @@ import (
 func newChat(conn *bus.Conn, dir string, store textchat.Store, files chatserver.Files, instance string, from *known, token string, worker uint16, large int, metrics prometheus.Registerer, log *slog.Logger) (*chatserver.Server, error) {
 	calls := allocatorserver.NewClient(conn)
 	var others *bus.Conn
+	told := filepath.Join(dir, folderTold)
 	if instance != "" {
-		others = conn
+		others, told = conn, ""
 	}
 	return chatserver.New(chatserver.Config{
 		Bus:        others,
 		Instance:   instance,
+		Told:       told,
 		DataDir:    dir,
 		Store:      store,
 		Files:      files,

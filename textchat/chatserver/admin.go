@@ -180,7 +180,7 @@ func (c *call) adminGuilds() (int, any, error) {
 		r, err := read(c.ctx, o, func(g *guild.Guild) (row, error) {
 			s := g.Self()
 			r := row{ID: s.ID, Name: s.Name, Owner: s.Owner, Members: g.MemberCount(), Online: len(o.seen), InVoice: g.VoiceCount()}
-			if e := c.srv.ensemble; e != nil {
+			if e := c.srv.ensemble; e != nil && e.alone == nil {
 				r.Leader, r.Given = e.ledBy(s.ID)
 			}
 			return r, nil

@@ -63,6 +63,12 @@ type Config struct {
 	// name among them. The store must then be one that several may use.
 	Bus      *bus.Conn
 	Instance string
+	// Told is a folder for what the sessions of a server that is alone were told of late:
+	// with it they go on after the server was killed, and each thing that they missed comes
+	// once (see alone.go). It costs two small writes that wait for no disk for each thing
+	// told, and 10 MiB or so; 256 MiB at most. Empty: they end with the server. With Bus
+	// it is not used.
+	Told string
 
 	// Page is the built web client, index.html at its root; nil serves none.
 	Page fs.FS

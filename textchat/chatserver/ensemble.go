@@ -71,13 +71,15 @@ type Instance struct {
 // ensemble is this instance's view of all of them, and how it speaks to the others.
 type ensemble struct {
 	// Immutable.
-	srv  *Server
-	bus  *bus.Conn
-	self string
-	life string // of this run of the instance
-	aead cipher.AEAD
-	all  *bus.Bucket[Instance]
-	log  *bus.Log
+	srv    *Server
+	bus    *bus.Conn // nil: this instance is alone
+	self   string
+	life   string // of this run of the instance
+	aead   cipher.AEAD
+	all    *bus.Bucket[Instance]
+	log    guildLog
+	told   *bus.Log // log, of several
+	*alone          // nil: there are others, or may be
 
 	known  sync.Once
 	synced chan struct{} // closed by known, when all others are in alive
@@ -110,6 +112,15 @@ type ensemble struct {
 	usersBehind atomic.Bool // entries may be missing
 }
 
+// guildLog is where the entries of guilds are: a [bus.Log] of several instances, a
+// [journal.Journal] of one. Their methods are as those of the first.
+type guildLog interface {
+	Append(ctx context.Context, key string, last uint64, body []byte) (uint64, error)
+	Since(ctx context.Context, key string, after uint64) ([]bus.Record, error)
+	Last(ctx context.Context, key string) (uint64, error)
+	Position(ctx context.Context) (uint64, error)
+}
+
 // turn is a lock that may be held while others are waited for.
 type turn chan struct{}
 
@@ -117,12 +128,24 @@ func newTurn() turn    { return make(turn, 1) }
 func (t turn) Lock()   { t <- struct{}{} }
 func (t turn) Unlock() { <-t }
 
+// lifeOf names a run of an instance.
+func lifeOf(name string, began time.Time) string {
+	return name + lifeSep + strconv.FormatInt(began.UnixMilli(), 36)
+}
+
+// ensembleOf is the ensemble of an instance that knows of no other.
+func ensembleOf(s *Server, name string, began time.Time) *ensemble {
+	e := &ensemble{srv: s, bus: s.cfg.Bus, self: name, life: lifeOf(name, began), alive: map[string]time.Time{name: {}}, lives: make(map[string]string), members: []string{name},
+		loads: make(map[string]balance.Load), given: make(map[textchat.ID]lead), synced: make(chan struct{}), order: order{tell: make(chan struct{}, 1)}, usersMu: newTurn(), checks: make(chan struct{}, checksAtOnce),
+		mirrors: mirrors{of: make(map[string]*mirror), adopted: make(map[string]adoption), adopting: make(map[string]bool)}}
+	e.leads.init()
+	return e
+}
+
 // newEnsemble joins; the server must be served by run.
 func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
 	began := time.Now()
-	e := &ensemble{srv: s, bus: s.cfg.Bus, self: s.cfg.Instance, life: s.cfg.Instance + lifeSep + strconv.FormatInt(began.UnixMilli(), 36), alive: map[string]time.Time{s.cfg.Instance: {}}, lives: make(map[string]string), members: []string{s.cfg.Instance},
-		loads: make(map[string]balance.Load), given: make(map[textchat.ID]lead), synced: make(chan struct{}), order: order{tell: make(chan struct{}, 1)}, usersMu: newTurn(), checks: make(chan struct{}, checksAtOnce),
-		mirrors: mirrors{of: make(map[string]*mirror), adopted: make(map[string]adoption), adopting: make(map[string]bool)}}
+	e := ensembleOf(s, s.cfg.Instance, began)
 	e.rounds.away = e.bus.Reconnected()
 	var err error
 	if e.all, err = bus.OpenBucket[Instance](ctx, e.bus, bus.TextsBucket); err != nil {
@@ -131,9 +154,10 @@ func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
 	if err = e.leads.open(ctx, e.bus); err != nil {
 		return nil, err
 	}
-	if e.log, err = bus.OpenLog(ctx, e.bus, bus.GuildsLog); err != nil {
+	if e.told, err = bus.OpenLog(ctx, e.bus, bus.GuildsLog); err != nil {
 		return nil, err
 	}
+	e.log = e.told
 	for { // one of this name may have died just now
 		_, err = e.all.Create(ctx, e.self, Instance{Began: began, Life: e.life})
 		if err == nil {
@@ -153,13 +177,34 @@ func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
 	if e.aead, err = e.sealer(ctx); err != nil {
 		return nil, err
 	}
+	return e, e.begin(ctx)
+}
+
+// begin has the order begin where the log is.
+func (e *ensemble) begin(ctx context.Context) error {
 	seen, err := e.log.Position(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	e.order.seen.Store(seen)
 	e.order.previous = [2]uint64{seen, seen}
-	return e, nil
+	return nil
+}
+
+// beginUsers has what belongs to users begin where the log is.
+func (e *ensemble) beginUsers(ctx context.Context) error {
+	last, err := e.log.Last(ctx, bus.UsersKey)
+	if err != nil {
+		return err
+	}
+	e.usersMu.Lock()
+	defer e.usersMu.Unlock()
+	e.users = max(e.users, last)
+	e.pastFrom = max(e.pastFrom, last)
+	e.order.mu.Lock()
+	defer e.order.mu.Unlock()
+	e.order.batch = append(e.order.batch, delivered{P: e.order.p, Key: bus.UsersKey, Seq: e.users})
+	return nil
 }
 
 // claim finds out whether this instance is the first for a while.
@@ -174,22 +219,17 @@ func (e *ensemble) claim(ctx context.Context) error {
 // run takes part until ctx ends; ready is called when the others are known and can
 // ask.
 func (e *ensemble) run(ctx context.Context, ready func()) error {
-	users, err := e.log.Follow(ctx, bus.UsersKey, e.toldUsers)
+	if e.alone != nil {
+		return e.runAlone(ctx, ready)
+	}
+	users, err := e.told.Follow(ctx, bus.UsersKey, e.toldUsers)
 	if err != nil {
 		return err
 	}
 	defer users.Unsubscribe()
-	last, err := e.log.Last(ctx, bus.UsersKey)
-	if err != nil {
+	if err := e.beginUsers(ctx); err != nil {
 		return err
 	}
-	e.usersMu.Lock()
-	e.users = max(e.users, last)
-	e.pastFrom = max(e.pastFrom, last)
-	e.order.mu.Lock()
-	e.order.batch = append(e.order.batch, delivered{P: e.order.p, Key: bus.UsersKey, Seq: e.users})
-	e.order.mu.Unlock()
-	e.usersMu.Unlock()
 	serving, err := bus.Serve(ctx, e.bus, bus.Service{
 		Name: bus.TextService, Subject: bus.TextSubject(e.self, ""), Metadata: map[string]string{"instance": e.self},
 		Verbs: []bus.Verb{bus.HandleUpTo("do", largestDo, e.takeDo), bus.Handle("live", e.takeLive), bus.Handle("lead", e.takeLead),
@@ -270,7 +310,10 @@ func (e *ensemble) sweep(ctx context.Context) {
 	tick := time.NewTicker(leaseEvery)
 	defer tick.Stop()
 	for {
-		reconnected := e.bus.Reconnected()
+		var reconnected <-chan struct{} // never, of one that is alone
+		if e.bus != nil {
+			reconnected = e.bus.Reconnected()
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -798,6 +841,9 @@ func (s *Server) tellUsers(ctx context.Context, u usersEntry) error {
 		s.forUsers(u, 0)
 		return nil
 	}
+	if s.ensemble.alone != nil {
+		return s.ensemble.tellUsersAlone(u)
+	}
 	// What is said of a user is not lost because an asker does not wait.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
 	defer cancel()
@@ -868,12 +914,10 @@ func (e *ensemble) usersLocked(r bus.Record) {
 		e.srv.cfg.Log.Error("malformed entry", "key", bus.UsersKey, "err", err)
 		return
 	}
-	if u.ID != "" {
-		if _, again := e.usersIDs.get(u.ID); again {
-			return
-		}
-		e.usersIDs.put(u.ID, struct{}{})
+	if e.knownLocked(u.ID) {
+		return
 	}
+	e.usersIDs.put(u.ID, struct{}{})
 	now := time.Now()
 	e.past = append(e.past, usersPast{r.Seq, now, u})
 	for len(e.past) > historyKept || now.Sub(e.past[0].at) > textchat.ResumeWindow+time.Minute {
@@ -890,6 +934,12 @@ func (e *ensemble) usersLocked(r bus.Record) {
 	e.srv.forUsers(u, at)
 	e.order.batch = append(e.order.batch, delivered{P: at, Key: bus.UsersKey, Seq: r.Seq})
 	e.order.signal()
+}
+
+// knownLocked says whether an entry of an id has been told.
+func (e *ensemble) knownLocked(id string) bool {
+	_, known := e.usersIDs.get(id)
+	return known
 }
 
 func (e *ensemble) catchUpUsers() {

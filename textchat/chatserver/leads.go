@@ -47,9 +47,12 @@ type leads struct {
 	cpu      cpuMeter
 }
 
-func (l *leads) open(ctx context.Context, c *bus.Conn) (err error) {
+func (l *leads) init() {
 	l.synced, l.rates = make(chan struct{}), make(map[textchat.ID]float64)
 	l.cpu.used = processTime
+}
+
+func (l *leads) open(ctx context.Context, c *bus.Conn) (err error) {
 	l.bucket, err = bus.OpenBucket[balance.Lead](ctx, c, bus.LeadsBucket)
 	return err
 }

@@ -253,7 +253,16 @@ func (e *ensemble) tellOrder(ctx context.Context, mark bool) {
 	if seq != 0 {
 		batch = append(batch, delivered{P: p, Seq: seq, T: time.Now().UnixMilli()})
 	}
-	if len(batch) > 0 {
+	switch {
+	case len(batch) == 0:
+	case e.alone != nil:
+		if !e.keepOrder(batch) {
+			o.mu.Lock() // nobody sees it before it can be kept
+			o.batch, o.wake = append(batch, o.batch...), append(wake, o.wake...)
+			o.mu.Unlock()
+			return
+		}
+	default:
 		e.mirrors.add(e.life, batch)
 		for part := range slices.Chunk(batch, 500) {
 			e.say(orderNote{List: part})
@@ -269,13 +278,19 @@ func (e *ensemble) tellOrder(ctx context.Context, mark bool) {
 }
 
 // say tells all others something, and returns its number. What cannot be told is a
-// hole that they see.
+// hole that they see. Who is alone tells the life after this one; zero: it cannot.
 func (e *ensemble) say(t orderNote) uint64 {
 	o := &e.order
 	o.noteMu.Lock()
 	defer o.noteMu.Unlock()
 	o.notes++
 	t.Life, t.N = e.life, o.notes
+	if e.alone != nil {
+		if !e.keep(aloneNote{orderNote: t}) {
+			return 0
+		}
+		return t.N
+	}
 	_ = bus.Publish(e.bus, bus.DeliveredSubject, t) // counted there
 	return t.N
 }
@@ -1180,8 +1195,12 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 	case ended && !unseen:
 		return nil, false
 	}
-	at, ok := e.mirrors.spots(from.Life, uint64(from.Base)+in.Seq/numbers)
-	if !ok {
+	p := uint64(from.Base) + in.Seq/numbers
+	if e.alone != nil {
+		p = e.mirrors.kept(from.Life, p)
+	}
+	at, ok := e.mirrors.spots(from.Life, p)
+	if !ok || e.alone != nil && at.all < e.alone.journal.First() {
 		return nil, false
 	}
 	// One that was cut off in the middle of its log-in may not have all guilds.
@@ -1198,7 +1217,9 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 	s.base = int64(e.order.p) - int64(in.Seq/numbers)
 	e.order.mu.Unlock()
 	a := adoption{whence: whence{e.life, s.base}, At: c.opened, From: in.Seq, Before: from}
-	e.adopt(in.Session, a)
+	if !e.adopt(in.Session, a) {
+		return nil, true // what its numbers count must be known
+	}
 	c.srv.metrics.sessions.Inc()
 	if err := s.catchUp(ctx, at, greet); err != nil {
 		again := !errors.Is(err, errEnded)
@@ -1210,10 +1231,15 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 	a.After = s.replay.Last()
 	s.claim = a
 	s.mu.Unlock()
-	e.adopt(in.Session, a)
-	flush, enough := context.WithTimeout(ctx, time.Second)
-	_ = e.bus.Flush(flush) // the others know before the client does; see tellOrder
-	enough()
+	if !e.adopt(in.Session, a) {
+		s.end(textchat.CloseSessionTimeout, true)
+		return nil, true
+	}
+	if e.bus != nil {
+		flush, enough := context.WithTimeout(ctx, time.Second)
+		_ = e.bus.Flush(flush) // the others know before the client does; see tellOrder
+		enough()
+	}
 	if now, ok := e.mirrors.adoption(in.Session); ok && now.Life != e.life {
 		s.handOver() // it was resumed once more meanwhile
 		return nil, true
@@ -1222,10 +1248,10 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 }
 
 // adopt tells where a session is now.
-func (e *ensemble) adopt(id string, a adoption) {
+func (e *ensemble) adopt(id string, a adoption) (told bool) {
 	here := map[string]adoption{id: a}
 	e.mirrors.adopt(here)
-	e.say(orderNote{Adopted: here})
+	return e.say(orderNote{Adopted: here}) != 0
 }
 
 // yield has another instance let a session go. It says ended when that one lives and

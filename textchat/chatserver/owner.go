@@ -197,11 +197,14 @@ func (o *owner) guarded(do func() error) (err error) {
 		if o.core == nil {
 			return
 		}
-		if o.srv.ensemble == nil { // else others have it still
+		if e := o.srv.ensemble; e == nil || e.alone != nil { // else others have it still
 			func() {
 				defer func() { _ = recover() }() // the core may be broken
 				o.srv.voice.begin(o, o.core.Abandon())
 			}()
+			if e != nil {
+				o.seated(new(guild.Delta), true)
+			}
 		}
 		o.core, o.broke = nil, true
 		_ = o.restart()
@@ -279,6 +282,9 @@ func (o *owner) load() error {
 	switch {
 	case live != nil:
 		o.core.Apply(live)
+		if o.srv.ensemble.alone != nil {
+			o.core.Doubt(time.Now()) // calls may have ended with the life before
+		}
 	case o.habits != nil:
 		o.core.Apply(o.habits)
 	}

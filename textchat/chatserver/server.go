@@ -71,7 +71,7 @@ type Server struct {
 
 	regionsKnown regionList
 
-	ensemble *ensemble // nil: this is the only instance
+	ensemble *ensemble // nil: this is the only instance, and sessions end with it
 
 	// life ends when Run is asked to stop; everything that runs is counted in
 	// tasks. begun guards against a task begun after the wait.
@@ -141,10 +141,14 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("chatserver: %w", err)
 	}
 	s.life, s.end = context.WithCancel(context.Background())
-	if cfg.Bus != nil {
-		if s.ensemble, err = newEnsemble(s.life, s); err != nil {
-			return nil, errors.Join(fmt.Errorf("chatserver: %w", err), s.closeStore())
-		}
+	switch {
+	case cfg.Bus != nil:
+		s.ensemble, err = newEnsemble(s.life, s)
+	case cfg.Told != "":
+		s.ensemble, err = newAlone(s.life, s)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("chatserver: %w", err), s.closeStore())
 	}
 	s.gate.begin(s)
 	s.api = s.newAPI()
@@ -227,6 +231,11 @@ func (s *Server) stop() error {
 }
 
 func (s *Server) closeStore() error {
+	if e := s.ensemble; e != nil && e.alone != nil {
+		if err := e.alone.journal.Close(); err != nil {
+			s.cfg.Log.Error("close journal", "err", err)
+		}
+	}
 	if !s.ownStore {
 		return nil
 	}

@@ -217,12 +217,15 @@ func (o *owner) mine() bool {
 // share begins to follow the guild, and has the core begin where the others are.
 func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 	e := o.srv.ensemble
+	if e.alone != nil {
+		return o.inherit(ctx)
+	}
 	// The others may ask this one to lead before it knows whom to ask for what they have.
 	if err := e.met(ctx); err != nil {
 		return nil, err
 	}
 	if o.following == nil {
-		told, err := e.log.Follow(ctx, o.key, func(r bus.Record) {
+		told, err := e.told.Follow(ctx, o.key, func(r bus.Record) {
 			o.toldSeq.Store(r.Seq)
 			e.order.sawEntry(r.Seq)
 			o.later(func() { o.follow(r) })
@@ -259,17 +262,8 @@ func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 	}
 	if live == nil {
 		// Nobody has it: the store is all there is, and of what was handled the log.
-		if o.applied, err = e.log.Last(ctx, o.key); err != nil {
+		if err = o.remember(ctx); err != nil {
 			return nil, err
-		}
-		list, err := e.log.Since(ctx, o.key, o.applied-min(o.applied, recentSpan))
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range list {
-			if l, err := o.read(r); err == nil && r.Seq <= o.applied {
-				o.recent.put(l.ID, doReply{Seq: r.Seq, Result: l.Result})
-			}
 		}
 	}
 	o.history, o.historyFrom = nil, o.applied
@@ -278,6 +272,24 @@ func (o *owner) share(ctx context.Context) (live *guild.Delta, err error) {
 		e.srv.task(func() { e.askLead(lead, []textchat.ID{o.id}) })
 	}
 	return live, nil
+}
+
+// remember has the guild begin where its log is, with what was handled as of late.
+func (o *owner) remember(ctx context.Context) (err error) {
+	log := o.srv.ensemble.log
+	if o.applied, err = log.Last(ctx, o.key); err != nil {
+		return err
+	}
+	list, err := log.Since(ctx, o.key, o.applied-min(o.applied, recentSpan))
+	if err != nil {
+		return err
+	}
+	for _, r := range list {
+		if l, err := o.read(r); err == nil && r.Seq <= o.applied {
+			o.recent.put(l.ID, doReply{Seq: r.Seq, Result: l.Result})
+		}
+	}
+	return nil
 }
 
 // unshare ends that.
@@ -314,6 +326,10 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 		if out.Err != nil {
 			return doReply{}, out.Err
 		}
+		if len(out.Changes) > 0 && !o.saving() {
+			o.core.Revert()
+			return doReply{}, textchat.Unavailable("The change could not be saved, try again.", time.Second)
+		}
 		if err := o.save(out.Changes); err != nil {
 			return doReply{}, err
 		}
@@ -338,6 +354,9 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 		case err != nil:
 			o.core.Revert()
 			o.unsure = true
+			if o.srv.ensemble.alone != nil {
+				o.seated(o.core.Live(), true)
+			}
 			if o.owed == nil || len(o.owed) >= recentInputs {
 				o.owed = make(map[string][]guild.Effect)
 			}
@@ -369,12 +388,15 @@ func (o *owner) append(id string, out *guild.Out) (uint64, error) {
 		return 0, nil
 	}
 	l := logged{ID: id, After: o.applied, Delta: delta, Changes: brief(out.Changes), Joined: out.Joined, Parted: out.Parted, Touched: out.Touched, Result: resultOf(out)}
+	if o.srv.ensemble.alone != nil {
+		o.seated(delta, false)
+	}
 	for _, e := range out.Events {
 		l.Events = append(l.Events, logEvent(e))
 	}
 	body := encode(l)
 	if len(body) > largestEntry {
-		body = encode(logged{ID: id, After: o.applied, Reset: true, Result: l.Result})
+		body = encode(logged{ID: id, After: o.applied, Reset: true, Delta: delta.Seats(), Result: l.Result})
 	}
 	return o.write(body)
 }
@@ -393,6 +415,10 @@ func (o *owner) write(body []byte) (uint64, error) {
 	}
 	if err != nil {
 		return 0, err
+	}
+	if o.srv.ensemble.alone != nil { // nobody else tells it
+		o.toldSeq.Store(seq)
+		o.srv.ensemble.order.sawEntry(seq)
 	}
 	o.advance(seq)
 	return seq, nil
@@ -683,7 +709,7 @@ func (o *owner) since(seq uint64) ([]past, error) {
 			if err != nil {
 				continue
 			}
-			before = append(before, past{r.Seq, time.Now(), o.events(l), l.Joined, changesSight(l.Changes)})
+			before = append(before, past{r.Seq, time.Now(), o.events(l), l.Joined, l.Reset || changesSight(l.Changes)})
 		}
 		o.history, o.historyFrom = append(before, o.history...), seq
 	}
@@ -748,6 +774,9 @@ type onlineNote struct {
 
 // note tells the others.
 func (o *owner) note(n onlineNote) {
+	if o.srv.ensemble.bus == nil {
+		return
+	}
 	n.From = o.srv.ensemble.life
 	if err := bus.Publish(o.srv.ensemble.bus, bus.OnlineSubject(o.key), n); err != nil {
 		o.srv.cfg.Log.Debug("tell who is online", "guild", o.id, "err", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"time"
 
 	"voicefleet/textchat"
@@ -246,4 +247,28 @@ func (g *Guild) Sessions() map[string]textchat.ID {
 		}
 	}
 	return list
+}
+
+// Seats is what of the delta tells who is in voice, on the way there, or in line.
+func (d *Delta) Seats() *Delta {
+	return &Delta{Voice: d.Voice, Pending: d.Pending, Queues: d.Queues, Attempt: d.Attempt}
+}
+
+const (
+	// doubtAfter is when the first of those is asked for of whom it is not known whether
+	// they are in the call still, and doubtEvery when the next.
+	doubtAfter = time.Second
+	doubtEvery = 5 * time.Millisecond
+)
+
+// Doubt has the nodes asked for the sessions of all in voice: who told of their ends was
+// not listened to for a while.
+func (g *Guild) Doubt(now time.Time) {
+	g.begin()
+	at := now.Add(doubtAfter)
+	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
+		edit(g, g.voice, user).Check = at
+		at = at.Add(doubtEvery)
+	}
+	g.begin()
 }
