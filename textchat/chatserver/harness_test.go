@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -181,9 +180,6 @@ func newWorld(t testing.TB, dir string, change func(*Config), tweak func(*Server
 	v := newVoiceSide()
 	cfg := Config{DataDir: dir, Placer: v, Presence: v, Moves: v, AdminToken: "let-me-in", patience: time.Minute,
 		Limits: Limits{Guests: 1e6, Registers: 1e6, Logins: 1e6, Invites: 1e6, Requests: 1e6, Attempts: 1e6, Messages: 1e6}}
-	if os.Getenv("TOLD") != "" {
-		cfg.Told = t.TempDir()
-	}
 	if change != nil {
 		change(&cfg)
 	}

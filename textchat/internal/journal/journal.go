@@ -121,7 +121,7 @@ func (j *Journal) open() error {
 	}
 	if !known {
 		for _, name := range names {
-			if err := os.Remove(name); err != nil {
+			if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}
 		}
