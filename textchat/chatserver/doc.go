@@ -18,10 +18,10 @@
 // is alone, with Config.Told, writes into a journal what the others would remember, and
 // reads it when it is started again (alone.go): what happened in each guild before that is
 // acknowledged, and which session could see how much of it before it can. That is two writes
-// of some hundred bytes for a message, 5 to 12 µs each, beside the one of the store that
+// of some hundred bytes for a message, some 10 µs each, beside the one of the store that
 // waits for the disk; they are handed to the system and wait for nothing, so a killed process
 // loses none. A machine that loses its power may; after it was started anew sessions begin
-// anew, too. Entries in files of the bus would do the same at ten times the processor time.
+// anew, too.
 //
 // # Pages that are remembered
 //

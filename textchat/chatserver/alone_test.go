@@ -1,0 +1,285 @@
+package chatserver
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"voicefleet/edgeagent"
+	"voicefleet/internal/snowflake"
+	"voicefleet/sfu"
+	"voicefleet/textchat"
+	"voicefleet/textchat/internal/filestore"
+	"voicefleet/textchat/internal/sqlite"
+)
+
+// lone is a server that is alone, life after life on one store.
+type lone struct {
+	*world
+	store textchat.Store
+	files Files
+	voice *voiceSide
+	told  string
+}
+
+func newLone(t *testing.T) *lone {
+	t.Helper()
+	dir := t.TempDir()
+	store, err := sqlite.Open(dir, sqlite.Config{Patience: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	files, err := filestore.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lone{store: store, files: files, voice: newVoiceSide(), told: t.TempDir()}
+	l.live(t)
+	return l
+}
+
+func (l *lone) live(t *testing.T) {
+	t.Helper()
+	l.world = newWorld(t, "", func(c *Config) {
+		c.Store, c.Files, c.Told = l.store, l.files, l.told
+		c.Placer, c.Presence, c.Moves = l.voice, l.voice, l.voice
+	}, nil)
+	l.world.voice = l.voice
+}
+
+// killed has the next life begin with what this one has written by now, and nothing of
+// what it does as it ends.
+func (l *lone) killed(t *testing.T) {
+	t.Helper()
+	told := t.TempDir()
+	if err := os.CopyFS(told, os.DirFS(l.told)); err != nil {
+		t.Fatal(err)
+	}
+	l.told = told
+	l.end()
+	l.live(t)
+}
+
+// ended has it end as told to, and begin anew.
+func (l *lone) ended(t *testing.T) {
+	t.Helper()
+	l.end()
+	l.live(t)
+}
+
+// resume goes on with the session of s.
+func (l *lone) resume(p person, s *socket) *socket {
+	l.t.Helper()
+	again := l.dial("?v=10&encoding=json")
+	again.next()
+	again.session, again.last, again.guildChannels = s.session, s.last, s.guildChannels
+	again.send(6, map[string]any{"token": p.token, "session_id": s.session, "seq": s.last})
+	return again
+}
+
+// TestAloneResume holds that sessions go on over the ends of a server that is alone,
+// however it ends, life after life: what was acknowledged comes once, in order, of guilds
+// and of private channels.
+func TestAloneResume(t *testing.T) {
+	t.Parallel()
+	l := newLone(t)
+	ann, bob := l.guest("ann"), l.guest("bob")
+	as := l.enter(ann)
+	general := l.channelID(bob, "general")
+	dm := l.do("POST", "/users/@me/channels", bob.token, map[string]any{"recipient_id": ann.id}).body["id"].(string)
+	wrote, read := 0, 0
+	post := func() {
+		for _, channel := range []string{general, dm} {
+			wrote++
+			l.do("POST", "/channels/"+channel+"/messages", bob.token, map[string]any{"content": fmt.Sprint(wrote)})
+		}
+	}
+	hears := func() {
+		t.Helper()
+		seen := map[string]int{}
+		for range wrote - read {
+			seen[as.until("MESSAGE_CREATE")["content"].(string)]++
+		}
+		for read < wrote {
+			read++
+			if n := seen[fmt.Sprint(read)]; n != 1 {
+				t.Errorf("message %d came %d times", read, n)
+			}
+		}
+	}
+	post()
+	hears()
+	for i, end := range []func(*testing.T){l.killed, l.ended, l.killed, l.killed, l.ended} {
+		as.breakOff()
+		post()
+		post()
+		end(t)
+		post()
+		as = l.resume(ann, as)
+		hears()
+		for f := as.next(); f.T != "RESUMED"; f = as.next() { // of which nothing comes twice
+			if f.Op == 9 || f.T == "MESSAGE_CREATE" || f.T == "GUILD_CREATE" {
+				t.Fatalf("in life %d came op %d %s", i+2, f.Op, f.T)
+			}
+		}
+		if i%2 == 0 { // else it is gone again with nothing but that
+			post()
+			hears()
+		}
+	}
+}
+
+// TestAloneAgain holds that who tries again with a nonce what a server was killed over
+// has everybody told of it once.
+func TestAloneAgain(t *testing.T) {
+	t.Parallel()
+	l := newLone(t)
+	ann, bob := l.guest("ann"), l.guest("bob")
+	as := l.enter(ann)
+	dm := l.do("POST", "/users/@me/channels", bob.token, map[string]any{"recipient_id": ann.id}).body["id"].(string)
+	as.breakOff()
+	for _, channel := range []string{l.channelID(bob, "general"), dm} {
+		say := func() string {
+			return l.do("POST", "/channels/"+channel+"/messages", bob.token, map[string]any{"content": "hello", "nonce": "n1", "enforce_nonce": true}).body["id"].(string)
+		}
+		first := say()
+		l.killed(t)
+		if again := say(); again != first {
+			t.Errorf("it was said twice: %s, %s", first, again)
+		}
+	}
+	as = l.resume(ann, as)
+	n := 0
+	for f := as.next(); f.T != "RESUMED"; f = as.next() {
+		if f.Op == 9 {
+			t.Fatal("the session cannot be resumed")
+		}
+		if f.T == "MESSAGE_CREATE" {
+			n++
+		}
+	}
+	if n != 2 {
+		t.Errorf("ann hears it %d times, want once in each channel", n)
+	}
+}
+
+// TestAloneVoice holds that who is in voice is so after the server was killed, that the
+// node is asked for each session, and that a user whose call has ended has a new seat.
+func TestAloneVoice(t *testing.T) {
+	t.Parallel()
+	l := newLone(t)
+	ann, bob := l.guest("ann"), l.guest("bob")
+	as, bs := l.enter(ann), l.enter(bob)
+	lobby := l.channelID(ann, "Lobby")
+	as.joinVoice(l.guildID(), lobby, false)
+	l.voice.expect(t, "place "+ann.id)
+	as.until("VOICE_SERVER_UPDATE")
+	channel, err := snowflake.Parse(lobby)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.voice.tell(edgeagent.CallEvent{Call: sfu.CallID{ID: channel}, Opened: &edgeagent.SessionStart{Session: "vs1", User: ann.user()}})
+	bs.until("VOICE_STATE_UPDATE")
+	as.breakOff()
+	bs.breakOff()
+	l.killed(t)
+	l.voice.expect(t, "update "+ann.id) // whether the node has it
+	as = l.resume(ann, as)
+	as.until("RESUMED")
+	cs := l.dial("?v=10&encoding=json")
+	cs.next()
+	cs.send(2, identify(l.guest("cat").token, allIntents))
+	cs.event("READY")
+	states := cs.event("GUILD_CREATE")["voice_states"].([]any)
+	if len(states) != 1 || states[0].(map[string]any)["user_id"] != ann.id {
+		t.Fatalf("cat sees %v", states)
+	}
+	l.voice.tell(edgeagent.CallEvent{Call: sfu.CallID{ID: channel}, Left: &edgeagent.Left{Session: "vs1", User: ann.user(), Reason: edgeagent.EngineLost}})
+	l.voice.expect(t, "place "+ann.id)
+	as.until("VOICE_SERVER_UPDATE")
+	as.joinVoice(l.guildID(), nil, false)
+	l.voice.expect(t, "remove "+ann.id)
+	bs = l.resume(bob, bs)
+	for {
+		f := bs.next()
+		if f.T == "VOICE_STATE_UPDATE" && f.data()["channel_id"] == nil {
+			break
+		}
+		if f.Op == 9 {
+			t.Fatal("bob's session cannot be resumed")
+		}
+	}
+}
+
+// TestAloneUntold holds that sessions have what the store was told of a guild and nobody
+// else, as the server was killed in between.
+func TestAloneUntold(t *testing.T) {
+	t.Parallel()
+	l := newLone(t)
+	ann := l.guest("ann")
+	as := l.enter(ann)
+	as.breakOff()
+	o, err := l.srv.owner(l.first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := textchat.Channel{ID: l.srv.newID(), Guild: l.first.Guild, Name: "untold", Type: textchat.ChannelText}
+	if !o.saving() {
+		t.Fatal("it cannot be noted")
+	}
+	if err := l.store.Save(t.Context(), l.first.Guild, []textchat.Change{{PutChannel: &c}}); err != nil {
+		t.Fatal(err)
+	}
+	l.killed(t)
+	l.channelID(ann, "general") // the guild is loaded, and then that life ends, too
+	l.killed(t)
+	as = l.resume(ann, as)
+	if f := as.next(); f.T != "GUILD_CREATE" || !contains(f.data()["channels"].([]any), c.ID.String()) {
+		t.Fatalf("ann is given op %d %s %s", f.Op, f.T, f.D)
+	}
+	as.until("RESUMED")
+}
+
+func contains(list []any, id string) bool {
+	for _, x := range list {
+		if x.(map[string]any)["id"] == id {
+			return true
+		}
+	}
+	return false
+}
+
+// TestAloneForeign holds that a session begins anew where what it was told is not known.
+func TestAloneForeign(t *testing.T) {
+	t.Parallel()
+	l := newLone(t)
+	ann := l.guest("ann")
+	as := l.enter(ann)
+	as.breakOff()
+	l.end()
+	list, err := filepath.Glob(filepath.Join(l.told, "*"))
+	if err != nil || len(list) == 0 {
+		t.Fatalf("there are %q: %v", list, err)
+	}
+	for _, name := range list {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.live(t)
+	if f := l.resume(ann, as).next(); f.Op != 9 {
+		t.Errorf("came op %d %s", f.Op, f.T)
+	}
+	s := l.enter(ann)
+	s.breakOff()
+	l.killed(t)
+	s = l.resume(ann, s)
+	for f := s.next(); f.T != "RESUMED"; f = s.next() { // it was in its log-in still, for all that is known
+		if f.Op == 9 {
+			t.Fatal("the new one cannot be resumed")
+		}
+	}
+}
