@@ -106,13 +106,7 @@ func (c *call) botCreate() (int, any, error) {
 		if !g.Base(c.user.ID).Has(textchat.ManageGuild) {
 			return textchat.ErrMissingPerms
 		}
-		bots := 0
-		for _, m := range g.Members(0, textchat.MaxMembers) {
-			if m.User.Bot {
-				bots++
-			}
-		}
-		if bots >= textchat.MaxBots {
+		if g.BotCount() >= textchat.MaxBots {
 			return textchat.Refuse(http.StatusBadRequest, textchat.CodeMaxGuilds, "Maximum number of bots reached (50)")
 		}
 		return nil

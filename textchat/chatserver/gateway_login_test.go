@@ -10,6 +10,7 @@ import (
 
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/gatewaysession"
+	"voicefleet/textchat/internal/guild"
 )
 
 // bot makes a bot of the first guild.
@@ -239,14 +240,15 @@ func TestMembersInChunks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const n = 2*chunkSize + 5
-	s := w.srv.hub.session(b.session)
-	a := chunks{presences: map[textchat.ID]presenceBody{}}
-	for i := range n {
-		a.members = append(a.members, textchat.Member{User: textchat.User{ID: textchat.ID(i + 1)}})
+	const n = 2*chunkSize + 5 // with the owner, whose id is the highest
+	d := guild.Delta{Members: map[textchat.ID]*textchat.Member{}}
+	for id := textchat.ID(1); id < n; id++ {
+		d.Members[id] = &textchat.Member{User: textchat.User{ID: id}}
 	}
-	a.presences[5] = bodyOf(5, 0, gatewaysession.PresenceUpdate{Status: gatewaysession.Idle})
-	s.send(w.srv, &a, gatewaysession.MembersRequest{Guild: o.id, Nonce: "n"})
+	if err := o.ask(t.Context(), func() error { o.core.Apply(&d); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	b.send(8, map[string]any{"guild_id": w.guildID(), "query": "", "limit": 0, "presences": true, "nonce": "n"})
 	next := 1
 	for i := range 3 {
 		c := b.event("GUILD_MEMBERS_CHUNK")
@@ -254,17 +256,29 @@ func TestMembersInChunks(t *testing.T) {
 			t.Fatalf("chunk %d: %v of %v, nonce %v", i, c["chunk_index"], c["chunk_count"], c["nonce"])
 		}
 		for _, m := range c["members"].([]any) {
-			if id := m.(map[string]any)["user"].(map[string]any)["id"]; id != fmt.Sprint(next) {
+			if id := m.(map[string]any)["user"].(map[string]any)["id"]; id != fmt.Sprint(next) && (next != n || id != boss.id) {
 				t.Fatalf("member %v, want %d", id, next)
 			}
 			next++
 		}
-		if got := len(c["presences"].([]any)); got != map[int]int{0: 1}[i] {
+		if got := len(c["presences"].([]any)); got != map[int]int{2: 1}[i] {
 			t.Errorf("chunk %d has %d presences", i, got)
 		}
 	}
 	if next != n+1 {
 		t.Errorf("%d members came, want %d", next-1, n)
+	}
+	// Who has left when its chunk is made is missed by nobody.
+	s := w.srv.hub.session(b.session)
+	a := chunks{all: []textchat.ID{n + 1}}
+	for id := textchat.ID(1); id <= chunkSize; id++ {
+		a.all = append(a.all, id)
+	}
+	s.send(o, &a, gatewaysession.MembersRequest{Guild: o.id})
+	for i, want := range []int{chunkSize - 1, 1} {
+		if c := b.event("GUILD_MEMBERS_CHUNK"); len(c["members"].([]any)) != want || c["chunk_index"] != float64(i) || c["chunk_count"] != 2.0 || c["not_found"] != nil {
+			t.Fatalf("chunk %v of %v has %d members, not found: %v", c["chunk_index"], c["chunk_count"], len(c["members"].([]any)), c["not_found"])
+		}
 	}
 	// Presences of those asked for by name, and the bounds of a request by id.
 	b.send(8, map[string]any{"guild_id": w.guildID(), "user_ids": []string{boss.id}, "presences": true, "nonce": "p"})

@@ -2,12 +2,10 @@ package chatserver
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/gatewaysession"
-	"voicefleet/textchat/internal/guild"
 )
 
 // guild is the owner of a guild that the session listens to, or nil.
@@ -62,20 +60,26 @@ func (c *conn) members(now time.Time, in gatewaysession.MembersRequest) {
 	if err != nil {
 		return
 	}
-	s.send(c.srv, a, in)
+	s.send(o, a, in)
 }
 
 // send delivers an answer. What is more than one chunk does not come by the
 // caller, a reader that has heartbeats to take, and no faster than the client
-// reads: all members of a guild at once would push each other out of the replay.
-func (s *session) send(srv *Server, a *chunks, in gatewaysession.MembersRequest) {
-	if len(a.members) <= chunkSize {
-		s.deliver(a.event(in, 0))
+// reads: all members of a guild at once would push each other out of the replay. Nor
+// are they copied at once: the guild has others to serve meanwhile.
+func (s *session) send(o *owner, a *chunks, in gatewaysession.MembersRequest) {
+	if len(a.all) == 0 {
+		s.deliver(a.event(in, 0, 1))
 		return
 	}
+	srv, count := o.srv, (len(a.all)+chunkSize-1)/chunkSize
 	srv.task(func() {
-		for i := 0; i*chunkSize < len(a.members); i++ {
-			s.deliver(a.event(in, i))
+		for i := range count {
+			part, err := s.part(o, in, a.all[i*chunkSize:min(len(a.all), (i+1)*chunkSize)])
+			if err != nil {
+				return // the guild, or the server, is going away
+			}
+			s.deliver(part.event(in, i, count))
 			calm, ok := s.settled()
 			if !ok {
 				return
@@ -87,6 +91,22 @@ func (s *session) send(srv *Server, a *chunks, in gatewaysession.MembersRequest)
 			}
 		}
 	})
+}
+
+// part is one chunk of all members: those of ids who still are.
+func (s *session) part(o *owner, in gatewaysession.MembersRequest, ids []textchat.ID) (*chunks, error) {
+	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
+	defer cancel()
+	a := new(chunks)
+	err := o.ask(ctx, func() error {
+		if o.subs[s] == nil {
+			return textchat.ErrUnknownGuild
+		}
+		*a = o.find(gatewaysession.MembersRequest{Users: ids, Presences: in.Presences}, false, s.intents)
+		a.missing = nil // who left meanwhile was not asked for
+		return nil
+	})
+	return a, err
 }
 
 // askAll counts a request for all members of a guild, and says how long it must
@@ -106,6 +126,7 @@ func (s *session) askAll(now time.Time, guild textchat.ID) time.Duration {
 
 // chunks is the answer to an op 8.
 type chunks struct {
+	all       []textchat.ID // more than one chunk of them, each to be looked up at its turn
 	members   []textchat.Member
 	presences map[textchat.ID]presenceBody // nil: not asked for
 	missing   []textchat.ID
@@ -122,9 +143,12 @@ func (o *owner) find(in gatewaysession.MembersRequest, all bool, intents textcha
 				a.missing = append(a.missing, id)
 			}
 		}
-	case all && intents&textchat.IntentGuildMembers != 0:
-		a.members = o.core.Members(0, textchat.MaxMembers)
-	case !all:
+	case all && intents&textchat.IntentGuildMembers == 0:
+	case all && o.core.MemberCount() > chunkSize:
+		a.all = o.core.MemberIDs()
+	case all:
+		a.members = o.core.Members(0, chunkSize)
+	default:
 		limit := queryMost
 		if in.Limit > 0 {
 			limit = min(limit, in.Limit)
@@ -133,7 +157,7 @@ func (o *owner) find(in gatewaysession.MembersRequest, all bool, intents textcha
 		if in.Query != nil {
 			query = *in.Query
 		}
-		a.members = searchMembers(o.core, query, limit)
+		a.members = o.core.Search(query, limit)
 	}
 	if in.Presences && intents&textchat.IntentPresences != 0 {
 		a.presences = make(map[textchat.ID]presenceBody)
@@ -144,9 +168,8 @@ func (o *owner) find(in gatewaysession.MembersRequest, all bool, intents textcha
 	return a
 }
 
-// event is chunk i.
-func (a *chunks) event(in gatewaysession.MembersRequest, i int) *gatewaysession.Event {
-	part := a.members[min(len(a.members), i*chunkSize):min(len(a.members), (i+1)*chunkSize)]
+// event is chunk i of count.
+func (a *chunks) event(in gatewaysession.MembersRequest, i, count int) *gatewaysession.Event {
 	body := struct {
 		Guild     textchat.ID       `json:"guild_id"`
 		Members   []textchat.Member `json:"members"`
@@ -155,13 +178,10 @@ func (a *chunks) event(in gatewaysession.MembersRequest, i int) *gatewaysession.
 		Missing   []textchat.ID     `json:"not_found,omitempty"`
 		Presences *[]presenceBody   `json:"presences,omitempty"`
 		Nonce     string            `json:"nonce,omitempty"`
-	}{Guild: in.Guild, Members: append([]textchat.Member{}, part...), Index: i, Count: max(1, (len(a.members)+chunkSize-1)/chunkSize), Nonce: in.Nonce}
-	if i == 0 {
-		body.Missing = a.missing
-	}
+	}{Guild: in.Guild, Members: append([]textchat.Member{}, a.members...), Index: i, Count: count, Missing: a.missing, Nonce: in.Nonce}
 	if a.presences != nil {
 		list := []presenceBody{}
-		for _, m := range part {
+		for _, m := range a.members {
 			if p, ok := a.presences[m.User.ID]; ok {
 				list = append(list, p)
 			}
@@ -185,28 +205,4 @@ func (c *conn) empty(in gatewaysession.EmptyRequest) {
 			s.deliver(&gatewaysession.Event{Name: name, Body: encode(map[string]any{"guild_id": id, list: []string{}})})
 		}
 	}
-}
-
-// searchMembers finds members by the beginning of a name.
-func searchMembers(g *guild.Guild, query string, limit int) []textchat.Member {
-	query = strings.ToLower(query)
-	var found []textchat.Member
-	for _, m := range g.Members(0, textchat.MaxMembers) {
-		names := []string{m.User.Username}
-		for _, n := range []*string{m.Nick, m.User.GlobalName} {
-			if n != nil {
-				names = append(names, *n)
-			}
-		}
-		for _, n := range names {
-			if strings.HasPrefix(strings.ToLower(n), query) {
-				found = append(found, m)
-				break
-			}
-		}
-		if len(found) == limit {
-			break
-		}
-	}
-	return found
 }

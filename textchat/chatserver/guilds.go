@@ -846,7 +846,7 @@ func (c *call) memberSearch() (int, any, error) {
 		return 0, nil, err
 	}
 	q := c.r.URL.Query().Get("query")
-	list, err := read(c.ctx, o, func(g *guild.Guild) ([]textchat.Member, error) { return searchMembers(g, q, limit), nil })
+	list, err := read(c.ctx, o, func(g *guild.Guild) ([]textchat.Member, error) { return g.Search(q, limit), nil })
 	return http.StatusOK, append([]textchat.Member{}, list...), err
 }
 

@@ -103,6 +103,9 @@ func (g *Guild) Apply(d *Delta) {
 	g.turned = g.turned || d.Self != nil || len(d.Roles)+len(d.Members)+len(d.TimedOut) > 0
 	assign(g.roles, d.Roles)
 	assign(g.channels, d.Channels)
+	for id, m := range d.Members {
+		g.roll.change(g.members[id], m)
+	}
 	assign(g.members, d.Members)
 	assign(g.voice, d.Voice)
 	assign(g.pending, d.Pending)

@@ -20,6 +20,7 @@ type Guild struct {
 	roles    map[textchat.ID]*textchat.Role
 	channels map[textchat.ID]*textchat.Channel
 	members  map[textchat.ID]*textchat.Member
+	roll     roll // of members
 	banned   map[textchat.ID]bool
 	timedOut map[textchat.ID]time.Time // members, and until when
 
@@ -125,6 +126,7 @@ func New(r textchat.GuildRecord, openTimeout time.Duration) *Guild {
 		g.channels[r.Channels[i].ID] = &r.Channels[i]
 		g.noteArchive(&r.Channels[i])
 	}
+	g.roll = newRoll(r.Members)
 	for i := range r.Members {
 		m := &r.Members[i]
 		g.members[m.User.ID] = m
@@ -149,9 +151,8 @@ func (g *Guild) Member(id textchat.ID) *textchat.Member   { return g.members[id]
 // ByID are all channels as they are now.
 func (g *Guild) ByID() map[textchat.ID]*textchat.Channel { return maps.Clone(g.channels) }
 
-// MemberCount is how many members there are, VoiceCount how many of them talk.
-func (g *Guild) MemberCount() int { return len(g.members) }
-func (g *Guild) VoiceCount() int  { return len(g.voice) }
+// VoiceCount is how many members talk.
+func (g *Guild) VoiceCount() int { return len(g.voice) }
 
 // Roles are sorted by position, then id.
 func (g *Guild) Roles() []textchat.Role {
@@ -176,19 +177,6 @@ func (g *Guild) Channels(user textchat.ID) []textchat.Channel {
 	slices.SortFunc(list, func(a, b textchat.Channel) int {
 		return cmp.Or(cmp.Compare(a.Position, b.Position), cmp.Compare(a.ID, b.ID))
 	})
-	return list
-}
-
-// Members are up to limit members with ids above after, sorted by id.
-func (g *Guild) Members(after textchat.ID, limit int) []textchat.Member {
-	ids := slices.Sorted(maps.Keys(g.members))
-	i, _ := slices.BinarySearch(ids, after+1)
-	ids = ids[i:]
-	ids = ids[:min(limit, len(ids))]
-	list := make([]textchat.Member, len(ids))
-	for i, id := range ids {
-		list[i] = *g.members[id]
-	}
 	return list
 }
 

@@ -52,7 +52,7 @@ func (in Join) handle(g *Guild, now time.Time, out *Out) {
 		return
 	}
 	m := &textchat.Member{User: in.User, Nick: in.Nick, Roles: []textchat.ID{}, JoinedAt: textchat.Time{Time: now}}
-	put(g, g.members, in.User.ID, m)
+	g.enrol(m)
 	out.Member = m
 	out.change(textchat.Change{PutMember: m})
 	out.Joined = append(out.Joined, in.User.ID)
@@ -97,7 +97,7 @@ func (in UserChanged) handle(g *Guild, _ time.Time, out *Out) {
 
 // putMember replaces a member and tells of it.
 func (g *Guild) putMember(out *Out, m *textchat.Member, store bool) {
-	put(g, g.members, m.User.ID, m)
+	g.enrol(m)
 	out.Member = m
 	if store {
 		out.change(textchat.Change{PutMember: m})
@@ -379,11 +379,11 @@ func (in DropRole) handle(g *Guild, _ time.Time, out *Out) {
 	}
 	drop(g, g.roles, in.Role)
 	out.change(textchat.Change{DropRole: in.Role})
-	for id, m := range g.members {
+	for _, m := range g.members {
 		if slices.Contains(m.Roles, in.Role) {
 			c := *m
 			c.Roles = slices.DeleteFunc(slices.Clone(m.Roles), func(r textchat.ID) bool { return r == in.Role })
-			put(g, g.members, id, &c)
+			g.enrol(&c)
 			out.change(textchat.Change{PutMember: &c})
 		}
 	}

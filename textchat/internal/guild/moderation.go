@@ -63,7 +63,7 @@ func (g *Guild) part(now time.Time, out *Out, user textchat.ID, reason string) {
 		g.leave(now, out, user, reason)
 	}
 	g.leaveThreads(out, user)
-	drop(g, g.members, user)
+	g.strike(user)
 	drop(g, g.timedOut, user)
 	out.change(textchat.Change{DropMember: user})
 	out.Parted = append(out.Parted, user)
