@@ -20,6 +20,7 @@ func startDiscordGo(t *testing.T, base, token string, shards int) library {
 	api := base + "/api/v" + discordgo.APIVersion + "/"
 	discordgo.EndpointDiscord, discordgo.EndpointAPI = base+"/", api
 	discordgo.EndpointGuilds, discordgo.EndpointChannels, discordgo.EndpointUsers = api+"guilds/", api+"channels/", api+"users/"
+	discordgo.EndpointWebhooks = api + "webhooks/"
 	discordgo.EndpointGateway, discordgo.EndpointGatewayBot = api+"gateway", api+"gateway/bot"
 	l := &discordgoLib{events: make(chan string, eventsHeld)}
 	for i := range shards {
@@ -50,6 +51,8 @@ func (l *discordgoLib) listen(s *discordgo.Session) {
 	s.AddHandler(func(_ *discordgo.Session, m *discordgo.MessageDelete) { say("deleted %s", m.ID) })
 	s.AddHandler(func(_ *discordgo.Session, m *discordgo.MessageDeleteBulk) { say("bulk %d", len(m.Messages)) })
 	s.AddHandler(func(_ *discordgo.Session, r *discordgo.MessageReactionAdd) { say("reaction %s", r.Emoji.Name) })
+	s.AddHandler(func(_ *discordgo.Session, r *discordgo.MessageReactionRemoveAll) { say("cleared %s", r.MessageID) })
+	s.AddHandler(func(_ *discordgo.Session, c *discordgo.ThreadCreate) { say("thread %s", c.Name) })
 	s.AddHandler(func(_ *discordgo.Session, r *discordgo.GuildRoleCreate) { say("role %s", r.Role.Name) })
 }
 
@@ -69,6 +72,12 @@ func (l *discordgoLib) do(verb string, a ...string) (string, error) {
 		}
 		return m.ID, nil
 	}
+	channel := func(c *discordgo.Channel, err error) (string, error) {
+		if err != nil {
+			return "", code(err)
+		}
+		return c.ID, nil
+	}
 	content := func(m *discordgo.Message, err error) (string, error) {
 		if err != nil {
 			return "", code(err)
@@ -86,12 +95,48 @@ func (l *discordgoLib) do(verb string, a ...string) (string, error) {
 		return content(s.ChannelMessage(a[0], a[1]))
 	case "history":
 		n, _ := strconv.Atoi(a[1])
-		list, err := s.ChannelMessages(a[0], n, a[2], "", "")
+		at := map[string]string{a[2]: a[3]}
+		list, err := s.ChannelMessages(a[0], n, at["before"], at["after"], at["around"])
 		return joined(list, err, func(m *discordgo.Message) string { return m.Content })
 	case "react":
 		return "", code(s.MessageReactionAdd(a[0], a[1], a[2]))
 	case "unreact":
 		return "", code(s.MessageReactionRemove(a[0], a[1], a[2], "@me"))
+	case "clear":
+		if a[2] == "" {
+			return "", code(s.MessageReactionsRemoveAll(a[0], a[1]))
+		}
+		return "", code(s.MessageReactionsRemoveEmoji(a[0], a[1], a[2]))
+	case "reactions":
+		m, err := s.ChannelMessage(a[0], a[1])
+		if err != nil {
+			return "", code(err)
+		}
+		return joined(m.Reactions, nil, func(r *discordgo.MessageReactions) string { return r.Emoji.Name })
+	case "embed":
+		return message(s.ChannelMessageSendEmbed(a[0], &discordgo.MessageEmbed{Title: a[1], Description: a[2]}))
+	case "embedded":
+		m, err := s.ChannelMessage(a[0], a[1])
+		if err != nil {
+			return "", code(err)
+		}
+		return joined(m.Embeds, nil, func(e *discordgo.MessageEmbed) string { return e.Title + ": " + e.Description })
+	case "webhook":
+		w, err := s.WebhookCreate(a[0], a[1], "")
+		if err != nil {
+			return "", code(err)
+		}
+		return w.ID + "/" + w.Token, nil
+	case "post":
+		id, token, _ := strings.Cut(a[0], "/")
+		return message(s.WebhookExecute(id, token, true, &discordgo.WebhookParams{Content: a[1]}))
+	case "unhook":
+		id, _, _ := strings.Cut(a[0], "/")
+		return "", code(s.WebhookDelete(id))
+	case "thread":
+		return channel(s.MessageThreadStart(a[0], a[1], a[2], 60))
+	case "dm":
+		return channel(s.UserChannelCreate(a[0]))
 	case "reactors":
 		list, err := s.MessageReactions(a[0], a[1], a[2], 100, "", "")
 		return joined(list, err, func(u *discordgo.User) string { return u.ID })

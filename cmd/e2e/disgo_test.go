@@ -39,6 +39,9 @@ func startDisgo(t *testing.T, base, token string, shards int) library {
 		disgobot.WithEventListenerFunc(func(e *events.GuildMessageUpdate) { say("edited %s", e.Message.Content) }),
 		disgobot.WithEventListenerFunc(l.deleted),
 		disgobot.WithEventListenerFunc(func(e *events.GuildMessageReactionAdd) { say("reaction %s", *e.Emoji.Name) }),
+		disgobot.WithEventListenerFunc(func(e *events.DMMessageCreate) { say("message %s", e.Message.Content) }),
+		disgobot.WithEventListenerFunc(func(e *events.GuildMessageReactionRemoveAll) { say("cleared %s", e.MessageID) }),
+		disgobot.WithEventListenerFunc(func(e *events.ThreadCreate) { say("thread %s", e.Thread.Name()) }),
 		disgobot.WithEventListenerFunc(func(e *events.RoleCreate) { say("role %s", e.Role.Name) }),
 	}
 	if shards > 1 {
@@ -113,12 +116,56 @@ func (l *disgoLib) do(verb string, a ...string) (string, error) {
 		return content(r.GetMessage(id(0), id(1)))
 	case "history":
 		n, _ := strconv.Atoi(a[1])
-		list, err := r.GetMessages(id(0), 0, id(2), 0, n)
+		at := map[string]snowflake.ID{a[2]: id(3)}
+		list, err := r.GetMessages(id(0), at["around"], at["before"], at["after"], n)
 		return joined(list, err, func(m discord.Message) string { return m.Content })
 	case "react":
 		return "", code(r.AddReaction(id(0), id(1), a[2]))
 	case "unreact":
 		return "", code(r.RemoveOwnReaction(id(0), id(1), a[2]))
+	case "clear":
+		if a[2] == "" {
+			return "", code(r.RemoveAllReactions(id(0), id(1)))
+		}
+		return "", code(r.RemoveAllReactionsForEmoji(id(0), id(1), a[2]))
+	case "reactions":
+		m, err := r.GetMessage(id(0), id(1))
+		if err != nil {
+			return "", code(err)
+		}
+		return joined(m.Reactions, nil, func(r discord.MessageReaction) string { return r.Emoji.Name })
+	case "embed":
+		return message(r.CreateMessage(id(0), discord.NewMessageCreate().WithEmbeds(discord.Embed{Title: a[1], Description: a[2]})))
+	case "embedded":
+		m, err := r.GetMessage(id(0), id(1))
+		if err != nil {
+			return "", code(err)
+		}
+		return joined(m.Embeds, nil, func(e discord.Embed) string { return e.Title + ": " + e.Description })
+	case "webhook":
+		w, err := r.CreateWebhook(id(0), discord.WebhookCreate{Name: a[1]})
+		if err != nil {
+			return "", code(err)
+		}
+		return w.ID().String() + "/" + w.Token, nil
+	case "post":
+		hook, token, _ := strings.Cut(a[0], "/")
+		return message(r.CreateWebhookMessage(snowflake.MustParse(hook), token, discord.WebhookMessageCreate{Content: a[1]}, rest.CreateWebhookMessageParams{Wait: true}))
+	case "unhook":
+		hook, _, _ := strings.Cut(a[0], "/")
+		return "", code(r.DeleteWebhook(snowflake.MustParse(hook)))
+	case "thread":
+		t, err := r.CreateThreadFromMessage(id(0), id(1), discord.ThreadCreateFromMessage{Name: a[2]})
+		if err != nil {
+			return "", code(err)
+		}
+		return t.ID().String(), nil
+	case "dm":
+		c, err := r.CreateDMChannel(id(0))
+		if err != nil {
+			return "", code(err)
+		}
+		return c.ID().String(), nil
 	case "reactors":
 		list, err := r.GetReactions(id(0), id(1), a[2], discord.MessageReactionTypeNormal, 0, 100)
 		return joined(list, err, func(u discord.User) string { return u.ID.String() })

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,8 +23,8 @@ type library interface {
 	// API is an apiError, as the library tells it.
 	do(verb string, args ...string) (string, error)
 	// heard are the events as the library gives them to its user: "message TEXT",
-	// "edited TEXT", "deleted ID", "bulk N", "reaction EMOJI", "role NAME",
-	// "ready SHARD", "resumed".
+	// "edited TEXT", "deleted ID", "bulk N", "reaction EMOJI", "cleared ID",
+	// "thread NAME", "role NAME", "ready SHARD", "resumed".
 	heard() <-chan string
 	close()
 }
@@ -43,6 +45,7 @@ type script struct {
 	bot     scriptBot
 	api     string // by which the script itself writes
 	ada     string // a person's token
+	adaID   string
 	guild   string
 	channel string
 	begun   int // sessions, as far as was heard
@@ -101,26 +104,50 @@ func (s *script) quiet() {
 // says has Ada write, by plain REST; it waits out limits as told.
 func (s *script) says(text string) {
 	s.t.Helper()
+	s.saysIn(s.channel, text)
+}
+
+func (s *script) saysIn(channel, text string) {
+	s.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; {
-		req, err := http.NewRequest("POST", s.api+"/channels/"+s.channel+"/messages", strings.NewReader(fmt.Sprintf(`{"content":%q}`, text)))
-		must(s.t, err)
-		req.Header.Set("Authorization", s.ada)
-		req.Header.Set("Content-Type", "application/json")
-		resp, err := http.DefaultClient.Do(req)
-		must(s.t, err)
-		body, _ := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode == http.StatusOK {
+		again := s.post(s.ada, channel, text)
+		if again == 0 {
 			return
 		}
-		var limit struct {
-			After float64 `json:"retry_after"`
+		if time.Now().After(deadline) {
+			s.t.Fatalf("Ada cannot say %q", text)
 		}
-		if resp.StatusCode != http.StatusTooManyRequests || json.Unmarshal(body, &limit) != nil || time.Now().After(deadline) {
-			s.t.Fatalf("Ada says %q: %d %s", text, resp.StatusCode, body)
-		}
-		time.Sleep(time.Duration(limit.After * float64(time.Second))) // what the server asked for, not a guess
+		time.Sleep(again) // what the server asked for, not a guess
 	}
+}
+
+// post writes by plain REST: zero, or after how long it may be tried again.
+func (s *script) post(token, channel, text string) (again time.Duration) {
+	s.t.Helper()
+	body, status := request(s.t, "POST", s.api+"/channels/"+channel+"/messages", token, fmt.Sprintf(`{"content":%q}`, text))
+	var limit struct {
+		After float64 `json:"retry_after"`
+	}
+	switch {
+	case status == http.StatusOK:
+		return 0
+	case status != http.StatusTooManyRequests || json.Unmarshal(body, &limit) != nil || limit.After <= 0:
+		s.t.Fatalf("%q is answered %d %s", text, status, body)
+	}
+	return time.Duration(limit.After * float64(time.Second))
+}
+
+// limited is how many requests the house has refused for their rate.
+func (s *script) limited() int {
+	s.t.Helper()
+	said, _ := request(s.t, "GET", strings.TrimSuffix(s.api, "/api/v10")+"/metrics", "", "")
+	m := regexp.MustCompile(`(?m)^voicefleet_rest_limited_total (\d+)$`).FindSubmatch(said)
+	if m == nil {
+		s.t.Fatalf("no count of what was refused in %.200q", said)
+	}
+	n, err := strconv.Atoi(string(m[1]))
+	must(s.t, err)
+	return n
 }
 
 // relay passes TCP connections on to an address, cuts them when told, and has new
@@ -221,7 +248,7 @@ func newScript(t *testing.T, h *house, name string) *script {
 	s := &script{t: t, h: h, api: h.page("/api/v10")}
 	must(t, json.Unmarshal([]byte(h.ctl("bot", "create", name, "--json")), &s.bot))
 	s.guild = s.bot.Guild
-	s.ada, s.channel = s.comeIn(h.invite, s.bot.User.ID, s.bot.Guild)
+	s.comeIn(h.invite, s.bot.User.ID, s.bot.Guild)
 	return s
 }
 
@@ -230,6 +257,7 @@ func (s *script) run(start startLibrary, via *relay, lost func()) {
 	base := fmt.Sprintf("http://localhost:%d", via.l.Addr().(*net.TCPAddr).Port)
 	s.lib = start(s.t, base, s.bot.Token, 1)
 	s.messages(s.bot.User.ID)
+	s.elsewhere()
 	s.refusals()
 	s.files()
 	s.roles(s.bot.User.ID)
@@ -243,9 +271,9 @@ func (s *script) run(start startLibrary, via *relay, lost func()) {
 	s.lib.close()
 }
 
-// comeIn makes Ada a guest, and lets the bot manage its guild: by a role that the
-// owner gives. It returns her token and the text channel.
-func (s *script) comeIn(invite, bot, guild string) (ada, channel string) {
+// comeIn makes Ada a guest, finds the text channel, and lets the bot manage its guild: by
+// a role that the owner gives.
+func (s *script) comeIn(invite, bot, guild string) {
 	s.t.Helper()
 	call := func(token, method, path, body string, into any) {
 		s.t.Helper()
@@ -267,7 +295,10 @@ func (s *script) comeIn(invite, bot, guild string) (ada, channel string) {
 			must(s.t, json.Unmarshal(b, into))
 		}
 	}
-	var guest, owner struct{ Token string }
+	var guest, owner struct {
+		Token string
+		User  struct{ ID string }
+	}
 	call("", "POST", "/auth/guest", fmt.Sprintf(`{"invite":%q,"nickname":"Ada"}`, invite), &guest)
 	call("", "POST", "/auth/owner", fmt.Sprintf(`{"code":%q,"username":"marina","password":"very long secret"}`, s.h.await(`/owner/([A-Za-z0-9_-]+)`)), &owner)
 	var role struct{ ID string }
@@ -284,7 +315,7 @@ func (s *script) comeIn(invite, bot, guild string) (ada, channel string) {
 	}) bool {
 		return c.Type == 0
 	})
-	return guest.Token, channels[i].ID
+	s.ada, s.adaID, s.channel = guest.Token, guest.User.ID, channels[i].ID
 }
 
 func (s *script) messages(bot string) {
@@ -301,11 +332,15 @@ func (s *script) messages(bot string) {
 	if got := s.ask("get", s.channel, id); got != "hello, all" {
 		s.t.Errorf("got %q", got)
 	}
-	if got := s.ask("history", s.channel, "2", ""); got != "and hello again|hello, all" {
-		s.t.Errorf("history: %q", got)
-	}
-	if got := s.ask("history", s.channel, "1", answer); got != "hello, all" {
-		s.t.Errorf("history before the answer: %q", got)
+	for _, h := range []struct{ limit, where, id, want string }{
+		{"2", "", "", "and hello again|hello, all"},
+		{"1", "before", answer, "hello, all"},
+		{"5", "after", id, "and hello again"},
+		{"2", "around", answer, "and hello again|hello, all"},
+	} {
+		if got := s.ask("history", s.channel, h.limit, h.where, h.id); got != h.want {
+			s.t.Errorf("%s of history %s %s: %q, want %q", h.limit, h.where, h.id, got, h.want)
+		}
 	}
 	s.ask("react", s.channel, id, "👍")
 	s.hears("reaction 👍")
@@ -313,6 +348,19 @@ func (s *script) messages(bot string) {
 		s.t.Errorf("reactors: %q, want %q", got, bot)
 	}
 	s.ask("unreact", s.channel, id, "👍")
+	for _, emoji := range []string{"👍", "🎉"} {
+		s.ask("react", s.channel, id, emoji)
+		s.hears("reaction " + emoji)
+	}
+	s.ask("clear", s.channel, id, "👍")
+	if got := s.ask("reactions", s.channel, id); got != "🎉" {
+		s.t.Errorf("reactions without one: %q", got)
+	}
+	s.ask("clear", s.channel, id, "")
+	s.hears("cleared " + id)
+	if got := s.ask("reactions", s.channel, id); got != "" {
+		s.t.Errorf("reactions that are cleared: %q", got)
+	}
 	s.ask("pin", s.channel, id)
 	s.hears("edited hello, all") // it is pinned now
 	s.hears("message ")          // tells the channel of it
@@ -331,8 +379,41 @@ func (s *script) messages(bot string) {
 	s.hears("bulk 2")
 }
 
+// elsewhere: what is no plain message in the channel. An embed, a webhook's, one in a
+// thread, and one between two people.
+func (s *script) elsewhere() {
+	s.t.Helper()
+	id := s.ask("embed", s.channel, "Weather", "Fair, later rain.")
+	s.hears("message ")
+	if got := s.ask("embedded", s.channel, id); got != "Weather: Fair, later rain." {
+		s.t.Errorf("embedded: %q", got)
+	}
+
+	hook := s.ask("webhook", s.channel, "Ticker")
+	s.ask("post", hook, "from afar")
+	s.hears("message from afar")
+	s.ask("unhook", hook)
+
+	thread := s.ask("thread", s.channel, id, "Umbrellas")
+	s.hears("thread Umbrellas")
+	first := s.ask("send", thread, "mine is red")
+	s.hears("message mine is red")
+	s.saysIn(thread, "mine is blue")
+	s.hears("message mine is blue")
+	if got := s.ask("history", thread, "5", "after", first); got != "mine is blue" {
+		s.t.Errorf("history of the thread: %q", got)
+	}
+
+	between := s.ask("dm", s.adaID)
+	s.ask("send", between, "only for you")
+	s.hears("message only for you")
+	s.saysIn(between, "and for you")
+	s.hears("message and for you")
+}
+
 // refusals: an unknown message is refused by its code, and a burst beyond the limit
-// is waited out by the library: each message stands there once.
+// is waited out by the library: each message stands there once. What it cannot know of,
+// as another one with its token has used the limit up, is refused, and waited out too.
 func (s *script) refusals() {
 	s.t.Helper()
 	if _, err := s.lib.do("get", s.channel, "1"); err != apiError(10008) {
@@ -345,6 +426,27 @@ func (s *script) refusals() {
 	for i := range burst {
 		s.ask("send", s.channel, fmt.Sprint("burst ", i))
 		s.hears(fmt.Sprint("message burst ", i))
+	}
+	for try, deadline := 0, time.Now().Add(90*time.Second); ; try++ {
+		var again time.Duration
+		for n := 0; again == 0; n++ {
+			text := fmt.Sprintf("spent %d.%d", try, n)
+			if again = s.post("Bot "+s.bot.Token, s.channel, text); again == 0 {
+				s.hears("message " + text)
+			}
+		}
+		before := s.limited()
+		text := fmt.Sprint("refused ", try)
+		s.ask("send", s.channel, text)
+		s.hears("message " + text)
+		if n := s.limited() - before; n > 0 {
+			s.t.Logf("the library was refused %d times for its rate, and came through", n)
+			break
+		}
+		// The limit began anew before the library asked, or it remembered one.
+		if time.Now().After(deadline) {
+			s.t.Fatal("the library was never refused for its rate")
+		}
 	}
 }
 

@@ -25,6 +25,8 @@ client.on(Events.MessageUpdate, (_, m) => event(`edited ${m.content}`));
 client.on(Events.MessageDelete, (m) => event(`deleted ${m.id}`));
 client.on(Events.MessageBulkDelete, (list) => event(`bulk ${list.size}`));
 client.on(Events.MessageReactionAdd, (r) => event(`reaction ${r.emoji.name}`));
+client.on(Events.MessageReactionRemoveAll, (m) => event(`cleared ${m.id}`));
+client.on(Events.ThreadCreate, (t) => event(`thread ${t.name}`));
 client.on(Events.GuildRoleCreate, (r) => event(`role ${r.name}`));
 client.on(Events.Error, (e) => say({ error: String(e) }));
 
@@ -36,9 +38,18 @@ const verbs = {
   reply: async (ch, text, to) => (await (await channel(ch)).send({ content: text, reply: { messageReference: to } })).id,
   edit: async (ch, id, text) => (await (await channel(ch)).messages.edit(id, text)).content,
   get: async (ch, id) => (await message(ch, id)).content,
-  history: async (ch, limit, before) => [...(await (await channel(ch)).messages.fetch({ limit: Number(limit), ...(before && { before }), cache: false })).values()].map((m) => m.content).join('|'),
+  history: async (ch, limit, where, id) => [...(await (await channel(ch)).messages.fetch({ limit: Number(limit), ...(where && { [where]: id }), cache: false })).values()].map((m) => m.content).join('|'),
   react: async (ch, id, emoji) => { await (await channel(ch)).messages.react(id, emoji); },
   unreact: async (ch, id, emoji) => { await (await message(ch, id)).reactions.cache.get(emoji).users.remove(); },
+  clear: async (ch, id, emoji) => { const { reactions } = await message(ch, id); await (emoji ? reactions.cache.get(emoji).remove() : reactions.removeAll()); },
+  reactions: async (ch, id) => [...(await message(ch, id)).reactions.cache.keys()].join('|'),
+  embed: async (ch, title, description) => (await (await channel(ch)).send({ embeds: [{ title, description }] })).id,
+  embedded: async (ch, id) => (await message(ch, id)).embeds.map((e) => `${e.title}: ${e.description}`).join('|'),
+  webhook: async (ch, name) => { const w = await (await channel(ch)).createWebhook({ name }); return `${w.id}/${w.token}`; },
+  post: async (hook, text) => (await (await client.fetchWebhook(...hook.split('/'))).send(text)).id,
+  unhook: async (hook) => { await client.deleteWebhook(hook.split('/')[0]); },
+  thread: async (ch, id, name) => (await (await message(ch, id)).startThread({ name })).id,
+  dm: async (user) => (await client.users.createDM(user)).id,
   reactors: async (ch, id, emoji) => [...(await (await message(ch, id)).reactions.cache.get(emoji).users.fetch()).keys()].join('|'),
   pin: async (ch, id) => { await (await channel(ch)).messages.pin(id); },
   unpin: async (ch, id) => { await (await channel(ch)).messages.unpin(id); },
