@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -26,12 +27,23 @@ import (
 // ledgerEnv is how many rounds TestLedger makes; without it few.
 const ledgerEnv = "VOICEFLEET_LEDGER"
 
+// Of the faults these are in all ledgers: the store is killed and begins again on its
+// data; the instance that leads the guild is killed; all instances are ended and begun
+// anew, one after the other, last, so that pages are then read from the store. Others are
+// drawn.
+const (
+	storeKilled = "store killed"
+	leaderDies  = "leader"
+	roll        = "roll"
+)
+
 // TestLedger keeps a ledger of what was acknowledged to ten writers and what fifty
-// sessions were given, while instances are killed, ended and frozen, the store stands still,
-// a server of the bus dies, connections are cut and readers are slow: nothing that was
-// acknowledged is missing or comes twice at anybody, and all see one order.
+// sessions were given, while instances are killed, ended and frozen, the store is killed
+// and stands still, a server of the bus dies, connections are cut and readers are slow:
+// nothing that was acknowledged is missing or comes twice at anybody, and all see one
+// order; in the history each stands once.
 func TestLedger(t *testing.T) {
-	rounds := 4
+	rounds := 5
 	if v := os.Getenv(ledgerEnv); v != "" {
 		var err error
 		rounds, err = strconv.Atoi(v)
@@ -56,7 +68,14 @@ func TestLedger(t *testing.T) {
 		must(t, json.Unmarshal(b, &g))
 		return g.Token
 	}
-	l := &ledger{x: x, at: make(map[string]noted)}
+	l := &ledger{x: x, at: make(map[string]noted), channels: []string{s.channel}}
+	var second struct{ ID string }
+	b, status := request(t, "POST", s.api+"/guilds/"+s.guild+"/channels", "Bot "+s.bot.Token, `{"name":"second"}`)
+	if status >= 300 {
+		t.Fatalf("a channel is answered %d %s", status, b)
+	}
+	must(t, json.Unmarshal(b, &second))
+	l.channels = append(l.channels, second.ID)
 	for i := range 50 {
 		r := &reader{ledger: l, token: guest(i), name: fmt.Sprint("session ", i), in: make(chan struct{}), over: make(chan struct{})}
 		l.readers = append(l.readers, r)
@@ -73,28 +92,37 @@ func TestLedger(t *testing.T) {
 	stop := make(chan struct{})
 	for i := range 10 {
 		token := guest(50 + i)
-		writers.Go(func() { l.write(t, i, token, s.channel, stop) })
+		writers.Go(func() { l.write(t, i, token, stop) })
 	}
-	for n := range rounds {
+	for n, fault := range faults(rnd, rounds, cqlServer.Pid() != 0) {
 		i := rnd.IntN(3)
 		pause := time.Duration(500+rnd.IntN(2500)) * time.Millisecond
-		faults := []string{"kill", "freeze", "store", "end", "cut", "slow", "bus"}
-		fault := faults[(n+rnd.IntN(2)*3)%len(faults)]
-		began, before := time.Now(), l.acknowledged()
-		l.during(fault)
+		if fault == leaderDies {
+			i = x.leader(s.guild)
+		}
+		before := l.acknowledged()
+		began := l.during(fault)
 		switch fault {
-		case "kill", "end":
-			x.houses[i].signal(map[string]syscall.Signal{"kill": syscall.SIGKILL, "end": syscall.SIGTERM}[fault])
+		case "kill", "end", leaderDies:
+			by := syscall.SIGKILL
+			if fault == "end" {
+				by = syscall.SIGTERM
+			}
+			x.houses[i].signal(by)
 			<-x.houses[i].done
 			x.start(i)
+		case roll:
+			l.roll(t)
 		case "freeze":
 			x.houses[i].signal(syscall.SIGSTOP)
 			sleep(pause)
 			x.houses[i].signal(syscall.SIGCONT)
 		case "store":
-			must(t, syscall.Kill(x.storePid, syscall.SIGSTOP))
+			must(t, syscall.Kill(cqlServer.Pid(), syscall.SIGSTOP))
 			sleep(pause)
-			must(t, syscall.Kill(x.storePid, syscall.SIGCONT))
+			must(t, syscall.Kill(cqlServer.Pid(), syscall.SIGCONT))
+		case storeKilled:
+			must(t, cqlServer.Restart())
 		case "cut":
 			for _, r := range l.readers {
 				if rnd.IntN(2) == 0 {
@@ -113,16 +141,66 @@ func TestLedger(t *testing.T) {
 			x.servers[i].signal(syscall.SIGKILL)
 			<-x.servers[i].done
 			x.startServer(i)
+		default:
+			t.Fatalf("no fault %q", fault)
 		}
+		mended := time.Since(began)
 		// The next one comes when writing goes on and everybody has what was written.
-		l.goesOn(t, fault, before+10)
+		l.goesOn(t, fault, max(before, l.acknowledged())+10)
 		l.settle(t, fault, l.acknowledged())
-		t.Logf("round %d: %s of %d, everybody is up to date after %v; %d acknowledged", n, fault, i, time.Since(began).Round(time.Millisecond), l.acknowledged())
+		t.Logf("round %d: %s of %d, mended after %v, everybody is up to date after %v; %d acknowledged", n, fault, i,
+			mended.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), l.acknowledged())
 	}
 	close(stop)
 	writers.Wait()
 	l.settle(t, "the end", l.acknowledged())
 	l.judge(t)
+	l.judgeHistory(t, s.ada)
+}
+
+// faults are those of so many rounds; store says whether the store is ours to kill.
+func faults(rnd *rand.Rand, rounds int, store bool) []string {
+	all := []string{"kill", "freeze", "end", "cut", "slow", "bus", leaderDies, roll}
+	always := []string{leaderDies, roll}
+	if store {
+		all = append(all, "store", storeKilled)
+		always = append([]string{storeKilled}, always...)
+	}
+	list := always[max(0, len(always)-rounds):]
+	for len(list) < rounds {
+		n := min(rounds-len(list), len(all))
+		rnd.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		list = append(slices.Clone(all[:n]), list...)
+	}
+	rnd.Shuffle(max(0, len(list)-1), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
+}
+
+// roll ends the instances and begins them anew, one after the other: each session goes
+// on elsewhere.
+func (l *ledger) roll(t *testing.T) {
+	anew := l.anew.Load()
+	var before []int
+	for _, r := range l.readers {
+		before = append(before, r.resumes())
+	}
+	for i, h := range l.x.houses {
+		h.signal(syscall.SIGTERM)
+		<-h.done
+		l.x.start(i)
+	}
+	deadline := time.Now().Add(60 * time.Second)
+	for i, r := range l.readers {
+		for r.resumes() == before[i] {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s has not resumed since all instances were begun anew", r.name)
+			}
+			sleep(20 * time.Millisecond)
+		}
+	}
+	if n := l.anew.Load() - anew; n > 0 {
+		t.Errorf("%d sessions could not be resumed when all instances were begun anew", n)
+	}
 }
 
 // sleep is a fault that lasts.
@@ -157,29 +235,38 @@ func tryRequest(method, url, token, body string) ([]byte, int, error) {
 
 // ledger is what was acknowledged, and who was given what.
 type ledger struct {
-	x       *texts
-	readers []*reader
-	anew    atomic.Int64 // sessions that could not be resumed
+	x        *texts
+	channels []string
+	readers  []*reader
+	anew     atomic.Int64 // sessions that could not be resumed
 
-	mu    sync.Mutex
-	acked []string
-	fault string           // that was last
-	at    map[string]noted // when each was acknowledged
+	mu     sync.Mutex
+	acked  []string
+	faults []fault
+	at     map[string]noted // when each was acknowledged
 }
 
-// noted is when a message was acknowledged, and after which fault.
+// fault is when one began.
+type fault struct {
+	name string
+	at   time.Time
+}
+
+// noted is when a message was acknowledged, and in which channel it is.
 type noted struct {
-	at    time.Time
-	fault string
+	at      time.Time
+	channel string
 }
 
 // deliveredIn bounds the time from an acknowledgement to the last session.
 const deliveredIn = 5 * time.Second
 
-func (l *ledger) during(fault string) {
+func (l *ledger) during(name string) (began time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.fault = fault
+	began = time.Now()
+	l.faults = append(l.faults, fault{name, began})
+	return began
 }
 
 func (l *ledger) acknowledged() int {
@@ -189,8 +276,8 @@ func (l *ledger) acknowledged() int {
 }
 
 // write posts one message after the other, each until it is acknowledged: by its nonce
-// it is stored once.
-func (l *ledger) write(t *testing.T, i int, token, channel string, stop <-chan struct{}) {
+// it is stored once. The channels take turns.
+func (l *ledger) write(t *testing.T, i int, token string, stop <-chan struct{}) {
 	pace := time.NewTicker(600 * time.Millisecond)
 	defer pace.Stop()
 	for n := 0; ; n++ {
@@ -199,7 +286,7 @@ func (l *ledger) write(t *testing.T, i int, token, channel string, stop <-chan s
 			return
 		case <-pace.C:
 		}
-		text := fmt.Sprintf("%d.%d", i, n)
+		text, channel := fmt.Sprintf("%d.%d", i, n), l.channels[(i+n)%len(l.channels)]
 		body := fmt.Sprintf(`{"content":%q,"nonce":%q,"enforce_nonce":true}`, text, text)
 		for try := 0; ; try++ {
 			_, status, err := tryRequest("POST", l.x.houses[(i+n+try)%3].page("/api/v10/channels/"+channel+"/messages"), token, body)
@@ -218,7 +305,7 @@ func (l *ledger) write(t *testing.T, i int, token, channel string, stop <-chan s
 		}
 		l.mu.Lock()
 		l.acked = append(l.acked, text)
-		l.at[text] = noted{time.Now(), l.fault}
+		l.at[text] = noted{time.Now(), channel}
 		l.mu.Unlock()
 	}
 }
@@ -270,9 +357,8 @@ func (l *ledger) judge(t *testing.T) {
 		r.mu.Lock()
 		list := slices.Clone(r.given)
 		resumed += r.resumed
-		for text, at := range r.had {
-			n := l.at[text]
-			late[n.fault] = max(late[n.fault], at.Sub(n.at))
+		for text, had := range r.had {
+			l.lateness(late, l.at[text].at, had)
 		}
 		r.mu.Unlock()
 		count := make(map[string]int)
@@ -299,10 +385,84 @@ func (l *ledger) judge(t *testing.T) {
 		t.Logf("after %s the last session had a message %v after its acknowledgement at most", fault, late[fault].Round(time.Millisecond))
 	}
 	// A session whose instance is frozen, or that reads slowly, has it when that ends.
-	if late["kill"] > deliveredIn || late["end"] > deliveredIn {
-		t.Errorf("want at most %v after an instance was killed or ended", deliveredIn)
+	for _, fault := range []string{"kill", "end", leaderDies} {
+		if late[fault] > deliveredIn {
+			t.Errorf("after %s the last session had a message after %v, want at most %v", fault, late[fault], deliveredIn)
+		}
 	}
 	t.Logf("%d messages acknowledged, given to %d sessions once each; %d resumes, 0 sessions begun anew", l.acknowledged(), len(l.readers), resumed)
+}
+
+// lateness adds to late how long a message was on its way after each of the faults: also
+// one that was acknowledged before it, and had not come.
+func (l *ledger) lateness(late map[string]time.Duration, acked, had time.Time) {
+	for i, f := range l.faults {
+		from, to := acked, had
+		if f.at.After(from) {
+			from = f.at
+		}
+		if i+1 < len(l.faults) && l.faults[i+1].at.Before(to) {
+			to = l.faults[i+1].at
+		}
+		if d := to.Sub(from); d > 0 {
+			late[f.name] = max(late[f.name], d)
+		}
+	}
+}
+
+// judgeHistory reads all channels back from each instance: what was acknowledged stands
+// there once, what each writer wrote in the order in which it did.
+func (l *ledger) judgeHistory(t *testing.T, token string) {
+	const limit = 50
+	for i, h := range l.x.houses {
+		stands := make(map[string]string) // in which channel
+		for _, channel := range l.channels {
+			last := make(map[string]int) // by writer; from the newest back
+			for before := uint64(math.MaxInt64); ; {
+				b, status := request(t, "GET", h.page(fmt.Sprintf("/api/v10/channels/%s/messages?limit=%d&before=%d", channel, limit, before)), token, "")
+				if status == http.StatusTooManyRequests {
+					sleep(time.Second)
+					continue
+				}
+				if status != http.StatusOK {
+					t.Fatalf("a page of instance %d is answered %d %s", i, status, b)
+				}
+				var page []struct{ ID, Content string }
+				must(t, json.Unmarshal(b, &page))
+				for _, m := range page {
+					id, err := strconv.ParseUint(m.ID, 10, 64)
+					must(t, err)
+					if id >= before {
+						t.Errorf("instance %d has %d after %d in its history", i, id, before)
+					}
+					before = id
+					writer, number, ok := strings.Cut(m.Content, ".")
+					if !ok {
+						continue // not of the ledger
+					}
+					n, err := strconv.Atoi(number)
+					must(t, err)
+					if next, ok := last[writer]; ok && n >= next {
+						t.Errorf("instance %d has %s.%d after %s in its history", i, writer, next, m.Content)
+					}
+					last[writer] = n
+					if stands[m.Content] != "" {
+						t.Errorf("instance %d has %s twice in its history", i, m.Content)
+					}
+					stands[m.Content] = channel
+				}
+				if len(page) < limit {
+					break
+				}
+			}
+		}
+		for text, n := range l.at {
+			if stands[text] != n.channel {
+				t.Errorf("instance %d lacks %s in its history of %s", i, text, n.channel)
+			}
+		}
+		t.Logf("instance %d has all %d acknowledged messages in its history of %d", i, len(l.at), len(stands))
+	}
 }
 
 // reader is a session that resumes by itself, at any instance.
@@ -403,6 +563,12 @@ func (r *reader) OnMessage(ws *gws.Conn, m *gws.Message) {
 			}
 		}
 	}
+}
+
+func (r *reader) resumes() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.resumed
 }
 
 func (r *reader) missing(want []string) string {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -121,6 +122,16 @@ func (p *program) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
 // (or the match itself).
 func (p *program) await(re string) string {
 	p.t.Helper()
+	m := p.find(re)
+	if m == "" {
+		p.t.Fatalf("voicefleet printed no %s; it said:\n%s", re, p.said())
+	}
+	return m
+}
+
+// find is await for what may not come: then it is empty, when the program has ended or
+// 30 s have passed.
+func (p *program) find(re string) string {
 	pattern := regexp.MustCompile(re)
 	timeout := time.AfterFunc(30*time.Second, func() {
 		p.mu.Lock()
@@ -133,10 +144,10 @@ func (p *program) await(re string) string {
 	defer p.mu.Unlock()
 	for {
 		if m := pattern.FindStringSubmatch(p.text.String()); m != nil {
-			return m[len(m)-1]
+			return cmp.Or(m[len(m)-1], m[0])
 		}
 		if p.eof {
-			p.t.Fatalf("voicefleet printed no %s; it said:\n%s", re, p.text.String())
+			return ""
 		}
 		p.more.Wait()
 	}

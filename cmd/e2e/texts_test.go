@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,8 +15,8 @@ import (
 	"voicefleet/textchat/textchattest"
 )
 
-// cqlServer is one for all tests of this package; TestMain ends it.
-var cqlServer textchattest.CQLServer
+// cqlServer is one for all tests of this package; TestMain ends it. It may be killed.
+var cqlServer = textchattest.CQLServer{Profile: "safe"}
 
 // texts are three text instances on a NATS cluster of three and a CQL server, all
 // processes of their own.
@@ -24,19 +27,19 @@ type texts struct {
 	dir    string
 	ports  [3]int
 	houses [3]*house
-	begun  int // instances, those that ended included
+	names  [3]string // of the instances
+	begun  int       // instances, those that ended included
 
-	storePid int
-	servers  [3]*program // of the bus
-	clients  []string    // their addresses
-	routes   []string
+	servers [3]*program // of the bus
+	clients []string    // their addresses
+	routes  []string
 }
 
 // startTexts starts them; options are those of the store's address.
 func startTexts(t *testing.T, options string) *texts {
 	t.Helper()
 	address := cqlServer.Address(t)
-	x := &texts{t: t, dir: t.TempDir(), storePid: cqlServer.Pid(),
+	x := &texts{t: t, dir: t.TempDir(),
 		store: fmt.Sprintf("cql://%s/%s_%d%s", strings.TrimPrefix(address, "cql://"), strings.ToLower(t.Name()), os.Getpid(), options)}
 	for range 3 {
 		x.clients = append(x.clients, fmt.Sprintf("127.0.0.1:%d", freePort(t)))
@@ -74,10 +77,41 @@ func (x *texts) at(i int) string { return fmt.Sprintf("127.0.0.1:%d", x.ports[i]
 func (x *texts) start(i int) {
 	x.t.Helper()
 	h := &house{port: x.ports[i], data: x.data(i)}
-	h.program = start(x.t, "", "text", "--bus", x.bus, "--store", x.store, "--data", h.data, "--port", fmt.Sprint(h.port), "--worker", fmt.Sprint(x.begun))
-	x.begun++
+	for try := 0; ; try++ {
+		x.names[i] = fmt.Sprint(x.begun)
+		x.begun++
+		h.program = start(x.t, "", "text", "--bus", x.bus, "--store", x.store, "--data", h.data, "--port", fmt.Sprint(h.port), "--worker", x.names[i])
+		// A CQL server that has just begun may take longer to answer than an instance waits.
+		if try == 3 || h.find(`/invite/([A-Za-z0-9_-]+)|open store`) != "open store" {
+			break
+		}
+		<-h.done
+	}
 	h.invite = h.await(`/invite/([A-Za-z0-9_-]+)`)
 	x.houses[i] = h
+}
+
+// leader is the instance that leads a guild, as the operator is told.
+func (x *texts) leader(guild string) int {
+	x.t.Helper()
+	h := x.houses[0]
+	_, token, _ := strings.Cut(strings.TrimSpace(h.ctl("console")), "#token=")
+	for deadline := time.Now().Add(60 * time.Second); ; {
+		said, status, err := tryRequest("GET", h.page("/api/admin/guilds"), "Bearer "+token, "")
+		var guilds []struct{ ID, Leader string }
+		if err == nil && status == http.StatusOK {
+			must(x.t, json.Unmarshal(said, &guilds))
+		}
+		for _, g := range guilds {
+			if i := slices.Index(x.names[:], g.Leader); g.ID == guild && i >= 0 {
+				return i
+			}
+		}
+		if time.Now().After(deadline) { // one that is not here any more, or no answer, for so long
+			x.t.Fatalf("who of %q leads %s? %d %s %v", x.names, guild, status, said, err)
+		}
+		<-time.After(50 * time.Millisecond)
+	}
 }
 
 // TestSeveralTexts holds the unmodified libraries to the common script, by way of a

@@ -3,13 +3,15 @@
 # artifact, one throw-away node. The jars (67 MB, from Maven Central) are fetched
 # once and kept. Prints the node's address and process id once it answers, and
 # ends with the node: on SIGINT or SIGTERM, or, with --follow, when its standard
-# input ends.
+# input ends; each line there has it kill the node, start it again on its data, and
+# print its address and process id anew.
 #
-#   deploy/cql/run.sh [--follow] [quick|durable]
+#   deploy/cql/run.sh [--follow] [quick|safe|durable]
 #
 # quick (default) is up in 4 to 6 s and takes 0.9 GB; it may lose the last 10 s
-# when killed. durable acknowledges what is on the disk, survives SIGKILL, has
-# the second compiler and 2 GB of heap: for crash tests and latency figures.
+# when killed, its tables too. safe acknowledges what is on the disk and survives
+# SIGKILL, in as little memory: for crash tests. durable is safe with the second
+# compiler and 2 GB of heap: for latency figures.
 # --fetch only fetches the jars.
 #
 # By environment: CQL_HOST (127.0.0.1), CQL_PORT (19042), CQL_STORAGE_PORT
@@ -25,8 +27,8 @@ for arg; do
 	case $arg in
 	--follow) follow=yes ;;
 	--fetch) fetch=yes ;;
-	quick | durable) profile=$arg ;;
-	*) echo "cql: unknown argument $arg; want [--follow] [quick|durable]" >&2 && exit 2 ;;
+	quick | safe | durable) profile=$arg ;;
+	*) echo "cql: unknown argument $arg; want [--follow] [quick|safe|durable]" >&2 && exit 2 ;;
 	esac
 done
 
@@ -73,15 +75,19 @@ if [ -z "$dir" ]; then
 	temporary=yes
 fi
 mkdir -p "$dir/logs"
-: >"$dir/logs/server.log"
+# Each writer waits for the disk: many of them share one sync.
+commitlog='commitlog_sync: group\ncommitlog_sync_group_window: 2ms'
 case $profile in
 quick)
 	commitlog='commitlog_sync: periodic\ncommitlog_sync_period: 10s' memtable=96MiB writes=8 heap=${CQL_HEAP:-512m}
 	jvm='-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dcassandra.unsafesystem=true -Dcassandra.test.flush_local_schema_changes=false'
 	;;
+safe)
+	memtable=96MiB writes=64 heap=${CQL_HEAP:-512m}
+	jvm='-XX:+UseSerialGC -XX:TieredStopAtLevel=1'
+	;;
 durable)
-	# Each writer waits for the disk: many of them share one sync.
-	commitlog='commitlog_sync: group\ncommitlog_sync_group_window: 2ms' memtable=512MiB writes=128 heap=${CQL_HEAP:-2g}
+	memtable=512MiB writes=128 heap=${CQL_HEAP:-2g}
 	# G1 stops it for 10 to 50 ms every 2 s to copy what lies in memory tables: 1 % of
 	# all statements, at 2,000 a second, are late by that alone. ZGC copies beside it.
 	jvm='-XX:+UseZGC'
@@ -90,15 +96,7 @@ esac
 sed -e "s#@DIR@#$dir#g; s#@HOST@#$host#g; s#@PORT@#$port#; s#@STORAGE_PORT@#${CQL_STORAGE_PORT:-17000}#; s#@TOKEN@#${CQL_TOKEN:-0}#" \
 	-e "s#@SEEDS@#${CQL_SEEDS:-$host}#; s#@COMMITLOG@#$commitlog#; s#@MEMTABLE@#$memtable#; s#@WRITES@#$writes#" "$here/cassandra.yaml" >"$dir/cassandra.yaml"
 
-# shellcheck disable=SC2086 # a list of words
-"$java" @"$here/jvm17.options" "-Xms$heap" "-Xmx$heap" $jvm -javaagent:"$(ls "$lib"/jamm-*.jar)" \
-	-Dcassandra.config="file://$dir/cassandra.yaml" -Dlogback.configurationFile="$here/logback.xml" \
-	-Dcassandra-foreground=yes -Dcassandra.storagedir="$dir" -Dcassandra.logdir="$dir/logs" \
-	-Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=0 \
-	-Dcassandra.superuser_setup_delay_ms=0 -Dcassandra.shutdown_announce_in_ms=0 \
-	-Dcassandra.available_processors=2 -Djava.io.tmpdir="$dir" \
-	-cp "$lib/*" org.apache.cassandra.service.CassandraDaemon >"$dir/logs/server.log" 2>&1 </dev/null &
-server=$!
+server=
 finish() {
 	trap - EXIT INT TERM
 	# Throw-away data needs no goodbye; a node that was stopped must go on to hear one.
@@ -114,20 +112,39 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-waited=0
-until grep -q 'Startup complete' "$dir/logs/server.log"; do
-	if ! kill -0 "$server" 2>/dev/null || [ $waited -ge 1200 ]; then
-		echo "cql: the server did not start; it says:" >&2
-		tail -n 20 "$dir/logs/server.log" >&2
-		exit 5
-	fi
-	sleep 0.1
-	waited=$((waited + 1))
-done
-# Crash tests stop and kill the node: its process is named too.
-echo "$host:$port $server"
+# begin starts the node and tells when it answers.
+begin() {
+	: >"$dir/logs/server.log"
+	# shellcheck disable=SC2086 # a list of words
+	"$java" @"$here/jvm17.options" "-Xms$heap" "-Xmx$heap" $jvm -javaagent:"$(ls "$lib"/jamm-*.jar)" \
+		-Dcassandra.config="file://$dir/cassandra.yaml" -Dlogback.configurationFile="$here/logback.xml" \
+		-Dcassandra-foreground=yes -Dcassandra.storagedir="$dir" -Dcassandra.logdir="$dir/logs" \
+		-Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=0 \
+		-Dcassandra.superuser_setup_delay_ms=0 -Dcassandra.shutdown_announce_in_ms=0 \
+		-Dcassandra.available_processors=2 -Djava.io.tmpdir="$dir" \
+		-cp "$lib/*" org.apache.cassandra.service.CassandraDaemon >"$dir/logs/server.log" 2>&1 </dev/null &
+	server=$!
+	waited=0
+	until grep -q 'Startup complete' "$dir/logs/server.log"; do
+		if ! kill -0 "$server" 2>/dev/null || [ $waited -ge 1200 ]; then
+			echo "cql: the server did not start; it says:" >&2
+			tail -n 20 "$dir/logs/server.log" >&2
+			exit 5
+		fi
+		sleep 0.1
+		waited=$((waited + 1))
+	done
+	# Crash tests stop and kill the node: its process is named too.
+	echo "$host:$port $server"
+}
+
+begin
 if [ -n "$follow" ]; then
-	cat >/dev/null
+	while read -r _; do
+		kill -KILL "$server"
+		wait "$server" || true
+		begin
+	done
 else
 	wait "$server"
 fi

@@ -22,16 +22,18 @@ const CQLEnv = "VOICEFLEET_CQL"
 // CQLServer is a real CQL server: Apache Cassandra, started when it is first asked
 // for, by deploy/cql/run.sh. It ends with this process.
 type CQLServer struct {
-	// Profile is "quick" (default) or "durable", see the script.
+	// Profile is "quick" (default), "safe" or "durable", see the script. What was
+	// acknowledged outlives Restart but with "quick".
 	Profile string
 	// Dir is where its data lie (default: the folder for temporary files).
 	Dir string
 
 	once sync.Once
-	// Set by once.
+	// Set by once; addr and pid by Restart, too.
 	err  error
 	cmd  *exec.Cmd
-	hold io.Closer // the script's standard input: it ends when this does
+	hold io.WriteCloser // the script's standard input: it ends when this does
+	says *bufio.Reader
 	addr string
 	pid  int
 }
@@ -60,9 +62,36 @@ func (c *CQLServer) Start() (string, error) {
 	return c.addr, c.err
 }
 
-// Pid is the server's process, to be stopped or killed by crash tests; zero when
-// it is somebody else's.
+// Pid is the server's process, to be stopped by crash tests; zero when it is somebody
+// else's. Restart gives it another one.
 func (c *CQLServer) Pid() int { return c.pid }
+
+// Restart kills the server without a word and returns when it answers again, at its
+// address and with its data. Nobody else may use c meanwhile.
+func (c *CQLServer) Restart() error {
+	if c.cmd == nil {
+		return errors.New("restart CQL server: it is somebody else's")
+	}
+	if _, err := io.WriteString(c.hold, "\n"); err != nil {
+		return fmt.Errorf("restart CQL server: %w", err)
+	}
+	if err := c.hear(); err != nil {
+		return fmt.Errorf("restart CQL server: %w", err)
+	}
+	return nil
+}
+
+// hear reads the line by which the script says that the server answers.
+func (c *CQLServer) hear() error {
+	line, err := c.says.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	addr, pid, _ := strings.Cut(strings.TrimSpace(line), " ")
+	c.addr = addr
+	c.pid, err = strconv.Atoi(pid)
+	return err
+}
 
 func (c *CQLServer) start() error {
 	if c.addr = os.Getenv(CQLEnv); c.addr != "" {
@@ -100,9 +129,8 @@ func (c *CQLServer) start() error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start CQL server: %w", err)
 	}
-	c.cmd, c.hold = cmd, stdin
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
+	c.cmd, c.hold, c.says = cmd, stdin, bufio.NewReader(stdout)
+	if err := c.hear(); err != nil {
 		err = cmd.Wait()
 		c.cmd = nil
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 3 {
@@ -110,10 +138,7 @@ func (c *CQLServer) start() error {
 		}
 		return fmt.Errorf("start CQL server: %w: %s", err, strings.TrimSpace(words.String()))
 	}
-	addr, pid, _ := strings.Cut(strings.TrimSpace(line), " ")
-	c.addr = addr
-	c.pid, err = strconv.Atoi(pid)
-	return err
+	return nil
 }
 
 // Stop ends the server and removes its data.
