@@ -106,5 +106,10 @@ rm -f "$logs"/*.log
 	step smoke make --no-print-directory bench-smoke
 }
 seconds=$(($(date +%s) - begun_all))
+# Of a run of single steps that would be a part of the part.
+if [ -z "$steps" ]; then
+	text=$(cat "$logs/race.log" "$logs/whole.log" | awk -f deploy/share.awk)
+	printf 'text            %d:%02d min, its packages and tests one after the other\n' $((text / 60)) $((text % 60))
+fi
 printf 'all      %s %d:%02d min\n' "${failed:+FAILED:$failed,}" $((seconds / 60)) $((seconds % 60))
 [ -z "$failed" ]

@@ -24,13 +24,14 @@ import (
 	"github.com/lxzan/gws"
 )
 
-// ledgerEnv is how many rounds TestLedger makes; without it few.
+// ledgerEnv is how many rounds TestLedger makes, without it few; or the faults of the
+// rounds, as in "bus,kill,roll".
 const ledgerEnv = "VOICEFLEET_LEDGER"
 
-// Of the faults these are in all ledgers: the store is killed and begins again on its
-// data; the instance that leads the guild is killed; all instances are ended and begun
-// anew, one after the other, last, so that pages are then read from the store. Others are
-// drawn.
+// Of the faults these are in all ledgers. First the store is killed, and begins again on
+// its data; then all instances are ended and begun anew, one after the other, so that
+// pages are read from the store. Then others are drawn, and the instance that leads the
+// guild is killed.
 const (
 	storeKilled = "store killed"
 	leaderDies  = "leader"
@@ -43,12 +44,6 @@ const (
 // nothing that was acknowledged is missing or comes twice at anybody, and all see one
 // order; in the history each stands once.
 func TestLedger(t *testing.T) {
-	rounds := 5
-	if v := os.Getenv(ledgerEnv); v != "" {
-		var err error
-		rounds, err = strconv.Atoi(v)
-		must(t, err)
-	}
 	seed := uint64(time.Now().UnixNano())
 	if v := os.Getenv("VOICEFLEET_SEED"); v != "" {
 		var err error
@@ -94,7 +89,7 @@ func TestLedger(t *testing.T) {
 		token := guest(50 + i)
 		writers.Go(func() { l.write(t, i, token, stop) })
 	}
-	for n, fault := range faults(rnd, rounds, cqlServer.Pid() != 0) {
+	for n, fault := range faults(rnd, cqlServer.Pid() != 0) {
 		i := rnd.IntN(3)
 		pause := time.Duration(500+rnd.IntN(2500)) * time.Millisecond
 		if fault == leaderDies {
@@ -158,22 +153,28 @@ func TestLedger(t *testing.T) {
 	l.judgeHistory(t, s.ada)
 }
 
-// faults are those of so many rounds; store says whether the store is ours to kill.
-func faults(rnd *rand.Rand, rounds int, store bool) []string {
+// faults are those of the rounds; store says whether the store is ours to kill.
+func faults(rnd *rand.Rand, store bool) (list []string) {
+	rounds := 5
+	if v := os.Getenv(ledgerEnv); v != "" {
+		var err error
+		if rounds, err = strconv.Atoi(v); err != nil {
+			return strings.Split(v, ",")
+		}
+	}
 	all := []string{"kill", "freeze", "end", "cut", "slow", "bus", leaderDies, roll}
-	always := []string{leaderDies, roll}
 	if store {
 		all = append(all, "store", storeKilled)
-		always = append([]string{storeKilled}, always...)
+		list = append(list, storeKilled)
 	}
-	list := always[max(0, len(always)-rounds):]
+	list = append(list, roll, leaderDies)
+	first := len(list) - 1
 	for len(list) < rounds {
-		n := min(rounds-len(list), len(all))
 		rnd.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		list = append(slices.Clone(all[:n]), list...)
+		list = append(list, all[:min(rounds-len(list), len(all))]...)
 	}
-	rnd.Shuffle(max(0, len(list)-1), func(i, j int) { list[i], list[j] = list[j], list[i] })
-	return list
+	rnd.Shuffle(len(list)-first, func(i, j int) { list[first+i], list[first+j] = list[first+j], list[first+i] })
+	return list[:rounds]
 }
 
 // roll ends the instances and begins them anew, one after the other: each session goes
