@@ -122,7 +122,7 @@ func (p *program) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
 // (or the match itself).
 func (p *program) await(re string) string {
 	p.t.Helper()
-	m := p.find(re)
+	m := p.find(re, 30*time.Second)
 	if m == "" {
 		p.t.Fatalf("voicefleet printed no %s; it said:\n%s", re, p.said())
 	}
@@ -130,10 +130,10 @@ func (p *program) await(re string) string {
 }
 
 // find is await for what may not come: then it is empty, when the program has ended or
-// 30 s have passed.
-func (p *program) find(re string) string {
+// that time has passed.
+func (p *program) find(re string, within time.Duration) string {
 	pattern := regexp.MustCompile(re)
-	timeout := time.AfterFunc(30*time.Second, func() {
+	timeout := time.AfterFunc(within, func() {
 		p.mu.Lock()
 		p.eof = true
 		p.mu.Unlock()

@@ -81,8 +81,9 @@ func (x *texts) start(i int) {
 		x.names[i] = fmt.Sprint(x.begun)
 		x.begun++
 		h.program = start(x.t, "", "text", "--bus", x.bus, "--store", x.store, "--data", h.data, "--port", fmt.Sprint(h.port), "--worker", x.names[i])
-		// A CQL server that has just begun may take longer to answer than an instance waits.
-		if try == 3 || h.find(`/invite/([A-Za-z0-9_-]+)|open store`) != "open store" {
+		// The first one makes the tables, each of which the server writes to the disk; one
+		// that has just begun may take longer to answer than an instance waits.
+		if try == 3 || h.find(`/invite/([A-Za-z0-9_-]+)|open store`, 3*time.Minute) != "open store" {
 			break
 		}
 		<-h.done
