@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -23,10 +24,23 @@ type booked struct {
 	acked   bool // that it is posted
 	version int  // how many edits
 	gone    bool // it is deleted
-	// deleting is set before that is tried; sure: all that was done to it was acknowledged
-	// at the first try.
-	deleting, sure bool
+	// deleting is set before that is tried, bulk when it is with others, pinning before it
+	// is pinned; sure: all edits and deletions were acknowledged at the first try.
+	deleting, bulk, pinning, sure bool
+	marks                         onIt
+	unsure                        onIt // those that were tried again: they stay as they are
 }
+
+// onIt is what may be on a message: the reaction of its writer, and that it is pinned.
+type onIt [2]bool
+
+const (
+	reacted = iota
+	pinned
+)
+
+// thumb is the reaction.
+const thumb = "👍"
 
 // forms are the versions of messages that a session was told of, in order.
 type forms map[string][]int
@@ -62,6 +76,18 @@ func (l *schedule) reaches(text string, version int) {
 	}
 }
 
+// tellsPin says whether an update says nothing new of what a message says: it was pinned,
+// or it is no more.
+func (l *schedule) tellsPin(text string, before []int, version int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e, last := l.ledger[text], 0
+	if len(before) > 0 {
+		last = before[len(before)-1]
+	}
+	return e != nil && e.pinning && (version == last || len(before) == 0)
+}
+
 // vanishes notes that somebody knows that a message is deleted.
 func (l *schedule) vanishes(id textchat.ID) (text string) {
 	l.mu.Lock()
@@ -81,7 +107,9 @@ func (l *schedule) edit(e *booked, token string, rnd *rand.Rand) bool {
 	next := e.version + 1
 	l.mu.Unlock()
 	body := map[string]any{"content": fmt.Sprintf("%s/%d", e.text, next)}
-	if l.insist(e, "PATCH", token, body, rnd) != http.StatusOK {
+	status, sure := l.insist("PATCH", e.path(), token, body, rnd)
+	l.tried(sure, e)
+	if status != http.StatusOK {
 		return false
 	}
 	l.trace("%s is acknowledged", body["content"])
@@ -97,7 +125,9 @@ func (l *schedule) delete(e *booked, token string, rnd *rand.Rand) {
 	l.mu.Lock()
 	e.deleting = true
 	l.mu.Unlock()
-	if l.insist(e, "DELETE", token, nil, rnd) != http.StatusNoContent {
+	status, sure := l.insist("DELETE", e.path(), token, nil, rnd)
+	l.tried(sure, e)
+	if status != http.StatusNoContent {
 		return
 	}
 	l.trace("%s is deleted", e.text)
@@ -107,26 +137,85 @@ func (l *schedule) delete(e *booked, token string, rnd *rand.Rand) {
 	l.tally.Deletes++
 }
 
-// insist does something to a message, until it is answered.
-func (l *schedule) insist(e *booked, method, token string, body any, rnd *rand.Rand) (status int) {
-	path := fmt.Sprintf("/channels/%v/messages/%v", e.channel, e.id)
+// deleteMany deletes messages of one channel at once.
+func (l *schedule) deleteMany(list []*booked, token string, rnd *rand.Rand) {
+	ids := make([]textchat.ID, len(list))
+	l.mu.Lock()
+	for i, e := range list {
+		e.deleting, e.bulk = true, true
+		ids[i] = e.id
+	}
+	l.mu.Unlock()
+	status, sure := l.insist("POST", fmt.Sprintf("/channels/%v/messages/bulk-delete", list[0].channel), token, map[string]any{"messages": ids}, rnd)
+	l.tried(sure, list...)
+	if status != http.StatusNoContent {
+		return
+	}
+	for _, e := range list {
+		l.trace("%s is deleted with others", e.text)
+		l.vanishes(e.id)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tally.Deletes += len(list)
+}
+
+// mark puts a mark on a message, or takes it away. One that had to be tried again stays:
+// an earlier try may come over what is done later.
+func (l *schedule) mark(e *booked, what int, token string, rnd *rand.Rand) {
+	l.mu.Lock()
+	next, unsure := !e.marks[what], e.unsure[what] || !e.sure
+	e.pinning = e.pinning || what == pinned && !unsure
+	l.mu.Unlock()
+	if unsure {
+		return
+	}
+	path := e.path() + "/reactions/" + url.PathEscape(thumb) + "/@me"
+	if what == pinned {
+		path = fmt.Sprintf("/channels/%v/pins/%v", e.channel, e.id)
+	}
+	method := "DELETE"
+	if next {
+		method = "PUT"
+	}
+	status, sure := l.insist(method, path, token, nil, rnd)
+	l.mu.Lock()
+	e.unsure[what] = !sure
+	if status == http.StatusNoContent {
+		e.marks[what] = next
+		l.tally.Marks++
+	}
+	l.mu.Unlock()
+	l.trace("%s has %v", e.text, e.marks)
+}
+
+func (e *booked) path() string { return fmt.Sprintf("/channels/%v/messages/%v", e.channel, e.id) }
+
+// tried notes of messages whether what was done to them was acknowledged at once.
+func (l *schedule) tried(sure bool, list ...*booked) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range list {
+		e.sure = e.sure && sure
+	}
+}
+
+// insist does something until it is answered; sure: at the first try.
+func (l *schedule) insist(method, path, token string, body any, rnd *rand.Rand) (status int, sure bool) {
 	for try := 0; ; try++ {
 		status, b, err := l.ask(l.house(rnd.IntN(len(l.houses))), method, path, token, body)
 		switch {
 		case err == nil && status < 300:
-			return status
+			return status, try == 0
 		case err == nil && status == http.StatusNotFound && method == "DELETE" && try > 0:
-			return status // an earlier try did it
+			return status, false // an earlier try did it
 		case err == nil && status < 500 && status != http.StatusTooManyRequests:
-			l.fail("%s of %s is answered %d %s", method, e.text, status, b)
-			return status
+			l.fail("%s %s is answered %d %s", method, path, status, b)
+			return status, false
 		case try > 600:
-			l.fail("%s of %s is not taken: %d %s %v", method, e.text, status, b, err)
-			return status
+			l.fail("%s %s is not taken: %d %s %v", method, path, status, b, err)
+			return status, false
 		}
-		l.mu.Lock()
-		e.sure = false
-		l.mu.Unlock()
 		time.Sleep(100 * time.Millisecond)
 	}
 }

@@ -44,7 +44,8 @@ type reader struct {
 	forms   []forms         // and what became of them
 	had     map[string]bool // by its sessions, or in the history where one began anew
 	shown   map[string]int  // what it shows, in which form
-	entered bool            // it has the guild
+	marked  map[textchat.ID]onIt
+	entered bool // it has the guild
 	resumed int
 	over    bool
 }
@@ -193,7 +194,7 @@ func (r *reader) take(h *house, to net.Conn, body []byte) bool {
 		r.l.trace("%s resumes at %s from %d", r.name, h.name, r.seq)
 		r.send(to, 6, map[string]any{"token": r.token, "session_id": r.session, "seq": r.seq})
 	case f.Op == 10:
-		r.send(to, 2, identify(r.token, 33281))
+		r.send(to, 2, identify(r.token, 34305))
 	case f.Op == 9 && f.Retry != 0:
 		return false
 	case f.Op == 9:
@@ -213,49 +214,82 @@ func (r *reader) take(h *house, to net.Conn, body []byte) bool {
 			if !r.entered {
 				r.entered = true
 				clear(r.shown)
-				for text, list := range r.l.history() { // as clients read it
+				stored, marked := r.l.history() // as clients read it
+				for text, list := range stored {
 					r.had[text], r.shown[text] = true, list[0]
 				}
+				r.marked = marked
 			}
 		case "RESUMED":
 			r.l.trace("%s is resumed by %s at %d", r.name, h.name, f.S)
 			r.resumed++
-		case textchat.EventMessageCreate, textchat.EventMessageUpdate, textchat.EventMessageDelete:
+		case textchat.EventMessageCreate, textchat.EventMessageUpdate, textchat.EventMessageDelete, textchat.EventMessagesDelete:
 			r.hand(h, f)
+		case textchat.EventReactionAdd, textchat.EventReactionRemove:
+			var d struct {
+				Message textchat.ID `json:"message_id"`
+			}
+			_ = json.Unmarshal(f.D, &d)
+			r.mark(d.Message, reacted, f.T == textchat.EventReactionAdd)
 		}
 	}
 	return true
+}
+
+func (r *reader) mark(id textchat.ID, what int, on bool) {
+	m := r.marked[id]
+	m[what] = on
+	r.marked[id] = m
 }
 
 // hand takes what came of a message.
 func (r *reader) hand(h *house, f frame) {
 	var d struct {
 		ID      textchat.ID
+		IDs     []textchat.ID
 		Content string
 		Channel textchat.ID `json:"channel_id"`
+		Type    int
+		Pinned  bool
 	}
 	_ = json.Unmarshal(f.D, &d)
 	text, version := formOf(d.Content)
 	n := len(r.streams) - 1
 	switch f.T {
 	case textchat.EventMessageCreate:
+		if d.Type == textchat.MessagePinned {
+			text = fmt.Sprint("the note ", d.ID)
+			r.streams[n] = append(r.streams[n], handed{text, d.Channel.String(), h.name, f.S, time.Now()})
+			break
+		}
 		r.l.known(text, d.Channel, d.ID)
 		r.streams[n] = append(r.streams[n], handed{text, d.Channel.String(), h.name, f.S, time.Now()})
 		r.had[text] = true
 		r.shown[text] = max(r.shown[text], version)
 	case textchat.EventMessageUpdate:
 		r.l.reaches(text, version)
+		r.mark(d.ID, pinned, d.Pinned)
 		if _, ok := r.shown[text]; ok {
 			r.shown[text] = version
 		}
+	case textchat.EventMessagesDelete:
+		for _, id := range d.IDs {
+			r.erase(n, id)
+		}
 	default:
-		text, version = r.l.vanishes(d.ID), erased
-		delete(r.shown, text)
+		r.erase(n, d.ID)
 	}
-	if f.T != textchat.EventMessageCreate {
+	if f.T == textchat.EventMessageUpdate && !r.l.tellsPin(text, r.forms[n][text], version) {
 		r.forms[n][text] = append(r.forms[n][text], version)
 	}
 	r.l.trace("%s has %s %s/%d by %s as %d", r.name, f.T, text, version, h.name, f.S)
+}
+
+// erase takes that a message is gone.
+func (r *reader) erase(n int, id textchat.ID) {
+	text := r.l.vanishes(id)
+	delete(r.shown, text)
+	r.forms[n][text] = append(r.forms[n][text], erased)
 }
 
 // cut breaks the connection without a word.
@@ -290,6 +324,8 @@ func (r *reader) misses() string {
 			return "misses " + text
 		case e.sure && version < e.version:
 			return fmt.Sprintf("has %s in its %d. form of %d", text, version, e.version)
+		case shows && r.marked[e.id] != e.marks:
+			return fmt.Sprintf("has %s with marks %v, not %v", text, r.marked[e.id], e.marks)
 		}
 	}
 	return ""
@@ -325,7 +361,7 @@ func (r *reader) judge(after map[string]map[string]string) {
 			}
 			for i := 1; i < len(list); i++ {
 				// An edit that was tried again may be told again.
-				if list[i-1] == erased && list[i] == erased || e.sure && (list[i-1] == erased || list[i] != erased && list[i] != list[i-1]+1) {
+				if list[i-1] == erased && list[i] == erased && (e.sure || !e.bulk) || e.sure && (list[i-1] == erased || list[i] != erased && list[i] != list[i-1]+1) {
 					r.l.fail("%s was told of %s in its forms %v", r.name, text, list)
 					break
 				}

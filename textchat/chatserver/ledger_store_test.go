@@ -96,7 +96,8 @@ func at[T any](d *desk, ctx context.Context, write bool, do func() (T, error)) (
 	return v, err
 }
 
-// The calls of a log-in, a message and a guild's settings; the rest is always fine.
+// The calls of a log-in, a message, its marks and a guild's settings; the rest is always
+// fine.
 
 func (d *desk) AddMessage(ctx context.Context, m textchat.Message, nonce string) (textchat.Message, bool, error) {
 	type added struct {
@@ -126,6 +127,26 @@ func (d *desk) EditMessage(ctx context.Context, m textchat.Message) error {
 func (d *desk) DeleteMessage(ctx context.Context, channel, id textchat.ID) error {
 	_, err := at(d, ctx, true, func() (struct{}, error) { return struct{}{}, d.Model.DeleteMessage(ctx, channel, id) })
 	return err
+}
+
+func (d *desk) DeleteMessages(ctx context.Context, channel textchat.ID, ids []textchat.ID) ([]textchat.ID, error) {
+	return at(d, ctx, true, func() ([]textchat.ID, error) { return d.Model.DeleteMessages(ctx, channel, ids) })
+}
+
+func (d *desk) React(ctx context.Context, channel, message textchat.ID, emoji string, user textchat.ID, most int) (bool, error) {
+	return at(d, ctx, true, func() (bool, error) { return d.Model.React(ctx, channel, message, emoji, user, most) })
+}
+
+func (d *desk) Unreact(ctx context.Context, channel, message textchat.ID, emoji string, user textchat.ID) (int, error) {
+	return at(d, ctx, true, func() (int, error) { return d.Model.Unreact(ctx, channel, message, emoji, user) })
+}
+
+func (d *desk) Pin(ctx context.Context, channel, message textchat.ID, when time.Time, most int) (bool, error) {
+	return at(d, ctx, true, func() (bool, error) { return d.Model.Pin(ctx, channel, message, when, most) })
+}
+
+func (d *desk) Unpin(ctx context.Context, channel, message textchat.ID) (bool, error) {
+	return at(d, ctx, true, func() (bool, error) { return d.Model.Unpin(ctx, channel, message) })
 }
 
 func (d *desk) Message(ctx context.Context, channel, id textchat.ID) (textchat.Message, error) {

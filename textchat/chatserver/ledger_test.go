@@ -28,6 +28,7 @@ import (
 	"voicefleet/internal/bus"
 	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
+	"voicefleet/textchat/internal/balance"
 	"voicefleet/textchat/internal/filestore"
 	"voicefleet/textchat/textchattest"
 )
@@ -154,12 +155,14 @@ func inBubble(t *testing.T, first, n int) {
 }
 
 // tally is what schedules amounted to.
-type tally struct{ Messages, Edits, Deletes, Pages, Hits, Sessions, Resumes, Anew, Kills, Faults int }
+type tally struct{ Messages, Edits, Deletes, Marks, Pages, Hits, Sessions, Resumes, Anew, Kills, Moves, Faults int }
 
 func (t *tally) add(o tally) {
 	t.Messages += o.Messages
 	t.Edits += o.Edits
 	t.Deletes += o.Deletes
+	t.Marks += o.Marks
+	t.Moves += o.Moves
 	t.Pages += o.Pages
 	t.Hits += o.Hits
 	t.Sessions += o.Sessions
@@ -504,6 +507,9 @@ func (l *schedule) run(dir string) {
 	}
 	l.tally.Sessions = sessions
 	boss := text(l.must(l.house(0), "POST", "/auth/owner", "", map[string]any{"code": l.first.OwnerCode, "username": "boss", "password": "correct horse"}), "token")
+	// Whoever writes may pin, and delete many at once.
+	l.must(l.house(0), "PATCH", "/guilds/"+l.first.Guild.String()+"/roles/"+l.first.Guild.String(), boss,
+		map[string]any{"permissions": strconv.FormatUint(uint64(textchat.DefaultPermissions|textchat.ManageMessages), 10)})
 	for _, name := range []string{"one", "two"} {
 		id, err := snowflake.Parse(text(l.must(l.house(0), "POST", "/guilds/"+l.first.Guild.String()+"/channels", boss, map[string]any{"name": name}), "id"))
 		if err != nil {
@@ -515,7 +521,7 @@ func (l *schedule) run(dir string) {
 	var reading sync.WaitGroup
 	for i := range sessions {
 		r := &reader{l: l, name: fmt.Sprint("session ", i), token: l.guest(i), rnd: rand.New(rand.NewPCG(uint64(l.seed), 100+uint64(i))),
-			had: make(map[string]bool), shown: make(map[string]int), shaky: l.rnd.IntN(3) == 0}
+			had: make(map[string]bool), shown: make(map[string]int), marked: make(map[textchat.ID]onIt), shaky: l.rnd.IntN(3) == 0}
 		l.readers = append(l.readers, r)
 		reading.Go(r.run)
 	}
@@ -569,7 +575,7 @@ func (l *schedule) waitFor(most time.Duration, is func() bool) bool {
 }
 
 // write posts one message after the other, each until it is acknowledged: by its nonce
-// it is stored once. Some it edits and deletes.
+// it is stored once. Some it edits, marks and deletes.
 func (l *schedule) write(i int, token string, rnd *rand.Rand, stop <-chan struct{}) {
 	var own []*booked
 	for n := 0; ; n++ {
@@ -578,9 +584,24 @@ func (l *schedule) write(i int, token string, rnd *rand.Rand, stop <-chan struct
 			return
 		case <-time.After(time.Duration(rnd.IntN(1500)) * time.Millisecond):
 		}
-		if what := rnd.IntN(6); what < 2 && len(own) > 0 {
+		if what := rnd.IntN(10); what < 5 && len(own) > 0 {
 			at := rnd.IntN(len(own))
 			e := own[at]
+			switch what {
+			case 2, 3:
+				l.mark(e, what-2, token, rnd)
+				continue
+			case 4:
+				if many := slices.DeleteFunc(slices.Clone(own), func(o *booked) bool { return o.channel != e.channel }); len(many) >= 4 {
+					many = many[:2+rnd.IntN(2)]
+					own = slices.DeleteFunc(own, func(o *booked) bool { return slices.Contains(many, o) })
+					l.deleteMany(many, token, rnd)
+				}
+				continue
+			}
+			if what == 1 && e.unsure[pinned] { // it may be told of with what it says now
+				continue
+			}
 			if what == 1 && l.edit(e, token, rnd) {
 				continue
 			}
@@ -638,7 +659,7 @@ func (l *schedule) disturb() {
 			d /= 20
 		}
 		l.tally.Faults++
-		switch what := l.rnd.IntN(10); what {
+		switch what := l.rnd.IntN(12); what {
 		case 0, 1, 2: // an instance is killed, or ends
 			mending.Wait() // the others live
 			h = l.house(i)
@@ -690,10 +711,45 @@ func (l *schedule) disturb() {
 					r.hold.set(4 * d)
 				}
 			}
+		case 10, 11: // the lead moves
+			to := l.rnd.IntN(len(l.houses))
+			l.note("%d is to lead, says %d", to, i)
+			mending.Go(func() { l.moveLead(h, to, what == 10) })
 		}
 	}
 	mending.Wait()
 	l.store.set(fine)
+}
+
+// moveLead has an instance write that another one leads the guild, which may have loaded
+// it before.
+func (l *schedule) moveLead(h *house, to int, warm bool) {
+	e, id := h.srv.ensemble, l.first.Guild
+	e.mu.Lock()
+	was := e.given[id]
+	e.mu.Unlock()
+	ctx, cancel := context.WithTimeout(e.srv.life, askTimeout)
+	defer cancel()
+	next := balance.Lead{Instance: fmt.Sprint("t", to), Epoch: was.Epoch + 1, Work: 1}
+	var err error
+	if warm {
+		_, err = bus.Request[warmRequest, bus.Done](ctx, e.bus, bus.TextSubject(next.Instance, "warm"), warmRequest{id})
+	}
+	switch {
+	case err != nil:
+	case was.revision == 0:
+		_, err = e.leads.bucket.Create(ctx, id.String(), next)
+	default:
+		_, err = e.leads.bucket.Update(ctx, id.String(), next, was.revision)
+	}
+	if err != nil { // somebody is not there, or knew better
+		l.trace("%s does not lead: %v", next.Instance, err)
+		return
+	}
+	l.trace("%s leads", next.Instance)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tally.Moves++
 }
 
 // judge holds all sessions to the ledger, and the store.
@@ -707,7 +763,7 @@ func (l *schedule) judge() {
 		r.mu.Unlock()
 	}
 	l.judgeOrder(after)
-	stored := l.history()
+	stored, marked := l.history()
 	for text, e := range l.ledger {
 		switch got := stored[text]; {
 		case e.gone && len(got) > 0:
@@ -717,6 +773,8 @@ func (l *schedule) judge() {
 			l.fail("%s stands in the history %d times", text, len(got))
 		case got[0] < e.version:
 			l.fail("%s stands in the history in its %d. form of %d", text, got[0], e.version)
+		case marked[e.id] != e.marks:
+			l.fail("%s stands in the history with marks %v, not %v", text, marked[e.id], e.marks)
 		}
 	}
 }
@@ -758,27 +816,41 @@ func (l *schedule) anew(r *reader) {
 	l.tally.Anew++
 }
 
-// history are the messages of all channels: the forms in which each is there.
-func (l *schedule) history() map[string][]int {
-	stored := make(map[string][]int)
+// history are the messages of all channels: the forms in which each is there, and the
+// marks on it.
+func (l *schedule) history() (stored map[string][]int, marked map[textchat.ID]onIt) {
+	stored, marked = make(map[string][]int), make(map[textchat.ID]onIt)
 	for _, c := range l.channels {
 		for before := textchat.ID(0); ; {
 			page, err := l.store.Page(context.Background(), c, textchat.PageQuery{Limit: 100, Before: before})
 			if err != nil {
 				l.fail("%v", err)
-				return nil
+				return stored, marked
 			}
+			var ids []textchat.ID
 			for _, m := range page {
+				before = m.ID
+				if m.Type == textchat.MessagePinned {
+					continue
+				}
 				text, version := formOf(m.Content)
 				stored[text] = append(stored[text], version)
-				before = m.ID
+				ids = append(ids, m.ID)
+			}
+			on, err := l.store.Marks(context.Background(), c, ids, 0)
+			if err != nil {
+				l.fail("%v", err)
+				return stored, marked
+			}
+			for id, m := range on {
+				marked[id] = onIt{len(m.Reactions) > 0, m.Pinned}
 			}
 			if len(page) < 100 {
 				break
 			}
 		}
 	}
-	return stored
+	return stored, marked
 }
 
 // closed is told of close frames.

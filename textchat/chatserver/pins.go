@@ -194,8 +194,27 @@ func (c *call) tellPinned(p place, m textchat.Message, in guild.Input) (told boo
 		in = a.Input
 	}
 	told = p.tell(c.srv, in)
-	_ = c.tellEdited(p, m) // that it is pinned is told already
+	c.tellState(p, m)
 	return told
+}
+
+// tellState tells how a message is now: nobody else does, so it is tried again when the
+// store is busy.
+func (c *call) tellState(p place, m textchat.Message) {
+	for range awaitLooks {
+		now, err := c.srv.store.Message(c.ctx, m.Channel, m.ID)
+		if err == nil {
+			err = c.tellEdited(p, now)
+		}
+		if err == nil || errors.Is(err, textchat.ErrNoRecord) {
+			return
+		}
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-time.After(awaitLook):
+		}
+	}
 }
 
 // pinOrReactions tells two routes apart that the router cannot: both
