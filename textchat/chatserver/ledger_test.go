@@ -92,7 +92,7 @@ func outside(t *testing.T, first, n int, env ...string) (said []byte, err error)
 // the entry of who does not know the last one.
 func TestSchedulesNotice(t *testing.T) {
 	t.Parallel()
-	for _, seed := range []int{3, 19, 24, 26, 27} { // of one in five
+	for _, seed := range []int{20, 28, 37, 60, 62, 75, 83, 87} { // of one in nine
 		said, err := outside(t, seed, 1, blindEnv+"=1")
 		if err != nil && bytes.Contains(said, fmt.Appendf(nil, "seed %d:\n", seed)) {
 			return
