@@ -79,7 +79,6 @@ const (
 	CodeMaxRoles         = 30005
 	CodeMaxChannels      = 30013
 	CodeMaxInvites       = 30016
-	CodeUnauthorized     = 40001
 	CodeTooLarge         = 40005
 	CodeBanned           = 40007
 	CodeNotInVoice       = 40032

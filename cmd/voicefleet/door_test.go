@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,7 +13,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -53,6 +56,40 @@ func TestDoor(t *testing.T) {
 	}
 	tr.CloseIdleConnections()
 
+	// Who sends the head of a request, or of a handshake, letter by letter, is waited for
+	// so long and no longer.
+	var slow sync.WaitGroup
+	for _, begin := range []string{"GET /who HTTP/1.1\r\nHost: a\r\nX-Slow: ", "\x16\x03\x01\x02\x00\x01"} {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		over := make(chan struct{})
+		slow.Go(func() {
+			tick := time.NewTicker(headerTime / 20)
+			defer tick.Stop()
+			_, _ = io.WriteString(conn, begin)
+			for {
+				select {
+				case <-over:
+					return
+				case <-tick.C:
+					_, _ = io.WriteString(conn, "x")
+				}
+			}
+		})
+		slow.Go(func() {
+			defer conn.Close()
+			_ = conn.SetReadDeadline(began.Add(6 * headerTime))
+			_, err := io.Copy(io.Discard, conn)
+			close(over)
+			if late := (net.Error)(nil); errors.As(err, &late) && late.Timeout() {
+				t.Errorf("%q is still waited for after %v", begin, time.Since(began))
+			}
+		})
+	}
+
 	// A stranger's garbage gets an answer or an end, and disturbs nobody.
 	for _, garbage := range []string{"\x16\x03\x01\x00\x05garbage", "GARBAGE\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n"} {
 		conn, err := net.Dial("tcp", l.Addr().String())
@@ -60,13 +97,17 @@ func TestDoor(t *testing.T) {
 			t.Fatal(err)
 		}
 		io.WriteString(conn, garbage)
-		io.Copy(io.Discard, conn)
+		said, _ := io.ReadAll(conn)
+		if len(garbage) > maxHeader && !strings.HasPrefix(string(said), "HTTP/1.1 431 ") {
+			t.Errorf("a head of %d bytes: %.40q", len(garbage), said)
+		}
 		conn.Close()
 	}
 	if got := get(t, c, "https://"+l.Addr().String()+"/who"); got != "HTTP/1.1true" {
 		t.Errorf("after garbage: %s", got)
 	}
 	tr.CloseIdleConnections()
+	slow.Wait()
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

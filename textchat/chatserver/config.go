@@ -124,6 +124,9 @@ type Limits struct {
 	// Identifying are sessions that begin at once (default 64); as many again may
 	// wait. Those beyond are told when to come back.
 	Identifying int
+	// Starts are sessions that one bot may begin in a day on one instance (default
+	// 1,000).
+	Starts int
 	// Streams are gateway connections with a compressor of their own (default 64,
 	// some 650 KiB each); streams beyond compress less.
 	Streams int
@@ -165,7 +168,7 @@ func (c *Config) validate() error {
 	}{
 		{&c.Large, textchat.LargeGuild}, {&c.Limits.Guests, 60}, {&c.Limits.Registers, 10}, {&c.Limits.Logins, 20}, {&c.Limits.Invites, 60},
 		{&c.Limits.Connections, 1024}, {&c.Limits.Attempts, 3000}, {&c.Limits.Requests, 50}, {&c.Limits.Messages, 10},
-		{&c.Limits.File, 25}, {&c.Limits.Files, 1024}, {&c.Limits.Identifying, 64}, {&c.Limits.Streams, 64}, {&c.Limits.Hashers, 2}, {&c.Limits.HashQueue, 32},
+		{&c.Limits.File, 25}, {&c.Limits.Files, 1024}, {&c.Limits.Identifying, 64}, {&c.Limits.Starts, 1000}, {&c.Limits.Streams, 64}, {&c.Limits.Hashers, 2}, {&c.Limits.HashQueue, 32},
 	} {
 		if *f.v < 0 {
 			return errors.New("limits, and Large, must not be negative")

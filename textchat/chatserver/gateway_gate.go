@@ -128,12 +128,20 @@ func (s *Server) mayIdentify(now time.Time, user textchat.ID, shard [2]uint64) t
 	return max(a.Reset.Sub(now), time.Millisecond)
 }
 
+// sessionDay is how long the sessions that a bot begins count.
+const sessionDay = 24 * time.Hour
+
+// starts counts n sessions that a bot begins today, on this instance.
+func (s *Server) starts(now time.Time, user textchat.ID, n int) ratelimit.Answer {
+	return s.day.TakeN(now, user.String(), ratelimit.Rule{Limit: s.cfg.Limits.Starts, Window: sessionDay}, n)
+}
+
 // comeLater answers an Identify that has to wait. The protocol has only "invalid
 // session" for it, after which clients wait for 1 to 5 s; retry_after, in
 // seconds, is ours: to wait, spread out, for longer if it must be.
 func (c *conn) comeLater(reason string, wait time.Duration) {
 	c.srv.gate.metrics.deferred.WithLabelValues(reason).Inc()
-	wait += time.Duration(rand.Int64N(int64(wait/2 + time.Second)))
+	wait += time.Duration(rand.Int64N(int64(min(wait/2, time.Minute) + time.Second)))
 	c.send(encode(struct {
 		Op    textchat.Op `json:"op"`
 		D     bool        `json:"d"`

@@ -87,6 +87,12 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 		c.comeLater("account", wait)
 		return
 	}
+	if u.Bot {
+		if a := c.srv.starts(now, u.ID, 1); !a.OK {
+			c.comeLater("day", a.Reset.Sub(now))
+			return
+		}
+	}
 	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
 	defer cancel()
 	leave, reason := c.srv.gate.enter(ctx)

@@ -23,6 +23,49 @@ func (w *world) bot(owner person, name string) person {
 
 // TestRefusedAtTheDoor: what cannot be spoken is refused before the upgrade, with
 // the field named.
+// TestSessionsOfADay: a bot is told how many sessions it may still begin, and begins no
+// more; people are not counted.
+func TestSessionsOfADay(t *testing.T) {
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Limits.Starts = 3 }, nil)
+	bot := "Bot " + w.do("POST", "/api/admin/bots", "Bearer let-me-in", map[string]any{"name": "Beep", "guild_id": w.guildID()}).body["token"].(string)
+	left := func() (int, float64) {
+		t.Helper()
+		l := w.do("GET", "/gateway/bot", bot, nil).body["session_start_limit"].(map[string]any)
+		if l["total"] != 3.0 || l["max_concurrency"] != 16.0 {
+			t.Errorf("limit %v", l)
+		}
+		return int(l["remaining"].(float64)), l["reset_after"].(float64)
+	}
+	if n, reset := left(); n != 3 || reset != 0 {
+		t.Errorf("at first: %d, reset after %v", n, reset)
+	}
+	for i := range 3 {
+		s := w.enter(person{token: bot})
+		if n, reset := left(); n != 2-i || reset <= 0 || reset > float64(sessionDay.Milliseconds()) {
+			t.Errorf("after %d: %d, reset after %v", i+1, n, reset)
+		}
+		s.breakOff()
+		again := w.dial("?v=10")
+		again.next()
+		again.last = s.last
+		again.send(6, map[string]any{"token": bot, "session_id": s.session, "seq": s.last})
+		again.event("RESUMED") // which is not counted
+	}
+	s := w.dial("?v=10")
+	s.next()
+	s.send(2, identify(bot, allIntents))
+	if f := s.next(); f.Op != 9 || string(f.D) != "false" || f.Retry < (sessionDay-time.Hour).Seconds() || f.Retry > (sessionDay+time.Hour).Seconds() {
+		t.Errorf("one too many: op %d %s, come back in %v s", f.Op, f.D, f.Retry)
+	}
+	if n, _ := left(); n != 0 {
+		t.Errorf("at last %d are left", n)
+	}
+	ann := w.guest("Ann")
+	for range 4 {
+		w.enter(ann)
+	}
+}
+
 func TestRefusedAtTheDoor(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil, nil)
 	for query, field := range map[string]string{

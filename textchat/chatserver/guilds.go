@@ -27,8 +27,12 @@ func (c *call) gatewayInfo() (int, any, error) {
 }
 
 func (c *call) gatewayBot() (int, any, error) {
+	a, reset := c.srv.starts(c.now, c.user.ID, 0), int64(0)
+	if a.Remaining < a.Limit {
+		reset = a.Reset.Sub(c.now).Milliseconds()
+	}
 	return http.StatusOK, map[string]any{"url": c.srv.gatewayURL(c.r), "shards": 1,
-		"session_start_limit": map[string]any{"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": textchat.MaxConcurrency}}, nil
+		"session_start_limit": map[string]any{"total": a.Limit, "remaining": a.Remaining, "reset_after": reset, "max_concurrency": textchat.MaxConcurrency}}, nil
 }
 
 func (c *call) usersMe() (int, any, error) { return http.StatusOK, selfUser(c.user), nil }

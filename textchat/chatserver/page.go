@@ -16,6 +16,11 @@ func pathUnescape(p string) (string, error) { return url.PathUnescape(p) }
 // newRoot deals requests out: /api, /gateway, /attachments, the page.
 func (s *Server) newRoot() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 {
+			// It may have had a Content-Length too, by which a proxy has seen its end
+			// elsewhere: what follows is nobody's (RFC 9112 section 6.1).
+			w.Header().Set("Connection", "close")
+		}
 		p := r.URL.Path
 		switch {
 		case p == "/api" || strings.HasPrefix(p, "/api/"):

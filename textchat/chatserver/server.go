@@ -59,6 +59,7 @@ type Server struct {
 	mint  snowflake.Mint
 	rates ratelimit.Table
 	slow  ratelimit.Table // windows of up to six hours: slow mode, bytes attached
+	day   ratelimit.Table // sessions that bots begin
 	hub   hub
 	voice lanes
 	gate  gate
@@ -132,6 +133,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.mint.Worker = cfg.Worker
 	s.slow.Turn = slowTurn
+	s.day.Turn = sessionDay
 	s.private.init()
 	s.views.init(s.metrics)
 	s.pages.init(s)
