@@ -45,8 +45,16 @@ const (
 	// passes before the next.
 	leadTry    = 1500 * time.Millisecond
 	retryPause = 100 * time.Millisecond
-	// liveTry is how long an instance waits for what others have of a guild.
-	liveTry = 2 * time.Second
+	// liveTry is how long an instance waits for what others have of a guild, or for a part
+	// of it of livePart bytes, which are a third more as they travel; liveMost bounds all
+	// parts: with 200,000 online they are some 15 MiB.
+	liveTry  = 2 * time.Second
+	livePart = 384 << 10
+	liveMost = 64 << 20
+	// partsKept is how long the rest of an answer is kept for who asked, partsMost how many
+	// of them.
+	partsKept = 10 * time.Second
+	partsMost = 16
 	// instanceGrace is how long the sessions of an instance that died may take to go on
 	// elsewhere before their users are shown as offline.
 	instanceGrace = 10 * time.Second
@@ -98,6 +106,7 @@ type ensemble struct {
 	echoes  echoes
 	rounds  rounds
 	mirrors mirrors
+	parts   parts
 	claimed bool // it is this instance's to make what there must be once
 
 	checks chan struct{} // holds one token for each guild that is compared with the store
@@ -345,6 +354,7 @@ func (e *ensemble) sweep(ctx context.Context) {
 			if e.usersBehind.Load() {
 				e.catchUpUsers()
 			}
+			e.parts.sweep(now)
 			e.balance(now)
 		}
 	}
@@ -551,11 +561,19 @@ type (
 		Guild   *textchat.Guild   `json:"guild,omitempty"`
 	}
 	liveRequest struct {
-		Guild textchat.ID `json:"guild"`
-		From  string      `json:"from"`
+		Guild  textchat.ID `json:"guild"`
+		From   string      `json:"from"`
+		Parted bool        `json:"parted"` // the answer may come in parts
+		// Parts, when set, names the answer of which the part from Offset on is wanted.
+		Parts  string `json:"parts,omitempty"`
+		Offset int    `json:"offset,omitempty"`
 	}
-	// liveReply is what an instance has of a guild, if it has it.
+	// liveReply is what an instance has of a guild, if it has it; or one part of that.
 	liveReply struct {
+		Parts string `json:"parts,omitempty"`
+		Size  int    `json:"size,omitempty"` // of all parts, in bytes
+		Part  []byte `json:"part,omitempty"`
+
 		Loaded bool                                          `json:"loaded"`
 		Life   string                                        `json:"life,omitempty"` // of the instance
 		Seq    uint64                                        `json:"seq"`
@@ -647,6 +665,9 @@ func (e *ensemble) takeDo(ctx context.Context, req doRequest) (doReply, error) {
 
 // takeLive tells what this instance has of a guild.
 func (e *ensemble) takeLive(ctx context.Context, req liveRequest) (liveReply, error) {
+	if req.Parts != "" {
+		return e.parts.part(req.Parts, req.Offset)
+	}
 	e.srv.mu.RLock()
 	o := e.srv.owners[req.Guild]
 	e.srv.mu.RUnlock()
@@ -668,6 +689,11 @@ func (e *ensemble) takeLive(ctx context.Context, req liveRequest) (liveReply, er
 	})
 	if err != nil {
 		return liveReply{}, err
+	}
+	if req.Parted {
+		if body := encode(rep); len(body) > livePart {
+			return e.parts.keep(time.Now(), body)
+		}
 	}
 	return rep, nil
 }
@@ -773,15 +799,13 @@ func (e *ensemble) askDo(ctx context.Context, lead string, req doRequest) (doRep
 // gather asks all others what they have of a guild. One that lives and does not answer
 // may have it.
 func (e *ensemble) gather(ctx context.Context, id textchat.ID) (map[string]liveReply, error) {
-	ctx, cancel := context.WithTimeout(ctx, liveTry)
-	defer cancel()
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	found := make(map[string]liveReply)
 	var failed error
 	for _, name := range e.others() {
 		all.Go(func() {
-			rep, err := bus.Request[liveRequest, liveReply](ctx, e.bus, bus.TextSubject(name, "live"), liveRequest{id, e.self})
+			rep, err := e.askLive(ctx, name, id)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {

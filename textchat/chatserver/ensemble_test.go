@@ -1,6 +1,7 @@
 package chatserver
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"voicefleet/sfu"
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/filestore"
+	"voicefleet/textchat/internal/gatewaysession"
 	core "voicefleet/textchat/internal/guild"
 	"voicefleet/textchat/internal/sqlite"
 )
@@ -678,6 +680,95 @@ func TestInstancesRemember(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestInstancesTellMany: an instance that comes is told of more people online than fit
+// into one message of the bus, and does not say of each of them that it is not there.
+func TestInstancesTellMany(t *testing.T) {
+	t.Parallel()
+	const online = 30_000
+	all := newTogether(t, 1)
+	first := all.worlds[0]
+	o, err := first.srv.owner(first.first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.ask(t.Context(), func() error {
+		for i := range textchat.ID(online) {
+			o.seen[1<<60+i] = &shown{local: gatewaysession.PresenceUpdate{Status: gatewaysession.Online}}
+		}
+		if n := len(encode(o.onlineHere())); n < 1<<20 {
+			t.Errorf("they are told in %d bytes", n)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan onlineNote, online+1)
+	notes, err := bus.Subscribe(t.Context(), first.srv.ensemble.bus, bus.OnlineSubject(o.key), func(_ string, n onlineNote) { told <- n })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer notes.Unsubscribe()
+	next := all.add(t, "next", first.srv.store, first.srv.files)
+	theirs, err := next.srv.owner(first.first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := theirs.ask(t.Context(), func() error {
+		if n := len(theirs.seen); n != online {
+			t.Errorf("%d are seen, want %d", n, online)
+		}
+		theirs.note(onlineNote{User: 1}) // comes after all that it said
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-told; n.User != 1 {
+		t.Errorf("it tells how %v is seen there: %+v", n.User, n.Presence)
+	}
+	p := &first.srv.ensemble.parts
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.of) != 0 {
+		t.Errorf("%d answers are kept", len(p.of))
+	}
+}
+
+// TestParts: an answer is given in parts, once, and not for ever.
+func TestParts(t *testing.T) {
+	var p parts
+	now := time.Now()
+	body := bytes.Repeat([]byte("0123456789"), livePart/4)
+	first, err := p.keep(now, body)
+	if err != nil || first.Size != len(body) {
+		t.Fatal(first.Size, err)
+	}
+	whole := first.Part
+	for len(whole) < len(body) {
+		next, err := p.part(first.Parts, len(whole))
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole = append(whole, next.Part...)
+	}
+	if !bytes.Equal(whole, body) {
+		t.Error("the parts are not the whole")
+	}
+	if _, err := p.part(first.Parts, 0); err == nil {
+		t.Error("a whole answer is kept")
+	}
+	for range partsMost {
+		if _, err := p.keep(now, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.keep(now, body); err == nil {
+		t.Error("as many are kept as one likes")
+	}
+	if _, err := p.keep(now.Add(partsKept+1), body); err != nil || len(p.of) != 1 {
+		t.Errorf("%d are kept that nobody fetched: %v", len(p.of), err)
 	}
 }
 

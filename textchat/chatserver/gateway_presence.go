@@ -55,6 +55,13 @@ type shown struct {
 	others map[string]gatewaysession.PresenceUpdate
 }
 
+// newShown is a member whom nobody has seen yet: offline here, too, or each instance
+// would tell all others that it is so of whoever comes to one of them.
+func newShown() *shown {
+	offline := gatewaysession.PresenceUpdate{Status: gatewaysession.Offline}
+	return &shown{presence: offline, local: offline}
+}
+
 // presenceBody is a presence as clients see it. Guild is left out inside
 // GUILD_CREATE.
 type presenceBody struct {
@@ -129,7 +136,7 @@ func (o *owner) presences(guild textchat.ID, of []textchat.Member) []presenceBod
 func (o *owner) arrive(s *session) {
 	sh := o.seen[s.user]
 	if sh == nil {
-		sh = &shown{presence: gatewaysession.PresenceUpdate{Status: gatewaysession.Offline}}
+		sh = newShown()
 		o.seen[s.user] = sh
 	}
 	sh.sessions = append(sh.sessions, s)
@@ -191,8 +198,8 @@ func (o *owner) show(user textchat.ID) {
 	sh.presence = now
 	o.relook(user)
 	var e *gatewaysession.Event
-	for s, b := range o.subs {
-		if s.intents&textchat.IntentPresences == 0 || s.user == user || b.lazy {
+	for s, b := range o.hear { // a crowd that comes is not looked through for each of its members
+		if s.user == user || b.lazy {
 			continue
 		}
 		if e == nil {

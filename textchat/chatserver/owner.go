@@ -43,6 +43,7 @@ type owner struct {
 	core   *guild.Guild // nil: must be loaded
 	habits *guild.Delta // of the guild, while it is unloaded
 	subs   map[*session]*sub
+	hear   map[*session]*sub // those of subs that asked for presences
 	// What was shown to whom: the presence of each member online, and the channels
 	// that each user with a session sees.
 	seen   map[textchat.ID]*shown
@@ -75,7 +76,7 @@ type request struct {
 }
 
 func newOwner(s *Server, id textchat.ID) *owner {
-	return &owner{srv: s, id: id, inbox: make(chan request, inboxLen), gone: make(chan struct{}), subs: make(map[*session]*sub),
+	return &owner{srv: s, id: id, inbox: make(chan request, inboxLen), gone: make(chan struct{}), subs: make(map[*session]*sub), hear: make(map[*session]*sub),
 		seen: make(map[textchat.ID]*shown), sights: make(map[textchat.ID][]textchat.ID), shared: shared{key: id.String()}}
 }
 
@@ -429,9 +430,17 @@ func (o *owner) add(s *session) {
 	if _, ok := o.subs[s]; ok || !s.shardHas(o.id) || !s.listenTo(o) {
 		return
 	}
-	o.subs[s] = &sub{closed: s.passive}
+	o.listen(s, &sub{closed: s.passive})
 	o.ordered(func() { o.greet(s) })
 	o.arrive(s)
+}
+
+// listen notes a session that is in.
+func (o *owner) listen(s *session, b *sub) {
+	o.subs[s] = b
+	if s.intents&textchat.IntentPresences != 0 {
+		o.hear[s] = b
+	}
 }
 
 // part ends that: what it would have got it does not get any more.
@@ -439,6 +448,7 @@ func (o *owner) part(s *session) {
 	if b, ok := o.subs[s]; ok {
 		o.look(s, b, nil)
 		delete(o.subs, s)
+		delete(o.hear, s)
 		s.leaves(o)
 		o.leave(s)
 	}

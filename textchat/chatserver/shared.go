@@ -751,7 +751,7 @@ func (o *owner) resume(s *session, from spot, greet bool) error {
 	if !member || !s.listenTo(o) {
 		return nil
 	}
-	o.subs[s] = &sub{lazy: o.lazy(s)} // what it had opened is not known: it will say so
+	o.listen(s, &sub{lazy: o.lazy(s)}) // what it had opened is not known: it will say so
 	o.see(s.user)
 	if greet {
 		o.ordered(func() { o.greet(s) })
@@ -806,7 +806,7 @@ func (o *owner) noteOnline(from string, user textchat.ID, p gatewaysession.Prese
 		if p.Status == gatewaysession.Offline || p.Status == "" {
 			return
 		}
-		sh = &shown{presence: gatewaysession.PresenceUpdate{Status: gatewaysession.Offline}}
+		sh = newShown()
 		o.seen[user] = sh
 	}
 	if p.Status == gatewaysession.Offline || p.Status == "" {
