@@ -211,8 +211,8 @@ func (h *house) enter(ctx context.Context) error {
 	return errors.New("the guild has no text channel")
 }
 
-// errBusy is an answer that says when to ask again.
-type errBusy struct {
+// busyError is an answer that says when to ask again.
+type busyError struct {
 	error
 	after time.Duration
 }
@@ -245,7 +245,7 @@ func (h *house) rest(ctx context.Context, hall int, method, path, token string, 
 		err := fmt.Errorf("%s %s: status %d: %.200q", method, path, res.StatusCode, answer)
 		if res.StatusCode == http.StatusServiceUnavailable {
 			seconds, _ := strconv.ParseFloat(res.Header.Get("Retry-After"), 64)
-			return errBusy{err, time.Duration(seconds * float64(time.Second))}
+			return busyError{err, time.Duration(seconds * float64(time.Second))}
 		}
 		return err
 	}
@@ -325,7 +325,7 @@ func (h *house) post(ctx context.Context, number int, due time.Time) error {
 	}
 	for try := 1; ; try++ {
 		err := h.rest(ctx, number%len(h.halls), http.MethodPost, "/channels/"+h.channel+"/messages", writer.Token, message, nil)
-		busy := errBusy{}
+		busy := busyError{}
 		if h.texts == nil || !errors.As(err, &busy) || try == postTries {
 			return err
 		}
