@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-soak-alone fleet-schedules fleet-demo text-test cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway bench-pages bench-store sim fresh-test clean
+.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-soak-alone fleet-schedules fleet-demo text-test cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway bench-pages bench-store cql-cluster-test sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -41,6 +41,9 @@ web-check: ## test the page's sources and prove that the committed page is built
 cql-conformance: ## hold the store to its model on a CQL server of yours: make cql-conformance CQL=host:port
 	@[ -n "$(CQL)" ] || { echo 'say which: make cql-conformance CQL=host:port, or CQL="cql://user:password@host,host/any?tls=on"' >&2; exit 2; }
 	@$(ENV) && VOICEFLEET_CQL="$(CQL)" VOICEFLEET_HISTORIES=40 go test -count=1 -run '^TestConform$$' ./textchat/internal/cql
+
+cql-cluster-test: ## hold the store to its model on three CQL nodes while one stands still and one is killed (3 GiB; 6 minutes)
+	@$(ENV) && VOICEFLEET_CQL_CLUSTER=1 go test -count=1 -v -timeout 40m -run '^TestCluster$$' ./textchat/internal/cql
 
 bench: ## measure everything on this machine into bench/results/DATE (about an hour; nothing else should run)
 	@sh deploy/bench.sh $(ARGS)

@@ -19,7 +19,8 @@
 # folder (default: a temporary one, removed at the end); CQL_LIB is where the jars
 # are kept. Three nodes with quorum: 127.0.0.1 to 127.0.0.3, the tokens
 # -6148914691236517206, 0 and 6148914691236517205, CQL_SEEDS=127.0.0.1,
-# CQL_HEAP=384m each.
+# CQL_HEAP=384m each, and CQL_PATIENCE=30000: how long one that begins may wait for
+# the others' answer, in ms.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 follow= profile=quick fetch=
@@ -119,7 +120,7 @@ begin() {
 	"$java" @"$here/jvm17.options" "-Xms$heap" "-Xmx$heap" $jvm -javaagent:"$(ls "$lib"/jamm-*.jar)" \
 		-Dcassandra.config="file://$dir/cassandra.yaml" -Dlogback.configurationFile="$here/logback.xml" \
 		-Dcassandra-foreground=yes -Dcassandra.storagedir="$dir" -Dcassandra.logdir="$dir/logs" \
-		-Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=0 \
+		-Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms="${CQL_PATIENCE:-0}" \
 		-Dcassandra.superuser_setup_delay_ms=0 -Dcassandra.shutdown_announce_in_ms=0 \
 		-Dcassandra.available_processors=2 -Djava.io.tmpdir="$dir" \
 		-cp "$lib/*" org.apache.cassandra.service.CassandraDaemon >"$dir/logs/server.log" 2>&1 </dev/null &

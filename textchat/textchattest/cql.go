@@ -27,6 +27,8 @@ type CQLServer struct {
 	Profile string
 	// Dir is where its data lie (default: the folder for temporary files).
 	Dir string
+	// Env are more variables for the script, which come over ours.
+	Env []string
 
 	once sync.Once
 	// Set by once; addr and pid by Restart, too.
@@ -94,7 +96,7 @@ func (c *CQLServer) hear() error {
 }
 
 func (c *CQLServer) start() error {
-	if c.addr = os.Getenv(CQLEnv); c.addr != "" {
+	if c.addr = os.Getenv(CQLEnv); c.addr != "" && c.Env == nil {
 		return nil
 	}
 	root, err := repository()
@@ -117,6 +119,7 @@ func (c *CQLServer) start() error {
 	if c.Dir != "" {
 		cmd.Env = append(cmd.Env, "TMPDIR="+c.Dir)
 	}
+	cmd.Env = append(cmd.Env, c.Env...)
 	cmd.Stderr = &words
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -139,6 +142,28 @@ func (c *CQLServer) start() error {
 		return fmt.Errorf("start CQL server: %w: %s", err, strings.TrimSpace(words.String()))
 	}
 	return nil
+}
+
+// CQLCluster starts three nodes, at 127.0.0.1 to 127.0.0.3, of some 700 MB each. They end
+// with the test.
+func CQLCluster(t testing.TB) []*CQLServer {
+	t.Helper()
+	var ports [2]string
+	for i := range ports {
+		var err error
+		if ports[i], err = freePort(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var nodes []*CQLServer
+	for i, token := range []string{"-6148914691236517206", "0", "6148914691236517205"} {
+		n := &CQLServer{Env: []string{"CQL_HOST=127.0.0." + strconv.Itoa(i+1), "CQL_PORT=" + ports[0], "CQL_STORAGE_PORT=" + ports[1],
+			"CQL_SEEDS=127.0.0.1", "CQL_TOKEN=" + token, "CQL_HEAP=384m", "CQL_PATIENCE=30000"}}
+		n.Address(t)
+		nodes = append(nodes, n)
+		t.Cleanup(func() { _ = n.Stop() }) // one that was killed says so
+	}
+	return nodes
 }
 
 // Stop ends the server and removes its data.

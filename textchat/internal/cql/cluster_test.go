@@ -1,0 +1,232 @@
+package cql
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gocql/gocql"
+
+	"voicefleet/textchat"
+	"voicefleet/textchat/textchattest"
+)
+
+// clusterEnv, when set, runs TestCluster: three nodes are heavy.
+const clusterEnv = "VOICEFLEET_CQL_CLUSTER"
+
+// clusterPatience is how long the test waits for what nodes find out about each other.
+const clusterPatience = 5 * time.Minute
+
+// ledger is what writers of one channel each were told.
+type ledger struct {
+	mu      sync.Mutex
+	acked   map[textchat.ID][]textchat.ID // by channel, in the order of the answers
+	refused int
+	slowest time.Duration // answer
+	gap     time.Duration // between two acknowledged messages of one writer
+}
+
+// fewest is how many messages were acknowledged to the one who was told of the fewest.
+func (l *ledger) fewest() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 1 << 30
+	for _, ids := range l.acked {
+		n = min(n, len(ids))
+	}
+	return n
+}
+
+// phase says what came of the time since the last phase.
+func (l *ledger) phase(t *testing.T, name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, ids := range l.acked {
+		n += len(ids)
+	}
+	load, _ := os.ReadFile("/proc/loadavg")
+	t.Logf("%s: %d acknowledged so far, %d refused; the slowest answer %v, the longest time without one that is good %v (load %.14s)",
+		name, n, l.refused, l.slowest.Round(time.Millisecond), l.gap.Round(time.Millisecond), load)
+	l.refused, l.slowest, l.gap = 0, 0, 0
+}
+
+// write writes message after message, each until it is acknowledged.
+func (l *ledger) write(ctx context.Context, s *Store, channel textchat.ID) {
+	last := time.Now()
+	for ctx.Err() == nil {
+		id := newID()
+		nonce := id.String()
+		for ctx.Err() == nil {
+			begun := time.Now()
+			m, _, err := s.AddMessage(ctx, message(channel, id, "kept"), nonce)
+			now := time.Now()
+			l.mu.Lock()
+			l.slowest = max(l.slowest, now.Sub(begun))
+			if err == nil {
+				l.acked[channel] = append(l.acked[channel], m.ID)
+				l.gap, last = max(l.gap, now.Sub(last)), now
+			} else if ctx.Err() == nil {
+				l.refused++
+			}
+			l.mu.Unlock()
+			if err == nil {
+				break
+			}
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// TestCluster holds the store to its model on three nodes of which two are a quorum: with
+// all of them, while one stands still, and after another one was killed. Eight writers go
+// on all the time: nothing that was acknowledged to them is lost or there twice.
+func TestCluster(t *testing.T) {
+	if os.Getenv(clusterEnv) == "" {
+		t.Skip("three nodes are heavy: make cql-cluster-test")
+	}
+	nodes := textchattest.CQLCluster(t)
+	address := func(n int) string { return nodes[n].Address(t) }
+	c := Config{Hosts: []string{address(0), address(1), address(2)}, Keyspace: runKeyspace(), Timeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler)}
+	within := func(what string, is func() bool) {
+		t.Helper()
+		deadline, cancel := context.WithTimeout(ctx, clusterPatience)
+		defer cancel()
+		look := time.NewTicker(100 * time.Millisecond)
+		defer look.Stop()
+		begun := time.Now()
+		for !is() {
+			select {
+			case <-look.C:
+			case <-deadline.Done():
+				t.Fatalf("%s: not within %v", what, clusterPatience)
+			}
+		}
+		t.Logf("%s: after %v", what, time.Since(begun).Round(100*time.Millisecond))
+	}
+	within("three nodes know each other, and of one schema", func() bool {
+		session, err := c.cluster().CreateSession()
+		if err != nil {
+			return false
+		}
+		defer session.Close()
+		return len(session.GetHosts()) == 3 && session.AwaitSchemaAgreement(ctx) == nil
+	})
+	open := func(c Config) *Store {
+		t.Helper()
+		s, err := Open(ctx, c)
+		must(t, err)
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	s, other := open(c), open(c)
+	c.Timeout = 0
+	strict := open(c) // as it is set in earnest
+	if strict.second.Attempts() == 0 {
+		t.Fatal("reads are not asked of a second node")
+	}
+	// up says whether the driver has a node for up.
+	up := func(s *Store, n int) bool {
+		host, _, _ := strings.Cut(address(n), ":")
+		return slices.ContainsFunc(s.session.GetHosts(), func(h *gocql.HostInfo) bool { return h.ConnectAddress().String() == host && h.IsUp() })
+	}
+	signal := func(n int, sig syscall.Signal) { must(t, syscall.Kill(nodes[n].Pid(), sig)) }
+
+	seed := uint64(0)
+	histories := func(name string) {
+		t.Run(name, func(t *testing.T) {
+			for range 3 {
+				seed++
+				n := seed
+				t.Run(fmt.Sprint(n), func(t *testing.T) {
+					t.Parallel()
+					textchattest.Differential(t, s, n, 250)
+				})
+			}
+		})
+	}
+	l := &ledger{acked: map[textchat.ID][]textchat.ID{}}
+	for range 8 {
+		l.acked[newID()] = nil
+	}
+	writing, stop := context.WithCancel(ctx)
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	defer stop()
+	for channel := range l.acked {
+		writers.Go(func() { l.write(writing, strict, channel) })
+	}
+	more := func() {
+		t.Helper()
+		want := l.fewest() + 50
+		within("every writer writes 50 more", func() bool { return l.fewest() >= want })
+	}
+
+	more()
+	histories("Whole")
+	t.Run("Linearizable", func(t *testing.T) { textchattest.Linearizable(t, uint64(newID()>>22), nil, s, other) })
+	l.phase(t, "three nodes")
+
+	signal(2, syscall.SIGSTOP)
+	defer func() { _ = syscall.Kill(nodes[2].Pid(), syscall.SIGCONT) }()
+	more()
+	within("the third is known to stand still", func() bool { return !up(s, 2) && !up(other, 2) })
+	l.phase(t, "one stands still, and who asks it finds out")
+	histories("Stopped")
+	l.phase(t, "one stands still")
+
+	signal(2, syscall.SIGCONT)
+	within("the third is back", func() bool { return up(s, 2) && up(other, 2) })
+	l.phase(t, "it goes on")
+	signal(1, syscall.SIGKILL)
+	more()
+	within("the second is known to be gone", func() bool { return !up(s, 1) && !up(other, 1) })
+	l.phase(t, "another one is killed")
+	histories("Killed")
+	l.phase(t, "with two that are left")
+
+	stop()
+	writers.Wait()
+	lost, total := 0, 0
+	for channel, want := range l.acked {
+		var got []textchat.ID
+		for q := (textchat.PageQuery{Limit: 100}); ; {
+			page, err := s.Page(ctx, channel, q)
+			must(t, err)
+			for _, m := range page {
+				got = append(got, m.ID)
+			}
+			if len(page) < q.Limit {
+				break
+			}
+			q.Before = page[len(page)-1].ID
+		}
+		slices.Reverse(got)
+		if !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) != len(got) {
+			t.Errorf("channel %d is out of order, or has a message twice", channel)
+		}
+		for _, id := range want {
+			total++
+			if _, ok := slices.BinarySearch(got, id); !ok {
+				lost++
+			}
+		}
+		if len(got) > len(want)+1 { // the last one may not have been acknowledged
+			t.Errorf("channel %d has %d messages, %d were acknowledged", channel, len(got), len(want))
+		}
+	}
+	t.Logf("%d of %d acknowledged messages are lost", lost, total)
+	if lost > 0 {
+		t.Errorf("%d acknowledged messages are lost", lost)
+	}
+}
