@@ -77,7 +77,7 @@ type order struct {
 	// Guarded by mu.
 	p     uint64
 	batch []delivered
-	wake  []*conn // that have events which nobody may see yet
+	wake  []sleeper // that have events which nobody may see yet
 
 	noteMu sync.Mutex
 	notes  uint64 // guarded by noteMu: those that were published
@@ -86,6 +86,12 @@ type order struct {
 	tell     chan struct{} // holds a token when there is something to tell
 	seen     atomic.Uint64 // the highest number of an entry that came
 	previous [2]uint64     // what seen was, one and two marks ago; owned by runOrder
+}
+
+// sleeper is a connection to wake; now: before those whose events are patient.
+type sleeper struct {
+	c   *conn
+	now bool
 }
 
 // take is the next position. The caller holds mu.
@@ -103,7 +109,7 @@ func (o *order) sawEntry(seq uint64) {
 // wakeLater wakes a connection when the others know of all there is now.
 func (o *order) wakeLater(c *conn) {
 	o.mu.Lock()
-	o.wake = append(o.wake, c)
+	o.wake = append(o.wake, sleeper{c, true})
 	o.mu.Unlock()
 	o.signal()
 }
@@ -272,8 +278,8 @@ func (e *ensemble) tellOrder(ctx context.Context, mark bool) {
 		cancel()
 	}
 	o.told.Store(p)
-	for _, c := range wake {
-		c.wake(true)
+	for _, s := range wake {
+		s.c.wake(s.now)
 	}
 }
 

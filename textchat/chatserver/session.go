@@ -90,7 +90,7 @@ func (s *session) deliver(e *gatewaysession.Event) {
 		s.srv.gate.metrics.slow.Inc()
 		c.shut(textchat.CloseUnknown)
 	case c != nil && e.At != 0:
-		s.srv.ensemble.order.wake = append(s.srv.ensemble.order.wake, c) // the caller holds its mu
+		s.srv.ensemble.order.wake = append(s.srv.ensemble.order.wake, sleeper{c, !e.Patient()}) // the caller holds its mu
 	case c != nil:
 		c.wake(!e.Patient())
 	}
