@@ -158,7 +158,10 @@ type Explanation struct {
 	At     time.Time        `json:"at"`
 	Chosen edgeagent.NodeID `json:"chosen,omitempty"`
 	// Span tells that Chosen is not the home of the call, but a further node of it.
-	Span       bool        `json:"span,omitempty"`
+	Span bool `json:"span,omitempty"`
+	// Sessions is how many Chosen was found to have room for, of a call that begins or
+	// moves: of one that begins fewer than were expected, where no node has room for all.
+	Sessions   int         `json:"sessions,omitempty"`
 	Reason     string      `json:"reason"` // "call is live here", "lowest cost of two", ...
 	Candidates []Candidate `json:"candidates"`
 }

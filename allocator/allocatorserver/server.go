@@ -337,7 +337,7 @@ func (s *Server) seat(ctx context.Context, req allocator.PlaceRequest) (allocato
 			return s.guest(ctx, req, claim)
 		}
 		s.mu.Lock()
-		s.core.Seat(time.Now(), req.Call, req.Expected)
+		s.core.Seat(time.Now(), req.Call)
 		s.mu.Unlock()
 		return s.assign(req, claim.Entry, claim.Created)
 	}

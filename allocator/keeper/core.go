@@ -494,7 +494,7 @@ func (c *Core) resting(now time.Time, id sfu.CallID) bool {
 
 func (c *Core) entry(now time.Time, ex allocator.Explanation, req allocator.PlaceRequest, old allocator.CallEntry) allocator.CallEntry {
 	ex.Candidates = slices.Clone(ex.Candidates[:min(len(ex.Candidates), allocator.MaxWhy)])
-	return allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Created: now, Touched: now, Near: old.Near, First: old.First, Expected: max(1, req.Expected), Why: ex}
+	return allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Created: now, Touched: now, Near: old.Near, First: old.First, Expected: max(1, ex.Sessions), Why: ex}
 }
 
 // moves is how often a call was moved.
@@ -593,8 +593,12 @@ func (c *Core) done(w Write) {
 	c.place.Hold(w.Entry.Node, -w.held)
 }
 
-// Seat reserves a seat in a call that was claimed.
-func (c *Core) Seat(now time.Time, id sfu.CallID, expected int) { c.place.Seat(now, id, expected) }
+// Seat reserves a seat in a call that was claimed, and room for as many as its entry
+// says: what a joiner expects beyond that was looked for by nobody.
+func (c *Core) Seat(now time.Time, id sfu.CallID) {
+	e, _ := c.place.Call(id)
+	c.place.Seat(now, id, e.Expected)
+}
 
 // Tick does what is due.
 func (c *Core) Tick(now time.Time, out []Out) []Out {

@@ -459,7 +459,7 @@ func (w *world) seat(call sfu.CallID, person int, epoch uint64, tries int) {
 // grant is a grant on its way to the node: it may take long.
 func (w *world) grant(m *member, call sfu.CallID, person int, e allocator.CallEntry) {
 	w.tally.seats++
-	m.core.Seat(w.now.Add(m.skew), call, 1)
+	m.core.Seat(w.now.Add(m.skew), call)
 	w.own(call, e.Epoch, e.Node)
 	n := w.node(e.Node)
 	d := w.delay()

@@ -308,8 +308,8 @@ func (c *Core) Bar(node edgeagent.NodeID, why string) { c.fleet.Bar(node, why) }
 // Unbar lets a node be chosen again, with or without a ramp.
 func (c *Core) Unbar(now time.Time, node edgeagent.NodeID, ramp bool) { c.fleet.Unbar(now, node, ramp) }
 
-// Seat reserves one session in a call that was decided on; the first one of a
-// call tells its predicted size.
+// Seat reserves one session in a call that was decided on, and the rest of its
+// predicted size: what it was decided with, since nobody looks here whether there is room.
 func (c *Core) Seat(now time.Time, id sfu.CallID, expected int) {
 	k := c.calls[id]
 	if k == nil {
@@ -467,7 +467,8 @@ func (c *Core) Ended(now time.Time) []sfu.CallID {
 }
 
 // Decide chooses a node for a user who joins a call. It changes nothing: when
-// the choice stands, the caller writes the call and tells ObserveCall and Seat.
+// the choice stands, the caller writes the call and tells ObserveCall and Seat; with
+// the Sessions that were found room for, which may be fewer than the request expects.
 // With an error, Chosen is empty.
 func (c *Core) Decide(now time.Time, req allocator.PlaceRequest, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
 	c.expire(now)
@@ -569,7 +570,7 @@ func (c *Core) Elsewhere(now time.Time, req allocator.PlaceRequest, sessions int
 	req.Avoid = append(slices.Clone(req.Avoid), home)
 	ex, err := c.settle(now, req, sessions, why, draw)
 	if err == nil && slices.Contains(req.Avoid, ex.Chosen) {
-		ex.Chosen, ex.Reason = "", "no other node has room"
+		ex.Chosen, ex.Sessions, ex.Reason = "", 0, "no other node has room"
 		err = allocator.Refuse(allocator.CodeFull, "no other node has room for all %d", sessions)
 	}
 	return ex, err
@@ -600,7 +601,7 @@ func (c *Core) Saves(now time.Time, req allocator.PlaceRequest, home, node edgea
 func (c *Core) Told(now time.Time, req allocator.PlaceRequest, sessions int, choice Choice, why string) allocator.Explanation {
 	home, _ := c.home(req.Call)
 	req.Avoid = append(slices.Clone(req.Avoid), home)
-	ex := allocator.Explanation{Call: req.Call, At: now, Chosen: choice.Node, Reason: why + choice.Reason}
+	ex := allocator.Explanation{Call: req.Call, At: now, Chosen: choice.Node, Sessions: sessions, Reason: why + choice.Reason}
 	ex.Candidates = c.fleet.candidates(now, &req, sessions)
 	for i := range ex.Candidates {
 		switch k := &ex.Candidates[i]; {
@@ -618,7 +619,7 @@ func (c *Core) settle(now time.Time, req allocator.PlaceRequest, sessions int, w
 	ex := c.fleet.Explain(now, &req, sessions, draw)
 	switch {
 	case ex.Chosen != "":
-		ex.Reason = why + ex.Reason
+		ex.Reason, ex.Sessions = why+ex.Reason, sessions
 		return ex, nil
 	case ex.Reason == everyFull:
 		c.fleet.limit = 1

@@ -308,7 +308,10 @@ func TestNeverOverTheLimit(t *testing.T) {
 			home[req.Call] = ex.Chosen
 			given[ex.Chosen]++
 			core.ObserveCall(allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Created: start})
-			core.Seat(start, req.Call, req.Expected)
+			core.Seat(start, req.Call, ex.Sessions)
+			if n := core.Reserved(start)[ex.Chosen].Sessions; hb.Load.Sessions+n > hb.Capacity.Sessions {
+				t.Fatalf("seed %d: %d sessions are reserved on %s, which has %d of %d", seed, n, ex.Chosen, hb.Load.Sessions, hb.Capacity.Sessions)
+			}
 			if n := given[ex.Chosen]; hb.Load.Sessions+n > hb.Capacity.Sessions || hb.Load.PPS+float64(n)*seatPPS > hb.Capacity.PPS || hb.Load.BPS+float64(n)*seatBPS > hb.Capacity.BPS {
 				t.Fatalf("seed %d: %d sessions more carry %s over its limit: %+v", seed, n, ex.Chosen, hb.Load)
 			}
