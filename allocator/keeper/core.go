@@ -431,8 +431,8 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 		return cl, refused
 	}
 	if live {
-		size := c.place.Size(req.Call)
-		old.Near, old.First = near(old.Near, req, size), first(old.First, req, size)
+		members := c.place.Members(req.Call)
+		old.Near, old.First = near(old.Near, req, members), first(old.First, req, members)
 		c.place.Learn(req.Call, old.Near, old.First)
 	}
 	switch node, epoch, carried := c.place.Carrier(req.Call); {

@@ -103,6 +103,57 @@ func TestFounderMovesNoCall(t *testing.T) {
 	}
 }
 
+// TestPredictedMembersAreNowhere: a call that is usually one of forty counts where those
+// are who have come, each as much, and nobody counts who only says that he comes.
+func TestPredictedMembersAreNowhere(t *testing.T) {
+	k := newRegions(t, "eu", "us")
+	id := sfu.CallID{ID: 1}
+	come := func(user int, eu float64, seated bool) allocator.CallEntry {
+		t.Helper()
+		cl, err := k.c.Claim(k.now, allocator.PlaceRequest{Call: id, User: sfu.UserID{ID: snowflake.ID(user)}, Session: "s", Expected: 40, RTT: map[string]float64{"eu": eu}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cl.Write != nil {
+			k.perform([]Out{{Write: cl.Write}})
+		}
+		if seated {
+			k.c.Seat(k.now, id)
+		}
+		e, _ := k.c.place.Call(id)
+		return e
+	}
+	come(1, 10, true)
+	e := come(2, 110, true)
+	if e.Near.RTT["eu"] != 60 || e.First.RTT["eu"] != 60 {
+		t.Errorf("one is 10 ms away and one 110, the mean is %v, of the first %v", e.Near.RTT["eu"], e.First.RTT["eu"])
+	}
+	k.seat(id, e.Node, e.Epoch, 2)
+	k.pass(11, func() {}) // both are shown, and their seats no longer count
+	if e = come(3, 120, true); e.Near.RTT["eu"] != 80 || e.First.RTT["eu"] != 80 {
+		t.Errorf("of 10, 110 and 120 ms the mean is %v, of the first %v", e.Near.RTT["eu"], e.First.RTT["eu"])
+	}
+	for user := range 5 {
+		e = come(4+user, 120, false)
+	}
+	if n := len(e.First.Of); n != 4 {
+		t.Errorf("%d count among the first where three have come, and one who may be about to", n)
+	}
+	// And where it moves, those count who come along before any has arrived.
+	k.pass(11, func() {})
+	w, why := k.c.Move(k.now, allocator.MoveRequest{Call: id, Region: "us", Cause: allocator.CauseRegion})
+	if w == nil {
+		t.Fatal(why)
+	}
+	k.perform([]Out{{Write: w}})
+	left := *k.nodes["eu"]
+	left.At, left.Calls = k.now, nil
+	k.perform(k.c.SeeNode(k.now, left, k.now, nil))
+	if n := k.c.place.Members(id); n != 2 {
+		t.Errorf("a call of two has %d members while it moves", n)
+	}
+}
+
 // TestWhoCameFirstDecideTogether: one person far away begins a call, and nine come to it
 // who live elsewhere: it comes to them, once.
 func TestWhoCameFirstDecideTogether(t *testing.T) {

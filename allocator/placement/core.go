@@ -54,6 +54,7 @@ type call struct {
 	seen     int         // of these, those shown
 	shown    int         // sessions in the node's last heartbeat
 	held     int         // sessions reserved in the fleet for it
+	moved    int         // members it had on the node it came from
 }
 
 // Observe takes in a node's heartbeat.
@@ -219,6 +220,7 @@ func (c *Core) ObserveCall(e allocator.CallEntry) {
 		c.spans.index(k.entry, e)
 		if k.entry.Node != e.Node || k.entry.Epoch != e.Epoch {
 			// Where it goes, everybody is expected who was here.
+			k.moved = c.Members(e.Call)
 			k.expected = k.shown + k.held
 			c.release(k)
 			k.seats, k.seen, k.shown = nil, 0, 0
@@ -514,11 +516,30 @@ func (c *Core) stays(home edgeagent.NodeID, carried bool) bool {
 	return there && hb.State != edgeagent.Gone && (hb.State != edgeagent.Draining || carried)
 }
 
-// Size is how many sessions a call has or is about to have.
+// Size is how many sessions a call has or is about to have, those included that are
+// only predicted.
 func (c *Core) Size(id sfu.CallID) int {
+	if k := c.calls[id]; k != nil {
+		return c.with(id, k.shown+k.held)
+	}
+	return c.with(id, 0)
+}
+
+// Members is how many sessions a call has or seats were given for: what is predicted
+// beyond is nobody yet, and where only that is known, as of what another allocator has
+// just placed, it is one.
+func (c *Core) Members(id sfu.CallID) int {
 	n := 0
 	if k := c.calls[id]; k != nil {
-		n = k.shown + k.held
+		n = max(k.shown+len(k.seats)-k.seen, min(k.moved, k.shown+k.held))
+	}
+	return max(c.with(id, n), min(1, c.Size(id)))
+}
+
+// with adds to so many sessions on the home of a call those of its further nodes. Its
+// node shows no fewer, whatever its entry says.
+func (c *Core) with(id sfu.CallID, n int) int {
+	if k := c.calls[id]; k != nil {
 		for _, further := range k.entry.Spans {
 			n += c.Shown(id, further)
 		}
