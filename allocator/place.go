@@ -118,6 +118,12 @@ type CallMove struct {
 	Before   int              `json:"before,omitempty"` // moves of this call before
 }
 
+// Shed says whether its node gave the call away because that was too much for it, or
+// heard badly there: so it would again.
+func (m *CallMove) Shed() bool {
+	return m.Cause == CauseOverload || m.Cause == CauseDegraded || m.Cause == CauseRebalance
+}
+
 // Moved is what is told of the last move of a call.
 func (e CallEntry) Moved() Moved {
 	m := Moved{Call: e.Call, To: e.Node, Epoch: e.Epoch}

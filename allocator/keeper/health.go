@@ -24,7 +24,7 @@ const (
 	cleanTime     = 10 * time.Second
 	quarantine    = 30 * time.Second
 	maxQuarantine = 16 * time.Minute
-	forgiveTime   = 30 * time.Minute
+	forgiveTime   = placement.ForgiveTime
 	// illShare bounds how many nodes may be degraded at once: when more are, it is
 	// not they who are ill, and there is nowhere to go.
 	illShare = 0.3

@@ -281,8 +281,8 @@ func (c *Core) Nearer(now time.Time, e allocator.CallEntry, size int) (req alloc
 		return req, choice, false
 	}
 	req = allocator.PlaceRequest{Call: e.Call, RTT: e.Near.RTT, Region: e.Near.Region, Location: e.Near.Location}
-	if m := e.Move; m != nil && now.Sub(m.At) < forgiveTime<<min(m.Before, nearerDoubles) && (m.Cause == allocator.CauseOverload || m.Cause == allocator.CauseDegraded || m.Cause == allocator.CauseRebalance) {
-		req.Avoid = []edgeagent.NodeID{m.From} // it was too much for it, and would be again
+	if m := e.Move; m != nil && now.Sub(m.At) < forgiveTime<<min(m.Before, nearerDoubles) && m.Shed() {
+		req.Avoid = []edgeagent.NodeID{m.From}
 	}
 	if choice, ok = c.place.Nearer(now, req, e.Node, size, c.draw); !ok {
 		return req, choice, false

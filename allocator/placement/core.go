@@ -19,6 +19,9 @@ const (
 	loadKept = 3 * time.Second
 	// sizeKept is how long a young call counts with its predicted size.
 	sizeKept = time.Minute
+	// ForgiveTime is how long a call does not go back, but for need, to a node that gave
+	// it away, and how long it is remembered of a node that it was ill.
+	ForgiveTime = 30 * time.Minute
 	// maxExpected bounds the predicted size a request may name.
 	maxExpected = 10_000
 )
@@ -556,7 +559,9 @@ func (c *Core) with(id sfu.CallID, n int) int {
 
 // join keeps a live call together on its node. A call is never split: one that no
 // longer fits goes as a whole to a node that has room for all of it, and where
-// there is none the joiner is refused.
+// there is none the joiner is refused. While it fits it goes only where it does not
+// crowd, and not back to a node that gave it away; when it must, there, too, only if it
+// does not crowd. So where all is full it does not go to and fro.
 func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.NodeID, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
 	more := 1
 	if k := c.calls[req.Call]; k != nil && k.held > len(k.seats) {
@@ -565,7 +570,16 @@ func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.No
 	fits, easily := c.fleet.Fits(home, more)
 	size := c.Size(req.Call) + max(0, more)
 	if !easily {
-		if ex, err := c.Elsewhere(now, req, size, "call moves, its node is full: ", draw); err == nil {
+		wish, rests := req, edgeagent.NodeID("")
+		if k := c.calls[req.Call]; k != nil && k.entry.Move != nil && k.entry.Move.Shed() && now.Sub(k.entry.Move.At) < ForgiveTime {
+			rests = k.entry.Move.From
+		}
+		if fits && rests != "" {
+			wish.Avoid = append(slices.Clone(req.Avoid), rests)
+		}
+		ex, err := c.Elsewhere(now, wish, size, "call moves, its node is full: ", draw)
+		calm := slices.ContainsFunc(ex.Candidates, func(k allocator.Candidate) bool { return k.Node == ex.Chosen && k.Fullness <= crowded })
+		if err == nil && (calm || !fits && ex.Chosen != rests) {
 			return ex, nil
 		}
 	}

@@ -103,6 +103,55 @@ func TestFullSaysWhatToHopeFor(t *testing.T) {
 	}
 }
 
+// TestNoCallGoesToAndFro: where all nodes are full, or nearly, a call of 20 moves when
+// it must, and not with each who joins it.
+func TestNoCallGoesToAndFro(t *testing.T) {
+	for _, c := range []struct {
+		name              string
+		home, other, left int // sessions beside those of the call, also on its first home when it has moved
+		moves, joined     int
+	}{
+		{"it fits still, and would crowd the other", 976, 976, 976, 0, 4},
+		{"it fits for a while", 976, 970, 976, 1, 10},
+		{"it fits no longer, and crowds the other", 980, 974, 980, 1, 6},
+		{"it fits no longer, and could go back while it fits", 980, 974, 965, 1, 6},
+		{"it has an easy place elsewhere", 976, 960, 976, 1, 10},
+		{"there is much room when it must go again", 980, 974, 900, 2, 10},
+	} {
+		var core Core
+		now, draw := start, rand.New(rand.NewPCG(1, 1))
+		beside := map[edgeagent.NodeID]int{"a": c.home, "b": c.other}
+		e := allocator.CallEntry{Call: channel(7), Node: "a", Epoch: 1, Created: now.Add(-time.Hour)}
+		core.ObserveCall(e)
+		moves, members := 0, 20
+		for range 10 {
+			for _, id := range []edgeagent.NodeID{"a", "b"} {
+				hb := node(string(id), "eu", beside[id])
+				if id == e.Node {
+					hb.Load.Sessions += members
+					hb.Calls = []edgeagent.CallOnANode{on(7, e.Epoch, members)}
+				}
+				core.Observe(now, hb)
+			}
+			ex, err := core.Decide(now, allocator.PlaceRequest{Call: e.Call}, draw)
+			if err == nil {
+				if ex.Chosen != e.Node {
+					moves++
+					beside["a"] = c.left
+					e.Move = &allocator.CallMove{From: e.Node, Cause: allocator.CauseOverload, At: now}
+					e.Node, e.Epoch, e.Created = ex.Chosen, e.Epoch+1, now
+					core.ObserveCall(e)
+				}
+				members++
+			}
+			now = now.Add(20 * time.Second)
+		}
+		if moves != c.moves || members != 20+c.joined {
+			t.Errorf("%s: %d moves, and %d of ten have joined; want %d and %d", c.name, moves, members-20, c.moves, c.joined)
+		}
+	}
+}
+
 func TestRegionHeadroom(t *testing.T) {
 	var c Core
 	for i := range 3 {
