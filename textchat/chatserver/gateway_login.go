@@ -87,12 +87,6 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 		c.comeLater("account", wait)
 		return
 	}
-	if u.Bot {
-		if a := c.srv.starts(now, u.ID, 1); !a.OK {
-			c.comeLater("day", a.Reset.Sub(now))
-			return
-		}
-	}
 	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
 	defer cancel()
 	leave, reason := c.srv.gate.enter(ctx)
@@ -101,6 +95,12 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 		return
 	}
 	defer leave()
+	if u.Bot { // last: who is refused for another reason has not begun
+		if a := c.srv.starts(now, u.ID, 1); !a.OK {
+			c.comeLater("day", a.Reset.Sub(now))
+			return
+		}
+	}
 	s := &session{srv: c.srv, user: u.ID, token: hash, intents: in.Intents, large: in.Large,
 		shard: in.Shard, compress: in.Compress, passive: in.Passive && !u.Bot, version: c.version, presence: in.Presence,
 		replay: gatewaysession.Replay{Count: textchat.ReplayEvents, Bytes: textchat.ReplayBytes}}

@@ -66,6 +66,40 @@ func TestSessionsOfADay(t *testing.T) {
 	}
 }
 
+// TestCrowdIsNoSession: a bot that is told to come later because of others has as many
+// sessions left as before.
+func TestCrowdIsNoSession(t *testing.T) {
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Limits.Starts, c.Limits.Identifying = 2, 1 }, nil)
+	bot := "Bot " + w.do("POST", "/api/admin/bots", "Bearer let-me-in", map[string]any{"name": "Beep", "guild_id": w.guildID()}).body["token"].(string)
+	left := func() float64 {
+		t.Helper()
+		return w.do("GET", "/gateway/bot", bot, nil).body["session_start_limit"].(map[string]any)["remaining"].(float64)
+	}
+	crowd := cap(w.srv.gate.queue)
+	for range crowd {
+		w.srv.gate.queue <- struct{}{}
+	}
+	s := w.dial("?v=10")
+	s.next()
+	for range 3 {
+		s.send(2, identify(bot, allIntents))
+		if f := s.next(); f.Op != 9 || f.Retry > 10 {
+			t.Fatalf("in a crowd: op %d %s, come back in %v s", f.Op, f.D, f.Retry)
+		}
+	}
+	if n := left(); n != 2 {
+		t.Errorf("%v are left", n)
+	}
+	for range crowd {
+		<-w.srv.gate.queue
+	}
+	s.send(2, identify(bot, allIntents))
+	s.event("READY")
+	if n := left(); n != 1 {
+		t.Errorf("one began: %v are left", n)
+	}
+}
+
 func TestRefusedAtTheDoor(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil, nil)
 	for query, field := range map[string]string{
