@@ -194,32 +194,46 @@ func (c *call) newAccount(username, pass, nickname string, more func() error) (t
 }
 
 // login checks name and password.
-func (c *call) login(username, pass string) (textchat.User, error) {
+func (c *call) login(username, pass string) (textchat.Credential, error) {
 	username = strings.ToLower(strings.TrimSpace(username))
 	if len(username) > textchat.MaxUsername || len(pass) > textchat.MaxPassword || username == "" {
-		return textchat.User{}, textchat.ErrWrongPassword
+		return textchat.Credential{}, textchat.ErrWrongPassword
 	}
 	rule := ratelimit.Rule{Limit: 10, Window: perMinute(1).Window}
 	if a := c.srv.rates.Take(c.now, "name|"+username, rule); !a.OK {
-		return textchat.User{}, c.limited(a, byAll)
+		return textchat.Credential{}, c.limited(a, byAll)
 	}
 	cred, err := c.srv.store.Login(c.ctx, username)
 	if err != nil && !errors.Is(err, textchat.ErrNoRecord) {
-		return textchat.User{}, err
+		return textchat.Credential{}, err
 	}
 	ok, err := c.srv.hasher.Verify(c.ctx, pass, cred.Hash)
 	if err != nil {
-		return textchat.User{}, err
+		return textchat.Credential{}, err
 	}
 	if !ok {
-		return textchat.User{}, textchat.ErrWrongPassword
+		return textchat.Credential{}, textchat.ErrWrongPassword
 	}
-	return cred.User, nil
+	return cred, nil
 }
 
-func (c *call) newToken(u textchat.User) (string, error) {
-	t := token.New(u.ID, c.now)
-	return t, c.srv.store.AddToken(c.ctx, u.ID, token.Hash(t), c.now)
+// newToken gives who has shown a password a token, unless the account has another one by
+// now: who takes a password away replaces it first and makes the tokens void then, so
+// that either the token is among those or the other password is seen here.
+func (c *call) newToken(cred textchat.Credential) (string, error) {
+	t := token.New(cred.User.ID, c.now)
+	h := token.Hash(t)
+	if err := c.srv.store.AddToken(c.ctx, cred.User.ID, h, c.now); err != nil {
+		return "", err
+	}
+	now, err := c.srv.store.Login(c.ctx, cred.User.Username)
+	if errors.Is(err, textchat.ErrNoRecord) || err == nil && (now.User.ID != cred.User.ID || now.Hash != cred.Hash) {
+		err = textchat.ErrWrongPassword
+	}
+	if err != nil {
+		return "", errors.Join(err, c.srv.store.RevokeToken(c.srv.life, h))
+	}
+	return t, nil
 }
 
 func (c *call) authLogin() (int, any, error) {
@@ -234,12 +248,12 @@ func (c *call) authLogin() (int, any, error) {
 	if in.Username == "" {
 		in.Username = in.Login
 	}
-	u, err := c.login(in.Username, in.Password)
+	cred, err := c.login(in.Username, in.Password)
 	if err != nil {
 		return 0, nil, err
 	}
-	t, err := c.newToken(u)
-	return http.StatusOK, entry{Token: t, User: u}, err
+	t, err := c.newToken(cred)
+	return http.StatusOK, entry{Token: t, User: cred.User}, err
 }
 
 func (c *call) authLogout() (int, any, error) {
@@ -279,7 +293,7 @@ func (c *call) authClaim() (int, any, error) {
 	} else if err != nil {
 		return 0, nil, err
 	}
-	t, err := c.newToken(u)
+	t, err := c.newToken(textchat.Credential{User: u, Hash: hash})
 	return http.StatusOK, entry{Token: t, User: u}, err
 }
 
@@ -340,7 +354,9 @@ func (c *call) authOwner() (int, any, error) {
 	u, passHash, err := c.newAccount(in.Username, in.Password, in.Nickname, func() error { return nil })
 	exists := errors.Is(err, errNameTaken)
 	if exists {
-		u, err = c.login(in.Username, in.Password)
+		var cred textchat.Credential
+		cred, err = c.login(in.Username, in.Password)
+		u, passHash = cred.User, cred.Hash
 	}
 	if err != nil {
 		return 0, nil, err
@@ -371,7 +387,7 @@ func (c *call) authOwner() (int, any, error) {
 
 func (c *call) becomeOwner(o *owner, u textchat.User, passHash string, exists bool) (t string, err error) {
 	if exists {
-		t, err = c.newToken(u)
+		t, err = c.newToken(textchat.Credential{User: u, Hash: passHash})
 	} else {
 		t, err = c.srv.newUser(c.ctx, u, passHash)
 	}

@@ -18,6 +18,7 @@ import (
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/cql"
 	"voicefleet/textchat/internal/filestore"
+	"voicefleet/textchat/internal/token"
 	"voicefleet/textchat/textchattest"
 )
 
@@ -278,13 +279,18 @@ type interrupted struct {
 	mu    sync.Mutex
 	fails textchat.ID
 	pages map[textchat.ID]int
+	first func() // called before the first page
 }
 
 func (s *interrupted) Page(ctx context.Context, channel textchat.ID, q textchat.PageQuery) ([]textchat.Message, error) {
 	s.mu.Lock()
 	s.pages[channel]++
-	fails := channel == s.fails
+	fails, first := channel == s.fails, s.first
+	s.first = nil
 	s.mu.Unlock()
+	if first != nil {
+		first()
+	}
 	if fails {
 		return nil, errors.New("no answer")
 	}
@@ -326,6 +332,104 @@ func TestEraseGoesOn(t *testing.T) {
 	}
 	if last, n = erase(); last["done"] == nil || n == 0 {
 		t.Errorf("repeated: %v, looked %d times into the first channel", last, n)
+	}
+}
+
+// TestEraseShutsTheAccount: while a person is erased, and after, nobody can use the
+// account; what got in all the same is ended with it.
+func TestEraseShutsTheAccount(t *testing.T) {
+	const admin, pass = "Bearer let-me-in", "correct horse"
+	broken := &interrupted{pages: map[textchat.ID]int{}}
+	w := newWorld(t, t.TempDir(), nil, func(s *Server) {
+		broken.Store, s.store, s.noteErase = s.store, broken, 0
+	})
+	boss := w.boss()
+	reg := w.do("POST", "/auth/register", "", map[string]any{"username": theirName, "password": pass, "invite": w.first.Invite})
+	her := person{reg.body["user"].(map[string]any)["id"].(string), reg.body["token"].(string)}
+	id, general := snowflakeOf(t, her.id), w.channelID(boss, "general")
+	last := w.do("POST", "/guilds/"+w.guildID()+"/channels", boss.token, map[string]any{"name": "last", "type": 0}).body["id"].(string)
+	login := func(password string) answer {
+		return w.try("POST", "/auth/login", "", map[string]any{"username": theirName, "password": password})
+	}
+	late := token.New(id, time.Now())
+	broken.fails = snowflakeOf(t, last)
+	broken.first = func() {
+		if a := login(pass); a.status != 401 && a.status != 400 {
+			t.Errorf("logs in while it is erased: %d %s", a.status, a.raw)
+		}
+		if a := w.try("POST", "/channels/"+general+"/messages", her.token, map[string]any{"content": theirWords}); a.status != 401 {
+			t.Errorf("posts while it is erased: %d %s", a.status, a.raw)
+		}
+	}
+	lines := told(t, w.do("DELETE", "/admin/users/"+theirName, admin, nil))
+	if lines[len(lines)-1]["error"] == nil {
+		t.Fatalf("ends with %v", lines[len(lines)-1])
+	}
+	// Interrupted, and let in again by the operator, it writes where it was looked already.
+	again := w.do("POST", "/admin/reset-password", admin, map[string]any{"username": theirName}).body["password"].(string)
+	in := login(again)
+	her.token, _ = in.body["token"].(string)
+	w.do("POST", "/invites/"+w.first.Invite, her.token, nil)
+	w.do("POST", "/channels/"+general+"/messages", her.token, map[string]any{"content": theirWords})
+	broken.fails = 0
+	broken.first = func() { // as what was asked before, and ends now
+		if err := broken.AddToken(t.Context(), id, token.Hash(late), time.Now()); err != nil {
+			t.Error(err)
+		}
+		w.do("POST", "/invites/"+w.first.Invite, late, nil)
+	}
+	lines = told(t, w.do("DELETE", "/admin/users/"+theirName, admin, nil))
+	if lines[len(lines)-1]["done"] == nil {
+		t.Fatalf("ends with %v", lines[len(lines)-1])
+	}
+	if m := w.do("GET", "/channels/"+general+"/messages", boss.token, nil); bytes.Contains(m.raw, []byte(theirWords)) {
+		t.Errorf("what it wrote meanwhile is there: %s", m.raw)
+	}
+	for _, tok := range []string{her.token, late} {
+		if a := w.try("GET", "/users/@me", tok, nil); a.status != 401 {
+			t.Errorf("a token still stands: %d %s", a.status, a.raw)
+		}
+	}
+	if ids, err := w.srv.store.GuildIDs(t.Context(), id); err != nil || len(ids) > 0 {
+		t.Errorf("it is in %v (%v)", ids, err)
+	}
+}
+
+// tardy is a store where passwords are replaced, and tokens made void, just before the
+// next token is added.
+type tardy struct {
+	textchat.Store
+	before func()
+	added  textchat.TokenHash
+}
+
+func (s *tardy) AddToken(ctx context.Context, user textchat.ID, hash textchat.TokenHash, now time.Time) error {
+	if before := s.before; before != nil {
+		s.before = nil
+		before()
+		s.added = hash
+	}
+	return s.Store.AddToken(ctx, user, hash, now)
+}
+
+// TestLoginAsThePasswordGoes: who had shown a password when it was taken away gets no
+// token that stands.
+func TestLoginAsThePasswordGoes(t *testing.T) {
+	store := new(tardy)
+	w := newWorld(t, t.TempDir(), nil, func(s *Server) { store.Store, s.store = s.store, store })
+	form := map[string]any{"username": theirName, "password": "correct horse"}
+	w.do("POST", "/auth/register", "", form)
+	store.before = func() {
+		w.do("POST", "/admin/reset-password", "Bearer let-me-in", map[string]any{"username": theirName})
+	}
+	if a := w.try("POST", "/auth/login", "", form); a.status < 400 || a.status >= 500 || a.body["token"] != nil {
+		t.Errorf("logged in: %d %s", a.status, a.raw)
+	}
+	if store.added == (textchat.TokenHash{}) {
+		t.Fatal("no token was added")
+	}
+	if u, err := w.srv.store.TokenUser(t.Context(), store.added); !errors.Is(err, textchat.ErrNoRecord) {
+		t.Errorf("the token stands for %v (%v)", u.ID, err)
 	}
 }
 

@@ -133,6 +133,7 @@ type personAt struct {
 	Guild, Channel textchat.ID
 	After          textchat.ID // the last message that was looked at
 	Found          personProgress
+	Lock           string `json:",omitempty"` // of an erasure: the hash that nobody knows a password for
 }
 
 // personWalk goes through all there is for what is of one user.
@@ -395,7 +396,8 @@ func (c *call) adminExport() (int, any, error) {
 // erasure removes what a walk finds.
 type erasure struct {
 	*personWalk
-	gone textchat.User // the user as it is from now on
+	was  textchat.User // the user as it is until the end
+	gone textchat.User // the user as it is from then on
 	emit func(any) error
 
 	// Owned by the walk: what the guild at hand is to rewrite, and whether messages of
@@ -430,7 +432,7 @@ func (c *call) adminErase() (int, any, error) {
 			"This user owns "+strings.Join(owned, ", ")+". Hand that over first: community settings, or PATCH /guilds/{guild} with owner_id.")
 	}
 	return http.StatusOK, stream(func(emit func(any) error) error {
-		e := erasure{personWalk: &personWalk{call: c, user: u.ID}, emit: emit, saved: time.Now(),
+		e := erasure{personWalk: &personWalk{call: c, user: u.ID}, emit: emit, saved: time.Now(), was: u,
 			gone: textchat.User{ID: u.ID, Username: unlisted("deleted", u.ID), Discriminator: "0", Bot: u.Bot, Guest: true}}
 		e.found, e.step = e.remove, e.stepped
 		if err := e.run(); err != nil {
@@ -442,19 +444,76 @@ func (c *call) adminErase() (int, any, error) {
 
 func (e *erasure) run() error {
 	store := e.srv.store
-	if err := e.endAll(e.user); err != nil {
+	key := settingErase + e.user.String()
+	if err := e.resume(key); err != nil {
 		return err
 	}
-	key := settingErase + e.user.String()
+	// First: from then on nobody writes as it, nor can mention it.
+	if err := e.shut(e.was); err != nil {
+		return err
+	}
+	if err := e.personWalk.run(); err != nil {
+		return err
+	}
+	// Last: until then it is found by its name, when this is repeated. What asked as it
+	// when it was shut may have ended since.
+	if err := e.shut(e.gone); err != nil {
+		return err
+	}
+	if s, ok := store.(scrubber); ok {
+		if err := s.Scrub(e.ctx, func(int, int) error { return e.note() }); err != nil {
+			return err
+		}
+	}
 	kept, err := store.Setting(e.ctx, key)
+	if err == nil {
+		err = store.TakeSetting(e.ctx, key, kept)
+	}
+	if errors.Is(err, textchat.ErrNoRecord) {
+		err = nil
+	}
+	return err
+}
+
+// resume has the erasure go on where it was interrupted, unless somebody could log in
+// since: what was looked through may have more in it by now.
+func (e *erasure) resume(key string) error {
+	kept, err := e.srv.store.Setting(e.ctx, key)
 	if err == nil {
 		err = json.Unmarshal([]byte(kept), &e.at)
 	}
 	if err != nil && !errors.Is(err, textchat.ErrNoRecord) {
 		return err
 	}
-	// First: from then on nobody can mention it.
-	member, err := store.GuildIDs(e.ctx, e.user)
+	cred, err := e.srv.store.Login(e.ctx, e.was.Username)
+	if err != nil && !errors.Is(err, textchat.ErrNoRecord) {
+		return err
+	}
+	if e.at.Lock == "" || cred.Hash != e.at.Lock {
+		e.at = personAt{Found: e.at.Found}
+		e.at.Found.Channels = 0
+	}
+	return nil
+}
+
+// shut makes u what the account is, and has nobody use it: no password opens it, its
+// tokens are void, and it is in no guild.
+func (e *erasure) shut(u textchat.User) error {
+	if e.at.Lock == "" {
+		hash, err := e.srv.hasher.Hash(e.ctx, randomCode(32)) // nobody knows it
+		if err != nil {
+			return err
+		}
+		e.at.Lock = hash
+	}
+	// In this order: see call.newToken.
+	if err := e.srv.store.UpdateUser(e.srv.life, textchat.Credential{User: u, Hash: e.at.Lock}); err != nil {
+		return err
+	}
+	if err := e.endAll(e.user); err != nil {
+		return err
+	}
+	member, err := e.srv.store.GuildIDs(e.ctx, e.user)
 	if err != nil {
 		return err
 	}
@@ -468,30 +527,7 @@ func (e *erasure) run() error {
 		}
 		e.at.Found.Guilds++
 	}
-	if err := e.personWalk.run(); err != nil {
-		return err
-	}
-	hash, err := e.srv.hasher.Hash(e.ctx, randomCode(32)) // nobody knows it
-	if err != nil {
-		return err
-	}
-	// Last: until then it is found by its name, when this is repeated.
-	if err := store.UpdateUser(e.ctx, textchat.Credential{User: e.gone, Hash: hash}); err != nil {
-		return err
-	}
-	if s, ok := store.(scrubber); ok {
-		if err := s.Scrub(e.ctx, func(int, int) error { return e.note() }); err != nil {
-			return err
-		}
-	}
-	kept, err = store.Setting(e.ctx, key)
-	if err == nil {
-		err = store.TakeSetting(e.ctx, key, kept)
-	}
-	if errors.Is(err, textchat.ErrNoRecord) {
-		err = nil
-	}
-	return err
+	return nil
 }
 
 // scrubber is a store in whose files what was deleted can still be read.
