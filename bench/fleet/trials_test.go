@@ -3,9 +3,11 @@ package fleet
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"voicefleet/allocator"
+	"voicefleet/bench"
 	"voicefleet/edgeagent"
 )
 
@@ -60,10 +62,79 @@ func TestWaits(t *testing.T) {
 		"came after it":        {2, 2.5, true, 500 * time.Millisecond, 1},
 		"never in":             {-90, 8, false, 8 * time.Second, 0},
 	} {
-		v := visits{back: start}
-		v.waited(at(c.begun), at(c.now), c.in)
+		v := visits{back: start, in: make(map[*member]bool)}
+		v.waited(new(member), at(c.begun), at(c.now), c.in)
 		if v.slowest != c.slowest || v.joins != c.joins {
 			t.Errorf("%s: %v, %d joins, want %v, %d", name, v.slowest, v.joins, c.slowest, c.joins)
+		}
+	}
+}
+
+// TestAllIn: whoever was let in before the return has to be let in again, and who never is
+// is waited for so long and told.
+func TestAllIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		v := visits{back: begun, in: make(map[*member]bool)}
+		var all [guests]member
+		for i := range all {
+			v.waited(&all[i], begun, begun.Add(time.Second), true)
+		}
+		if out := v.out(); out != 0 {
+			t.Fatalf("%d are out, and all were let in", out)
+		}
+		back := begun.Add(10 * time.Second)
+		v.since(back)
+		go func() {
+			for i := range all[1:] {
+				time.Sleep(5 * time.Second)
+				v.waited(&all[i], back, back.Add(time.Since(begun)), true)
+				v.waited(&all[i], back, back.Add(time.Since(begun)), true) // twice is one guest
+			}
+		}()
+		if out := v.allIn(t.Context(), 7*time.Second); out != guests-1 {
+			t.Errorf("%d are out after 7 s, want %d", out, guests-1)
+		}
+		if out := v.allIn(t.Context(), time.Minute); out != 1 || time.Since(begun) != 67*time.Second {
+			t.Errorf("%d are out after %v, want the one who never was in after 67 s", out, time.Since(begun))
+		}
+		v.waited(&all[guests-1], back, back.Add(time.Minute), true)
+		if out := v.allIn(t.Context(), time.Minute); out != 0 || time.Since(begun) != 67*time.Second {
+			t.Errorf("%d are out, after %v", out, time.Since(begun))
+		}
+	})
+}
+
+// TestUntimedNotices: guests who are left out and listeners who fall silent in a drain miss
+// goals also where no times are judged; what the harness was late is not held against it.
+func TestUntimedNotices(t *testing.T) {
+	gap := func(gap, late time.Duration) *round {
+		one := &round{Late: late, Hit: make([]Heard, 200)}
+		for i := range one.Hit {
+			one.Hit[i] = Heard{Gap: gap, Recovered: true}
+		}
+		one.Hit[0].Gap = 9 * time.Second // the worst one is not judged
+		return one
+	}
+	for name, c := range map[string]struct {
+		trial  string
+		one    *round
+		missed bool
+	}{
+		"all got in":                {"outage", &round{Figures: map[string]float64{outFigure: 0}}, false},
+		"one did not":               {"outage", &round{Figures: map[string]float64{outFigure: 1}}, true},
+		"moved unheard":             {"drain", gap(20*time.Millisecond, 0), false},
+		"silent for long":           {"drain", gap(2500*time.Millisecond, 100*time.Millisecond), true},
+		"the harness stood, too":    {"drain", gap(2500*time.Millisecond, 800*time.Millisecond), false},
+		"silent for a busy machine": {"drain", gap(1500*time.Millisecond, 0), false},
+	} {
+		r := &run{config: Config{Untimed: []string{"drain", "outage"}}, report: new(bench.Report)}
+		tr := trials[slices.IndexFunc(trials, func(t trial) bool { return t.name == c.trial })]
+		r.results = []result{{trial: tr, rounds: []*round{c.one}}}
+		r.conclude()
+		missed := slices.ContainsFunc(r.report.Goals, func(g bench.Goal) bool { return !g.Met() })
+		if missed != c.missed {
+			t.Errorf("%s: missed %v, want %v: %+v", name, missed, c.missed, r.report.Goals)
 		}
 	}
 }
@@ -101,7 +172,7 @@ func TestJudged(t *testing.T) {
 		}
 		return n
 	}
-	for name, want := range map[string]int{"drain": 2, "outage": 2, "node": len(of("node").goals)} {
+	for name, want := range map[string]int{"drain": 3, "outage": 3, "node": len(of("node").goals)} {
 		if got := judged(name); got != want {
 			t.Errorf("%s: %d goals are judged, want %d", name, got, want)
 		}

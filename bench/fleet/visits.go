@@ -35,12 +35,13 @@ type visits struct {
 	slowest time.Duration
 	failed  int
 	joins   int
+	in      map[*member]bool // who was let in since back
 }
 
 // visits begins to have guests come and go.
 func (r *run) visits(ctx context.Context) *visits {
 	ctx, stop := context.WithCancel(ctx)
-	v := &visits{stop: stop, back: time.Now()}
+	v := &visits{stop: stop, back: time.Now(), in: make(map[*member]bool)}
 	for i, g := range r.crowd.guests {
 		v.coming.Go(func() {
 			defer g.bury()
@@ -64,7 +65,7 @@ func (v *visits) visit(ctx context.Context, g *member) bool {
 			if err == nil {
 				_ = call.Close()
 			}
-			v.waited(begun, time.Now(), false)
+			v.waited(g, begun, time.Now(), false)
 			return false
 		}
 		if err != nil {
@@ -74,12 +75,12 @@ func (v *visits) visit(ctx context.Context, g *member) bool {
 			}
 			v.mu.Unlock()
 			if sleep(ctx, visitRetry) != nil {
-				v.waited(begun, time.Now(), false)
+				v.waited(g, begun, time.Now(), false)
 				return false
 			}
 			continue
 		}
-		v.waited(begun, time.Now(), true)
+		v.waited(g, begun, time.Now(), true)
 		_ = sleep(ctx, visitStay)
 		_ = call.Close()
 		return sleep(ctx, visitPause) == nil
@@ -88,7 +89,7 @@ func (v *visits) visit(ctx context.Context, g *member) bool {
 
 // waited counts a guest's wait until it was in, or until the end: who waits for ever
 // must not pass for nobody.
-func (v *visits) waited(begun, now time.Time, in bool) {
+func (v *visits) waited(g *member, begun, now time.Time, in bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if !v.ended.IsZero() && now.After(v.ended) {
@@ -99,6 +100,7 @@ func (v *visits) waited(begun, now time.Time, in bool) {
 	}
 	if in {
 		v.joins++
+		v.in[g] = true
 	}
 	if begun.Before(v.back) {
 		begun = v.back
@@ -111,6 +113,27 @@ func (v *visits) since(back time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.back, v.slowest, v.failed, v.joins = back, 0, 0, 0
+	clear(v.in)
+}
+
+// out is how many guests have not been let in since then.
+func (v *visits) out() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return guests - len(v.in)
+}
+
+// allIn waits so long at most until each guest has been let in, and tells how many have
+// not been.
+func (v *visits) allIn(ctx context.Context, within time.Duration) int {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for {
+		out := v.out()
+		if out == 0 || sleep(ctx, 100*time.Millisecond) != nil {
+			return out
+		}
+	}
 }
 
 // end ends them and tells how they fared.

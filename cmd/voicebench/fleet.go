@@ -70,7 +70,7 @@ func fleetRunCommand(use, short, long, examples string, plan fleet.Plan) *cobra.
 	f.IntVar(&config.Rounds, "rounds", 0, "rounds of each fault (default: as its goal wants)")
 	f.StringSliceVar(&config.Only, "only", nil, "faults to do, of "+strings.Join(fleet.Faults(), ", ")+" (default: all)")
 	f.BoolVar(&quick, "short", false, "one or two rounds of a fault of each family (4 minutes)")
-	f.StringSliceVar(&config.Untimed, "untimed", nil, "faults of which no times are judged, only what is lost, moved, split and ended: for a machine that has other work")
+	f.StringSliceVar(&config.Untimed, "untimed", nil, "faults of which no times are judged, only what is lost, moved, split and ended, who gets in again, and silence of seconds: for a machine that has other work")
 	f.BoolVar(&config.Loopback, "loopback", false, "all on this host's loopback addresses, without root and without faults of the network")
 	f.BoolVar(&logs, "log", false, "show what the fleet's programs log")
 	return cmd
