@@ -3,6 +3,7 @@ package placement
 import (
 	"cmp"
 	"hash/fnv"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -268,7 +269,15 @@ func (f *Fleet) Nearer(now time.Time, req *allocator.PlaceRequest, home edgeagen
 	at, known := f.way(home)
 	reach := at - NearerSaves
 	f.order = slices.DeleteFunc(f.order, func(o ranked) bool { return o.rtt > reach || !sure(o.from) })
-	if !known || len(f.order) == 0 && !slices.ContainsFunc(f.measured, func(m ranked) bool { return m.rtt <= reach }) {
+	within := len(f.order)
+	for i := range f.measured {
+		if f.measured[i].rtt <= reach {
+			within++
+		} else {
+			f.measured[i].rtt = math.Inf(1) // it is not as near as its region, either
+		}
+	}
+	if !known || within == 0 {
 		return Choice{}, false
 	}
 	f.limit = crowded
