@@ -70,12 +70,12 @@ type UpdateRequest struct {
 	// Flags are the client's speaking flags (1 voice, 2 soundshare, 4 priority).
 	Flags *int `json:"flags,omitempty"`
 	// Hears is the client's own word on whether media reaches it: more came since
-	// it was told last, or none for a second or more. Told every HearsPause at most.
+	// it was told last, or none for a second or more. Told about every HearsPause at most.
 	Hears *bool `json:"hears,omitempty"`
 }
 
 // HearsPause is the least time between two words of one session on whether it
-// hears; that it does need not be told more often than every HearsKept.
+// hears, less what a report of the client's may be early; that it does need not be told more often than every HearsKept.
 const (
 	HearsPause = 2 * time.Second
 	HearsKept  = 10 * time.Second

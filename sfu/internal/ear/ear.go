@@ -22,9 +22,10 @@ const (
 	LatePatience = time.Second
 	// signAfter is the least audible time without evidence after which a report that
 	// nothing more came is believed: it may have been written a round trip before.
-	// wordAfter is the least between two words of the client that say so.
+	// wordAfter is the least between two words of the client that say so: they come
+	// about 2 s apart, and ticks measure that but roughly.
 	signAfter = 4 * time.Second
-	wordAfter = 2 * time.Second
+	wordAfter = 1500 * time.Millisecond
 	// audiblePackets is how many packets within a second make it audible time: as much
 	// as they hold at packetTime each, so that who speaks in snatches is not taken to
 	// have been heard all the time.

@@ -145,7 +145,7 @@ const (
 	reportEvery = time.Second
 	reportPause = 100 * time.Millisecond
 	lateReport  = 1500 * time.Millisecond
-	hearsPause  = 2 * time.Second
+	hearsPause  = 1800 * time.Millisecond // what is a little early goes, too
 	hearsKept   = 10 * time.Second
 )
 

@@ -399,6 +399,10 @@ func (s *Session) handleReport(now time.Time, m signaling.Message, out *Out) err
 // for as long none is believed that nothing came.
 const lateReport = 1500 * time.Millisecond
 
+// hearsEarly is how much sooner than HearsPause a word may go. Reports come every second,
+// some a few milliseconds early: to wait for the next one would cost all of a second.
+const hearsEarly = 200 * time.Millisecond
+
 // noteHearing tells the node whether media reaches the client: that it does now
 // and then, that it does not at once, and then soon that it does again. The node knows
 // whether any should.
@@ -413,7 +417,7 @@ func (s *Session) noteHearing(now time.Time, received uint64, out *Out) {
 		s.grewSince = s.grewSince || grew
 	}
 	hears := grew || s.saidDeaf && s.grewSince
-	pause := edgeagent.HearsPause
+	pause := edgeagent.HearsPause - hearsEarly
 	if hears && !s.saidDeaf {
 		pause = edgeagent.HearsKept
 	}
