@@ -21,7 +21,8 @@ type ExplainReply struct {
 	// Decisions are the last ones the answering allocator made about it, newest
 	// first, refusals too, with at most MaxWhy candidates.
 	Decisions []Explanation `json:"decisions,omitempty"`
-	// Now is what it would decide for a new call without measurements.
+	// Now is what it would decide if the call began now: a live one with its members,
+	// where they are; of another nothing is known.
 	Now Explanation `json:"now"`
 }
 

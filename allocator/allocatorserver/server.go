@@ -460,11 +460,8 @@ func (s *Server) explain(_ context.Context, req allocator.ExplainRequest) (alloc
 	if e, ok := s.core.Place().Call(req.Call); ok {
 		out.Entry = &e
 	}
-	// Where it would go now is asked as for a call that is not live.
 	probe := mathrand.New(mathrand.NewPCG(1, 1)) // not the server's draw: asking changes nothing
-	fresh := allocator.PlaceRequest{Call: sfu.CallID{}}
-	out.Now, _ = s.core.Place().Decide(time.Now(), fresh, probe) // a refusal is told by its Reason
-	out.Now.Call = req.Call
+	out.Now = s.core.Place().Anew(time.Now(), req.Call, probe)
 	return out, nil
 }
 

@@ -489,6 +489,11 @@ func (c *Core) Decide(now time.Time, req allocator.PlaceRequest, draw *rand.Rand
 	case home != "":
 		return c.settle(now, req, c.Size(req.Call)+1, "", draw)
 	}
+	return c.begin(now, req, draw)
+}
+
+// begin finds a node for a call that begins.
+func (c *Core) begin(now time.Time, req allocator.PlaceRequest, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
 	n := max(1, min(req.Expected, maxExpected))
 	ex, err := c.settle(now, req, n, "", draw)
 	for err != nil && err.Code == allocator.CodeFull && n > 1 {
@@ -498,6 +503,29 @@ func (c *Core) Decide(now time.Time, req allocator.PlaceRequest, draw *rand.Rand
 		}
 	}
 	return ex, err
+}
+
+// Anew explains where a call would begin now: a live one with its members, where they
+// are, and as large as it was placed or has become since, without what it is on its node
+// already. It changes nothing; a refusal is told by its Reason.
+func (c *Core) Anew(now time.Time, id sfu.CallID, draw *rand.Rand) allocator.Explanation {
+	c.expire(now)
+	k := c.calls[id]
+	if k == nil {
+		ex, _ := c.begin(now, allocator.PlaceRequest{Call: id}, draw)
+		return ex
+	}
+	home, own, near := k.entry.Node, k.shown+k.held, k.entry.Near
+	req := allocator.PlaceRequest{Call: id, RTT: near.RTT, Region: near.Region, Location: near.Location, Expected: max(k.entry.Expected, c.Members(id))}
+	c.fleet.Reserve(home, -own)
+	ex, _ := c.begin(now, req, draw)
+	c.fleet.Reserve(home, own)
+	for i := range ex.Candidates {
+		if ex.Candidates[i].Node == home {
+			ex.Candidates[i].Reserved = Seats(c.fleet.reserved[home])
+		}
+	}
+	return ex
 }
 
 // home is the node of a live call, if any, and whether it shows sessions of it. A

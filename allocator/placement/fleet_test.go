@@ -319,6 +319,42 @@ func TestNearer(t *testing.T) {
 	}
 }
 
+// TestAnewIsTheDecision: where a live call would begin now is decided by where its members
+// are, how many they are and its own lot, as if it were not there yet.
+func TestAnewIsTheDecision(t *testing.T) {
+	lot := func() *rand.Rand { return rand.New(rand.NewPCG(1, 1)) }
+	near := map[string]float64{"eu": 100, "us": 10}
+	tried := node("tried", "us", 0)
+	tried.Label, tried.Weight = "canary", 0.5
+	chosen := map[edgeagent.NodeID]int{}
+	for id := range 40 {
+		var c Core
+		small := node("small", "us", 10)
+		small.Capacity.Sessions = 60
+		for _, hb := range []edgeagent.Heartbeat{node("far", "eu", 0), small, tried} {
+			c.Observe(start, hb)
+		}
+		want, err := c.Decide(start, allocator.PlaceRequest{Call: channel(1 + id), RTT: near, Expected: 40}, lot())
+		if err != nil {
+			t.Fatal(err)
+		}
+		chosen[want.Chosen]++
+		small.Load.Sessions, small.Calls = 50, []edgeagent.CallOnANode{on(1+id, 1, 40)}
+		c.ObserveCall(allocator.CallEntry{Call: channel(1 + id), Node: "small", Epoch: 1, Created: start.Add(-time.Hour), Near: allocator.Near{RTT: near}, Expected: 30})
+		c.Observe(start, small)
+		got := c.Anew(start, channel(1+id), lot())
+		if got.Call != want.Call || got.Chosen != want.Chosen || got.Reason != want.Reason || got.Sessions != 40 || !slices.Equal(got.Candidates, want.Candidates) {
+			t.Errorf("it would begin as\n%+v\nand began as\n%+v", got, want)
+		}
+		if len(c.fleet.reserved) != 0 {
+			t.Errorf("asking has reserved %v", c.fleet.reserved)
+		}
+	}
+	if chosen["tried"] == 0 || chosen["small"] == 0 {
+		t.Errorf("all calls go to %v", chosen)
+	}
+}
+
 // TestToldOfItsHome: an explanation says of a live call's own node that it is left, not
 // that it failed.
 func TestToldOfItsHome(t *testing.T) {

@@ -457,7 +457,7 @@ func (c *ctl) explain(ctx context.Context, channel string) error {
 			showDecision(w, "decided "+x.Entry.Why.At.Local().Format(time.DateTime), x.Entry.Why)
 		}
 		fmt.Fprintln(w)
-		showDecision(w, "a new call now", x.Now)
+		showDecision(w, "if it began now", x.Now)
 	})
 }
 
