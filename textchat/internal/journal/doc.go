@@ -11,5 +11,6 @@
 // power may lose some of it; therefore nothing counts that was written in another run of
 // the machine, and a file that is not whole, but for where a process died, spoils all.
 //
-// Files are kept for Keep after their last record, and 256 MiB of them at most.
+// Files are kept for Keep after their last record, and 256 MiB of them at most. Each has
+// its name when all is in it that it must begin with.
 package journal

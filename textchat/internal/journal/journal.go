@@ -31,6 +31,8 @@ const (
 	largestKey = 255
 	// ending is that of the files.
 	ending = ".journal"
+	// unready ends the name of a file that has not all yet that it must begin with.
+	unready = ".new"
 )
 
 // Config says where a journal is and what it is told.
@@ -76,6 +78,7 @@ type Journal struct {
 // file is a file of the journal. Only the last one is written.
 type file struct {
 	*os.File
+	name          string
 	size          int64
 	first         uint64 // number
 	began, latest time.Time
@@ -146,6 +149,11 @@ func (j *Journal) names() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries { // sorted
+		if strings.HasSuffix(e.Name(), ending+unready) { // who began it died on the way
+			if err := os.Remove(filepath.Join(j.cfg.Dir, e.Name())); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
+			}
+		}
 		if strings.HasSuffix(e.Name(), ending) {
 			names = append(names, filepath.Join(j.cfg.Dir, e.Name()))
 		}
@@ -163,7 +171,7 @@ func (j *Journal) readAll(names []string) (known bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		x := &file{File: f}
+		x := &file{File: f, name: name}
 		j.files = append(j.files, x)
 		if err = j.read(x); errors.Is(err, errForeign) {
 			j.Close()
@@ -185,7 +193,7 @@ func (j *Journal) readAll(names []string) (known bool, err error) {
 
 // read notes what is in a file, up to where who wrote it ended.
 func (j *Journal) read(f *file) error {
-	body, err := os.ReadFile(f.Name())
+	body, err := os.ReadFile(f.name)
 	if err != nil {
 		return err
 	}
@@ -336,15 +344,37 @@ func (j *Journal) writeTo(f *file, now time.Time, kind byte, key string, body []
 	return f.size - int64(len(body)), nil
 }
 
-// rotate begins a new file with what must be in it, and removes those that are over.
+// rotate begins a new file, and removes those that are over: before, too, as there may be
+// no room but theirs. What they said of what must be known the last one says, which stays.
 func (j *Journal) rotate() error {
 	now := j.cfg.Now()
-	name := filepath.Join(j.cfg.Dir, fmt.Sprintf("%016x%s", j.seq+1, ending))
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	j.dropLocked(now)
+	before := j.seq
+	x, err := j.begin(now)
+	if err == nil {
+		err = os.Rename(x.File.Name(), x.name)
+	}
 	if err != nil {
+		j.seq = before
+		if x != nil {
+			err = errors.Join(err, os.Remove(x.File.Name()), x.Close())
+		}
 		return err
 	}
-	x, before := &file{File: f, began: now, first: j.seq + 1}, j.seq
+	j.files = append(j.files, x)
+	j.dropLocked(now)
+	return nil
+}
+
+// begin writes a new file with what must be in it. It counts with its name: the notes of a
+// head are right together only.
+func (j *Journal) begin(now time.Time) (*file, error) {
+	name := filepath.Join(j.cfg.Dir, fmt.Sprintf("%016x%s", j.seq+1, ending))
+	f, err := os.OpenFile(name+unready, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	x := &file{File: f, name: name, began: now, first: j.seq + 1}
 	_, err = j.writeTo(x, now, kindHead, "", []byte(j.boot))
 	if j.cfg.Head != nil {
 		for _, note := range j.cfg.Head() {
@@ -353,16 +383,12 @@ func (j *Journal) rotate() error {
 			}
 		}
 	}
-	if err != nil {
-		j.seq = before
-		return errors.Join(err, os.Remove(name), f.Close())
-	}
-	j.files = append(j.files, x)
-	j.dropLocked(now)
-	return nil
+	return x, err
 }
 
-// dropLocked removes the files that are over. Who reads one of them still can.
+// dropLocked removes the files that are over. Who reads one of them still can. One that
+// cannot be removed is tried again with the next file, and what comes after it stays as
+// long: with a hole in the middle nothing would count.
 func (j *Journal) dropLocked(now time.Time) {
 	sum := int64(0)
 	for _, f := range j.files {
@@ -370,7 +396,7 @@ func (j *Journal) dropLocked(now time.Time) {
 	}
 	n := 0
 	for n < len(j.files)-1 && (now.Sub(j.files[n].latest) > Keep || sum > mostBytes) {
-		if os.Remove(j.files[n].Name()) != nil {
+		if err := os.Remove(j.files[n].name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			break
 		}
 		sum -= j.files[n].size

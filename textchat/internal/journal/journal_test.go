@@ -136,7 +136,7 @@ func TestJournalTorn(t *testing.T) {
 	j := reopen(t, Config{Dir: whole, Boot: "b"})
 	j.append(t, "x", "one")
 	j.append(t, "x", "two")
-	name := filepath.Base(j.files[0].Name())
+	name := filepath.Base(j.files[0].name)
 	j.Close()
 	body, err := os.ReadFile(filepath.Join(whole, name))
 	if err != nil {
@@ -185,7 +185,9 @@ func TestJournalForeign(t *testing.T) {
 				last = j.append(t, "x", "something")
 				j.Close()
 			}
-			j := reopen(t, spoil(dir))
+			cfg := spoil(dir)
+			cfg.Now = func() time.Time { return time.Now().Add(time.Second) }
+			j := reopen(t, cfg)
 			if got := j.since(t, "x", 0); len(got)+len(j.entries) != 0 {
 				t.Errorf("x has %q", got)
 			}
@@ -264,6 +266,86 @@ func TestJournalKeep(t *testing.T) {
 	j.Close()
 	if j = reopen(t, cfg); j.notes[len(j.notes)-1] != "head b" {
 		t.Errorf("the last file begins with %q", j.notes[len(j.notes)-1])
+	}
+}
+
+// TestJournalFull: where no new file can be begun those that are over are removed, though
+// one of them is gone already, and it goes on when there is room.
+func TestJournalFull(t *testing.T) {
+	now := time.Now()
+	cfg := Config{Dir: t.TempDir(), Boot: "b", Now: func() time.Time { return now }}
+	for range 3 {
+		reopen(t, cfg).Close()
+	}
+	j := reopen(t, cfg)
+	j.append(t, "x", "old")
+	before := files(t, cfg.Dir)
+	if len(before) != 4 {
+		t.Fatalf("there are %q", before)
+	}
+	if err := os.Remove(before[1]); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(2 * Keep)
+	full := filepath.Join(cfg.Dir, fmt.Sprintf("%016x%s", j.seq+1, ending+unready))
+	if err := os.Mkdir(full, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	seq := j.seq
+	if err := j.Note(nil); err == nil {
+		t.Fatal("a note was taken, and there was no room")
+	}
+	if got := files(t, cfg.Dir); !slices.Equal(got, before[3:]) {
+		t.Errorf("there are %q, want %q", got, before[3:])
+	}
+	if at, _ := j.Position(t.Context()); at != seq || j.First() > seq {
+		t.Errorf("it is at %d from %d on, and was at %d", at, j.First(), seq)
+	}
+	if err := os.Remove(full); err != nil {
+		t.Fatal(err)
+	}
+	j.append(t, "x", "new")
+	j.Close()
+	if got := reopen(t, cfg).since(t, "x", 0); !slices.Equal(got, []string{"new"}) {
+		t.Errorf("x has %q", got)
+	}
+}
+
+// TestJournalHead: where a process dies before all is written that a file begins with, what
+// the one before began with counts, and nothing of the new one.
+func TestJournalHead(t *testing.T) {
+	state := "a"
+	cfg := Config{Dir: t.TempDir(), Boot: "b", Head: func() [][]byte { return [][]byte{[]byte("anew"), []byte(state + "1"), []byte(state + "2")} }}
+	j := reopen(t, cfg)
+	j.append(t, "x", "one")
+	state = "b"
+	x, err := j.begin(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := x.File.Name()
+	x.Close()
+	j.Close()
+	for size := x.size; size >= 0; size -= 7 {
+		if err := os.Truncate(began, size); err != nil {
+			t.Fatal(err)
+		}
+		died := cfg
+		died.Dir = t.TempDir()
+		if err := os.CopyFS(died.Dir, os.DirFS(cfg.Dir)); err != nil {
+			t.Fatal(err)
+		}
+		next := reopen(t, died)
+		if want := []string{"anew", "a1", "a2"}; !slices.Equal(next.notes, want) {
+			t.Fatalf("of %d bytes it has the notes %q, want %q", size, next.notes, want)
+		}
+		if got := next.since(t, "x", 0); !slices.Equal(got, []string{"one"}) {
+			t.Fatalf("of %d bytes x has %q", size, got)
+		}
+		next.Close()
+		if all, err := os.ReadDir(died.Dir); err != nil || len(all) != 2 {
+			t.Fatalf("there are %v: %v", all, err)
+		}
 	}
 }
 
