@@ -101,7 +101,7 @@ func newAlone(ctx context.Context, s *Server) (*ensemble, error) {
 	e := ensembleOf(s, aloneName, time.Now())
 	e.alone = &alone{seats: make(map[string]*seats), doubts: make(map[string]bool)}
 	var err error
-	if e.journal, err = journal.Open(journal.Config{Dir: s.cfg.Told, Past: e.recall, Head: e.head}); err != nil {
+	if e.journal, err = journal.Open(journal.Config{Dir: s.cfg.Told, Past: e.recall, Head: e.head, Now: s.cfg.toldNow}); err != nil {
 		return nil, err
 	}
 	e.log, e.claimed = e.journal, true
@@ -223,12 +223,16 @@ func (e *ensemble) keep(n aloneNote) bool {
 }
 
 // keepOrder notes what stood at positions. Of its own order this life knows what it must:
-// that it lives.
+// that it lives. A mark tells of the notes before it, too: where nothing happens there are
+// no entries, and the journal drops what is older than any mark may be.
 func (e *ensemble) keepOrder(list []delivered) bool {
 	for part := range slices.Chunk(list, 500) {
 		if e.say(orderNote{List: part}) == 0 {
 			return false
 		}
+	}
+	if at, err := e.journal.Position(e.srv.life); err == nil {
+		e.order.sawEntry(at)
 	}
 	if last := list[len(list)-1]; last.T != 0 {
 		e.mirrors.add(e.life, []delivered{last})
@@ -276,7 +280,8 @@ func (e *ensemble) tellUsersAlone(u usersEntry) error {
 	return nil
 }
 
-// inherit has the core begin where the life before this one ended.
+// inherit has the core begin where the life before this one ended; when it does, inherited
+// is to be told.
 func (o *owner) inherit(ctx context.Context) (live *guild.Delta, err error) {
 	e := o.srv.ensemble
 	o.applied, o.unsure, o.led = 0, true, false
@@ -293,7 +298,6 @@ func (o *owner) inherit(ctx context.Context) (live *guild.Delta, err error) {
 	}
 	o.history, o.historyFrom, o.owed = nil, o.applied, nil
 	e.aloneMu.Lock()
-	delete(e.legacy, o.key)
 	delete(e.doubts, o.key)
 	e.aloneMu.Unlock()
 	if left == nil {
@@ -305,6 +309,14 @@ func (o *owner) inherit(ctx context.Context) (live *guild.Delta, err error) {
 		return nil, nil
 	}
 	return live, nil
+}
+
+// inherited forgets what the life before this one left of the guild.
+func (o *owner) inherited() {
+	e := o.srv.ensemble
+	e.aloneMu.Lock()
+	delete(e.legacy, o.key)
+	e.aloneMu.Unlock()
 }
 
 // saving notes that the store is about to be told of a change; false: it cannot be noted.

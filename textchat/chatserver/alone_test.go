@@ -1,9 +1,11 @@
 package chatserver
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"voicefleet/sfu"
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/filestore"
+	"voicefleet/textchat/internal/journal"
 	"voicefleet/textchat/internal/sqlite"
 )
 
@@ -22,6 +25,7 @@ type lone struct {
 	files Files
 	voice *voiceSide
 	told  string
+	now   func() time.Time // of the journal
 }
 
 func newLone(t *testing.T) *lone {
@@ -44,7 +48,7 @@ func newLone(t *testing.T) *lone {
 func (l *lone) live(t *testing.T) {
 	t.Helper()
 	l.world = newWorld(t, "", func(c *Config) {
-		c.Store, c.Files, c.Told = l.store, l.files, l.told
+		c.Store, c.Files, c.Told, c.toldNow = l.store, l.files, l.told, l.now
 		c.Placer, c.Presence, c.Moves = l.voice, l.voice, l.voice
 	}, nil)
 	l.world.voice = l.voice
@@ -241,6 +245,133 @@ func TestAloneUntold(t *testing.T) {
 		t.Fatalf("ann is given op %d %s %s", f.Op, f.T, f.D)
 	}
 	as.until("RESUMED")
+}
+
+// TestAloneQuiet holds that a session goes on that was given nothing for so long that the
+// journal has dropped the last entry there was.
+func TestAloneQuiet(t *testing.T) {
+	t.Parallel()
+	l := newLone(t)
+	var later atomic.Int64
+	wrote := make(chan struct{}, 1)
+	l.now = func() time.Time {
+		select {
+		case wrote <- struct{}{}:
+		default:
+		}
+		return time.Now().Add(time.Duration(later.Load()))
+	}
+	l.ended(t)
+	ann, bob := l.guest("ann"), l.guest("bob")
+	as := l.enter(ann)
+	general := l.channelID(bob, "general")
+	l.do("POST", "/channels/"+general+"/messages", bob.token, map[string]any{"content": "the last one"})
+	as.until("MESSAGE_CREATE")
+	e := l.srv.ensemble
+	last := e.order.seen.Load()
+	later.Store(int64(10 * time.Minute))
+	marks := func() uint64 {
+		e.order.noteMu.Lock()
+		defer e.order.noteMu.Unlock()
+		return e.order.notes
+	}
+	for end := marks() + 5; marks() < end; <-wrote { // one a second
+	}
+	if first := e.journal.First(); first <= last {
+		t.Fatalf("the journal still has %d, and the last entry is %d", first, last)
+	}
+	as.breakOff()
+	l.killed(t)
+	l.do("POST", "/channels/"+general+"/messages", bob.token, map[string]any{"content": "one more"})
+	as = l.resume(ann, as)
+	for f := as.next(); f.T != "MESSAGE_CREATE"; f = as.next() {
+		if f.Op == 9 || f.T == "RESUMED" {
+			t.Fatalf("came op %d %s", f.Op, f.T)
+		}
+	}
+	as.until("RESUMED")
+}
+
+// busyStore is busy when it is asked for a guild, so many times.
+type busyStore struct {
+	textchat.Store
+	times atomic.Int32
+}
+
+func (s *busyStore) Guild(ctx context.Context, id textchat.ID) (textchat.GuildRecord, error) {
+	if s.times.Add(-1) >= 0 {
+		return textchat.GuildRecord{}, textchat.ErrBusy
+	}
+	return s.Store.Guild(ctx, id)
+}
+
+// TestAloneVoiceBusy holds that who is in voice is so after the server was killed, also
+// when the store was too busy for the guild at first.
+func TestAloneVoiceBusy(t *testing.T) {
+	t.Parallel()
+	l := newLone(t)
+	store := &busyStore{Store: l.store}
+	l.store = store
+	ann, bob, cat := l.guest("ann"), l.guest("bob"), l.guest("cat")
+	as, bs := l.enter(ann), l.enter(bob)
+	lobby := l.channelID(ann, "Lobby")
+	as.joinVoice(l.guildID(), lobby, false)
+	l.voice.expect(t, "place "+ann.id)
+	as.until("VOICE_SERVER_UPDATE")
+	channel, err := snowflake.Parse(lobby)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.voice.tell(edgeagent.CallEvent{Call: sfu.CallID{ID: channel}, Opened: &edgeagent.SessionStart{Session: "vs1", User: ann.user()}})
+	bs.until("VOICE_STATE_UPDATE")
+	as.breakOff()
+	bs.breakOff()
+	store.times.Store(1)
+	l.killed(t)
+	l.try("GET", "/guilds/"+l.guildID()+"/channels", cat.token, nil) // one of those who ask is refused
+	_, seen := l.enterFully(cat)
+	if n := store.times.Load(); n >= 0 {
+		t.Fatal("the store was not asked twice")
+	}
+	if states := seen["voice_states"].([]any); len(states) != 1 || states[0].(map[string]any)["user_id"] != ann.id {
+		t.Fatalf("cat sees %v", states)
+	}
+}
+
+// TestAloneFull holds that what waits for a journal that refuses all does not grow with the
+// time, and is told when it takes notes again.
+func TestAloneFull(t *testing.T) {
+	t.Parallel()
+	s, err := New(Config{DataDir: t.TempDir(), Told: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	e := s.ensemble
+	e.tellOrder(t.Context(), true)
+	at := e.order.told.Load()
+	if err := e.journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		e.order.mu.Lock()
+		e.order.take()
+		e.order.mu.Unlock()
+		e.tellOrder(t.Context(), false)
+		e.tellOrder(t.Context(), true)
+	}
+	if n := len(e.order.batch); n > 3 || e.order.told.Load() != at {
+		t.Errorf("%d wait, and %d of %d are told", n, e.order.told.Load(), at)
+	}
+	if e.journal, err = journal.Open(journal.Config{Dir: t.TempDir(), Boot: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	e.tellOrder(t.Context(), false)
+	if p := e.order.p; e.order.told.Load() != p || len(e.order.batch) != 0 {
+		t.Errorf("%d wait, and %d of %d are told", len(e.order.batch), e.order.told.Load(), p)
+	} else if _, ok := e.mirrors.spots(e.life, p); !ok {
+		t.Errorf("it is not known what stood at %d", p)
+	}
 }
 
 func contains(list []any, id string) bool {

@@ -47,7 +47,9 @@ type Config struct {
 	DataDir string
 	// patience is how long the embedded store waits for the disk; zero: its default.
 	patience time.Duration
-	Store    textchat.Store
+	// toldNow is the clock of what is in Told; nil: time.Now.
+	toldNow func() time.Time
+	Store   textchat.Store
 	// Files keeps attachments; nil: the folder attachments in DataDir.
 	Files Files
 

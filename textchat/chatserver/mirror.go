@@ -264,7 +264,7 @@ func (e *ensemble) tellOrder(ctx context.Context, mark bool) {
 	case e.alone != nil:
 		if !e.keepOrder(batch) {
 			o.mu.Lock() // nobody sees it before it can be kept
-			o.batch, o.wake = append(batch, o.batch...), append(wake, o.wake...)
+			o.batch, o.wake = append(pressed(batch), o.batch...), append(wake, o.wake...)
 			o.mu.Unlock()
 			return
 		}
@@ -281,6 +281,24 @@ func (e *ensemble) tellOrder(ctx context.Context, mark bool) {
 	for _, s := range wake {
 		s.c.wake(s.now)
 	}
+}
+
+// pressed is what must be told of a batch, in place: the entries, of the marks the last one,
+// which says what those before it did, and where all ends.
+func pressed(batch []delivered) []delivered {
+	mark, end := -1, len(batch)-1
+	for i, d := range batch {
+		if d.T != 0 {
+			mark = i
+		}
+	}
+	kept := batch[:0]
+	for i, d := range batch {
+		if d.Key != "" || i == mark || i == end {
+			kept = append(kept, d)
+		}
+	}
+	return kept
 }
 
 // say tells all others something, and returns its number. What cannot be told is a

@@ -265,9 +265,15 @@ func (o *owner) load() error {
 	}
 	r, err := o.srv.store.Guild(ctx, o.id)
 	if errors.Is(err, textchat.ErrNoRecord) {
+		if o.srv.ensemble != nil && o.srv.ensemble.alone != nil {
+			o.inherited()
+		}
 		return textchat.ErrUnknownGuild
 	}
 	if err != nil {
+		if live != nil && o.srv.ensemble.alone != nil {
+			o.wake = time.Now().Add(time.Second) // its calls may go on, whoever asks for it
+		}
 		o.srv.cfg.Log.Error("load guild", "guild", o.id, "err", err)
 		return textchat.Unavailable("This guild cannot be loaded now.", time.Second)
 	}
@@ -288,6 +294,9 @@ func (o *owner) load() error {
 		}
 	case o.habits != nil:
 		o.core.Apply(o.habits)
+	}
+	if o.srv.ensemble != nil && o.srv.ensemble.alone != nil {
+		o.inherited() // not before: a store that was busy is asked again
 	}
 	o.habits = nil
 	ids := make([]textchat.ID, len(r.Channels))
