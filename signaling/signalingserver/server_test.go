@@ -671,14 +671,15 @@ func TestLastMemberUnsubscribes(t *testing.T) {
 	i := serve(t, f.cfg, false)
 	a, _ := f.join(t, i, 1, "a")
 	b, _ := f.join(t, i, 2, "b")
+	first, last := i.holder("a"), i.holder("b")
 	_ = a.ws.WriteClose(1000, nil)
 	b.want(signaling.OpDisconnect, nil)
+	<-first.done
 	if !f.node.Watched(call) {
 		t.Error("the other member hears nothing any more")
 	}
-	o := i.holder("b")
 	_ = b.ws.WriteClose(1000, nil)
-	<-o.done
+	<-last.done
 	if f.node.Watched(call) {
 		t.Error("nobody is here, and the call is still subscribed to")
 	}
