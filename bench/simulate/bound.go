@@ -1,10 +1,23 @@
 package simulate
 
+import "math"
+
+// weigh is how much of a seat each member of a call takes at the least, whichever node it
+// is on. Sessions of a call take as much talk as the call is lively; a seat of most nodes
+// is one of usual talk, and they have more sessions than seats, so that calls in which
+// little is said fit in greater number; a seat of a large one is a session. The lesser of
+// the two holds on both: no node within its limits has more such weight than seats. It
+// is rounded down to a grain.
+func weigh(talk float32) (grain int) { return int(min(float64(talk), 1) * grains) }
+
+// grains is how many grains a seat has.
+const grains = 256
+
 // best is a lower bound of the sum of round trips, in milliseconds, with which the
-// users of this moment could be served by the nodes of this moment. ok is false when
-// there is no room.
+// users of this moment could be served by the nodes of this moment within their limits.
+// ok is false when there is no room.
 func (e *engine) best() (sum float64, ok bool) {
-	city := make([]int, len(e.w.metros))
+	city := make([][grains + 1]int, len(e.w.metros))
 	e.wide = e.wide[:0]
 	for id := range e.calls {
 		c := &e.calls[id]
@@ -16,18 +29,26 @@ func (e *engine) best() (sum float64, ok bool) {
 			sum += access(step)
 		}
 		if !c.spread {
-			city[c.metro] += int(c.joined)
+			city[c.metro][weigh(c.talk)] += int(c.joined)
 			continue
 		}
-		e.wide = append(e.wide, wide{kind: shareArea(e.w.metros[c.metro].area), members: int(c.joined), total: e.total(c)})
+		e.wide = append(e.wide, wide{kind: shareArea(e.w.metros[c.metro].area), seats: float64(c.joined) * float64(weigh(c.talk)) / grains, total: e.total(c)})
 	}
-	room := make([]int, len(e.w.regions))
-	for i, n := range e.w.nodes {
-		if e.hosts[i].there {
-			room[n.region] += int(n.seats)
+	var users []alike
+	for m := range city {
+		for grain, n := range city[m] {
+			if n > 0 {
+				users = append(users, alike{source: m, n: n, seat: float64(grain) / grains})
+			}
 		}
 	}
-	least, ok := bound(city, e.w.rtt, e.wide, room)
+	room := make([]float64, len(e.w.regions))
+	for i, n := range e.w.nodes {
+		if e.hosts[i].there {
+			room[n.region] += n.seats
+		}
+	}
+	least, ok := bound(users, e.w.rtt, e.wide, room)
 	return sum + least, ok
 }
 
@@ -43,11 +64,18 @@ func (e *engine) total(c *call) []float64 {
 	return total
 }
 
+// alike are single users of one source, each of whom takes so much of a seat.
+type alike struct {
+	source, n int
+	seat      float64
+}
+
 // wide is a call whose members are in many places: total is what all of them cost at
-// each sink. Those of a kind are alike.
+// each sink, seats what all of them take. Those of a kind are alike.
 type wide struct {
-	kind, members int
-	total         []float64
+	kind  int
+	seats float64
+	total []float64
 }
 
 // bound is a lower bound of what it costs to seat single users, by source, and whole
@@ -55,52 +83,70 @@ type wide struct {
 //
 // With a price p ≥ 0 on each seat of a sink, whatever is allowed costs no less than
 //
-//	Σ users: least of (cost + p)  +  Σ calls: least of (total + members × p)  -  Σ sinks: p × room
+//	Σ users: least of (cost + p × seat)  +  Σ calls: least of (total + p × seats)  -  Σ sinks: p × room
 //
-// for it costs no less without the last two p, of which the first pays for every seat
-// taken and the second is for all there are, and each user and each call is
-// somewhere. So much holds for any p. The best for single users are the prices of the
-// cheapest flow (the dual of the linear program), with which the bound is that flow's
-// cost; calls are in it as if their members could part, all of a kind at the mean
-// cost of their kind, so that the prices know of the room they take.
-func bound(users []int, cost [][]float64, calls []wide, room []int) (least float64, ok bool) {
-	supply := append([]int(nil), users...)
-	rows := append([][]float64(nil), cost...)
-	for _, c := range calls {
-		for len(supply) <= len(users)+c.kind {
-			supply, rows = append(supply, 0), append(rows, make([]float64, len(room)))
+// for it costs no less without the p, of which the first two pay for all that is taken and
+// the last is for all there is, and each user and each call is somewhere. So much
+// holds for any p. The best for single users are the prices of the cheapest flow of seats
+// (the dual of the linear program), with which the bound is that flow's cost where all
+// take a whole seat; calls are in it as if their members could part, and all of a source
+// or of a kind at the mean cost of that, so that the prices know of the room they take.
+func bound(users []alike, cost [][]float64, calls []wide, room []float64) (least float64, ok bool) {
+	taken := make([]float64, len(cost)) // by source, and then by kind
+	rows := make([][]float64, len(cost))
+	for i := range rows {
+		rows[i] = make([]float64, len(room))
+	}
+	for _, u := range users {
+		taken[u.source] += float64(u.n) * u.seat
+		for r, ms := range cost[u.source] {
+			rows[u.source][r] += float64(u.n) * ms
 		}
-		k := len(users) + c.kind
-		supply[k] += c.members
+	}
+	for _, c := range calls {
+		for len(rows) <= len(cost)+c.kind {
+			taken, rows = append(taken, 0), append(rows, make([]float64, len(room)))
+		}
+		k := len(cost) + c.kind
+		taken[k] += c.seats
 		for r, ms := range c.total {
 			rows[k][r] += ms
 		}
 	}
-	for k := len(users); k < len(rows); k++ {
-		for r := range rows[k] {
-			rows[k][r] /= float64(max(1, supply[k]))
+	// The flow is of whole seats: what is a fraction of one is left out where it would
+	// take room and let in where it gives some, so that what is left over never had any.
+	supply, capacity := make([]int, len(rows)), make([]int, len(room))
+	for k, row := range rows {
+		supply[k] = int(taken[k])
+		for r := range row {
+			if taken[k] > 0 {
+				row[r] /= taken[k]
+			}
 		}
 	}
-	flow, left := carry(supply, room, rows)
+	for r, seats := range room {
+		capacity[r] = int(math.Ceil(seats))
+	}
+	flow, left := carry(supply, capacity, rows)
 	if left > 0 {
 		return 0, false
 	}
 	price := prices(flow, rows)
-	cheapest := func(cost []float64, members float64) float64 {
-		best := cost[0] + members*price[0]
+	cheapest := func(cost []float64, seats float64) float64 {
+		best := cost[0] + seats*price[0]
 		for r, ms := range cost {
-			best = min(best, ms+members*price[r])
+			best = min(best, ms+seats*price[r])
 		}
 		return best
 	}
-	for i, n := range users {
-		least += float64(n) * cheapest(cost[i], 1)
+	for _, u := range users {
+		least += float64(u.n) * cheapest(cost[u.source], u.seat)
 	}
 	for _, c := range calls {
-		least += cheapest(c.total, float64(c.members))
+		least += cheapest(c.total, c.seats)
 	}
-	for r, n := range room {
-		least -= price[r] * float64(n)
+	for r, seats := range room {
+		least -= price[r] * seats
 	}
 	return least, true
 }

@@ -25,10 +25,11 @@
 //
 // Round trips are held against a lower bound of the best possible, found every few
 // minutes for the users and the nodes of that moment, all of whom it may seat anew each
-// time, to the last seat of each region: what calls of one city cost as single users, and
-// calls of a continent as whole ones, at the prices that seats have in the cheapest flow
-// (bound.go says why nothing can cost less). A second case of 50 nodes and calls of one
-// size is so small that its best is known exactly.
+// time, to the last seat of each region, of which calls take the less the less is said in
+// them: what calls of one city cost as single users, and calls of a continent as whole
+// ones, at the prices that seats have in the cheapest flow (bound.go says why nothing can
+// cost less). A second case of 50 nodes and calls of one size is so small that its best is
+// known exactly.
 //
 // What is not simulated: the bus, the clients and the packets. How long clients take to
 // follow, and to be moved without a loss, is taken from what fleet tests measure with
