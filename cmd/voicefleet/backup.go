@@ -199,6 +199,12 @@ func restore(ctx context.Context, from, data string, now time.Time) (before stri
 	}
 	moved := 0
 	for _, e := range entries {
+		if e.Name() == folderTold { // of no use any more, and with words of people who may be erased
+			if err := os.RemoveAll(filepath.Join(f.path, e.Name())); err != nil {
+				return "", fmt.Errorf("restore: %w (what was moved is in %s)", err, before)
+			}
+			continue
+		}
 		if slices.Contains([]string{fileLock, folderBackups, folderRestore}, e.Name()) {
 			continue
 		}

@@ -116,6 +116,11 @@ func TestBackupAndRestore(t *testing.T) {
 		if err != nil || !strings.Contains(out, ".before-restore") {
 			t.Fatalf("restore: %v: %s", err, out)
 		}
+		for _, kept := range []string{"textchat.db", "told"} {
+			if list, err := filepath.Glob(filepath.Join(r.data, "backups", "*.before-restore", kept)); err != nil || len(list) > 0 != (kept == "textchat.db") {
+				t.Errorf("of what was before there is %v (%v)", list, err)
+			}
+		}
 		again := r.again()
 		if got := again.heard(w); got != "before" {
 			t.Errorf("restored: %q", got)

@@ -188,6 +188,7 @@ func wordsNotRunning(data string) string {
 
 const wordsRestore = `Checks a backup that "voicefleet ctl backup" made, moves what is in the data folder to
 backups/TIME.before-restore in it, and copies the backup there. The backup itself stays as it is.
+What gateway sessions were told of late (told/) is removed: they begin anew.
 The program must not run on the folder meanwhile. Until the copy is whole nothing is moved.
 
 With --files it also brings the attachments of the backup to a bucket, those that it lacks: so it is
@@ -217,10 +218,13 @@ private ones included, with the addresses of its files: a line of JSON each; the
 Erase deletes those messages, files and reactions, takes the person out of all guilds, ends their
 sessions, and leaves an account without name and password in their place: also where others
 mentioned it, in bans and webhooks. Bans about it and audit logs lose their reasons, audit logs its
-nicknames. Interrupted, it goes on when it is repeated. Who owns a guild hands it over first.
+nicknames. From its beginning on nobody can use the account. Interrupted, it goes on when it is
+repeated. Who owns a guild hands it over first.
 What was deleted is then overwritten in the file of the embedded store; on a cluster it leaves the
-files by compaction, 2 to 10 days later. What stays: the account's number, the channels, threads
-and roles it made, what others wrote by themselves, and backups.`
+files by compaction, 2 to 10 days later. What gateway sessions were told of late (told/) is removed:
+a client that is cut off just then begins a new session. Where several instances share a store, what
+they told one another leaves the bus within 10 minutes. What stays: the account's number, the
+channels, threads and roles it made, what others wrote by themselves, and backups.`
 
 func wordsEraseSure(user string) string {
 	return fmt.Sprintf("erasing %s cannot be undone: export first if they want a copy, then say --yes", user)

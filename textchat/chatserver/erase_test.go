@@ -395,6 +395,68 @@ func TestEraseShutsTheAccount(t *testing.T) {
 	}
 }
 
+// TestEraseForgetsWhatWasTold: what a server that is alone wrote down for sessions has
+// nothing of an erased person any more. Who has seen all goes on; who was away begins
+// anew, and has no gap.
+func TestEraseForgetsWhatWasTold(t *testing.T) {
+	t.Parallel()
+	l := newLone(t)
+	ann, bob := l.guest("ann"), l.guest("bob")
+	her := l.do("POST", "/auth/register", "", map[string]any{"username": theirName, "nickname": theirGlobal, "password": "correct horse", "invite": l.first.Invite})
+	id, token := her.body["user"].(map[string]any)["id"].(string), her.body["token"].(string)
+	general := "/channels/" + l.channelID(ann, "general") + "/messages"
+	as, bs := l.enter(ann), l.enter(bob)
+	bs.breakOff()
+	l.do("POST", general, token, map[string]any{"content": theirWords})
+	as.until("MESSAGE_CREATE")
+	kept := func() (all []byte) {
+		names, err := filepath.Glob(filepath.Join(l.told, "*"))
+		if err != nil || len(names) == 0 {
+			t.Fatal(names, err)
+		}
+		for _, name := range names {
+			body, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, body...)
+		}
+		return all
+	}
+	if got, want := named(kept()), []string{theirName, theirGlobal, theirWords}; !slices.Equal(got, want) {
+		t.Fatalf("the journal has %q, want %q", got, want)
+	}
+	lines := told(t, l.do("DELETE", "/admin/users/"+id, "Bearer let-me-in", nil))
+	if lines[len(lines)-1]["done"] == nil {
+		t.Fatalf("ends with %v", lines[len(lines)-1])
+	}
+	if got := named(kept()); len(got) > 0 {
+		t.Errorf("the journal still has %q", got)
+	}
+	l.do("POST", general, bob.token, map[string]any{"content": "zero"})
+	e := l.srv.ensemble
+	eventually(t, "it is noted what sessions have of what was written since", func() bool {
+		e.mirrors.mu.Lock()
+		defer e.mirrors.mu.Unlock()
+		r := e.mirrors.of[e.life]
+		return r != nil && len(r.list) > 0 && r.list[len(r.list)-1].Seq >= e.journal.First()
+	})
+	l.do("POST", general, bob.token, map[string]any{"content": "one"})
+	for as.until("MESSAGE_CREATE")["content"] != "one" {
+	}
+	as.breakOff()
+	l.do("POST", general, bob.token, map[string]any{"content": "two"})
+	l.killed(t)
+	as = l.resume(ann, as)
+	if got := as.until("MESSAGE_CREATE")["content"]; got != "two" {
+		t.Errorf("goes on with %q", got)
+	}
+	as.until("RESUMED")
+	if f := l.resume(bob, bs).next(); f.Op != 9 {
+		t.Errorf("who was away is told op %d %s", f.Op, f.T)
+	}
+}
+
 // tardy is a store where passwords are replaced, and tokens made void, just before the
 // next token is added.
 type tardy struct {

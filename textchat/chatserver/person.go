@@ -465,6 +465,12 @@ func (e *erasure) run() error {
 			return err
 		}
 	}
+	if all := e.srv.ensemble; all != nil && all.alone != nil {
+		// It has the words, too, and would have them until it is written further.
+		if err := all.journal.Forget(); err != nil {
+			return err
+		}
+	}
 	kept, err := store.Setting(e.ctx, key)
 	if err == nil {
 		err = store.TakeSetting(e.ctx, key, kept)

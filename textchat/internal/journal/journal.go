@@ -421,6 +421,26 @@ func (j *Journal) dropLocked(now time.Time) {
 	j.files = slices.Clone(j.files[n:]) // what nobody reads any more is closed with its last reader
 }
 
+// Forget begins a new file and removes all others, so that nothing can be read any more
+// that was written before but what the notes of [Config.Head] say. Numbers go on.
+func (j *Journal) Forget() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.rotate(); err != nil {
+		return fmt.Errorf("forget journal: %w", err)
+	}
+	last := len(j.files) - 1
+	for i, f := range j.files[:last] { // oldest first: what stays has no gap
+		if err := os.Remove(f.name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			j.files = slices.Clone(j.files[i:])
+			return fmt.Errorf("forget journal: %w", err)
+		}
+	}
+	j.files = slices.Clone(j.files[last:])
+	clear(j.keys)
+	return nil
+}
+
 // Records are written as they are here: length of what follows (4), its checksum (4),
 // kind (1), number (8), time in Unix milliseconds (8), length of the key (1), key, body.
 // Numbers are little-endian.

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,56 @@ func (k *kept) append(t *testing.T, key, body string) uint64 {
 		t.Fatal(err)
 	}
 	return seq
+}
+
+// TestForget: of what was written nothing is in any file but what each begins with; what
+// comes after is kept, under numbers that go on.
+func TestForget(t *testing.T) {
+	cfg := Config{Dir: t.TempDir(), Boot: "b", Head: func() [][]byte { return [][]byte{[]byte("head")} }}
+	k := reopen(t, cfg)
+	k.append(t, "a", "secret-1")
+	last := k.append(t, "b", "secret-2")
+	if err := k.Note([]byte("secret-3")); err != nil {
+		t.Fatal(err)
+	}
+	k.Close()
+	k = reopen(t, cfg) // a file of before is there, too
+	k.append(t, "a", "secret-4")
+	if err := k.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	read := func() (all []byte) {
+		names, err := filepath.Glob(filepath.Join(cfg.Dir, "*"))
+		if err != nil || len(names) == 0 {
+			t.Fatal(names, err)
+		}
+		for _, name := range names {
+			body, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, body...)
+		}
+		return all
+	}
+	if all := read(); bytes.Contains(all, []byte("secret")) || !bytes.Contains(all, []byte("head")) {
+		t.Errorf("kept: %q", all)
+	}
+	if first := k.First(); first <= last {
+		t.Errorf("begins at %d, %d was given out", first, last)
+	}
+	for _, key := range []string{"a", "b"} {
+		if at, _ := k.Last(t.Context(), key); at != 0 || len(k.since(t, key, 0)) > 0 {
+			t.Errorf("%s ends at %d", key, at)
+		}
+	}
+	if seq := k.append(t, "a", "new"); seq <= last {
+		t.Errorf("number %d after %d", seq, last)
+	}
+	k.Close()
+	if k = reopen(t, cfg); !slices.Equal(k.entries, []string{"a new"}) || !slices.Equal(k.notes, []string{"head"}) {
+		t.Errorf("the next one reads %q, %q", k.notes, k.entries)
+	}
 }
 
 // since lists the bodies of a key.
