@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -317,6 +318,109 @@ func (o *owner) inherited() {
 	e.aloneMu.Lock()
 	delete(e.legacy, o.key)
 	e.aloneMu.Unlock()
+}
+
+// unsaid is an input of which the store was told, and then nobody else.
+type unsaid struct {
+	id      string
+	rep     doReply
+	joined  []textchat.ID
+	effects []guild.Effect
+}
+
+// doubt notes that the journal refused what was saved. Until it is told no other input is
+// handled, and the core is as it was for the same one, which may come again.
+func (o *owner) doubt(u unsaid) {
+	e := o.srv.ensemble
+	o.untold = u
+	e.aloneMu.Lock()
+	e.doubts[o.key] = true
+	e.aloneMu.Unlock()
+	o.retellSoon()
+}
+
+func (o *owner) undoubt() {
+	e := o.srv.ensemble
+	e.aloneMu.Lock()
+	delete(e.doubts, o.key)
+	e.aloneMu.Unlock()
+	o.untold = unsaid{}
+}
+
+// retellSoon has it told in a moment, whether or not somebody wants something of the guild.
+func (o *owner) retellSoon() {
+	if o.retelling {
+		return
+	}
+	o.retelling = o.srv.task(func() {
+		select {
+		case <-o.srv.life.Done():
+			return
+		case <-time.After(time.Second):
+		}
+		o.later(func() {
+			o.retelling = false
+			if o.unsure {
+				o.catchUp()
+			}
+			o.retell()
+		})
+	})
+}
+
+// retell has the guild be as the store has it where there is a doubt, and gives it to its
+// sessions anew: to those that are here at once, to those to come by an entry. False: it
+// cannot be now.
+func (o *owner) retell() bool {
+	e := o.srv.ensemble
+	e.aloneMu.Lock()
+	doubted := e.doubts[o.key]
+	e.aloneMu.Unlock()
+	if !doubted {
+		return true
+	}
+	if o.core == nil {
+		return false // inherit does it
+	}
+	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
+	defer cancel()
+	r, err := o.srv.store.Guild(ctx, o.id)
+	if errors.Is(err, textchat.ErrNoRecord) {
+		o.core = nil
+		return false
+	}
+	if err == nil {
+		_, err = o.write(encode(logged{ID: randomCode(16), After: o.applied, Reset: true}))
+	}
+	if err != nil {
+		o.srv.cfg.Log.Warn("tell of a change that was saved", "guild", o.id, "err", err)
+		o.retellSoon()
+		return false
+	}
+	u := o.untold
+	o.undoubt()
+	u.rep.Seq = o.applied
+	o.recent.put(u.id, u.rep)
+	o.core = o.core.With(r)
+	o.lists.stale(time.Now())
+	ids := make([]textchat.ID, len(r.Channels))
+	for i, c := range r.Channels {
+		ids[i] = c.ID
+	}
+	o.srv.noteChannels(o.id, ids...)
+	o.pagesAnew()
+	o.greetAll()
+	o.ordered(func() {
+		for _, id := range u.joined {
+			for _, s := range o.srv.hub.of(id) {
+				o.add(s)
+			}
+		}
+		o.gave(o.applied, 0)
+	})
+	o.srv.voice.begin(o, u.effects)
+	o.history = append(o.history, past{seq: o.applied, at: time.Now(), sight: true})
+	return true
 }
 
 // saving notes that the store is about to be told of a change; false: it cannot be noted.

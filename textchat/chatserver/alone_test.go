@@ -2,14 +2,17 @@ package chatserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"voicefleet/edgeagent"
+	"voicefleet/internal/bus"
 	"voicefleet/internal/snowflake"
 	"voicefleet/sfu"
 	"voicefleet/textchat"
@@ -26,6 +29,7 @@ type lone struct {
 	voice *voiceSide
 	told  string
 	now   func() time.Time // of the journal
+	tweak func(*Server)
 }
 
 func newLone(t *testing.T) *lone {
@@ -50,7 +54,7 @@ func (l *lone) live(t *testing.T) {
 	l.world = newWorld(t, "", func(c *Config) {
 		c.Store, c.Files, c.Told, c.toldNow = l.store, l.files, l.told, l.now
 		c.Placer, c.Presence, c.Moves = l.voice, l.voice, l.voice
-	}, nil)
+	}, l.tweak)
 	l.world.voice = l.voice
 }
 
@@ -372,6 +376,52 @@ func TestAloneFull(t *testing.T) {
 	} else if _, ok := e.mirrors.spots(e.life, p); !ok {
 		t.Errorf("it is not known what stood at %d", p)
 	}
+}
+
+// refusingLog refuses entries of guilds, so many times.
+type refusingLog struct {
+	guildLog
+	times atomic.Int32
+}
+
+func (l *refusingLog) Append(ctx context.Context, key string, last uint64, body []byte) (uint64, error) {
+	if key != bus.UsersKey && l.times.Add(-1) >= 0 {
+		return 0, errors.New("no room")
+	}
+	return l.guildLog.Append(ctx, key, last, body)
+}
+
+// TestAloneRefused holds that sessions are given what was saved and could not be told as
+// the journal refused it, in that life when it takes entries again, and in the next.
+func TestAloneRefused(t *testing.T) {
+	t.Parallel()
+	l := newLone(t)
+	var log *refusingLog
+	l.tweak = func(s *Server) {
+		log = &refusingLog{guildLog: s.ensemble.log}
+		s.ensemble.log = log
+	}
+	l.ended(t)
+	ann, bob, boss := l.guest("ann"), l.guest("bob"), l.boss()
+	as, bs := l.enter(ann), l.enter(bob)
+	bs.breakOff()
+	log.times.Store(1 << 20) // as often as it is tried again
+	if a := l.try("POST", "/guilds/"+l.guildID()+"/channels", boss.token, map[string]any{"name": "untold"}); a.status != 503 {
+		t.Fatalf("it is answered %d %s", a.status, a.raw)
+	}
+	untold := func(list any) bool {
+		return slices.ContainsFunc(list.([]any), func(c any) bool { return c.(map[string]any)["name"] == "untold" })
+	}
+	log.times.Store(0)
+	if given := as.until("GUILD_CREATE"); !untold(given["channels"]) {
+		t.Fatalf("ann is given %v", given["channels"])
+	}
+	l.killed(t)
+	bs = l.resume(bob, bs)
+	if f := bs.next(); f.T != "GUILD_CREATE" || !untold(f.data()["channels"]) {
+		t.Fatalf("bob is given op %d %s %s", f.Op, f.T, f.D)
+	}
+	bs.until("RESUMED")
 }
 
 func contains(list []any, id string) bool {

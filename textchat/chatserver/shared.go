@@ -134,6 +134,8 @@ type shared struct {
 	following []*bus.Subscription
 	recent    recent[doReply] // inputs handled as of late
 	waiting   []waiting
+	retelling bool   // retell is under way, of a server that is alone
+	untold    unsaid // what it is to tell
 
 	spreading bool // positions are taken; see ordered
 	// history are the entries since historyFrom, for sessions that come from elsewhere.
@@ -320,6 +322,9 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 			return doReply{}, textchat.Unavailable("The other servers do not answer, try again.", time.Second)
 		}
 	}
+	if o.srv.ensemble.alone != nil && o.untold.id != id && !o.retell() {
+		return doReply{}, textchat.Unavailable("This cannot be shown to others now, try again.", time.Second)
+	}
 	for range commitTries {
 		var out guild.Out
 		o.core.Handle(time.Now(), in, &out)
@@ -352,10 +357,15 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 			}
 			continue
 		case err != nil:
+			if o.srv.ensemble.alone != nil && len(out.Changes) > 0 {
+				o.doubt(unsaid{id, doReply{Result: resultOf(&out)}, out.Joined, out.Effects})
+			}
 			o.core.Revert()
 			o.unsure = true
-			if o.srv.ensemble.alone != nil {
+			if o.srv.ensemble.alone != nil { // it is not there, for sure
 				o.seated(o.core.Live(), true)
+				o.srv.cfg.Log.Warn("keep what is told", "guild", o.id, "err", err)
+				return doReply{}, textchat.Unavailable("This cannot be shown to others now, try again.", time.Second)
 			}
 			if o.owed == nil || len(o.owed) >= recentInputs {
 				o.owed = make(map[string][]guild.Effect)
@@ -363,6 +373,9 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 			o.owed[id] = out.Effects
 			o.srv.cfg.Log.Warn("tell the other instances", "guild", o.id, "err", err)
 			return doReply{}, textchat.Unavailable("The other servers do not answer, try again.", time.Second)
+		}
+		if seq != 0 && o.untold.id == id { // it is told after all
+			o.undoubt()
 		}
 		rep := doReply{Seq: seq, Result: resultOf(&out)}
 		o.recent.put(id, rep)
