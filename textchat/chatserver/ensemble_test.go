@@ -3,6 +3,7 @@ package chatserver
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -788,6 +789,59 @@ func TestLeaders(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(led)) {
 		if led[name] < 1800 || led[name] > 2200 {
 			t.Errorf("%s leads %d of 10000", name, led[name])
+		}
+	}
+}
+
+// TestInstancesPassOver holds that an entry that cannot be read leaves nobody with
+// something else than its leader has, and that who comes from elsewhere over it is given
+// the guild anew.
+func TestInstancesPassOver(t *testing.T) {
+	t.Parallel()
+	all := newTogether(t, 2)
+	w := all.worlds
+	lead := all.leader()
+	here, there := w[lead], w[1-lead]
+	ann, bob := here.guest("ann"), there.guest("bob")
+	as, bs := here.enter(ann), there.enter(bob)
+	said := fmt.Sprintf(`{"Voice":{"%s":{"Channel":"%s","Session":"%s","Opened":true}}}`, ann.id, here.channelID(ann, "Lobby"), as.session)
+	var change core.Delta
+	if err := json.Unmarshal([]byte(said), &change); err != nil {
+		t.Fatal(err)
+	}
+	o, err := here.srv.owner(here.first.Guild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seq uint64
+	err = o.ask(t.Context(), func() (err error) {
+		o.core.Apply(&change)
+		seq, err = o.write([]byte("["))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := bs.until("GUILD_CREATE")["voice_states"].([]any)
+	if len(states) != 1 || states[0].(map[string]any)["user_id"] != ann.id {
+		t.Errorf("bob sees %v", states)
+	}
+	if o, err = there.srv.owner(there.first.Guild); err != nil {
+		t.Fatal(err)
+	}
+	for _, known := range []bool{true, false} { // here, and by the log
+		err = o.ask(t.Context(), func() error {
+			if !known {
+				o.history, o.historyFrom = nil, o.applied
+			}
+			list, err := o.since(seq - 1)
+			if err == nil && (len(list) == 0 || list[0].seq != seq || !list[0].sight) {
+				t.Errorf("passed over, %v: %+v", known, list)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	}
 }

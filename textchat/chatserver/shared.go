@@ -40,6 +40,10 @@ const (
 	// checksAtOnce bounds the guilds that are compared with the store when an instance
 	// died.
 	checksAtOnce = 16
+	// alignTries is how often what the leader has is asked for, alignPause after how long
+	// again at first: twice that each time, 3 s in all.
+	alignTries = 8
+	alignPause = 12 * time.Millisecond
 )
 
 // logged is an entry of a guild's log: what an input led to.
@@ -503,9 +507,11 @@ func (o *owner) catchUp() {
 		}
 		l, err := o.read(r)
 		if err != nil {
-			// It is passed over, by everybody: what it may have said is in the store.
+			// It is passed over: what it may have said the store has, or the leader. Who
+			// comes from elsewhere is given the guild anew.
 			o.advance(r.Seq)
-			o.srv.task(o.compare)
+			o.remind(past{seq: r.Seq, at: time.Now(), sight: true})
+			o.srv.task(o.align)
 			continue
 		}
 		if l.After != o.applied {
@@ -593,6 +599,71 @@ func (o *owner) lead() {
 		o.led = false // sweep tries again
 		o.srv.cfg.Log.Warn("take a guild over", "guild", o.id, "err", err)
 	}
+}
+
+// align has the guild be here as it is at its leader, after an entry that could not be
+// read: the store does not have who is in voice. Where nobody leads it but this one, what
+// the store has is all there is to compare with.
+func (o *owner) align() {
+	e := o.srv.ensemble
+	for i := range alignTries {
+		lead := e.leader(o.id)
+		if e.alone != nil || lead == "" || lead == e.self {
+			break
+		}
+		done, err := o.alignWith(lead)
+		if done {
+			return
+		}
+		if err != nil {
+			o.srv.cfg.Log.Warn("ask the leader what it has", "guild", o.id, "err", err)
+		}
+		pause := time.NewTimer(alignPause << i)
+		select {
+		case <-pause.C:
+		case <-o.srv.life.Done():
+			pause.Stop()
+			return
+		}
+	}
+	o.compare()
+}
+
+// alignWith takes over what another instance has, if that is as of the entry that the core
+// here has last; else it can be tried again.
+func (o *owner) alignWith(lead string) (done bool, err error) {
+	e := o.srv.ensemble
+	select {
+	case e.checks <- struct{}{}:
+		defer func() { <-e.checks }()
+	case <-o.srv.life.Done():
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
+	defer cancel()
+	rep, err := e.askLive(ctx, lead, o.id)
+	if err != nil || !rep.Loaded || rep.Live == nil {
+		return false, err
+	}
+	r, err := o.srv.store.Guild(ctx, o.id) // has all that is told up to there
+	if err != nil {
+		return false, err
+	}
+	err = o.ask(ctx, func() error {
+		if o.applied < rep.Seq {
+			o.catchUp()
+		}
+		if o.core == nil || o.unsure || o.applied != rep.Seq {
+			return nil
+		}
+		o.core = o.core.From(r, rep.Live)
+		o.lists.stale(time.Now())
+		o.pagesAnew()
+		o.greetAll()
+		done = true
+		return nil
+	})
+	return done, err
 }
 
 // compare looks whether an instance that died had saved what it did not tell.
@@ -696,9 +767,12 @@ func (o *owner) remindOf(out *guild.Out, seq uint64) {
 	if o.srv.ensemble == nil || seq == 0 {
 		return
 	}
-	now := time.Now()
-	o.history = append(o.history, past{seq, now, out.Events, out.Joined, changesSight(out.Changes)})
-	for len(o.history) > historyKept || now.Sub(o.history[0].at) > textchat.ResumeWindow+time.Minute {
+	o.remind(past{seq, time.Now(), out.Events, out.Joined, changesSight(out.Changes)})
+}
+
+func (o *owner) remind(p past) {
+	o.history = append(o.history, p)
+	for len(o.history) > historyKept || p.at.Sub(o.history[0].at) > textchat.ResumeWindow+time.Minute {
 		o.historyFrom = o.history[0].seq
 		o.history = o.history[1:]
 	}
@@ -720,6 +794,7 @@ func (o *owner) since(seq uint64) ([]past, error) {
 			}
 			l, err := o.read(r)
 			if err != nil {
+				before = append(before, past{seq: r.Seq, at: time.Now(), sight: true})
 				continue
 			}
 			before = append(before, past{r.Seq, time.Now(), o.events(l), l.Joined, l.Reset || changesSight(l.Changes)})

@@ -201,6 +201,13 @@ func (g *Guild) Present(changes []textchat.Change) []textchat.Change {
 	return list
 }
 
+// From is the guild as the store has it, with what another instance has besides.
+func (g *Guild) From(r textchat.GuildRecord, live *Delta) *Guild {
+	n := New(r, g.openTimeout)
+	n.Apply(live)
+	return n
+}
+
 // With is a guild as the store has it, with who is in voice here.
 func (g *Guild) With(r textchat.GuildRecord) *Guild {
 	n := New(r, g.openTimeout)
