@@ -43,7 +43,7 @@ cql-conformance: ## hold the store to its model on a CQL server of yours: make c
 	@$(ENV) && VOICEFLEET_CQL="$(CQL)" VOICEFLEET_HISTORIES=40 go test -count=1 -run '^TestConform$$' ./textchat/internal/cql
 
 cql-cluster-test: ## hold the store to its model on three CQL nodes while one stands still and one is killed (3 GiB; 6 minutes)
-	@$(ENV) && VOICEFLEET_CQL_CLUSTER=1 go test -count=1 -v -timeout 40m -run '^TestCluster$$' ./textchat/internal/cql
+	@$(ENV) && go test -tags cqlcluster -count=1 -v -timeout 40m -run '^TestCluster$$' ./textchat/internal/cql
 
 bench: ## measure everything on this machine into bench/results/DATE (about an hour; nothing else should run)
 	@sh deploy/bench.sh $(ARGS)
@@ -97,7 +97,7 @@ fleet-soak: ## the same at length, with an outage of 10 minutes; before it sched
 	@MAKE="$(MAKE)" ARGS="$(ARGS)" sh deploy/soak.sh fleet-schedules closed-test cascade-test fleet-soak-alone
 
 fleet-schedules:
-	@$(ENV) && go test -count=1 -v -run '^(TestNoCallHasTwoOwners|TestLossIsNoDeath)$$' ./allocator/keeper
+	@$(ENV) && go test -count=1 -v -run '^(TestNoCallHasTwoOwners|TestLossIsNoDeath|TestNoFalseMends)$$' ./allocator/keeper ./sfu/internal/ear
 
 fleet-soak-alone:
 	@$(FLEET) soak --json out/fleet-soak.json --html out/fleet-soak.html $(ARGS)

@@ -96,7 +96,7 @@ rm -f "$logs"/*.log
 	step build build
 	step race race
 	step alloc go test -v -run 'Alloc' ./sfu/...
-	step fates go test -v -run '^TestNoCallHasTwoOwners$' ./allocator/keeper
+	step fates go test -v -run '^(TestNoCallHasTwoOwners|TestNoFalseMends)$' ./allocator/keeper ./sfu/internal/ear
 	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'
 	step whole whole
 	step fleet fleet --only engine,agent,node,drain,bus,outage --untimed agent,drain,bus,outage

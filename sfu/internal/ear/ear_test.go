@@ -299,8 +299,8 @@ func (l *link) report(now time.Duration, missed int32) {
 // time, many times over, with each kind of evidence. Nobody is called deaf.
 func TestNoFalseMends(t *testing.T) {
 	seeds := 100
-	if testing.Short() {
-		seeds = 20
+	if testing.Short() || raceDetector { // which has nothing to find in a core, and is slow
+		seeds = 10
 	}
 	for _, c := range []struct {
 		name     string

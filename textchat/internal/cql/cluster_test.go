@@ -1,3 +1,5 @@
+//go:build cqlcluster
+
 package cql
 
 import (
@@ -17,9 +19,6 @@ import (
 	"voicefleet/textchat"
 	"voicefleet/textchat/textchattest"
 )
-
-// clusterEnv, when set, runs TestCluster: three nodes are heavy.
-const clusterEnv = "VOICEFLEET_CQL_CLUSTER"
 
 // clusterPatience is how long the test waits for what nodes find out about each other.
 const clusterPatience = 5 * time.Minute
@@ -92,9 +91,6 @@ func (l *ledger) write(ctx context.Context, s *Store, channel textchat.ID) {
 // all of them, while one stands still, and after another one was killed. Eight writers go
 // on all the time: nothing that was acknowledged to them is lost or there twice.
 func TestCluster(t *testing.T) {
-	if os.Getenv(clusterEnv) == "" {
-		t.Skip("three nodes are heavy: make cql-cluster-test")
-	}
 	nodes := textchattest.CQLCluster(t)
 	address := func(n int) string { return nodes[n].Address(t) }
 	c := Config{Hosts: []string{address(0), address(1), address(2)}, Keyspace: runKeyspace(), Timeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler)}

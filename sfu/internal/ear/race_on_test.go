@@ -1,0 +1,5 @@
+//go:build race
+
+package ear
+
+const raceDetector = true
