@@ -50,8 +50,8 @@ timed='crowd|forward|gateway|join|load|internal/(impair|lightclient|remote)'
 
 # Real processes in network namespaces; without root only what needs none. Times are
 # judged of faults that are far from their goals on a busy machine, too; of others what
-# is lost, moved and ended, above all in an outage of 90 s. `deploy/test.sh faults` does
-# one or two rounds of all.
+# is lost, moved and ended. `deploy/test.sh faults` does one or two rounds of all, and an
+# outage of 90 s.
 fleet() {
 	where=
 	[ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v nft >/dev/null || where=--loopback
@@ -75,15 +75,19 @@ race() {
 # then, one package after the other, what measures times, on both cores.
 # -count=1: these run programs built from sources that the test cache does not see.
 whole() {
-	# Its log comes after the others': two that speak at once cannot be told apart.
-	go test -count=1 -v -timeout 9m -tags "$tags" ./cmd/e2e >"$logs/e2e.log" 2>&1 &
+	# What is about several text servers, or one that is killed, comes beside the rest of
+	# its package. Its log and that comes after the others': two that speak at once cannot
+	# be told apart.
+	text='^(TestLedger|TestSeveralTexts|TestUpKilled)$'
+	go test -count=1 -v -timeout 14m -tags "$tags" -skip "$text" ./cmd/e2e >"$logs/e2e.log" 2>&1 &
 	# shellcheck disable=SC2046 # lists of words
-	go test -count=1 -v -p 1 -timeout 9m -tags "$tags" $(go list ./cmd/... | grep -vE '/cmd/(e2e|voicebench)$')
+	go test -count=1 -v -p 1 -timeout 14m -tags "$tags" $(go list ./cmd/... | grep -vE '/cmd/(e2e|voicebench)$')
 	result=$?
+	go test -count=1 -v -timeout 14m -tags "$tags" -run "$text" ./cmd/e2e || result=1
 	wait $! || result=1
 	cat "$logs/e2e.log"
 	# shellcheck disable=SC2046
-	go test -count=1 -v -p 1 -timeout 9m -tags "$tags" $(go list ./bench/... | grep -E "/bench/($timed)$") ./cmd/voicebench || result=1
+	go test -count=1 -v -p 1 -timeout 14m -tags "$tags" $(go list ./bench/... | grep -E "/bench/($timed)$") ./cmd/voicebench || result=1
 	return $result
 }
 
@@ -99,7 +103,7 @@ rm -f "$logs"/*.log
 	step fates go test -v -run '^(TestNoCallHasTwoOwners|TestNoFalseMends)$' ./allocator/keeper ./sfu/internal/ear
 	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'
 	step whole whole
-	step fleet fleet --only engine,agent,node,drain,bus,outage --untimed agent,drain,bus,outage
+	step fleet fleet --only engine,agent,node,drain --untimed agent,drain
 	# Only when it is named: its goals are times, and want a machine to themselves.
 	case " $steps " in *" faults "*) step faults fleet ;; esac
 	step web make --no-print-directory web-check
