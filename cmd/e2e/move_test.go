@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -182,10 +183,10 @@ func TestPagesFollowMoves(t *testing.T) {
 }
 
 // watchSignalling counts from now on what a page says and hears by new connections
-// (op 4 that holds a seat, the voice state that confirms it, other seats), and the
-// answers to offers of media.
+// (that its session goes on, op 4 that holds a seat, the voice state that confirms it,
+// other seats), and the answers to offers of media.
 const watchSignalling = `(() => {
-	const seen = window.seen = { held: 0, confirmed: 0, seats: 0, answers: 0 };
+	const seen = window.seen = { resumed: 0, held: 0, confirmed: 0, seats: 0, answers: 0 };
 	const answer = RTCPeerConnection.prototype.setRemoteDescription;
 	RTCPeerConnection.prototype.setRemoteDescription = function (...a) { seen.answers++; return answer.apply(this, a); };
 	let session = '';
@@ -195,6 +196,7 @@ const watchSignalling = `(() => {
 			this.addEventListener('message', (e) => {
 				const { t, d } = JSON.parse(e.data);
 				if (t === 'READY') session = d.session_id;
+				if (t === 'RESUMED') seen.resumed++;
 				if (t === 'VOICE_STATE_UPDATE' && d.channel_id && d.session_id === session) seen.confirmed++;
 				if (t === 'VOICE_SERVER_UPDATE') seen.seats++;
 			});
@@ -208,8 +210,8 @@ const watchSignalling = `(() => {
 })()`
 
 // TestPagesKeepTheirSeats: two people talk by pages while the text service is killed
-// and begun anew, which then knows nothing of the call. The pages say that they are in
-// it, and nobody opens another path.
+// and begun anew. Their sessions go on; and when it has lost what it had told them, and
+// knows nothing of the call, the pages say that they are in it. Nobody opens another path.
 func TestPagesKeepTheirSeats(t *testing.T) {
 	f := startFleet(t, "fra-1")
 	a, b := visit(t, ada, f.page("/invite/"+f.invite), ""), visit(t, brian, f.page("/invite/"+f.invite), "")
@@ -225,20 +227,32 @@ func TestPagesKeepTheirSeats(t *testing.T) {
 		// and a busy machine may be silent for as long.
 		must(t, p.Click("button", "Mute", 30*time.Second))
 	}
+	type counts struct{ Resumed, Held, Confirmed, Seats, Answers int }
+	await := func(what string, is func(counts) bool) {
+		t.Helper()
+		for i, p := range pages {
+			var seen counts
+			for deadline := time.Now().Add(30 * time.Second); !is(seen); {
+				must(t, p.Eval("window.seen", &seen))
+				if time.Now().After(deadline) {
+					t.Fatalf("page %d %s: not so within 30 s: %+v", i, what, seen)
+				}
+			}
+			if seen.Seats > 0 || seen.Answers > 0 {
+				t.Errorf("page %d %s: %+v, want no other seat and no other path", i, what, seen)
+			}
+		}
+	}
 	f.signal(syscall.SIGKILL)
 	<-f.done
 	f.text(t)
-	for i, p := range pages {
-		var seen struct{ Held, Confirmed, Seats, Answers int }
-		for deadline := time.Now().Add(30 * time.Second); seen.Confirmed == 0; {
-			must(t, p.Eval("window.seen", &seen))
-			if time.Now().After(deadline) {
-				t.Fatalf("page %d is not in the call by its new session: %+v", i, seen)
-			}
-		}
-		if seen.Held == 0 || seen.Seats > 0 || seen.Answers > 0 {
-			t.Errorf("page %d: %+v, want it to hold its seat, and no other seat and no other path", i, seen)
-		}
+	await("resumes", func(c counts) bool { return c.Resumed > 0 })
+	f.signal(syscall.SIGKILL)
+	<-f.done
+	must(t, os.RemoveAll(filepath.Join(f.data, "told")))
+	f.text(t)
+	await("holds its seat by a new session", func(c counts) bool { return c.Held > 0 && c.Confirmed > 0 })
+	for _, p := range pages {
 		must(t, p.Click("button", "Unmute", 30*time.Second))
 	}
 	hears(t, a, "Ada", brian)
