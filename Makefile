@@ -25,7 +25,7 @@ build: ## build bin/voicefleet, a static binary
 	@sh deploy/setup.sh up
 	@$(ENV) && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.built=$(VERSION)" -o bin/voicefleet ./cmd/voicefleet
 
-test: ## install what the tests need and run them all (some 19 minutes on 2 cores)
+test: ## install what the tests need and run them all (some 22 minutes on 2 cores)
 	@sh deploy/setup.sh test
 	@sh deploy/test.sh
 

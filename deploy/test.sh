@@ -46,7 +46,7 @@ step() {
 }
 
 rooms='./sfu/... ./edgeagent/... ./signaling/... ./allocator/... ./textchat/... ./internal/...'
-timed='crowd|forward|gateway|join|load|internal/(impair|lightclient|remote)'
+timed='crowd|forward|gateway|join|load|simulate|internal/(impair|lightclient|remote)'
 
 # Real processes in network namespaces; without root only what needs none. Times are
 # judged of faults that are far from their goals on a busy machine, too; of others what
@@ -75,15 +75,13 @@ race() {
 # then, one package after the other, what measures times, on both cores.
 # -count=1: these run programs built from sources that the test cache does not see.
 whole() {
-	# What is about several text servers, or one that is killed, comes beside the rest of
-	# its package. Its log and that comes after the others': two that speak at once cannot
-	# be told apart.
-	text='^(TestLedger|TestSeveralTexts|TestUpKilled)$'
-	go test -count=1 -v -timeout 14m -tags "$tags" -skip "$text" ./cmd/e2e >"$logs/e2e.log" 2>&1 &
+	# The ledger of messages comes beside the rest of its package, which takes longest. That
+	# one's log comes after the others': two that speak at once cannot be told apart.
+	go test -count=1 -v -timeout 14m -tags "$tags" -skip '^TestLedger$' ./cmd/e2e >"$logs/e2e.log" 2>&1 &
 	# shellcheck disable=SC2046 # lists of words
 	go test -count=1 -v -p 1 -timeout 14m -tags "$tags" $(go list ./cmd/... | grep -vE '/cmd/(e2e|voicebench)$')
 	result=$?
-	go test -count=1 -v -timeout 14m -tags "$tags" -run "$text" ./cmd/e2e || result=1
+	go test -count=1 -v -timeout 14m -tags "$tags" -run '^TestLedger$' ./cmd/e2e || result=1
 	wait $! || result=1
 	cat "$logs/e2e.log"
 	# shellcheck disable=SC2046
