@@ -101,7 +101,7 @@ rm -f "$logs"/*.log
 	step fates go test -v -run '^(TestNoCallHasTwoOwners|TestNoFalseMends)$' ./allocator/keeper ./sfu/internal/ear
 	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'
 	step whole whole
-	step fleet fleet --only engine,agent,node,drain --untimed agent,drain
+	step fleet fleet --only engine,agent,node,drain --untimed agent,node,drain
 	# Only when it is named: its goals are times, and want a machine to themselves.
 	case " $steps " in *" faults "*) step faults fleet ;; esac
 	step web make --no-print-directory web-check
