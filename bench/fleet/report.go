@@ -21,7 +21,7 @@ func (r *run) conclude() {
 		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d rounds were done again, because the harness itself was more than %v late in them (%v where only losses count): the machine was busy with something else", r.void, lateAtMost, lateUnsent))
 	}
 	if len(r.config.Untimed) > 0 {
-		r.report.Notes = append(r.report.Notes, "of "+strings.Join(r.config.Untimed, ", ")+" times and rates are told and not judged (--untimed), but for silence of seconds in a drain")
+		r.report.Notes = append(r.report.Notes, "of "+strings.Join(r.config.Untimed, ", ")+" times and rates are told and not judged (--untimed), but for silence of seconds")
 	}
 	r.report.Notes = append(r.report.Notes, elsewhere)
 	for i := range r.results {

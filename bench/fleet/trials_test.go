@@ -105,7 +105,7 @@ func TestAllIn(t *testing.T) {
 	})
 }
 
-// TestUntimedNotices: guests who are left out and listeners who fall silent in a drain miss
+// TestUntimedNotices: guests who are left out and listeners who fall silent for long miss
 // goals also where no times are judged; what the harness was late is not held against it.
 func TestUntimedNotices(t *testing.T) {
 	gap := func(gap, late time.Duration) *round {
@@ -127,8 +127,10 @@ func TestUntimedNotices(t *testing.T) {
 		"silent for long":           {"drain", gap(2500*time.Millisecond, 100*time.Millisecond), true},
 		"the harness stood, too":    {"drain", gap(2500*time.Millisecond, 800*time.Millisecond), false},
 		"silent for a busy machine": {"drain", gap(1500*time.Millisecond, 0), false},
+		"its node died":             {"node", gap(1500*time.Millisecond, 0), false},
+		"its node died for long":    {"node", gap(2500*time.Millisecond, 100*time.Millisecond), true},
 	} {
-		r := &run{config: Config{Untimed: []string{"drain", "outage"}}, report: new(bench.Report)}
+		r := &run{config: Config{Untimed: []string{"drain", "node", "outage"}}, report: new(bench.Report)}
 		tr := trials[slices.IndexFunc(trials, func(t trial) bool { return t.name == c.trial })]
 		r.results = []result{{trial: tr, rounds: []*round{c.one}}}
 		r.conclude()

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -226,31 +225,16 @@ func (l *listener) run(over <-chan struct{}) {
 }
 
 func (l *listener) OnMessage(ws *gws.Conn, m *gws.Message) {
-	b := bytes.Clone(m.Bytes())
-	m.Close()
-	var f struct {
-		Op int             `json:"op"`
-		T  string          `json:"t"`
-		S  uint64          `json:"s"`
-		D  json.RawMessage `json:"d"`
-	}
-	if err := json.Unmarshal(b, &f); err != nil {
-		l.t.Errorf("the gateway says %q: %v", b, err)
+	f, err := readFrame(m)
+	if err != nil {
+		l.t.Errorf("the gateway says what is no frame: %v", err)
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	send := func(op int, d any) {
-		b, err := json.Marshal(map[string]any{"op": op, "d": d})
-		if err == nil {
-			_ = ws.WriteMessage(gws.OpcodeText, b)
-		}
-	}
 	switch {
-	case f.Op == 10 && l.session != "":
-		send(6, map[string]any{"token": l.token, "session_id": l.session, "seq": l.seq})
 	case f.Op == 10:
-		send(2, map[string]any{"token": l.token, "intents": 33281, "properties": map[string]any{"os": "linux", "browser": "test", "device": "test"}})
+		answerHello(ws, l.token, l.session, l.seq)
 	case f.Op == 9 && string(f.D) != "true":
 		l.t.Errorf("session %s cannot be resumed at %d", l.session, l.seq)
 	case f.Op == 0:
@@ -269,7 +253,7 @@ func (l *listener) OnMessage(ws *gws.Conn, m *gws.Message) {
 			l.in = true
 		case "RESUMED":
 			l.resumed++
-			send(1, l.seq)
+			sendFrame(ws, 1, l.seq)
 		case "MESSAGE_CREATE":
 			if strings.Contains(d.Content, ".") {
 				l.given = append(l.given, d.Content)

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -506,33 +505,18 @@ func (r *reader) run(i int) {
 }
 
 func (r *reader) OnMessage(ws *gws.Conn, m *gws.Message) {
-	b := bytes.Clone(m.Bytes())
-	m.Close()
+	f, err := readFrame(m)
 	for r.slow.Load() {
 		sleep(10 * time.Millisecond)
 	}
-	var f struct {
-		Op int             `json:"op"`
-		T  string          `json:"t"`
-		S  uint64          `json:"s"`
-		D  json.RawMessage `json:"d"`
-	}
-	if json.Unmarshal(b, &f) != nil {
+	if err != nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	send := func(op int, d any) {
-		b, err := json.Marshal(map[string]any{"op": op, "d": d})
-		if err == nil {
-			_ = ws.WriteMessage(gws.OpcodeText, b)
-		}
-	}
 	switch {
-	case f.Op == 10 && r.session != "":
-		send(6, map[string]any{"token": r.token, "session_id": r.session, "seq": r.seq})
 	case f.Op == 10:
-		send(2, map[string]any{"token": r.token, "intents": 33281, "properties": map[string]any{"os": "linux", "browser": "test", "device": "test"}})
+		answerHello(ws, r.token, r.session, r.seq)
 	case f.Op == 9:
 		r.ledger.anew.Add(1)
 		r.session, r.seq = "", 0

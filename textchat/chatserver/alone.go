@@ -419,9 +419,12 @@ func (o *owner) retell() bool {
 		o.gave(o.applied, 0)
 	})
 	o.srv.voice.begin(o, u.effects)
-	o.history = append(o.history, past{seq: o.applied, at: time.Now(), sight: true})
+	o.remind(past{seq: o.applied, at: time.Now(), sight: true})
 	return true
 }
+
+// isAlone says whether there is no other instance but the life after this one.
+func (s *Server) isAlone() bool { return s.ensemble != nil && s.ensemble.alone != nil }
 
 // saving notes that the store is about to be told of a change; false: it cannot be noted.
 func (o *owner) saving() bool {

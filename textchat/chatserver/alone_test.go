@@ -174,13 +174,10 @@ func TestAloneAgain(t *testing.T) {
 	}
 }
 
-// TestAloneVoice holds that who is in voice is so after the server was killed, that the
-// node is asked for each session, and that a user whose call has ended has a new seat.
-func TestAloneVoice(t *testing.T) {
-	t.Parallel()
-	l := newLone(t)
-	ann, bob := l.guest("ann"), l.guest("bob")
-	as, bs := l.enter(ann), l.enter(bob)
+// talk has ann in the lobby by session vs1, which bob sees, before both are cut off.
+func (l *lone) talk(t *testing.T, ann, bob person) (as, bs *socket, call sfu.CallID) {
+	t.Helper()
+	as, bs = l.enter(ann), l.enter(bob)
 	lobby := l.channelID(ann, "Lobby")
 	as.joinVoice(l.guildID(), lobby, false)
 	l.voice.expect(t, "place "+ann.id)
@@ -189,10 +186,21 @@ func TestAloneVoice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.voice.tell(edgeagent.CallEvent{Call: sfu.CallID{ID: channel}, Opened: &edgeagent.SessionStart{Session: "vs1", User: ann.user()}})
+	call = sfu.CallID{ID: channel}
+	l.voice.tell(edgeagent.CallEvent{Call: call, Opened: &edgeagent.SessionStart{Session: "vs1", User: ann.user()}})
 	bs.until("VOICE_STATE_UPDATE")
 	as.breakOff()
 	bs.breakOff()
+	return as, bs, call
+}
+
+// TestAloneVoice holds that who is in voice is so after the server was killed, that the
+// node is asked for each session, and that a user whose call has ended has a new seat.
+func TestAloneVoice(t *testing.T) {
+	t.Parallel()
+	l := newLone(t)
+	ann, bob := l.guest("ann"), l.guest("bob")
+	as, bs, call := l.talk(t, ann, bob)
 	l.killed(t)
 	l.voice.expect(t, "update "+ann.id) // whether the node has it
 	as = l.resume(ann, as)
@@ -205,7 +213,7 @@ func TestAloneVoice(t *testing.T) {
 	if len(states) != 1 || states[0].(map[string]any)["user_id"] != ann.id {
 		t.Fatalf("cat sees %v", states)
 	}
-	l.voice.tell(edgeagent.CallEvent{Call: sfu.CallID{ID: channel}, Left: &edgeagent.Left{Session: "vs1", User: ann.user(), Reason: edgeagent.EngineLost}})
+	l.voice.tell(edgeagent.CallEvent{Call: call, Left: &edgeagent.Left{Session: "vs1", User: ann.user(), Reason: edgeagent.EngineLost}})
 	l.voice.expect(t, "place "+ann.id)
 	as.until("VOICE_SERVER_UPDATE")
 	as.joinVoice(l.guildID(), nil, false)
@@ -317,19 +325,7 @@ func TestAloneVoiceBusy(t *testing.T) {
 	store := &busyStore{Store: l.store}
 	l.store = store
 	ann, bob, cat := l.guest("ann"), l.guest("bob"), l.guest("cat")
-	as, bs := l.enter(ann), l.enter(bob)
-	lobby := l.channelID(ann, "Lobby")
-	as.joinVoice(l.guildID(), lobby, false)
-	l.voice.expect(t, "place "+ann.id)
-	as.until("VOICE_SERVER_UPDATE")
-	channel, err := snowflake.Parse(lobby)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.voice.tell(edgeagent.CallEvent{Call: sfu.CallID{ID: channel}, Opened: &edgeagent.SessionStart{Session: "vs1", User: ann.user()}})
-	bs.until("VOICE_STATE_UPDATE")
-	as.breakOff()
-	bs.breakOff()
+	l.talk(t, ann, bob)
 	store.times.Store(2) // the first time it is who sets up the server
 	l.killed(t)
 	l.try("GET", "/guilds/"+l.guildID()+"/channels", cat.token, nil) // one of those who ask is refused

@@ -865,7 +865,7 @@ func (s *Server) tellUsers(ctx context.Context, u usersEntry) error {
 		s.forUsers(u, 0)
 		return nil
 	}
-	if s.ensemble.alone != nil {
+	if s.isAlone() {
 		return s.ensemble.tellUsersAlone(u)
 	}
 	// What is said of a user is not lost because an asker does not wait.

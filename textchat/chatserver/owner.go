@@ -265,13 +265,13 @@ func (o *owner) load() error {
 	}
 	r, err := o.srv.store.Guild(ctx, o.id)
 	if errors.Is(err, textchat.ErrNoRecord) {
-		if o.srv.ensemble != nil && o.srv.ensemble.alone != nil {
+		if o.srv.isAlone() {
 			o.inherited()
 		}
 		return textchat.ErrUnknownGuild
 	}
 	if err != nil {
-		if live != nil && o.srv.ensemble.alone != nil {
+		if live != nil && o.srv.isAlone() {
 			o.wake = time.Now().Add(time.Second) // its calls may go on, whoever asks for it
 		}
 		o.srv.cfg.Log.Error("load guild", "guild", o.id, "err", err)
@@ -289,13 +289,13 @@ func (o *owner) load() error {
 	switch {
 	case live != nil:
 		o.core.Apply(live)
-		if o.srv.ensemble.alone != nil {
+		if o.srv.isAlone() {
 			o.core.Doubt(time.Now()) // calls may have ended with the life before
 		}
 	case o.habits != nil:
 		o.core.Apply(o.habits)
 	}
-	if o.srv.ensemble != nil && o.srv.ensemble.alone != nil {
+	if o.srv.isAlone() {
 		o.inherited() // not before: a store that was busy is asked again
 	}
 	o.habits = nil

@@ -465,9 +465,9 @@ func (e *erasure) run() error {
 			return err
 		}
 	}
-	if all := e.srv.ensemble; all != nil && all.alone != nil {
+	if e.srv.isAlone() {
 		// It has the words, too, and would have them until it is written further.
-		if err := all.journal.Forget(); err != nil {
+		if err := e.srv.ensemble.alone.journal.Forget(); err != nil {
 			return err
 		}
 	}

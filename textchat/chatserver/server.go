@@ -233,8 +233,8 @@ func (s *Server) stop() error {
 }
 
 func (s *Server) closeStore() error {
-	if e := s.ensemble; e != nil && e.alone != nil {
-		if err := e.alone.journal.Close(); err != nil {
+	if s.isAlone() {
+		if err := s.ensemble.alone.journal.Close(); err != nil {
 			s.cfg.Log.Error("close journal", "err", err)
 		}
 	}

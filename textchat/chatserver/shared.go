@@ -326,7 +326,7 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 			return doReply{}, textchat.Unavailable("The other servers do not answer, try again.", time.Second)
 		}
 	}
-	if o.srv.ensemble.alone != nil && o.untold.id != id && !o.retell() {
+	if o.srv.isAlone() && o.untold.id != id && !o.retell() {
 		return doReply{}, textchat.Unavailable("This cannot be shown to others now, try again.", time.Second)
 	}
 	for range commitTries {
@@ -361,12 +361,12 @@ func (o *owner) commit(in guild.Input, id string) (doReply, error) {
 			}
 			continue
 		case err != nil:
-			if o.srv.ensemble.alone != nil && len(out.Changes) > 0 {
+			if o.srv.isAlone() && len(out.Changes) > 0 {
 				o.doubt(unsaid{id, doReply{Result: resultOf(&out)}, out.Joined, out.Effects})
 			}
 			o.core.Revert()
 			o.unsure = true
-			if o.srv.ensemble.alone != nil { // it is not there, for sure
+			if o.srv.isAlone() { // it is not there, for sure
 				o.seated(o.core.Live(), true)
 				o.srv.cfg.Log.Warn("keep what is told", "guild", o.id, "err", err)
 				return doReply{}, textchat.Unavailable("This cannot be shown to others now, try again.", time.Second)
@@ -405,7 +405,7 @@ func (o *owner) append(id string, out *guild.Out) (uint64, error) {
 		return 0, nil
 	}
 	l := logged{ID: id, After: o.applied, Delta: delta, Changes: brief(out.Changes), Joined: out.Joined, Parted: out.Parted, Touched: out.Touched, Result: resultOf(out)}
-	if o.srv.ensemble.alone != nil {
+	if o.srv.isAlone() {
 		o.seated(delta, false)
 	}
 	for _, e := range out.Events {
@@ -433,7 +433,7 @@ func (o *owner) write(body []byte) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if o.srv.ensemble.alone != nil { // nobody else tells it
+	if o.srv.isAlone() { // nobody else tells it
 		o.toldSeq.Store(seq)
 		o.srv.ensemble.order.sawEntry(seq)
 	}
