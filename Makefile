@@ -7,7 +7,7 @@
 ARGS ?=
 
 ENV := . deploy/env.sh
-OPUS := -tags opus,nolibopusfile
+OPUS := -tags opus,nolibopusfile,netgo,osusergo
 VERSION = $$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Installs what package-lock.json names, unless it is there.
 NPM := { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }

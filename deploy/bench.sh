@@ -6,9 +6,9 @@
 set -u
 cd "$(dirname "$0")/.."
 . deploy/env.sh
-tags=opus,nolibopusfile
+tags=opus,nolibopusfile,netgo,osusergo
 if ! { command -v pkg-config >/dev/null && pkg-config --exists opus && command -v gcc >/dev/null; }; then
-	tags=none
+	tags=netgo,osusergo
 	echo "without libopus: bots send prepared frames, voices are not decoded"
 fi
 CGO_ENABLED=0 go build -o bin/voicefleet ./cmd/voicefleet || exit 1

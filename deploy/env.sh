@@ -43,3 +43,7 @@ if [ -x out/node/node_modules/node/bin/node ]; then
 	PATH=$PWD/out/node/node_modules/node/bin:$PATH
 fi
 export PATH
+
+# With and without cgo the same packages: what one build compiled is of use to the next.
+GOFLAGS="${GOFLAGS:+$GOFLAGS }-tags=netgo,osusergo"
+export GOFLAGS

@@ -30,6 +30,6 @@
 //     handler, without a network.
 //
 // Times begin at the moment that was intended and end when the kernel had the
-// bytes. Numbers of events rise by one in the guild; those of instances of a fleet leap,
-// so there an event that was lost is known by its post. A note tells when others used the machine, too.
+// bytes. Numbers of events leap, so an event that was lost is known by its post. A note
+// tells when others used the machine, too.
 package crowd

@@ -39,13 +39,13 @@ type hall struct {
 	empty    int64 // resident memory of the server without anybody
 }
 
-// openHall starts a process of sessions for a server. leaps: see [epollclient.New].
-func openHall(c *Config, number int, host string, s server, leaps bool, mark string) (_ *hall, err error) {
+// openHall starts a process of sessions for a server.
+func openHall(c *Config, number int, host string, s server, mark string) (_ *hall, err error) {
 	h := &hall{number: number, host: host, server: s}
 	if h.empty, err = s.RSS(); err != nil {
 		return nil, err
 	}
-	h.loader, err = start(c.Self, roleSessions, host, fmt.Sprint(leaps), mark, fmt.Sprint(c.Seed+uint64(number)))
+	h.loader, err = start(c.Self, roleSessions, host, mark, fmt.Sprint(c.Seed+uint64(number)))
 	return h, err
 }
 

@@ -181,7 +181,7 @@ func (h *house) open(ctx context.Context, n int) error {
 
 // add gives a server a hall.
 func (h *house) add(host string, s server) error {
-	one, err := openHall(h.config, len(h.halls), host, s, h.texts != nil, h.mark)
+	one, err := openHall(h.config, len(h.halls), host, s, h.mark)
 	if err == nil {
 		h.halls = append(h.halls, one)
 	}

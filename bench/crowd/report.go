@@ -104,7 +104,7 @@ func (c *crowd) sound(name string, t tallies, expected int64) {
 		c.note("%s: %.1f %% of what came was read 50 ms late or more: the sessions' processes had to wait for a core", name, late)
 	}
 	c.goal(name+": deliveries lost", "of "+fmt.Sprint(expected), float64(expected-t.Delivered), 0)
-	c.goal(name+": events twice, or out of sequence", "of them", float64(t.Twice+t.Repeated+t.Skipped+t.Garbled), 0)
+	c.goal(name+": events twice, or out of sequence", "of them", float64(t.Twice+t.Repeated+t.Garbled), 0)
 }
 
 func (c *crowd) arrived(name string, a Arrivals) {

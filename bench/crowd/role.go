@@ -28,22 +28,18 @@ func RunRole(ctx context.Context, args []string, in io.Reader, out io.Writer) er
 	if args[0] == roleFan {
 		return serveFan(ctx, in, out)
 	}
-	if len(args) != 5 {
-		return errors.New("sessions: want server, whether numbers leap, mark and seed")
+	if len(args) != 4 {
+		return errors.New("sessions: want server, mark and seed")
 	}
 	server, err := netip.ParseAddrPort(args[1])
 	if err != nil {
 		return fmt.Errorf("sessions: %w", err)
 	}
-	leaps, err := strconv.ParseBool(args[2])
+	seed, err := strconv.ParseUint(args[3], 10, 64)
 	if err != nil {
 		return fmt.Errorf("sessions: %w", err)
 	}
-	seed, err := strconv.ParseUint(args[4], 10, 64)
-	if err != nil {
-		return fmt.Errorf("sessions: %w", err)
-	}
-	return serveSessions(ctx, in, out, server, leaps, args[3], seed)
+	return serveSessions(ctx, in, out, server, args[2], seed)
 }
 
 type arriveRequest struct {
@@ -65,8 +61,8 @@ type counted struct {
 	In        int
 }
 
-func serveSessions(ctx context.Context, in io.Reader, out io.Writer, server netip.AddrPort, leaps bool, mark string, seed uint64) error {
-	l, err := epollclient.New(server, leaps, mark, seed)
+func serveSessions(ctx context.Context, in io.Reader, out io.Writer, server netip.AddrPort, mark string, seed uint64) error {
+	l, err := epollclient.New(server, mark, seed)
 	if err != nil {
 		return err
 	}

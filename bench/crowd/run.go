@@ -331,7 +331,6 @@ func (s *tallies) add(t epollclient.Tally) {
 	s.Delivered += t.Delivered
 	s.Twice += t.Twice
 	s.Repeated += t.Repeated
-	s.Skipped += t.Skipped
 	s.Garbled += t.Garbled
 	s.Reads += t.Reads
 	s.LateReads += t.LateReads

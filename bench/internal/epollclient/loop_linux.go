@@ -54,7 +54,6 @@ var (
 type Loop struct {
 	// Immutable.
 	epoll, bell int
-	leaps       bool // numbers of events only rise
 
 	// Owned by Run.
 	servers   []place
@@ -112,15 +111,15 @@ type Tally struct {
 	Twice     int64
 	Aliens    int64 // messages of others
 	Garbled   int64
-	// Repeated and Skipped are sequence numbers that came twice or never; where numbers
-	// leap nobody knows which were skipped.
-	Repeated, Skipped int64
-	Reads, LateReads  int64
-	Retries           map[string]int // connections on the way in that were tried again, by why
-	Frames, Bytes     int64
-	Lost              map[string]int         // connections that ended by themselves, by why
-	Delay             *hdrhistogram.Snapshot // post to each session
-	Posts             []Heard                // those from the number on that was asked for
+	// Repeated are sequence numbers that did not rise. They leap, so nobody knows which
+	// were skipped: an event that was lost is known by its post.
+	Repeated         int64
+	Reads, LateReads int64
+	Retries          map[string]int // connections on the way in that were tried again, by why
+	Frames, Bytes    int64
+	Lost             map[string]int         // connections that ended by themselves, by why
+	Delay            *hdrhistogram.Snapshot // post to each session
+	Posts            []Heard                // those from the number on that was asked for
 }
 
 // Heard is what became of a post.
@@ -138,10 +137,9 @@ func record(h *hdrhistogram.Histogram, ns int64) {
 	_ = h.RecordValue(min(max(ns, 0), int64(2*time.Minute))) // within its bounds
 }
 
-// New makes a loop of sessions at a server; posts of a run begin with mark. leaps says
-// that the server is one of several: the numbers of their events rise, and not by one.
-func New(server netip.AddrPort, leaps bool, mark string, seed uint64) (*Loop, error) {
-	l := &Loop{servers: []place{{unix.SockaddrInet4{Addr: server.Addr().As4(), Port: int(server.Port())}, server.String()}}, leaps: leaps, mark: []byte(mark + " "),
+// New makes a loop of sessions at a server; posts of a run begin with mark.
+func New(server netip.AddrPort, mark string, seed uint64) (*Loop, error) {
+	l := &Loop{servers: []place{{unix.SockaddrInet4{Addr: server.Addr().As4(), Port: int(server.Port())}, server.String()}}, mark: []byte(mark + " "),
 		random: rand.New(rand.NewPCG(seed, 9)), buf: make([]byte, readBuffer), begun: time.Now(), delay: Histogram()}
 	l.vector.Base = &l.buf[0]
 	l.vector.SetLen(len(l.buf))

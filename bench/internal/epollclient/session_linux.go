@@ -277,12 +277,8 @@ func (l *Loop) text(s *session, f []byte, at int64) {
 	}
 	seq, rest := number(rest)
 	if !s.raw {
-		switch {
-		case seq == s.seq+1:
-		case seq <= s.seq:
+		if seq <= s.seq {
 			l.tally.Repeated++
-		case !l.leaps:
-			l.tally.Skipped += int64(seq - s.seq - 1)
 		}
 		s.seq = max(s.seq, seq)
 	}
