@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test check web web-check cql-conformance fleet-test fleet-soak fleet-soak-alone fleet-schedules fleet-demo text-test cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway bench-pages bench-store cql-cluster-test sim fresh-test clean
+.PHONY: help up build test race check web web-check cql-conformance fleet-test fleet-soak fleet-soak-alone fleet-schedules fleet-demo text-test cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway bench-pages bench-store cql-cluster-test sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -28,6 +28,9 @@ build: ## build bin/voicefleet, a static binary
 test: ## install what the tests need and run them all (some 22 minutes on 2 cores)
 	@sh deploy/setup.sh test
 	@sh deploy/test.sh
+
+race: ## every test of the rooms with the race detector, those too that CI runs without (10 minutes)
+	@$(ENV) && go test -count=1 -race $(OPUS) ./sfu/... ./edgeagent/... ./signaling/... ./allocator/... ./textchat/... ./internal/...
 
 check: ## what to run before a commit: gofmt, vet, staticcheck, tree tests, -race of changed packages
 	@sh deploy/check.sh

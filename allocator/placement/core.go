@@ -585,31 +585,20 @@ func (c *Core) with(id sfu.CallID, n int) int {
 	return n
 }
 
-// join keeps a live call together on its node. A call is never split: one that no
-// longer fits goes as a whole to a node that has room for all of it, and where
-// there is none the joiner is refused. While it fits it goes only where it does not
-// crowd, and not back to a node that gave it away; when it must, there, too, only if it
-// does not crowd. So where all is full it does not go to and fro.
+// join keeps a live call together on its node, on another as a whole, or, where none has
+// room for all of it, on two. Who fits nowhere is refused.
 func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.NodeID, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
 	more := 1
 	if k := c.calls[req.Call]; k != nil && k.held > len(k.seats) {
 		more -= k.held - len(k.seats) // reserved for its members, as its size was predicted, and taken by nobody
 	}
-	fits, easily := c.fleet.Fits(home, more)
-	size := c.Size(req.Call) + max(0, more)
-	if !easily {
-		wish, rests := req, edgeagent.NodeID("")
-		if k := c.calls[req.Call]; k != nil && k.entry.Move != nil && k.entry.Move.Shed() && now.Sub(k.entry.Move.At) < ForgiveTime {
-			rests = k.entry.Move.From
-		}
-		if fits && rests != "" {
-			wish.Avoid = append(slices.Clone(req.Avoid), rests)
-		}
-		ex, err := c.Elsewhere(now, wish, size, "call moves, its node is full: ", draw)
-		calm := slices.ContainsFunc(ex.Candidates, func(k allocator.Candidate) bool { return k.Node == ex.Chosen && k.Fullness <= crowded })
-		if err == nil && (calm || !fits && ex.Chosen != rests) {
-			return ex, nil
-		}
+	size, rests := c.Size(req.Call)+max(0, more), edgeagent.NodeID("")
+	if k := c.calls[req.Call]; k != nil && k.entry.Move != nil && k.entry.Move.Shed() && now.Sub(k.entry.Move.At) < ForgiveTime {
+		rests = k.entry.Move.From
+	}
+	choice, leaves, fits := c.fleet.Leaves(now, &req, home, more, size, rests, draw)
+	if leaves {
+		return c.Told(now, req, size, choice, "call moves, its node is full: "), nil
 	}
 	ex := allocator.Explanation{Call: req.Call, At: now, Chosen: home, Reason: "call is live here"}
 	c.fleet.limit = 1 // who is in a call fills its node to the end

@@ -249,6 +249,36 @@ func (f *Fleet) Fits(id edgeagent.NodeID, more int) (fits, easily bool) {
 	return full <= 1 && max(share(load.PPS, limit.PPS), share(load.BPS, limit.BPS)) <= brim, full <= brim
 }
 
+// Leaves decides whether a live call goes to another node when somebody joins: it has
+// more sessions then than its node counts already, and sessions in all. A call is never
+// split: one that no longer fits goes as a whole to a node that has room for all of it.
+// While it fits it goes only where it does not crowd, and not back to the node that gave
+// it away of late, which it rests from, if any; when it must, there, too, only if it does
+// not crowd. So where all is full it does not go to and fro.
+func (f *Fleet) Leaves(now time.Time, req *allocator.PlaceRequest, home edgeagent.NodeID, more, sessions int, rests edgeagent.NodeID, draw *rand.Rand) (choice Choice, leaves, fits bool) {
+	fits, easily := f.Fits(home, more)
+	if easily {
+		return Choice{}, false, true
+	}
+	wish := *req
+	wish.Avoid = append(slices.Clone(req.Avoid), home)
+	if fits && rests != "" {
+		wish.Avoid = append(wish.Avoid, rests)
+	}
+	choice = f.Choose(now, &wish, sessions, draw)
+	if choice.Node == "" || slices.Contains(wish.Avoid, choice.Node) {
+		return choice, false, fits
+	}
+	calm := f.fullness(choice.Node, sessions) <= crowded
+	return choice, calm || !fits && choice.Node != rests, fits
+}
+
+// fullness is that of a node with so many more sessions than it has and is reserved for.
+func (f *Fleet) fullness(node edgeagent.NodeID, more int) float64 {
+	n := &f.nodes[f.index[node]]
+	return Fullness(sum(n.hb.Load, Seats(n.reserved+more)), n.hb.Capacity)
+}
+
 // Choose decides which node so many more sessions go to that begin a call. The
 // result is that of weighing every node: regions are visited from the nearest
 // on, until their distance alone is dearer than the best node found.
@@ -287,12 +317,10 @@ func (f *Fleet) Nearer(now time.Time, req *allocator.PlaceRequest, home edgeagen
 
 // burden is the penalty of a node for its load without so many of its sessions.
 func (f *Fleet) burden(node edgeagent.NodeID, without int) float64 {
-	i, there := f.index[node]
-	if !there {
+	if _, there := f.index[node]; !there {
 		return 0
 	}
-	n := &f.nodes[i]
-	return penalty(Fullness(sum(n.hb.Load, Seats(n.reserved-without)), n.hb.Capacity))
+	return penalty(f.fullness(node, -without))
 }
 
 // Saves is how much nearer a node is than another, in milliseconds; 0 if one of the

@@ -313,10 +313,7 @@ const (
 
 // settleOn finds a node for a call and puts it there.
 func (e *engine) settleOn(id int32, more int, avoid int32) settled {
-	c := &e.calls[id]
-	a := &e.ask
-	a.call, a.more, a.avoid, a.now = int(c.seed>>1), more, avoid, e.time()
-	a.metro, a.access = e.member(c, 0)
+	a := e.wish(&e.calls[id], more, avoid)
 	node := e.p.choose(a)
 	if node < 0 || node == avoid && e.p.moves() {
 		return unplaced
@@ -333,8 +330,16 @@ func (e *engine) settleOn(id int32, more int, avoid int32) settled {
 		}
 	}
 	e.attach(id, node)
-	e.hold(id, max(more, int(c.joined)))
+	e.hold(id, max(more, int(e.calls[id].joined)))
 	return placed
+}
+
+// wish is what is known when so many sessions of a call need a node. It is valid until the next.
+func (e *engine) wish(c *call, more int, avoid int32) *ask {
+	a := &e.ask
+	a.call, a.more, a.avoid, a.now = int(c.seed>>1), more, avoid, e.time()
+	a.metro, a.access = e.member(c, 0)
+	return a
 }
 
 // attach puts a call on a node.
@@ -434,15 +439,12 @@ func (e *engine) happen() {
 
 // grow brings the next member into a call, on its node, on another, or not at all.
 func (e *engine) grow(c *call, id int32) {
-	fits, easily := e.p.fits(c.node)
+	fits := true
 	if e.hosts[c.node].state == edgeagent.Draining && e.move(id, c.node) {
 		e.tally.Drained++
 		e.unheard("drained", gapDrained*float64(c.joined))
-		fits = true
-	} else if !easily && e.move(id, c.node) {
-		e.tally.Moved++
-		e.unheard("moved off a full node", gapMoved*float64(c.joined))
-		fits = true
+	} else {
+		fits = e.stay(c, id)
 	}
 	if fits {
 		e.join(c, id)
@@ -452,6 +454,30 @@ func (e *engine) grow(c *call, id int32) {
 		e.planned[c.metro]--
 	}
 	e.follow(c, id)
+}
+
+// stay lets a call that somebody joins stay or leave, as the rule says, and says whether
+// there is room for them then.
+func (e *engine) stay(c *call, id int32) bool {
+	held := max(0, c.held-max(0, c.joined-c.shown))                // for its members, and taken by nobody
+	size, rests := int(max(c.joined+1, c.shown+c.held)), int32(-1) // as the allocator counts, with what is held
+	if c.moves > 0 && (&allocator.CallMove{Cause: c.cause}).Shed() && time.Duration(e.now-c.moved)*tick < placement.ForgiveTime {
+		rests = c.from
+	}
+	a := e.wish(c, size, -1)
+	to, fits := e.p.leaves(a, c.node, int(1-held), rests)
+	if to < 0 || !e.hosts[to].there { // its death is not known yet: nobody opens a path there
+		return fits
+	}
+	e.leave(id)
+	e.attach(id, to)
+	e.hold(id, size)
+	if e.m != nil {
+		e.m.forgetIfKnown(id)
+	}
+	e.tally.Moved++
+	e.unheard("moved off a full node", gapMoved*float64(c.joined))
+	return true
 }
 
 // move takes a live call to another node as a whole, if one has room for it.

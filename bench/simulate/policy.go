@@ -32,9 +32,11 @@ type policy interface {
 	lose(now time.Time, node int32)
 	// choose names a node, or -1.
 	choose(a *ask) int32
-	// fits says whether the call's node takes one more, and whether with ease; a
-	// rule that never asks says yes.
-	fits(node int32) (fits, easily bool)
+	// leaves names the node a live call of a.more sessions, with more than its node counts
+	// among them, goes to from home because somebody joins, or -1, and whether it fits where it is.
+	// The call rests from a node that gave it away of late, or from -1. A rule that never
+	// asks says that it fits.
+	leaves(a *ask, home int32, more int, rests int32) (to int32, fits bool)
 	// reserve tells of sessions placed that no heartbeat shows, or takes them off.
 	reserve(node int32, sessions int)
 	// moves says whether a call that fits its node no longer may go elsewhere.
@@ -92,7 +94,18 @@ func (o *ours) choose(a *ask) int32 {
 	return -1
 }
 
-func (o *ours) fits(node int32) (bool, bool) { return o.fleet.Fits(o.w.nodes[node].id, 1) }
+func (o *ours) leaves(a *ask, home int32, more int, rests int32) (int32, bool) {
+	var rest edgeagent.NodeID
+	if rests >= 0 {
+		rest = o.w.nodes[rests].id
+	}
+	c, leaves, fits := o.fleet.Leaves(a.now, o.request(a), o.w.nodes[home].id, more, a.more, rest, a.draw)
+	if !leaves {
+		return -1, fits
+	}
+	return o.index[c.Node], fits
+}
+
 func (o *ours) reserve(node int32, sess int) { o.fleet.Reserve(o.w.nodes[node].id, sess) }
 
 // told is what a yardstick knows: heartbeats alone, without reservations.
@@ -116,10 +129,10 @@ func (t *told) observe(_ time.Time, node int32, state edgeagent.State, load edge
 	t.ready[node] = state == edgeagent.Ready
 	t.fullness[node] = placement.Fullness(load, t.w.nodes[node].capacity)
 }
-func (t *told) lose(_ time.Time, node int32) { t.ready[node] = false }
-func (t *told) fits(int32) (bool, bool)      { return true, true }
-func (t *told) reserve(int32, int)           {}
-func (t *told) moves() bool                  { return false }
+func (t *told) lose(_ time.Time, node int32)                         { t.ready[node] = false }
+func (t *told) leaves(*ask, int32, int, int32) (to int32, fits bool) { return -1, true }
+func (t *told) reserve(int32, int)                                   {}
+func (t *told) moves() bool                                          { return false }
 
 func (t *told) free(n int32, a *ask) bool { return t.ready[n] && t.fullness[n] < 1 && n != a.avoid }
 

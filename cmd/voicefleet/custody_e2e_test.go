@@ -199,7 +199,7 @@ func TestFrozenNodeGoesOn(t *testing.T) {
 // build makes the program with a version of its own.
 func build(t *testing.T, path, version string) {
 	t.Helper()
-	cmd := exec.Command("go", "build", "-ldflags", "-X main.built="+version, "-o", path, ".")
+	cmd := exec.Command("go", "build", "-ldflags", "-s -X main.built="+version, "-o", path, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)

@@ -103,13 +103,14 @@ func dialSocket(ctx context.Context, to string, config *tls.Config) (*socket, er
 		}
 	}
 	var d net.Dialer
-	tcp, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	bare, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", u.Host, err)
 	}
 	// The upgrade takes no context: closing the connection ends it.
-	release := context.AfterFunc(ctx, func() { _ = tcp.Close() })
+	release := context.AfterFunc(ctx, func() { _ = bare.Close() })
 	defer release()
+	tcp := bare
 	if u.Scheme == "wss" {
 		if config == nil {
 			config = &tls.Config{}
