@@ -18,6 +18,7 @@ type breaker struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	failures int
+	answered time.Time // the last answer
 	until    time.Time // while open; zero when closed
 	probing  bool
 }
@@ -36,13 +37,18 @@ func (b *breaker) allow(now time.Time) bool {
 	return true
 }
 
-// note takes in how it went.
-func (b *breaker) note(now time.Time, failed bool) {
+// note takes in how it went with what was begun then. A failure of what was begun before
+// the last answer is no news: many wait for one node that stands still, and fail at once
+// while the others answer.
+func (b *breaker) note(begun, now time.Time, failed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.probing = false
 	if !failed {
-		b.failures, b.until = 0, time.Time{}
+		b.failures, b.answered, b.until = 0, now, time.Time{}
+		return
+	}
+	if begun.Before(b.answered) {
 		return
 	}
 	if b.failures++; b.failures >= breakerFailures {

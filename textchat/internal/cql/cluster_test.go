@@ -23,8 +23,19 @@ import (
 // clusterPatience is how long the test waits for what nodes find out about each other.
 const clusterPatience = 5 * time.Minute
 
+// longestRefusal is how long a writer may be refused when a node stands still or dies. A
+// node is passed over after 0.2 s; a lightweight transaction that it has begun by then is
+// given up after 0.8 s, and as many may stop the cluster from being asked for 0.5 s. The
+// nodes find out about each other after 20 s.
+const longestRefusal = 3 * time.Second
+
 // ledger is what writers of one channel each were told.
 type ledger struct {
+	name string
+	// add writes a message, again with the same id when it was refused, and says under
+	// which id it is there.
+	add func(ctx context.Context, channel, id textchat.ID) (textchat.ID, error)
+
 	mu      sync.Mutex
 	acked   map[textchat.ID][]textchat.ID // by channel, in the order of the answers
 	refused int
@@ -43,8 +54,8 @@ func (l *ledger) fewest() int {
 	return n
 }
 
-// phase says what came of the time since the last phase.
-func (l *ledger) phase(t *testing.T, name string) {
+// phase says what came of the time since the last phase, and returns its gap.
+func (l *ledger) phase(t *testing.T, name string) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
@@ -52,25 +63,26 @@ func (l *ledger) phase(t *testing.T, name string) {
 		n += len(ids)
 	}
 	load, _ := os.ReadFile("/proc/loadavg")
-	t.Logf("%s: %d acknowledged so far, %d refused; the slowest answer %v, the longest time without one that is good %v (load %.14s)",
-		name, n, l.refused, l.slowest.Round(time.Millisecond), l.gap.Round(time.Millisecond), load)
+	t.Logf("%s, %s: %d acknowledged so far, %d refused; the slowest answer %v, the longest time without one that is good %v (load %.14s)",
+		name, l.name, n, l.refused, l.slowest.Round(time.Millisecond), l.gap.Round(time.Millisecond), load)
+	gap := l.gap
 	l.refused, l.slowest, l.gap = 0, 0, 0
+	return gap
 }
 
 // write writes message after message, each until it is acknowledged.
-func (l *ledger) write(ctx context.Context, s *Store, channel textchat.ID) {
+func (l *ledger) write(ctx context.Context, channel textchat.ID) {
 	last := time.Now()
 	for ctx.Err() == nil {
 		id := newID()
-		nonce := id.String()
 		for ctx.Err() == nil {
 			begun := time.Now()
-			m, _, err := s.AddMessage(ctx, message(channel, id, "kept"), nonce)
+			stored, err := l.add(ctx, channel, id)
 			now := time.Now()
 			l.mu.Lock()
 			l.slowest = max(l.slowest, now.Sub(begun))
 			if err == nil {
-				l.acked[channel] = append(l.acked[channel], m.ID)
+				l.acked[channel] = append(l.acked[channel], stored)
 				l.gap, last = max(l.gap, now.Sub(last)), now
 			} else if ctx.Err() == nil {
 				l.refused++
@@ -84,6 +96,43 @@ func (l *ledger) write(ctx context.Context, s *Store, channel textchat.ID) {
 			case <-ctx.Done():
 			}
 		}
+	}
+}
+
+// kept holds what is stored to what was acknowledged.
+func (l *ledger) kept(t *testing.T, s *Store) {
+	t.Helper()
+	lost, total := 0, 0
+	for channel, want := range l.acked {
+		var got []textchat.ID
+		for q := (textchat.PageQuery{Limit: 100}); ; {
+			page, err := s.Page(ctx, channel, q)
+			must(t, err)
+			for _, m := range page {
+				got = append(got, m.ID)
+			}
+			if len(page) < q.Limit {
+				break
+			}
+			q.Before = page[len(page)-1].ID
+		}
+		slices.Reverse(got)
+		if !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) != len(got) {
+			t.Errorf("%s: channel %d is out of order, or has a message twice", l.name, channel)
+		}
+		for _, id := range want {
+			total++
+			if _, ok := slices.BinarySearch(got, id); !ok {
+				lost++
+			}
+		}
+		if len(got) > len(want)+1 { // the last one may not have been acknowledged
+			t.Errorf("%s: channel %d has %d messages, %d were acknowledged", l.name, channel, len(got), len(want))
+		}
+	}
+	t.Logf("%s: %d of %d acknowledged messages are lost", l.name, lost, total)
+	if lost > 0 {
+		t.Errorf("%s: %d acknowledged messages are lost", l.name, lost)
 	}
 }
 
@@ -151,78 +200,84 @@ func TestCluster(t *testing.T) {
 			}
 		})
 	}
-	l := &ledger{acked: map[textchat.ID][]textchat.ID{}}
-	for range 8 {
-		l.acked[newID()] = nil
+	ledgers := []*ledger{
+		{name: "by a nonce and a write", add: func(ctx context.Context, channel, id textchat.ID) (textchat.ID, error) {
+			m, _, err := strict.AddMessage(ctx, message(channel, id, "kept"), id.String())
+			return m.ID, err
+		}},
+		{name: "by a write", add: func(ctx context.Context, channel, id textchat.ID) (textchat.ID, error) {
+			m, _, err := strict.AddMessage(ctx, message(channel, id, "kept"), "")
+			return m.ID, err
+		}},
+		{name: "by a batch", add: func(ctx context.Context, channel, id textchat.ID) (textchat.ID, error) {
+			return id, strict.AddMessages(ctx, channel, []textchat.Message{message(channel, id, "kept")})
+		}},
 	}
 	writing, stop := context.WithCancel(ctx)
 	var writers sync.WaitGroup
 	defer writers.Wait()
 	defer stop()
-	for channel := range l.acked {
-		writers.Go(func() { l.write(writing, strict, channel) })
+	for i, l := range ledgers {
+		l.acked = make(map[textchat.ID][]textchat.ID)
+		var channels []textchat.ID
+		for range []int{8, 2, 2}[i] {
+			channel := newID()
+			channels, l.acked[channel] = append(channels, channel), nil
+		}
+		for _, channel := range channels {
+			writers.Go(func() { l.write(writing, channel) })
+		}
 	}
 	more := func() {
 		t.Helper()
-		want := l.fewest() + 50
-		within("every writer writes 50 more", func() bool { return l.fewest() >= want })
+		var want []int
+		for _, l := range ledgers {
+			want = append(want, l.fewest()+50)
+		}
+		within("every writer writes 50 more", func() bool {
+			for i, l := range ledgers {
+				if l.fewest() < want[i] {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	phase := func(name string, most time.Duration) {
+		t.Helper()
+		for _, l := range ledgers {
+			if gap := l.phase(t, name); gap > most {
+				t.Errorf("%s, %s: refused for %v, want %v at most", name, l.name, gap.Round(time.Millisecond), most)
+			}
+		}
 	}
 
 	more()
 	histories("Whole")
 	t.Run("Linearizable", func(t *testing.T) { textchattest.Linearizable(t, uint64(newID()>>22), nil, s, other) })
-	l.phase(t, "three nodes")
+	phase("three nodes", clusterPatience)
 
 	signal(2, syscall.SIGSTOP)
 	defer func() { _ = syscall.Kill(nodes[2].Pid(), syscall.SIGCONT) }()
 	more()
 	within("the third is known to stand still", func() bool { return !up(s, 2) && !up(other, 2) })
-	l.phase(t, "one stands still, and who asks it finds out")
+	phase("one stands still, and who asks it finds out", longestRefusal)
 	histories("Stopped")
-	l.phase(t, "one stands still")
+	phase("one stands still", clusterPatience)
 
 	signal(2, syscall.SIGCONT)
 	within("the third is back", func() bool { return up(s, 2) && up(other, 2) })
-	l.phase(t, "it goes on")
+	phase("it goes on", clusterPatience)
 	signal(1, syscall.SIGKILL)
 	more()
 	within("the second is known to be gone", func() bool { return !up(s, 1) && !up(other, 1) })
-	l.phase(t, "another one is killed")
+	phase("another one is killed", longestRefusal)
 	histories("Killed")
-	l.phase(t, "with two that are left")
+	phase("with two that are left", clusterPatience)
 
 	stop()
 	writers.Wait()
-	lost, total := 0, 0
-	for channel, want := range l.acked {
-		var got []textchat.ID
-		for q := (textchat.PageQuery{Limit: 100}); ; {
-			page, err := s.Page(ctx, channel, q)
-			must(t, err)
-			for _, m := range page {
-				got = append(got, m.ID)
-			}
-			if len(page) < q.Limit {
-				break
-			}
-			q.Before = page[len(page)-1].ID
-		}
-		slices.Reverse(got)
-		if !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) != len(got) {
-			t.Errorf("channel %d is out of order, or has a message twice", channel)
-		}
-		for _, id := range want {
-			total++
-			if _, ok := slices.BinarySearch(got, id); !ok {
-				lost++
-			}
-		}
-		if len(got) > len(want)+1 { // the last one may not have been acknowledged
-			t.Errorf("channel %d has %d messages, %d were acknowledged", channel, len(got), len(want))
-		}
-	}
-	t.Logf("%d of %d acknowledged messages are lost", lost, total)
-	if lost > 0 {
-		t.Errorf("%d acknowledged messages are lost", lost)
+	for _, l := range ledgers {
+		l.kept(t, s)
 	}
 }

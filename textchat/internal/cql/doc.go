@@ -19,10 +19,12 @@
 //     tablets (NAME_lwt), and by nothing else.
 //
 // Every plain write carries a time stamp of this process that only grows, so that
-// doing it again changes nothing: all of them may be retried. Two instances that
-// write the same row are ordered by their clocks; keep them by NTP.
+// doing it again changes nothing: all of them may be retried, and asked of a second node
+// when the first is slow. Two instances that write the same row are ordered by their
+// clocks; keep them by NTP.
 //
 // In front of the cluster stand, in this order: coalescing (equal reads that wait
 // share one query, which begins after all of them came), lanes (one channel cannot take all room) and the breaker (a
-// cluster that does not answer is refused for, not waited for).
+// cluster that does not answer is refused for, not waited for). Of its nodes, one that
+// stands still is passed over as soon as it is silent (nodes.go).
 package cql

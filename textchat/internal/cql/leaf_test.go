@@ -3,12 +3,16 @@ package cql
 import (
 	"context"
 	"errors"
+	"net"
+	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/gocql/gocql"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -105,15 +109,15 @@ func TestBreaker(t *testing.T) {
 	now := time.Unix(0, 0)
 	for range breakerFailures - 1 {
 		b.allow(now)
-		b.note(now, true)
+		b.note(now, now, true)
 	}
 	b.allow(now)
-	b.note(now, false) // one answer, and it counts anew
+	b.note(now, now, false) // one answer, and it counts anew
 	for i := range breakerFailures {
 		if !b.allow(now) {
 			t.Fatalf("open after %d failures", i)
 		}
-		b.note(now, true)
+		b.note(now, now, true)
 	}
 	if b.allow(now.Add(breakerRest-1)) || !b.open() {
 		t.Fatal("still asking")
@@ -126,16 +130,147 @@ func TestBreaker(t *testing.T) {
 	if !b.allow(now) {
 		t.Fatal("whoever went away is no answer: another may try")
 	}
-	b.note(now, true)
+	b.note(now, now, true)
 	if b.allow(now) {
 		t.Fatal("the try failed, yet it asks")
 	}
 	now = now.Add(breakerRest)
 	b.allow(now)
-	b.note(now, false)
+	b.note(now, now, false)
 	if !b.allow(now) || b.open() {
 		t.Fatal("the cluster answered")
 	}
+	for range 2 * breakerFailures {
+		b.note(now.Add(-1), now.Add(time.Second), true)
+	}
+	if b.open() {
+		t.Fatal("what was begun before the last answer is held against the cluster")
+	}
+	for range breakerFailures {
+		b.note(now, now.Add(time.Second), true)
+	}
+	if !b.open() {
+		t.Fatal("it does not answer any more, yet it is asked")
+	}
+}
+
+func TestSilentNodes(t *testing.T) {
+	const patience = 200 * time.Millisecond
+	n := newNodes(patience)
+	a, b := netip.MustParseAddrPort("127.0.0.1:9042"), netip.MustParseAddrPort("127.0.0.2:9042")
+	now := time.Unix(0, 0)
+	want := func(what string, addresses ...netip.AddrPort) {
+		t.Helper()
+		for _, at := range []netip.AddrPort{a, b} {
+			if n.silent(at, now) != slices.Contains(addresses, at) {
+				t.Errorf("%s: %v is silent: %v", what, at, n.silent(at, now))
+			}
+		}
+		if got := n.count(now); got != len(addresses) {
+			t.Errorf("%s: %d are silent", what, got)
+		}
+	}
+	want("nobody was asked")
+	n.asked(a, now)
+	n.asked(a, now)
+	now = now.Add(patience)
+	n.asked(b, now)
+	want("there is time yet")
+	now = now.Add(1)
+	want("nothing came", a)
+	n.heard(a)
+	n.ended(a)
+	now = now.Add(time.Hour)
+	want("a spoke, and owes an answer only to what was asked before", b)
+	n.asked(a, now)
+	now = now.Add(patience + 1)
+	want("a is asked again", a, b)
+	n.heard(b)
+	want("b spoke, if of something else", a)
+	n.ended(a)
+	n.ended(a)
+	want("a has no connection any more")
+	n.ended(b)
+	n.heard(a)
+	n.ended(a)
+	if len(n.known) != 0 {
+		t.Errorf("%d nodes are kept", len(n.known))
+	}
+}
+
+// inOrder is a policy that has the same nodes for every statement.
+type inOrder struct {
+	gocql.HostSelectionPolicy
+	hosts []*gocql.HostInfo
+}
+
+type chosen struct{ *gocql.HostInfo }
+
+func (c chosen) Info() *gocql.HostInfo { return c.HostInfo }
+func (chosen) Token() gocql.Token      { return nil }
+func (chosen) Mark(error)              {}
+
+func (p inOrder) Pick(gocql.ExecutableQuery) gocql.NextHost {
+	rest := p.hosts
+	return func() gocql.SelectedHost {
+		if len(rest) == 0 {
+			return nil
+		}
+		h := chosen{rest[0]}
+		rest = rest[1:]
+		return h
+	}
+}
+
+func TestSilentNodesComeLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hosts []*gocql.HostInfo
+		for i := range 3 {
+			h := gocql.HostInfoBuilder{ConnectAddress: net.IPv4(10, 0, 0, byte(i)), Port: 9042}.Build()
+			hosts = append(hosts, &h)
+		}
+		l := listener{newNodes(time.Second)}
+		c := choice{inOrder{hosts: hosts}, l.nodes, prometheus.NewCounter(prometheus.CounterOpts{Name: "passed"})}
+		want := func(what string, order ...int) {
+			t.Helper()
+			next := c.Pick(nil)
+			for _, i := range order {
+				if h := next(); h == nil || h.Info() != hosts[i] {
+					t.Fatalf("%s: got %v, want node %d", what, h, i)
+				}
+			}
+			for range 2 {
+				if h := next(); h != nil {
+					t.Fatalf("%s: %v is one too many", what, h)
+				}
+			}
+		}
+		ask := func(i int) { l.StreamContext(t.Context()).StreamStarted(gocql.ObservedStream{Host: hosts[i]}) }
+		ask(0)
+		want("all may answer yet", 0, 1, 2)
+		time.Sleep(time.Second + 1)
+		want("one is silent", 1, 2, 0)
+		ask(1)
+		time.Sleep(time.Second + 1)
+		want("two are silent", 2, 0, 1)
+		ask(2)
+		time.Sleep(time.Second + 1)
+		want("all are silent", 0, 1, 2)
+		l.ObserveFrameHeader(t.Context(), gocql.ObservedFrameHeader{Host: hosts[1]})
+		want("one spoke", 1, 0, 2)
+		l.StreamAbandoned(gocql.ObservedStream{Host: hosts[0]})
+		want("one is connected anew", 0, 1, 2)
+		ask(0)
+		next := c.Pick(nil)
+		time.Sleep(time.Second + 1)
+		if h := next(); h.Info() != hosts[1] {
+			t.Errorf("it is asked though it fell silent since the statement was begun: %v", h)
+		}
+		var m dto.Metric
+		if err := c.passed.Write(&m); err != nil || m.GetCounter().GetValue() != 10 {
+			t.Errorf("%v were put behind others, %v", m.GetCounter().GetValue(), err)
+		}
+	})
 }
 
 func TestLanes(t *testing.T) {

@@ -119,7 +119,7 @@ const putMessage = "INSERT INTO messages (channel_id, bucket, id, author_id, dat
 func (s *Store) AddMessages(ctx context.Context, channel textchat.ID, list []textchat.Message) error {
 	for len(list) > 0 {
 		k := bucketKey{channel, bucketOf(list[0].ID)}
-		b := s.session.BatchWithContext(ctx, gocql.UnloggedBatch)
+		b := s.batch(ctx)
 		size := 0
 		for len(list) > 0 && b.Size() < batchRows && size < batchBytes && bucketOf(list[0].ID) == k.bucket {
 			m := list[0]

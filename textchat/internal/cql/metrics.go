@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/gocql/gocql"
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +18,7 @@ type metrics struct {
 	joined  prometheus.Counter
 	refused *prometheus.CounterVec // by reason
 	left    prometheus.Counter
+	passed  prometheus.Counter
 	// Of the remembered buckets, by set: known, empty.
 	hits, misses *prometheus.CounterVec
 }
@@ -30,6 +32,7 @@ func newMetrics(reg prometheus.Registerer, s *Store) (*metrics, error) {
 		joined:  prometheus.NewCounter(prometheus.CounterOpts{Name: "voicefleet_store_coalesced_total", Help: "Reads that shared the query of an equal one."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "voicefleet_store_refused_total", Help: "Operations refused or given up: lane (one channel asks too much), breaker, silent (no answer in time)."}, []string{"reason"}),
 		left:    prometheus.NewCounter(prometheus.CounterOpts{Name: "voicefleet_store_left_over_total", Help: "Clean-ups after a change that did not succeed; they are harmless."}),
+		passed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "voicefleet_store_passed_over_total", Help: "Times that a node was put behind the others for a statement, as it is silent."}),
 	}
 	m.hits = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "voicefleet_store_bucket_hits_total", Help: "Buckets of messages that were remembered, by set: known (it is in the index), empty (nothing is in it)."}, []string{"set"})
 	m.misses = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "voicefleet_store_bucket_misses_total", Help: "Buckets that were not remembered: their index was written, or they were read."}, []string{"set"})
@@ -39,7 +42,10 @@ func newMetrics(reg prometheus.Registerer, s *Store) (*metrics, error) {
 		}
 		return 0
 	})
-	for _, c := range []prometheus.Collector{m.queries, m.failed, m.seconds, m.joined, m.refused, m.left, m.hits, m.misses, broken} {
+	silent := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "voicefleet_store_silent_nodes", Help: "Nodes of the CQL cluster that are asked and say nothing."}, func() float64 {
+		return float64(s.nodes.count(time.Now()))
+	})
+	for _, c := range []prometheus.Collector{m.queries, m.failed, m.seconds, m.joined, m.refused, m.left, m.passed, m.hits, m.misses, broken, silent} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

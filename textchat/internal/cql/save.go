@@ -306,7 +306,7 @@ func (s *Store) commit(ctx context.Context, p *saving) error {
 		}
 	}()
 	at := s.stamp(len(p.batch))
-	b := s.session.BatchWithContext(ctx, gocql.UnloggedBatch)
+	b := s.batch(ctx)
 	b.DefaultTimestamp(false)
 	for i, st := range p.batch {
 		args := st.args

@@ -33,9 +33,9 @@ const (
 	fanOut = 32
 	// longTimeout bounds operations of many queries; each query has its own bound.
 	longTimeout = 30 * time.Second
-	// speculateNodes is how many nodes there must be for a read to be asked of a
-	// second one when the first is slow. The driver takes it for a failed read when
-	// that second try finds no node left; a read may have two already, by a retry.
+	// speculateNodes is how many nodes there must be for a read or plain write to be
+	// asked of a second one when the first is slow. The driver takes it for failed when
+	// that second try finds no node left; it may have had two already, by a retry.
 	speculateNodes = 3
 	// openTimeout bounds Open: 30 changes of the schema, each agreed on.
 	openTimeout = 2 * time.Minute
@@ -53,7 +53,7 @@ type Store struct {
 	session *gocql.Session
 	lwt     string // keyspace of lightweight transactions, with its dot
 	timeout time.Duration
-	second  gocql.SpeculativeExecutionPolicy // when a read is asked of another node
+	second  gocql.SpeculativeExecutionPolicy // when another node is asked, too
 	log     *slog.Logger
 	metrics *metrics
 	once    sync.Once
@@ -64,6 +64,7 @@ type Store struct {
 	known   *bucketSet // whose row in channel_buckets was written
 	empty   *bucketSet // closed and found empty
 	breaker breaker
+	nodes   *nodes
 	lanes   lanes
 	flights flights
 }
@@ -98,6 +99,9 @@ func open(ctx context.Context, c Config) (*Store, error) {
 	s := &Store{
 		lwt: c.Keyspace + lwtSuffix + ".", timeout: c.Timeout, log: c.Log, second: gocql.NonSpeculativeExecution{},
 		lanes: lanes{busy: make(map[uint64]*lane)},
+		// Twice as long as a read waits before it asks another node, too: a short pause, as
+		// of a garbage collection, moves nothing.
+		nodes: newNodes(c.Timeout / 4),
 	}
 	s.flights.init()
 	if b.nodes >= speculateNodes {
@@ -117,7 +121,8 @@ func open(ctx context.Context, c Config) (*Store, error) {
 	if c.Rack != "" {
 		near = gocql.RackAwareRoundRobinPolicy(b.dc, c.Rack, gocql.HostPolicyOptionDisableDCFailover)
 	}
-	cluster.PoolConfig.HostSelectionPolicy = gocql.TokenAwareHostPolicy(near, gocql.ShuffleReplicas())
+	cluster.StreamObserver, cluster.FrameHeaderObserver = listener{s.nodes}, listener{s.nodes}
+	cluster.PoolConfig.HostSelectionPolicy = choice{gocql.TokenAwareHostPolicy(near, gocql.ShuffleReplicas()), s.nodes, s.metrics.passed}
 	if s.session, err = cluster.CreateSession(); err != nil {
 		return nil, unreachable(err)
 	}
@@ -235,14 +240,19 @@ func (s *Store) stamp(n int) int64 {
 	}
 }
 
-// query is a read: it may be asked of two nodes.
+// query is a read, or what else may be asked of two nodes.
 func (s *Store) query(ctx context.Context, stmt string, args ...any) *gocql.Query {
 	return s.session.Query(stmt, args...).WithContext(ctx).Idempotent(true).SetSpeculativeExecutionPolicy(s.second)
 }
 
-// write is a plain write; by its time stamp it may be done twice.
+// write is a plain write; by its time stamp it may be done twice, and by two nodes.
 func (s *Store) write(ctx context.Context, stmt string, args ...any) error {
-	return s.session.Query(stmt, args...).WithContext(ctx).Idempotent(true).WithTimestamp(s.stamp(1)).Exec()
+	return s.query(ctx, stmt, args...).WithTimestamp(s.stamp(1)).Exec()
+}
+
+// batch is for plain writes of one partition. Each entry must be marked as idempotent.
+func (s *Store) batch(ctx context.Context) *gocql.Batch {
+	return s.session.BatchWithContext(ctx, gocql.UnloggedBatch).SpeculativeExecutionPolicy(s.second)
 }
 
 // cas is a lightweight transaction on a table that is named lwt.NAME. When it was
@@ -281,7 +291,8 @@ func (s *Store) doFor(ctx context.Context, timeout time.Duration, verb string, k
 		}
 		defer s.lanes.leave(uint64(key))
 	}
-	if !s.breaker.allow(time.Now()) {
+	begun := time.Now()
+	if !s.breaker.allow(begun) {
 		s.metrics.refused.WithLabelValues("breaker").Inc()
 		return fmt.Errorf("%s: %w", verb, textchat.ErrBusy)
 	}
@@ -290,7 +301,7 @@ func (s *Store) doFor(ctx context.Context, timeout time.Duration, verb string, k
 	if silent && ctx.Err() != nil {
 		s.breaker.pass()
 	} else {
-		s.breaker.note(time.Now(), silent)
+		s.breaker.note(begun, time.Now(), silent)
 	}
 	switch {
 	case err == nil:
