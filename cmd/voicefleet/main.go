@@ -68,7 +68,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(upCommand(), textCommand(), centralCommand(), edgeCommand(), busCommand(), sfuCommand(), fleetCommand(), ctlCommand(), restoreCommand(), &cobra.Command{
+	cmd.AddCommand(upCommand(), textCommand(), centralCommand(), edgeCommand(), busCommand(), sfuCommand(), fleetCommand(), ctlCommand(), restoreCommand(), copyCommand(), &cobra.Command{
 		Use:     "version",
 		Short:   "Tell the version",
 		Example: "  voicefleet version",

@@ -13,6 +13,7 @@ import (
 	"voicefleet/allocator"
 	"voicefleet/edgeagent"
 	"voicefleet/internal/enrol"
+	"voicefleet/textchat/chatserver"
 )
 
 // What the program says to people. Lines are at most 100 columns.
@@ -208,6 +209,32 @@ func wordsRestored(data, before string) string {
 		text += "\nWhat was there before is in " + before
 	}
 	return text
+}
+
+const wordsCopy = `Brings all accounts, tokens, guilds, messages, reactions, pins and private channels that a single
+machine kept to a keyspace of a ScyllaDB or Cassandra cluster, for "voicefleet text --store cql://..."
+to go on with: everybody stays logged in, and all invites and links are good.
+
+FOLDER is a data folder whose program has ended, so that nothing is missing, or a backup that
+"voicefleet ctl backup" made. It stays as it is. The keyspace is made when missing; it must be empty,
+and no "text" may run on it before this is done: one that is started on half a copy ends at once.
+Interrupted, it goes on when it is repeated on the same folder as it was. What is left out: entries of
+audit logs that are older than 45 days, and what keeps a message from being sent twice within minutes.
+
+With --files it also brings the attachments to a bucket, those that it lacks.`
+
+const wordsCopyExamples = `  voicefleet copy /var/lib/voicefleet --store "cql://chat@db1,db2,db3/voicefleet?tls=on&dc=fra"
+  voicefleet copy /mnt/copy --store cql://db1/voicefleet --files s3://s3.eu-central-1.amazonaws.com/attachments`
+
+const wordsCopyEnding = "\nEnding; what is there so far stays. Repeat the command to go on."
+
+func wordsCopying(c chatserver.Copied) string {
+	return fmt.Sprintf("%d accounts, %d guilds, %d messages, %d reactions ...", c.Users, c.Guilds, c.Messages, c.Reactions)
+}
+
+func wordsCopied(c chatserver.Copied) string {
+	return fmt.Sprintf("The cluster has all of it. Brought this time: %d accounts, %d guilds, %d private channels, %d messages, %d reactions, %d pins.",
+		c.Users, c.Guilds, c.DMs, c.Messages, c.Reactions, c.Pins)
 }
 
 const wordsUser = `Export writes the account, its memberships, bans, webhooks, private channels and reactions, the

@@ -34,21 +34,16 @@ type FirstGuild struct {
 // the first start and finds it again on later ones. It belongs to a system user
 // that nobody can log in as, until somebody shows the owner code.
 func (s *Server) Bootstrap(ctx context.Context, name string) (FirstGuild, error) {
-	for began := time.Now(); ; {
-		f, err := s.bootstrap(ctx, name)
-		if err == nil {
-			return f, nil
-		}
-		// A store that has much to do just now is no reason not to start.
-		if !errors.Is(err, textchat.ErrBusy) || time.Since(began) > bootstrapPatience {
-			return f, fmt.Errorf("bootstrap: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return f, fmt.Errorf("bootstrap: %w", err)
-		case <-time.After(retryPause):
-		}
+	var f FirstGuild
+	// A store that has much to do just now is no reason not to start.
+	err := whileBusy(ctx, bootstrapPatience, func() (err error) {
+		f, err = s.bootstrap(ctx, name)
+		return err
+	})
+	if err != nil {
+		return f, fmt.Errorf("bootstrap: %w", err)
 	}
+	return f, nil
 }
 
 // bootstrapPatience is how long a busy store is asked again.
@@ -62,6 +57,12 @@ func (s *Server) bootstrap(ctx context.Context, name string) (FirstGuild, error)
 		if first, err = s.ensemble.first(ctx); err != nil {
 			return f, err
 		}
+	}
+	switch _, err := s.store.Setting(ctx, settingCopy); {
+	case err == nil:
+		return f, errHalfCopied
+	case !errors.Is(err, textchat.ErrNoRecord):
+		return f, err
 	}
 	id, err := s.firstGuild(ctx)
 	switch {
