@@ -16,31 +16,40 @@ import (
 	"voicefleet/signaling/voiceclient"
 )
 
+// ask is a request of the API as its client makes it.
+func (h *house) ask(t *testing.T, token, method, path string, body, answer any) {
+	t.Helper()
+	b, err := json.Marshal(body)
+	must(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), method, h.page("/api/v10"+path), bytes.NewReader(b))
+	must(t, err)
+	req.Header.Set("Authorization", token)
+	res, err := http.DefaultClient.Do(req)
+	must(t, err)
+	defer func() { _ = res.Body.Close() }()
+	b, err = io.ReadAll(res.Body)
+	must(t, err)
+	if res.StatusCode >= 300 {
+		t.Fatalf("%s %s: %s %s", method, path, res.Status, b)
+	}
+	if answer != nil {
+		must(t, json.Unmarshal(b, answer))
+	}
+}
+
+// own makes somebody the owner and gives its token.
+func (h *house) own(t *testing.T) string {
+	t.Helper()
+	var owner struct{ Token string }
+	h.ask(t, "", "POST", "/auth/owner", map[string]any{"code": h.await(`/owner/([A-Za-z0-9_-]+)`), "username": "marina", "password": "very long secret"}, &owner)
+	return owner.Token
+}
+
 // TestStageIsHeard: of a guest who hums on a stage nothing is heard until the owner lets
 // it speak, and nothing after that is ended.
 func TestStageIsHeard(t *testing.T) {
 	h := startUp(t, "")
-	ask := func(token, method, path string, body, answer any) {
-		t.Helper()
-		b, err := json.Marshal(body)
-		must(t, err)
-		req, err := http.NewRequestWithContext(t.Context(), method, h.page("/api/v10"+path), bytes.NewReader(b))
-		must(t, err)
-		req.Header.Set("Authorization", token)
-		res, err := http.DefaultClient.Do(req)
-		must(t, err)
-		defer func() { _ = res.Body.Close() }()
-		b, err = io.ReadAll(res.Body)
-		must(t, err)
-		if res.StatusCode >= 300 {
-			t.Fatalf("%s %s: %s %s", method, path, res.Status, b)
-		}
-		if answer != nil {
-			must(t, json.Unmarshal(b, answer))
-		}
-	}
-	var owner struct{ Token string }
-	ask("", "POST", "/auth/owner", map[string]any{"code": h.await(`/owner/([A-Za-z0-9_-]+)`), "username": "marina", "password": "very long secret"}, &owner)
+	owner := h.own(t)
 
 	var heard atomic.Int64 // packets of the speaker
 	var speaker sfu.UserID
@@ -51,11 +60,11 @@ func TestStageIsHeard(t *testing.T) {
 	})
 	speaking := guest(t, h, h.page(""), "", "Humming", nil)
 	var me struct{ ID snowflake.ID }
-	ask(speaking.Token, "GET", "/users/@me", nil, &me)
+	h.ask(t, speaking.Token, "GET", "/users/@me", nil, &me)
 	speaker.ID = me.ID
 	var stage struct{ ID snowflake.ID }
 	guild := fmt.Sprintf("/guilds/%v", speaking.Guild)
-	ask(owner.Token, "POST", guild+"/channels", map[string]any{"name": "Talk", "type": 13}, &stage)
+	h.ask(t, owner, "POST", guild+"/channels", map[string]any{"name": "Talk", "type": 13}, &stage)
 	listening.Channel, speaking.Channel = stage.ID, stage.ID
 	enter := func(cfg voiceclient.Config) *voiceclient.Call {
 		t.Helper()
@@ -81,7 +90,7 @@ func TestStageIsHeard(t *testing.T) {
 	}
 	suppress := func(yes bool) {
 		t.Helper()
-		ask(owner.Token, "PATCH", fmt.Sprintf("%s/voice-states/%v", guild, me.ID), map[string]any{"channel_id": stage.ID.String(), "suppress": yes}, nil)
+		h.ask(t, owner, "PATCH", fmt.Sprintf("%s/voice-states/%v", guild, me.ID), map[string]any{"channel_id": stage.ID.String(), "suppress": yes}, nil)
 	}
 
 	if hums(100, 1); heard.Load() > 0 {
