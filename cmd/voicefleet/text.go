@@ -75,6 +75,18 @@ func controlMux(conn *bus.Conn, s *shown, h *house, voice http.Handler, chat *ch
 	})
 }
 
+// joined says whether an instance knows what the others do.
+func joined(chat *chatserver.Server) func() error {
+	return func() error {
+		select {
+		case <-chat.Joined():
+			return nil
+		default:
+			return errors.New("what the other instances know has not been learnt yet")
+		}
+	}
+}
+
 // openStore opens a store that is not embedded; of an embedded one, which the
 // server opens itself, it is nil. close is never nil.
 func openStore(ctx context.Context, at chatserver.StoreAddress, metrics prometheus.Registerer, log *slog.Logger) (store textchat.Store, closeStore func(), err error) {
@@ -178,6 +190,7 @@ func textCommand() *cobra.Command {
 				return err
 			}
 			shown.ready("bus", conn.Ready)
+			shown.ready("instances", joined(chat))
 			doorMetrics := shown.registry()
 			who, err := at.members(ctx, conn, h.vouch, "", port, h.watch.Addrs, log)
 			if err != nil {
@@ -192,6 +205,11 @@ func textCommand() *cobra.Command {
 				part{"textchat", chat.Run},
 				part{"control port", door.run},
 				part{"banner", func(ctx context.Context) error {
+					select {
+					case <-chat.Joined():
+					case <-ctx.Done():
+						return nil
+					}
 					if err := h.greet(ctx, cmd.OutOrStdout(), chat, name, "$"+busEnv); err != nil {
 						return err
 					}

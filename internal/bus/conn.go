@@ -253,6 +253,10 @@ func (c *Conn) Reconnected() <-chan struct{} {
 	return c.reconnected
 }
 
+// Reconnects counts how often the connection was made anew, before anything comes on
+// the new one.
+func (c *Conn) Reconnects() uint64 { return c.nc.Stats().Reconnects }
+
 // Renew makes the connection anew, soon: so credentials count that have changed.
 func (c *Conn) Renew() {
 	if err := c.nc.ForceReconnect(); err != nil {

@@ -152,7 +152,7 @@ func (e *ensemble) recall(r journal.Record) {
 	}
 	if t.Life != "" {
 		e.mirrors.add(t.Life, t.List)
-		e.mirrors.fill(t.Life, t.N)
+		e.mirrors.fill(t.Life, t.N, false)
 		e.mirrors.adopt(t.Adopted)
 	}
 	if t.Saving != "" {

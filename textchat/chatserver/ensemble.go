@@ -105,6 +105,7 @@ type ensemble struct {
 	order   order
 	echoes  echoes
 	rounds  rounds
+	probed  probe // owned by runOrder
 	mirrors mirrors
 	parts   parts
 	claimed bool // it is this instance's to make what there must be once
@@ -155,7 +156,7 @@ func ensembleOf(s *Server, name string, began time.Time) *ensemble {
 func newEnsemble(ctx context.Context, s *Server) (*ensemble, error) {
 	began := time.Now()
 	e := ensembleOf(s, s.cfg.Instance, began)
-	e.rounds.away = e.bus.Reconnected()
+	e.rounds.torn, e.rounds.unmet = e.bus.Reconnects(), true
 	var err error
 	if e.all, err = bus.OpenBucket[Instance](ctx, e.bus, bus.TextsBucket); err != nil {
 		return nil, err
@@ -275,6 +276,16 @@ func (e *ensemble) run(ctx context.Context, ready func()) error {
 	if err := e.met(ctx); err != nil {
 		return nil
 	}
+	for {
+		if _, ok := e.abreast(); ok {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(retryPause):
+		}
+	}
 	ready()
 	e.srv.task(func() { e.bury(e.self) }) // what is left of the life before this one
 	<-ctx.Done()
@@ -327,6 +338,7 @@ func (e *ensemble) sweep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-reconnected:
+			e.heal()
 			e.catchUpUsers()
 			for _, o := range e.srv.loaded() {
 				o.soon(func() {
@@ -354,6 +366,7 @@ func (e *ensemble) sweep(ctx context.Context) {
 			if e.usersBehind.Load() {
 				e.catchUpUsers()
 			}
+			e.heal()
 			e.parts.sweep(now)
 			e.balance(now)
 		}

@@ -33,7 +33,6 @@ type reader struct {
 	token string
 	rnd   *rand.Rand // its own goroutine's
 	hold  pause      // it reads nothing
-	shaky bool       // its connections are cut where a session begins or resumes
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -46,8 +45,10 @@ type reader struct {
 	shown   map[string]int  // what it shows, in which form
 	marked  map[textchat.ID]onIt
 	entered bool // it has the guild
+	on      bool // the connection there is was given its session
 	resumed int
 	over    bool
+	shaky   bool // its connections are cut where a session begins or resumes
 }
 
 // handed is a message that a session was given.
@@ -87,7 +88,13 @@ func (r *reader) connect(h *house) {
 	defer l.cut()
 	r.mu.Lock()
 	r.line = l
+	shaky := r.shaky
 	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		r.on = false
+		r.mu.Unlock()
+	}()
 	req := httptest.NewRequest("GET", "/gateway?v=10&encoding=json", nil)
 	for k, v := range map[string]string{"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} {
 		req.Header.Set(k, v)
@@ -105,7 +112,7 @@ func (r *reader) connect(h *house) {
 	if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		return
 	}
-	if r.shaky && r.rnd.IntN(3) == 0 {
+	if shaky && r.rnd.IntN(3) == 0 {
 		after := time.Duration(r.rnd.IntN(300)) * time.Millisecond
 		cut := time.AfterFunc(after, l.cut)
 		defer cut.Stop()
@@ -211,6 +218,7 @@ func (r *reader) take(h *house, to net.Conn, body []byte) bool {
 			r.session = f.data()["session_id"].(string)
 			r.streams, r.forms = append(r.streams, nil), append(r.forms, forms{})
 		case "GUILD_CREATE":
+			r.on = true
 			if !r.entered {
 				r.entered = true
 				clear(r.shown)
@@ -223,6 +231,7 @@ func (r *reader) take(h *house, to net.Conn, body []byte) bool {
 		case "RESUMED":
 			r.l.trace("%s is resumed by %s at %d", r.name, h.name, f.S)
 			r.resumed++
+			r.on = true
 		case textchat.EventMessageCreate, textchat.EventMessageUpdate, textchat.EventMessageDelete, textchat.EventMessagesDelete:
 			r.hand(h, f)
 		case textchat.EventReactionAdd, textchat.EventReactionRemove:

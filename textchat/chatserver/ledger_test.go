@@ -45,6 +45,9 @@ const (
 	blindEnv = "VOICEFLEET_BLIND"
 	// trustEnv has them show pages that are remembered without asking what was told since.
 	trustEnv = "VOICEFLEET_TRUST"
+	// rollEnv has all instances be ended and begun anew, one after the other, after faults
+	// that were got over.
+	rollEnv = "VOICEFLEET_ROLL"
 )
 
 // TestSchedules keeps a ledger of what was acknowledged to writers and what sessions
@@ -57,10 +60,7 @@ const (
 // server of the bus. What a seed draws is always the same; which of two goroutines
 // runs first is not.
 func TestSchedules(t *testing.T) {
-	n, first := number(t, schedulesEnv, 10), number(t, seedEnv, 1)
-	if os.Getenv(seedEnv) != "" && os.Getenv(schedulesEnv) == "" {
-		n = 1
-	}
+	n, first := wanted(t)
 	if os.Getenv(bubbleEnv) != "" {
 		inBubble(t, first, n)
 		return
@@ -71,11 +71,23 @@ func TestSchedules(t *testing.T) {
 		t.Errorf("%v\n%s", err, tail(said))
 		return
 	}
+	logTally(t, said)
+}
+
+func logTally(t *testing.T, said []byte) {
 	for line := range strings.Lines(string(said)) {
 		if strings.Contains(line, "schedules:") {
 			t.Log(strings.TrimSpace(line))
 		}
 	}
+}
+
+// wanted is how many schedules are to run, from which seed on.
+func wanted(t *testing.T) (n, first int) {
+	if os.Getenv(seedEnv) != "" && os.Getenv(schedulesEnv) == "" {
+		return 1, number(t, seedEnv, 1)
+	}
+	return number(t, schedulesEnv, 10), number(t, seedEnv, 1)
 }
 
 // outside runs schedules in a process of their own: timers that nats.go keeps to use
@@ -114,6 +126,20 @@ func TestSchedulesNoticePages(t *testing.T) {
 	t.Error("nobody noticed")
 }
 
+// TestSchedulesRoll holds that every session is resumed when all instances are ended and
+// begun anew, one after the other, whatever there was before: instances that were killed,
+// and breaks of the bus, some of them a moment before.
+func TestSchedulesRoll(t *testing.T) {
+	t.Parallel()
+	n, first := wanted(t)
+	said, err := outside(t, first, n, rollEnv+"=1")
+	if err != nil {
+		t.Errorf("%v\n%s", err, tail(said))
+		return
+	}
+	logTally(t, said)
+}
+
 func number(t *testing.T, name string, otherwise int) int {
 	v := os.Getenv(name)
 	if v == "" {
@@ -147,7 +173,11 @@ func inBubble(t *testing.T, first, n int) {
 				t.Logf("%s", l.said)
 			}
 			if len(l.faults) > 0 {
-				t.Errorf("seed %d:\n  %s\nagain: %s=%d go test -run '^TestSchedules$' ./textchat/chatserver\nit was: %s", seed, strings.Join(l.faults, "\n  "), seedEnv, seed, strings.Join(l.events, "; "))
+				name := "TestSchedules"
+				if os.Getenv(rollEnv) != "" {
+					name = "TestSchedulesRoll"
+				}
+				t.Errorf("seed %d:\n  %s\nagain: %s=%d go test -run '^%s$' ./textchat/chatserver\nit was: %s", seed, strings.Join(l.faults, "\n  "), seedEnv, seed, name, strings.Join(l.events, "; "))
 			}
 		}
 		t.Logf("%d schedules: %+v", n, sum)
@@ -299,6 +329,16 @@ func (h *house) kill() {
 	}
 	h.mu.Unlock()
 	h.end()
+}
+
+// cutBus breaks its connections to the bus.
+func (h *house) cutBus() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for l := range h.buses {
+		l.cut()
+	}
+	clear(h.buses)
 }
 
 func atOnce() time.Duration { return 0 }
@@ -551,7 +591,11 @@ func (l *schedule) run(dir string) {
 		token, rnd := l.guest(sessions+i), rand.New(rand.NewPCG(uint64(l.seed), 1000+uint64(i)))
 		writing.Go(func() { l.write(i, token, rnd, stop) })
 	}
-	l.disturb()
+	if os.Getenv(rollEnv) != "" {
+		l.roll()
+	} else {
+		l.disturb()
+	}
 	time.Sleep(3 * time.Second)
 	close(stop)
 	writing.Wait()
@@ -683,12 +727,7 @@ func (l *schedule) disturb() {
 			mending.Go(h.still.wait)
 		case 5: // its connection to the bus breaks
 			l.note("cut %d off the bus", i)
-			h.mu.Lock()
-			for l := range h.buses {
-				l.cut()
-			}
-			clear(h.buses)
-			h.mu.Unlock()
+			h.cutBus()
 		case 6:
 			m := mood(1 + l.rnd.IntN(3))
 			l.note("store %d for %v", m, d)
@@ -719,6 +758,101 @@ func (l *schedule) disturb() {
 	}
 	mending.Wait()
 	l.store.set(fine)
+}
+
+// roll ends all instances and begins them anew, one after the other, after faults of which
+// each was got over before the next. No session begins anew by that.
+func (l *schedule) roll() {
+	for _, r := range l.readers {
+		r.mu.Lock()
+		r.shaky = false
+		r.mu.Unlock()
+	}
+	cut := func() {
+		some := 1 + l.rnd.IntN(7) // a bit for each
+		for i := range l.houses {
+			if h := l.house(i); h != nil && some>>i&1 != 0 {
+				l.note("cut %d off the bus", i)
+				h.cutBus()
+			}
+		}
+	}
+	anew := func(i int, kill bool) {
+		h := l.house(i)
+		if h == nil {
+			return // it could not be begun, which is a fault
+		}
+		l.put(i, nil)
+		l.note("end %d: killed %v", i, kill)
+		if kill {
+			h.kill()
+		} else {
+			h.end()
+		}
+		<-h.ended
+		h = l.build(i)
+		l.put(i, h)
+		if h != nil {
+			select {
+			case <-h.srv.Joined():
+			case <-h.ended:
+			}
+		}
+	}
+	for range 2 + l.rnd.IntN(5) {
+		l.tally.Faults++
+		switch i := l.rnd.IntN(len(l.houses)); l.rnd.IntN(6) {
+		case 0, 1:
+			l.tally.Kills++
+			anew(i, true)
+		case 2:
+			anew(i, false)
+		case 3:
+			l.note("cut sessions")
+			for _, r := range l.readers {
+				if l.rnd.IntN(2) == 0 {
+					r.cut()
+				}
+			}
+		default:
+			cut()
+		}
+		time.Sleep(time.Duration(l.rnd.IntN(6000)) * time.Millisecond)
+		l.settle()
+	}
+	if l.rnd.IntN(4) != 0 {
+		cut()
+		time.Sleep(time.Duration(l.rnd.IntN(3000)) * time.Millisecond)
+		l.settle()
+	}
+	l.mu.Lock()
+	before := l.tally.Anew
+	l.mu.Unlock()
+	for i := range l.houses {
+		anew(i, false)
+		l.settle()
+	}
+	l.mu.Lock()
+	n := l.tally.Anew - before
+	l.mu.Unlock()
+	if n > 0 {
+		l.fail("%d of %d sessions began anew when all instances did", n, len(l.readers))
+	}
+}
+
+// settle waits until all sessions are there.
+func (l *schedule) settle() {
+	time.Sleep(200 * time.Millisecond) // who was left behind notices
+	for _, r := range l.readers {
+		if !l.waitFor(60*time.Second, func() bool {
+			r.mu.Lock()
+			on := r.on
+			r.mu.Unlock()
+			return on
+		}) {
+			l.fail("%s is not there", r.name)
+		}
+	}
 }
 
 // moveLead has an instance write that another one leads the guild, which may have loaded

@@ -55,6 +55,9 @@ const (
 	historyKept = 4096
 	// yieldTry is how long an instance is asked for a session that is resumed here.
 	yieldTry = time.Second
+	// quietAfter is how long a life has said nothing, while all there was to hear was heard,
+	// when it is taken to have said all.
+	quietAfter = 3 * markEvery
 	// holeTry is how long nobody is asked again for what nobody knew.
 	holeTry = 5 * time.Second
 )
@@ -126,6 +129,8 @@ func (o *order) signal() {
 type mirror struct {
 	list  []delivered // by position
 	note  uint64      // the last one that came
+	heard time.Time   // when, or when it was told by another
+	quiet bool        // nothing more is expected: it has ended in order, or is silent
 	holes []hole
 	vain  vain
 }
@@ -142,6 +147,7 @@ type vain struct {
 type hole struct {
 	from, to, note uint64
 	seen           time.Time
+	quiet          bool // there may be none: the life had said all, as far as was known
 }
 
 // adoption says where a session is that was resumed elsewhere than it began.
@@ -192,6 +198,7 @@ type orderNote struct {
 	N       uint64              `json:"n"`
 	List    []delivered         `json:"list,omitempty"`
 	Adopted map[string]adoption `json:"adopted,omitempty"`
+	Last    bool                `json:"last,omitempty"` // the life ends
 }
 
 // runOrder tells the others what this instance gives out, and lets clients see it
@@ -209,9 +216,12 @@ func (e *ensemble) runOrder(ctx context.Context) {
 		case <-tick.C:
 			mark = true
 		}
+		now, said := time.Now(), e.said()
 		e.tellOrder(ctx, mark)
 		if mark {
-			now := time.Now()
+			if n := e.said(); e.bus != nil && n > said {
+				e.probe(n, now)
+			}
 			e.mirrors.forget(now.Add(-textchat.ResumeWindow - time.Minute))
 			if now.Sub(swept) >= adoptedSweep {
 				swept = now
@@ -339,6 +349,49 @@ func (h *echoes) hear(n uint64) {
 	})
 }
 
+// probe is a note that this instance said, and when, and on which connection.
+type probe struct {
+	n, conn uint64
+	at      time.Time
+}
+
+// probe takes a note that was said since a time. When the one before has come back on the
+// connection on which it went, those that had been silent for long by then had said all:
+// it would have come before.
+func (e *ensemble) probe(n uint64, at time.Time) {
+	conn, was := e.bus.Reconnects(), e.probed
+	if was.n != 0 && was.conn == conn {
+		if !e.echoes.has(was.n) {
+			return // its time will come
+		}
+		if e.rounds.whole.Load() == conn+1 {
+			e.mirrors.hush(was.at.Add(-quietAfter))
+		}
+	}
+	e.probed = probe{n, conn, at}
+}
+
+// said is the number of the last note of this instance.
+func (e *ensemble) said() uint64 {
+	e.order.noteMu.Lock()
+	defer e.order.noteMu.Unlock()
+	return e.order.notes
+}
+
+// bye tells that nothing more comes of this life.
+func (e *ensemble) bye() {
+	e.say(orderNote{Last: true})
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = e.bus.Flush(ctx) // else it is taken to be silent
+}
+
+func (h *echoes) has(n uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return n <= h.heard
+}
+
 func (h *echoes) await(ctx context.Context, n uint64) bool {
 	h.mu.Lock()
 	w := waiting{n, make(chan struct{})}
@@ -364,8 +417,12 @@ type rounds struct {
 	next    *round
 	running bool
 
-	// Owned by runRounds: closed when the bus was away since the last whole round.
-	away <-chan struct{}
+	// Owned by runRounds.
+	torn  uint64 // how often the bus had come back when mirrors were torn last
+	unmet bool   // somebody may have come of whom nothing is known
+
+	whole   atomic.Uint64 // one more than torn of the last whole round
+	healing atomic.Bool
 }
 
 type round struct {
@@ -421,49 +478,101 @@ func (e *ensemble) round() (lost []string, ok bool) {
 	if !e.echoes.await(ctx, e.say(orderNote{})) {
 		return nil, false
 	}
-	others := e.neighbours()
-	select {
-	case <-e.rounds.away: // what was said meanwhile did not come
-		back := e.bus.Reconnected()
+	g := &e.rounds
+	if back := e.bus.Reconnects(); back != g.torn { // what was said meanwhile did not come
 		e.mirrors.tear(e.life)
-		names, err := e.all.Keys(ctx) // who came meanwhile is not among the neighbours yet
-		if err != nil {
+		g.torn, g.unmet = back, true
+	}
+	others := e.neighbours()
+	if g.unmet {
+		if others, ok = e.meet(ctx, others); !ok {
 			return nil, false
 		}
-		for _, name := range names {
-			if name != e.self && !slices.Contains(others, name) {
-				others = append(others, name)
-			}
-		}
-		for _, name := range others {
-			if err := e.learn(name); err != nil && !errors.Is(err, bus.ErrNobody) {
-				return nil, false
-			}
-		}
-		e.rounds.away = back
-	default:
+		g.unmet = false
 	}
 	for _, life := range e.mirrors.holed() {
 		if e.mirrors.inVain(life, others) {
 			lost = append(lost, life)
 			continue
 		}
-		note, known := e.mirrors.torn(life), false
+		note, known, silent := e.mirrors.torn(life), false, false
 		for _, name := range others {
 			_, err := e.learnLife(ctx, name, life)
 			if known = err == nil; known {
 				break
 			}
-			if name == instanceOf(life) && !errors.Is(err, bus.ErrNobody) && !errors.Is(err, errHoled) {
-				return nil, false
+			if !errors.Is(err, bus.ErrNobody) && !errors.Is(err, errHoled) {
+				if name == instanceOf(life) {
+					return nil, false
+				}
+				silent = true
 			}
 		}
-		if !known {
+		// Of one that had said all before, everybody has told what there was.
+		if !known && (silent || !e.mirrors.saidAll(life)) {
 			e.mirrors.gaveUp(life, vain{time.Now(), note, others})
 			lost = append(lost, life)
 		}
 	}
+	g.whole.Store(g.torn + 1)
 	return lost, true
+}
+
+// meet learns what the others know, and who came while the bus was away and is not among
+// the neighbours yet. What of one that is gone is known the others tell.
+func (e *ensemble) meet(ctx context.Context, others []string) (all []string, ok bool) {
+	var gone, here []string
+	learn := func(names []string) bool {
+		ok := true
+		for _, name := range names {
+			switch err := e.learn(name); {
+			case err == nil:
+				here = append(here, name)
+			case errors.Is(err, bus.ErrNobody):
+				gone = append(gone, name)
+			default:
+				ok = false
+			}
+		}
+		return ok
+	}
+	if !learn(others) {
+		return nil, false
+	}
+	names, err := e.all.Keys(ctx)
+	if err != nil {
+		return nil, false
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return n == e.self || slices.Contains(others, n) })
+	if !learn(names) {
+		return nil, false
+	}
+	if len(gone) > 0 {
+		for _, name := range here {
+			_ = e.learn(name, gone...)
+		}
+	}
+	return append(others, names...), true
+}
+
+// heal has a round begun when something is missing that may be known still: who knows it
+// may end before a session is resumed here.
+func (e *ensemble) heal() {
+	if e.bus == nil {
+		return
+	}
+	g := &e.rounds
+	missing := g.whole.Load() != e.bus.Reconnects()+1
+	if !missing {
+		names := e.neighbours()
+		missing = slices.ContainsFunc(e.mirrors.holed(), func(life string) bool { return slices.Contains(names, instanceOf(life)) })
+	}
+	if !missing || !g.healing.CompareAndSwap(false, true) {
+		return
+	}
+	if !e.srv.task(func() { defer g.healing.Store(false); e.abreast() }) {
+		g.healing.Store(false)
+	}
 }
 
 func (m *mirrors) mirror(life string) *mirror {
@@ -522,7 +631,10 @@ func (m *mirrors) follow(t orderNote) bool {
 	defer m.mu.Unlock()
 	r := m.mirror(t.Life)
 	last := r.note
-	r.note = max(last, t.N)
+	r.note, r.heard, r.quiet = max(last, t.N), time.Now(), t.Last
+	if t.N == last+1 { // none is missing between the last one and this
+		r.holes = slices.DeleteFunc(r.holes, func(h hole) bool { return h.note == t.N })
+	}
 	if t.N <= last+1 {
 		return true
 	}
@@ -546,7 +658,7 @@ func (m *mirrors) tear(but string) {
 		if life == but || len(r.holes) > 0 {
 			continue
 		}
-		h := hole{to: ^uint64(0), note: r.note + 1, seen: time.Now()}
+		h := hole{to: ^uint64(0), note: r.note + 1, seen: time.Now(), quiet: r.quiet}
 		if len(r.list) > 0 {
 			h.from = r.list[len(r.list)-1].P
 		}
@@ -554,12 +666,36 @@ func (m *mirrors) tear(but string) {
 	}
 }
 
-// fill notes that all up to a note is known.
-func (m *mirrors) fill(life string, note uint64) {
+// hush notes which lives had said all: nothing of them is missing, and nothing came since a
+// time.
+func (m *mirrors) hush(since time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.of {
+		r.quiet = r.quiet || len(r.holes) == 0 && r.note > 0 && r.heard.Before(since)
+	}
+}
+
+// saidAll says whether nothing need be missing of a life, which had said all before the bus
+// was away, and takes it to be whole then.
+func (m *mirrors) saidAll(life string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.of[life]
+	if r == nil || slices.ContainsFunc(r.holes, func(h hole) bool { return !h.quiet }) {
+		return false
+	}
+	r.holes = nil
+	return true
+}
+
+// fill notes that all up to a note is known, which is quiet when nothing more is expected.
+func (m *mirrors) fill(life string, note uint64, quiet bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.mirror(life)
-	r.note = max(r.note, note)
+	r.quiet = quiet && r.note <= note
+	r.note, r.heard = max(r.note, note), time.Now()
 	r.holes = slices.DeleteFunc(r.holes, func(h hole) bool { return h.note <= note+1 })
 }
 
@@ -942,7 +1078,8 @@ type (
 	}
 	mirrorReply struct {
 		Life    string              `json:"life"`
-		N       uint64              `json:"n"` // all up to this note is told
+		N       uint64              `json:"n"`               // all up to this note is told
+		Quiet   bool                `json:"quiet,omitempty"` // and nothing more is expected
 		List    []delivered         `json:"list,omitempty"`
 		Adopted map[string]adoption `json:"adopted,omitempty"`
 		More    bool                `json:"more,omitempty"`
@@ -963,7 +1100,7 @@ func (e *ensemble) takeMirror(_ context.Context, req mirrorRequest) (mirrorReply
 	case rep.Life == e.life:
 		rep.N = own
 	case len(r.holes) == 0:
-		rep.N = r.note
+		rep.N, rep.Quiet = r.note, r.quiet
 	}
 	rep.List, rep.More = r.page(req.From)
 	var more bool
@@ -984,13 +1121,15 @@ func (r *mirror) page(from uint64) (list []delivered, more bool) {
 
 // learn asks another instance for its order so far, as it may die in a moment, and
 // this one has only begun to listen, or has missed some; and for the lives before that
-// it knows and this one does not.
-func (e *ensemble) learn(name string) error {
+// it knows and this one does not. Neighbours are asked for theirs themselves, but for those
+// that are gone.
+func (e *ensemble) learn(name string, gone ...string) error {
 	ctx := e.srv.life // each page has its time
 	lives, err := e.learnLife(ctx, name, "")
 	known := e.mirrors.whole()
 	for _, life := range lives {
-		if life != e.life && !slices.Contains(known, life) && instanceOf(life) != name && !slices.Contains(e.neighbours(), instanceOf(life)) {
+		of := instanceOf(life)
+		if life != e.life && !slices.Contains(known, life) && of != name && (slices.Contains(gone, of) || !slices.Contains(e.neighbours(), of)) {
 			_, _ = e.learnLife(ctx, name, life)
 		}
 	}
@@ -1004,7 +1143,7 @@ var errHoled = errors.New("not all of it is known")
 func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []string, err error) {
 	begun := cmp.Or(life, e.mirrors.newest(name))
 	req, note := mirrorRequest{Life: life, From: e.mirrors.missing(begun)}, uint64(0)
-	asked, listed := time.Now(), make(map[string]bool)
+	quiet, asked, listed := false, time.Now(), make(map[string]bool)
 	for first := true; ; {
 		rep, err := e.askMirror(ctx, name, req)
 		if err == nil && (rep.Life == "" || rep.Life == e.life) {
@@ -1024,7 +1163,7 @@ func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []s
 			continue
 		}
 		if first {
-			first, note = false, rep.N // what comes later it says again
+			first, note, quiet = false, rep.N, rep.Quiet // what comes later it says again
 		}
 		e.mirrors.add(rep.Life, rep.List)
 		e.adopted(rep.Adopted)
@@ -1038,7 +1177,7 @@ func (e *ensemble) learnLife(ctx context.Context, name, life string) (others []s
 			if note == 0 {
 				return rep.Lives, errHoled
 			}
-			e.mirrors.fill(rep.Life, note)
+			e.mirrors.fill(rep.Life, note, quiet)
 			return rep.Lives, nil
 		}
 		if n := len(rep.List); n > 0 {

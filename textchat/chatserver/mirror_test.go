@@ -33,7 +33,7 @@ func TestMirrorKnown(t *testing.T) {
 	m.add(life, list[2:4]) // as it comes while the first page is on its way
 	want("before a note is known", 2, 0)
 	m.add(life, list)
-	m.fill(life, 3)
+	m.fill(life, 3, false)
 	want("learnt", 6, 5)
 	m.add(life, list)
 	want("learnt again", 6, 5)
@@ -43,7 +43,7 @@ func TestMirrorKnown(t *testing.T) {
 	m.add(life, []delivered{{P: 9}})
 	want("with a hole", 7, 5)
 	m.add(life, []delivered{{P: 5, Key: "8", Seq: 2}, {P: 7, Key: "8", Seq: 3}, {P: 9}})
-	m.fill(life, 5)
+	m.fill(life, 5, false)
 	want("with the hole filled", 8, 9)
 
 	m.follow(orderNote{Life: "a" + lifeSep + "z", N: 1})
@@ -82,6 +82,51 @@ func TestMirrorInVain(t *testing.T) {
 		gaveUp()
 		time.Sleep(holeTry)
 		want("later", others, false)
+	})
+}
+
+// TestMirrorTorn: of what was said while the bus was away nothing is taken to be missing when
+// the next note says that none was between, or when its life had said all before and nobody
+// knows more.
+func TestMirrorTorn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMirrors()
+		want := func(when string, lives ...string) {
+			t.Helper()
+			got := m.holed()
+			slices.Sort(got)
+			if !slices.Equal(got, lives) {
+				t.Errorf("%s: may be missing of %v, want %v", when, got, lives)
+			}
+		}
+		for _, life := range []string{"dead", "ended", "here", "lost"} {
+			m.follow(orderNote{Life: life, N: 1})
+		}
+		m.follow(orderNote{Life: "ended", N: 2, Last: true})
+		time.Sleep(quietAfter)
+		for _, life := range []string{"here", "lost"} {
+			m.follow(orderNote{Life: life, N: 2})
+		}
+		m.fill("told", 5, true)
+		m.hush(time.Now())
+		m.tear("")
+		want("the bus was away", "dead", "ended", "here", "lost", "told")
+		if !m.follow(orderNote{Life: "here", N: 3}) {
+			t.Error("a note is missing that is not")
+		}
+		m.follow(orderNote{Life: "lost", N: 4})
+		want("two were heard again", "dead", "ended", "lost", "told")
+		for life, all := range map[string]bool{"dead": true, "ended": true, "told": true, "lost": false} {
+			if m.saidAll(life) != all {
+				t.Errorf("%s had said all: %v", life, !all)
+			}
+		}
+		want("nobody knows more", "lost")
+		m.follow(orderNote{Life: "dead", N: 2})
+		m.tear("")
+		if m.saidAll("dead") {
+			t.Error("one that is heard again has said all")
+		}
 	})
 }
 

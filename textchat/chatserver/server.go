@@ -82,6 +82,7 @@ type Server struct {
 	taskMu  sync.Mutex
 	stopped bool // guarded by taskMu
 	running atomic.Bool
+	joined  chan struct{} // closed by Run
 
 	presence chan edgeagent.CallEvent
 	moved    chan allocator.Moved
@@ -110,6 +111,7 @@ func New(cfg Config) (*Server, error) {
 		noteErase:       eraseNoted,
 		presence:        make(chan edgeagent.CallEvent, presenceQueue),
 		moved:           make(chan allocator.Moved, movedQueue),
+		joined:          make(chan struct{}),
 		owners:          make(map[textchat.ID]*owner),
 		channels:        make(map[textchat.ID]textchat.ID),
 	}
@@ -158,6 +160,10 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
+// Joined is closed when a server that runs knows what the other instances know, if there
+// are any: from then on sessions that they leave behind are resumed here.
+func (s *Server) Joined() <-chan struct{} { return s.joined }
+
 // Handler answers /api, /gateway and, with a page, everything else.
 func (s *Server) Handler() http.Handler { return s.root }
 
@@ -188,6 +194,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return errors.Join(fmt.Errorf("chatserver: join the other instances: %w", err), s.stop())
 		}
 	}
+	close(s.joined)
 	if s.cfg.Presence != nil {
 		c, err := s.cfg.Presence.SubscribePresence(s.notePresence)
 		if err != nil {
@@ -229,6 +236,9 @@ func (s *Server) stop() error {
 	s.stopped = true
 	s.taskMu.Unlock()
 	s.tasks.Wait()
+	if s.ensemble != nil && s.ensemble.bus != nil {
+		s.ensemble.bye()
+	}
 	return s.closeStore()
 }
 
