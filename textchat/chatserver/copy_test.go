@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -376,15 +377,18 @@ func TestCopyRefuses(t *testing.T) {
 	if err := srv.Run(ended); err != nil {
 		t.Error(err)
 	}
-	other := newCopySource(t)
-	add, err := sqlite.Open(other.dir, sqlite.Config{})
+	other := t.TempDir()
+	if err := os.CopyFS(other, os.DirFS(s.dir)); err != nil {
+		t.Fatal(err)
+	}
+	add, err := sqlite.Open(other, sqlite.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(add.CreateUser(t.Context(), textchat.Credential{User: textchat.User{ID: 5, Username: "late"}}, nil, before), add.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Copy(t.Context(), other.dir, to, before, silently); err == nil || !strings.Contains(err.Error(), "earlier state") {
+	if _, err := Copy(t.Context(), other, to, before, silently); err == nil || !strings.Contains(err.Error(), "earlier state") {
 		t.Errorf("another state goes on with half a copy: %v", err)
 	}
 	late := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
