@@ -229,7 +229,17 @@ func (p *Page) Click(role, name string, within time.Duration) error {
 	}
 }
 
+// clickNode presses a control, and makes sure that it was hit: as a page is busy it may
+// move after it stood still, and a person would press again.
 func (p *Page) clickNode(id cdp.BackendNodeID) error {
+	node, err := chromedp.Call(p.ctx, dom.ResolveNode, dom.ResolveNodeParams{BackendNodeID: id})
+	if err != nil {
+		return err
+	}
+	target := node.Object.ObjectID
+	if _, err := p.call(target, `function() { this.clicked = false; this.addEventListener('click', () => { this.clicked = true }, { once: true, capture: true }) }`); err != nil {
+		return err
+	}
 	if _, err := chromedp.Call(p.ctx, dom.ScrollIntoViewIfNeeded, dom.ScrollIntoViewIfNeededParams{BackendNodeID: id}); err != nil {
 		return err
 	}
@@ -246,7 +256,17 @@ func (p *Page) clickNode(id cdp.BackendNodeID) error {
 			return err
 		}
 	}
-	return nil
+	if hit, err := p.call(target, `function() { return this.clicked === true }`); err == nil && !hit {
+		return errors.New("control has moved away, or takes no clicks")
+	}
+	return nil // or its document has gone, by the click
+}
+
+// call calls a function of an object, and says whether it returned true.
+func (p *Page) call(object runtime.RemoteObjectID, function string) (bool, error) {
+	yes := true
+	res, err := chromedp.Call(p.ctx, runtime.CallFunctionOn, runtime.CallFunctionOnParams{ObjectID: object, FunctionDeclaration: function, ReturnByValue: &yes})
+	return err == nil && string(res.Result.Value) == "true", err
 }
 
 // settled is where a control is once it stands still: one that is still moving

@@ -19,7 +19,7 @@ func TestControls(t *testing.T) {
 		t.Skip("chromium is not installed")
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte(`<!doctype html><label>Nickname <input></label><button onclick="go()">Join</button><p role=status id=s></p><script>
+		_, _ = w.Write([]byte(`<!doctype html><label>Nickname <input></label><button onclick="go()">Join</button><button style="position:relative" onclick="this.textContent='Caught'" onpointerdown="this.style.top=this.style.top||'200px'">Jumpy</button><p role=status id=s></p><script>
 async function go() {
   document.getElementById('s').setAttribute('aria-label', 'hello ' + document.querySelector('input').value);
   const c = new AudioContext(), o = c.createOscillator(), d = c.createMediaStreamDestination();
@@ -41,6 +41,8 @@ async function go() {
 	for _, err := range []error{
 		p.Open(srv.URL),
 		p.Type("textbox", "Nickname", "Ada", 5*time.Second),
+		p.Click("button", "Jumpy", 5*time.Second), // it is missed at first
+		p.Wait("button", "Caught", 5*time.Second),
 		p.Click("button", "Join", 5*time.Second),
 		p.Wait("status", "hello Ada", 5*time.Second),
 		ears.Listen(p, 700, 1100),
