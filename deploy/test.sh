@@ -83,14 +83,14 @@ rooms() {
 # then, one package after the other, what measures times, on both cores.
 # -count=1: these run programs built from sources that the test cache does not see.
 whole() {
-	# The ledger of messages comes beside the rest of its package, which takes longest. That
-	# one's log comes after the others': two that speak at once cannot be told apart. What
+	# What tests several text instances comes beside the rest of its package, which takes
+	# longest. That one's log comes after the others': two that speak at once cannot be told apart. What
 	# happens when addresses change is the business of `make closed-test`.
-	go test -count=1 -v -timeout 14m -tags "$tags" -skip '^(TestLedger|TestAddressChange|TestNATRebindOfPages)$' ./cmd/e2e >"$logs/e2e.log" 2>&1 &
+	go test -count=1 -v -timeout 14m -tags "$tags" -skip '^(TestLedger|TestSeveralTexts|TestAddressChange|TestNATRebindOfPages)$' ./cmd/e2e >"$logs/e2e.log" 2>&1 &
 	# shellcheck disable=SC2046 # lists of words
 	go test -count=1 -v -p 1 -timeout 14m -tags "$tags" $(go list ./cmd/... | grep -vE '/cmd/(e2e|voicebench)$')
 	result=$?
-	go test -count=1 -v -timeout 14m -tags "$tags" -run '^TestLedger$' ./cmd/e2e || result=1
+	go test -count=1 -v -timeout 14m -tags "$tags" -run '^(TestLedger|TestSeveralTexts)$' ./cmd/e2e || result=1
 	wait $! || result=1
 	cat "$logs/e2e.log"
 	# shellcheck disable=SC2046
