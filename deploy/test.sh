@@ -98,7 +98,6 @@ whole() {
 	return $result
 }
 
-
 begun_all=$(date +%s)
 rm -f "$logs"/*.log
 # shellcheck disable=SC2086 # lists of words

@@ -585,8 +585,9 @@ func (c *Core) with(id sfu.CallID, n int) int {
 	return n
 }
 
-// join keeps a live call together on its node, on another as a whole, or, where none has
-// room for all of it, on two. Who fits nowhere is refused.
+// join keeps a live call together on its node or takes it as a whole to another; who is
+// much nearer to a further node gets a seat there, and the call spans both. Who fits
+// nowhere is refused.
 func (c *Core) join(now time.Time, req allocator.PlaceRequest, home edgeagent.NodeID, draw *rand.Rand) (allocator.Explanation, *allocator.Error) {
 	more := 1
 	if k := c.calls[req.Call]; k != nil && k.held > len(k.seats) {

@@ -236,9 +236,9 @@ func (f *Fleet) Node(id edgeagent.NodeID) (edgeagent.Heartbeat, bool) {
 	return edgeagent.Heartbeat{}, false
 }
 
-// Fits says whether a node has room for so many more sessions beside what is reserved
+// fits says whether a node has room for so many more sessions beside what is reserved
 // on it, and whether with ease: without, a live call better moves.
-func (f *Fleet) Fits(id edgeagent.NodeID, more int) (fits, easily bool) {
+func (f *Fleet) fits(id edgeagent.NodeID, more int) (fits, easily bool) {
 	i, ok := f.index[id]
 	if !ok {
 		return false, false
@@ -256,7 +256,7 @@ func (f *Fleet) Fits(id edgeagent.NodeID, more int) (fits, easily bool) {
 // it away of late, which it rests from, if any; when it must, there, too, only if it does
 // not crowd. So where all is full it does not go to and fro.
 func (f *Fleet) Leaves(now time.Time, req *allocator.PlaceRequest, home edgeagent.NodeID, more, sessions int, rests edgeagent.NodeID, draw *rand.Rand) (choice Choice, leaves, fits bool) {
-	fits, easily := f.Fits(home, more)
+	fits, easily := f.fits(home, more)
 	if easily {
 		return Choice{}, false, true
 	}

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"voicefleet/textchat"
-	"voicefleet/textchat/internal/cql"
 	"voicefleet/textchat/internal/sqlite"
 	"voicefleet/textchat/textchattest"
 )
@@ -410,27 +409,8 @@ func TestCopyRefuses(t *testing.T) {
 
 // TestCopyToCluster copies to a real CQL server, twice interrupted.
 func TestCopyToCluster(t *testing.T) {
-	server := new(textchattest.CQLServer)
-	addr := server.Address(t)
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	if strings.HasPrefix(addr, cql.Scheme) {
-		t.Skip("the CQL server is somebody else's, with an address of its own")
-	}
+	to, _, _ := newCQLStore(t, "copy")
 	s := newCopySource(t)
-	c, err := cql.ParseAddress(cql.Scheme + addr + fmt.Sprintf("/copy_%d", time.Now().UnixNano()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Timeout = 10 * time.Second // the server's code is not compiled yet
-	to, err := cql.Open(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { to.Close() })
 	for _, most := range []int{0, copyStretch} {
 		ctx, stop := context.WithCancel(t.Context())
 		if _, err := Copy(ctx, s.dir, to, before, func(c Copied) {

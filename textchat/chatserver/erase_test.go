@@ -64,27 +64,7 @@ func TestErasedLeavesNothing(t *testing.T) {
 		eraseEverywhere(t, all.worlds[0], all.worlds[1], nil)
 	})
 	t.Run("CQL", func(t *testing.T) {
-		server := new(textchattest.CQLServer)
-		keyspace := fmt.Sprintf("erase_%d", time.Now().UnixNano())
-		addr := server.Address(t)
-		t.Cleanup(func() {
-			if err := server.Stop(); err != nil {
-				t.Error(err)
-			}
-		})
-		if strings.HasPrefix(addr, cql.Scheme) {
-			t.Skip("the CQL server is somebody else's, with an address of its own")
-		}
-		c, err := cql.ParseAddress(cql.Scheme + addr + "/" + keyspace)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Timeout = 10 * time.Second // the server's code is not compiled yet
-		store, err := cql.Open(t.Context(), c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { store.Close() })
+		store, addr, keyspace := newCQLStore(t, "erase")
 		files, err := filestore.Open(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
@@ -92,6 +72,32 @@ func TestErasedLeavesNothing(t *testing.T) {
 		w := newWorld(t, "", func(c *Config) { c.Store, c.Files = store, files }, nil)
 		eraseEverywhere(t, w, w, func() []byte { return scanned(t, addr, keyspace) })
 	})
+}
+
+// newCQLStore is a keyspace of its own, at a real CQL server that ends with the test.
+func newCQLStore(t *testing.T, name string) (store *cql.Store, addr, keyspace string) {
+	t.Helper()
+	server := new(textchattest.CQLServer)
+	keyspace = fmt.Sprintf("%s_%d", name, time.Now().UnixNano())
+	addr = server.Address(t)
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if strings.HasPrefix(addr, cql.Scheme) {
+		t.Skip("the CQL server is somebody else's, with an address of its own")
+	}
+	c, err := cql.ParseAddress(cql.Scheme + addr + "/" + keyspace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Timeout = 10 * time.Second // the server's code is not compiled yet
+	if store, err = cql.Open(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store, addr, keyspace
 }
 
 // scanned is every row of every table of a keyspace and of its keyspace of transactions.
