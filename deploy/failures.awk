@@ -1,6 +1,6 @@
 # What a log of deploy/test.sh says of its failures, not the thousand lines around them:
 # of each failed test the first and the last lines it said, of a panic or a data race
-# its beginning, and what did not compile.
+# its beginning, what did not compile, and which goals of a measurement were missed.
 #
 # Tests of a package run side by side: a line is of the test that the last === or ---
 # line names.
@@ -69,6 +69,9 @@ left > 0 {
 }
 
 { saying = 0 }
+
+# Of the programs that measure, what was missed or went wrong.
+/^(MISSED|PARTIAL:|voicebench:) / { print }
 
 /^FAIL.|^[^ ]+\.go:[0-9]+:[0-9]+: |error TS[0-9]+|^dist\/ is not/ { print }
 

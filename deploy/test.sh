@@ -56,8 +56,7 @@ timed='crowd|forward|gateway|join|load|simulate|internal/(impair|lightclient|rem
 
 # Real processes in network namespaces; without root only what needs none. Times are
 # judged of faults that are far from their goals on a busy machine, too; of others what
-# is lost, moved and ended. `deploy/test.sh faults` does one or two rounds of all, and an
-# outage of 90 s.
+# is lost, moved and ended. `deploy/test.sh faults` does one or two rounds of all.
 fleet() {
 	where=
 	[ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v nft >/dev/null || where=--loopback
@@ -93,8 +92,12 @@ whole() {
 	go test -count=1 -v -timeout 14m -tags "$tags" -run '^(TestLedger|TestSeveralTexts)$' ./cmd/e2e || result=1
 	wait $! || result=1
 	cat "$logs/e2e.log"
+	# An outage of 90 s is two minutes of little work.
+	fleet --only outage --untimed outage --calls 8 --json out/outage.json --html out/outage.html >"$logs/outage.log" 2>&1 &
 	# shellcheck disable=SC2046
 	go test -count=1 -v -p 1 -timeout 14m -tags "$tags" $(go list ./bench/... | grep -E "/bench/($timed)$") ./cmd/voicebench || result=1
+	wait $! || result=1
+	cat "$logs/outage.log"
 	return $result
 }
 
