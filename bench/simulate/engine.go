@@ -20,7 +20,9 @@ const (
 	lifeMax    = wheelSize - 2
 	followMean = 60.0 // for the last of a call; those before come sooner
 	sizeMax    = 400
-	spreadOne  = 50 // one call in so many is of a whole continent
+	sizeMean   = 8
+	sizeSpread = 0.85 // of its logarithm
+	spreadOne  = 50   // one call in so many is of a whole continent
 	talkSpread = 0.1
 	toCome     = 1.05 // members of live calls, also those still to come, for each who is there
 	seatKept   = 10   // as the allocator keeps seats, loads and sizes
@@ -239,21 +241,18 @@ func (e *engine) begin() {
 	for m := range e.want {
 		// What is missing is made up within a minute, as people do not come at
 		// one moment.
-		short := (e.want[m]*toCome - float64(e.planned[m])) / 60
-		for short > 0 {
-			size := e.size()
-			if float64(size) > short && e.draw.Float64() > short/float64(size) {
-				break
-			}
-			short -= float64(size)
-			e.start(int32(m), size)
+		calls := (e.want[m]*toCome - float64(e.planned[m])) / 60 / sizeMean
+		for at := e.draw.ExpFloat64(); at < calls; at += e.draw.ExpFloat64() {
+			e.start(int32(m), e.size())
 		}
 	}
 }
 
-// size is how many will be in a call: 8 on average, a few of hundreds.
+// size is how many will be in a call: sizeMean on average, a few of hundreds.
 func (e *engine) size() int32 {
-	return 1 + int32(min(sizeMax-1, math.Round(math.Exp(2.0+0.85*e.draw.NormFloat64()))))
+	// Of one who begins and those who follow, whose number is log-normal.
+	middle := math.Log(sizeMean-1) - sizeSpread*sizeSpread/2
+	return 1 + int32(min(sizeMax-1, math.Round(math.Exp(middle+sizeSpread*e.draw.NormFloat64()))))
 }
 
 func (e *engine) start(metro, size int32) {

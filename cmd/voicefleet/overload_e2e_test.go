@@ -20,7 +20,7 @@ import (
 // that it is full, and who is there hears on; when there is one the node is taken out
 // and its call moves there.
 func TestOverload(t *testing.T) {
-	const people = 4
+	const people, mostMissed = 4, 300 * time.Millisecond
 	r := launchRoles(t)
 	conn, err := bus.Connect(t.Context(), bus.Config{URL: r.args[2], Name: "test"})
 	if err != nil {
@@ -120,6 +120,10 @@ func TestOverload(t *testing.T) {
 	}
 	more("where they were moved to")
 	for i, l := range all {
-		t.Logf("P%d: at most %v of a voice never came", i, l.gap())
+		gap := l.gap()
+		t.Logf("P%d: at most %v of a voice never came", i, gap)
+		if gap > mostMissed {
+			t.Errorf("P%d: %v of a voice never came, want at most %v", i, gap, mostMissed)
+		}
 	}
 }
