@@ -26,6 +26,7 @@ const (
 	DeedMend      Deed = "mend"      // a listener who heard nothing was seated anew
 	DeedEnrol     Deed = "enrol"     // a node was added or revoked
 	DeedUpgrade   Deed = "upgrade"   // a node's programs were replaced
+	DeedLabel     Deed = "label"     // a guild's calls try a label, or none any more
 	DeedRefused   Deed = "refused"   // a heartbeat, grant or message that lies
 )
 
@@ -45,7 +46,10 @@ type JournalEntry struct {
 // from allocators who all saw the same, are one. A deed is the same within a
 // second or so.
 func (e JournalEntry) ID() string {
-	if e.Deed == DeedMend { // of several users at once
+	switch e.Deed {
+	case DeedLabel: // of several guilds at once
+		return fmt.Sprintf("%s|%s|%s|%d", e.Deed, e.By, e.Why, e.At.Unix()/2)
+	case DeedMend: // of several users at once
 		return fmt.Sprintf("%s|%v|%s|%d", e.Deed, e.Call, e.Why, e.At.Unix()/2)
 	}
 	return fmt.Sprintf("%s|%s|%v|%s|%s|%d", e.Deed, e.Node, e.Call, e.To, e.By, e.At.Unix()/2)

@@ -29,8 +29,6 @@ type PlaceRequest struct {
 	// Inside: the user is in the call and asks for its own seat anew, which it gets on
 	// a full node too.
 	Inside bool `json:"inside,omitempty"`
-	// Label asks for nodes with this label, as those that try a new version out.
-	Label string `json:"label,omitempty"`
 	// Epoch is the highest epoch the asker knows of this call, as from a Moved: an
 	// allocator that has not heard of it yet looks again.
 	Epoch uint64 `json:"epoch,omitempty"`
@@ -76,7 +74,9 @@ type RemoveRequest struct {
 
 // CallEntry is the value of a call in the calls bucket.
 type CallEntry struct {
-	Call  sfu.CallID       `json:"call"`
+	Call sfu.CallID `json:"call"`
+	// Guild is whose call it is, as in PlaceRequest; empty: nobody has said it yet.
+	Guild string           `json:"guild,omitempty"`
 	Node  edgeagent.NodeID `json:"node"`
 	Epoch uint64           `json:"epoch"`
 	// Spans are further nodes of the call, near members far from Node; all of them
@@ -102,6 +102,11 @@ type CallEntry struct {
 // Belongs says whether the entry is that of the call whose key it was found at: it
 // makes a bus.Keyed.
 func (e *CallEntry) Belongs(key string) bool { return e.Call.String() == key && e.Node.Valid() }
+
+// Wish is a request for a place for the call, by where its members are.
+func (e CallEntry) Wish() PlaceRequest {
+	return PlaceRequest{Guild: e.Guild, Call: e.Call, RTT: e.Near.RTT, Region: e.Near.Region, Location: e.Near.Location}
+}
 
 // Nodes are all nodes of a call, its home first.
 func (e CallEntry) Nodes() []edgeagent.NodeID {
@@ -187,7 +192,7 @@ type Candidate struct {
 	Domain float64 `json:"domain_ms,omitempty"`
 	// Share is that of its calls which the node takes while it is new or tried
 	// out, omitted when it takes all; Aside is what one costs that is not among
-	// them, in milliseconds.
+	// them, or whose guild tries a label that the node does not have, in milliseconds.
 	Share  float64 `json:"share,omitempty"`
 	Aside  float64 `json:"aside_ms,omitempty"`
 	Cost   float64 `json:"cost_ms"`           // RTT and all penalties

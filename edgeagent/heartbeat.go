@@ -54,7 +54,7 @@ type Heartbeat struct {
 	// Location is where it stands, if it was told.
 	Location *Location `json:"location,omitempty"`
 	// Label names a group of nodes, as those that try a new version out; of calls
-	// that do not ask for it they take the share Weight (0..1; 0: all).
+	// whose guild does not try it they take the share Weight (0..1; 0: all).
 	Label   string       `json:"label,omitempty"`
 	Weight  float64      `json:"weight,omitempty"`
 	Started time.Time    `json:"started"` // a restart shows as a new time

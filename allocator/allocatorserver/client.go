@@ -157,6 +157,17 @@ func (c *Client) Move(ctx context.Context, req allocator.MoveRequest) (allocator
 	return ask[allocator.MoveReply](ctx, c, "move", req)
 }
 
+// Label has the calls of a guild try nodes of a label, or no more.
+func (c *Client) Label(ctx context.Context, o allocator.LabelOrder) (allocator.GuildLabel, error) {
+	return ask[allocator.GuildLabel](ctx, c, "label", o)
+}
+
+// Labels lists the guilds whose calls try a label.
+func (c *Client) Labels(ctx context.Context) ([]allocator.GuildLabel, error) {
+	rep, err := ask[allocator.LabelsReply](ctx, c, "labels", allocator.LabelsRequest{})
+	return rep.Labels, err
+}
+
 // Journal reads what happened, newest first.
 func (c *Client) Journal(ctx context.Context, req allocator.JournalRequest) (allocator.JournalReply, error) {
 	return ask[allocator.JournalReply](ctx, c, "journal", req)

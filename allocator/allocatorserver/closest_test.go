@@ -1,6 +1,7 @@
 package allocatorserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ func (f *fleet) sees(n int) {
 // ask places one user in a call of its own, as soon as allocators and gateways are
 // there.
 func (f *fleet) ask(req allocator.PlaceRequest) (allocator.Assignment, error) {
-	req.Guild, req.User, req.Session = "1", sfu.UserID{ID: snowflake.ID(6)}, "gw"
+	req.Guild, req.User, req.Session = cmp.Or(req.Guild, "1"), sfu.UserID{ID: snowflake.ID(6)}, "gw"
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		a, err := NewClient(f.conn).Place(f.ctx, req)
@@ -87,6 +88,10 @@ func TestClosestAndEmptiest(t *testing.T) {
 	f.beat(edgeagent.Heartbeat{Node: "gru-1", Region: "gru", Capacity: full, Load: edgeagent.Load{Sessions: 99}})
 	f.beat(edgeagent.Heartbeat{Node: "gru-2", Region: "gru", Label: "canary", Weight: 0.001})
 	f.sees(4)
+	f.knows(f.serving[0], "")
+	if _, err := NewClient(f.conn).Label(f.ctx, allocator.LabelOrder{Guild: "2", Label: "canary", By: "ada"}); err != nil {
+		t.Fatal(err)
+	}
 	for i, c := range []struct {
 		name   string
 		req    allocator.PlaceRequest
@@ -100,7 +105,7 @@ func TestClosestAndEmptiest(t *testing.T) {
 		{"where it says it is", allocator.PlaceRequest{Region: "nyc"}, "nyc-1", "region", 20, 0},
 		// The near node is nearly full, its neighbour takes a thousandth: an ocean is nearer.
 		{"load against distance", allocator.PlaceRequest{RTT: map[string]float64{"gru": 10, "nyc": 110, "fra": 190}}, "nyc-1", "client", 110, 0},
-		{"the label", allocator.PlaceRequest{RTT: map[string]float64{"gru": 10, "nyc": 110, "fra": 190}, Label: "canary"}, "gru-2", "client", 10, 0},
+		{"the label", allocator.PlaceRequest{RTT: map[string]float64{"gru": 10, "nyc": 110, "fra": 190}, Guild: "2"}, "gru-2", "client", 10, 0},
 	} {
 		c.req.Call = sfu.CallID{ID: snowflake.ID(100 + i)}
 		a, err := f.ask(c.req)

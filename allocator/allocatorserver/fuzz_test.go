@@ -36,18 +36,19 @@ func FuzzBusMsg(f *testing.F) {
 	}
 	f.Cleanup(nc.Close)
 	var subjects []string
-	for _, verb := range []string{"place", "update", "remove", "explain", "nodes", "calls", "journal", "peers", "regions", "drain", "cordon", "undrain", "upgrade", "progress", "move"} {
+	for _, verb := range []string{"place", "update", "remove", "explain", "nodes", "calls", "journal", "peers", "regions", "drain", "cordon", "undrain", "upgrade", "progress", "move", "label", "labels"} {
 		subjects = append(subjects, bus.AllocatorSubject+verb)
 	}
 	verbs := len(subjects)
 	subjects = append(subjects,
-		"$KV."+bus.NodesBucket+".b", "$KV."+bus.NodesBucket+".liar", "$KV."+bus.CallsBucket+".7", "$KV."+bus.SignalingBucket+".x", "$KV."+bus.KeysBucket+".k",
+		"$KV."+bus.NodesBucket+".b", "$KV."+bus.NodesBucket+".liar", "$KV."+bus.CallsBucket+".7", "$KV."+bus.SignalingBucket+".x", "$KV."+bus.KeysBucket+".k", "$KV."+bus.LabelsBucket+".7",
 		bus.SilenceSubject, bus.MovedSubject("7"), bus.JournalSubject, bus.DisconnectSubject)
 	for i := range subjects {
 		for _, body := range []string{
 			`{"node":"liar","state":"ready","started":"2030-01-01T00:00:00Z","epoch":9223372036854775808,"capacity":{"pps":1e300,"bps":-1,"sessions":-5},"calls":[{"call":"5","epoch":18446744073709551615,"sessions":-1}]}`,
 			`{"call":"7","node":"b","epoch":18446744073709551615,"spans":["a","a"],"move":{"from":"a","at":"0001-01-01T00:00:00Z"}}`,
 			`{"call":"7","from":"b","to":"c","epoch":1,"cause":"region"}`, `{"node":"a","silent":-1,"of":-5}`,
+			`{"guild":"7","label":"canary","by":"x","at":"2030-01-01T00:00:00Z","nodes":-1}`, `{"guild":"1","label":"a","clear":true}`,
 			`{"call":"8","user":"6","session":"gw","guild":"1","rtt":{"a":-1},"avoid":["a"]}`, `{"seq":-1,"limit":-1,"after":"x"}`,
 			`{"at":"x","deed":"move"}`, `{"client":{"name":"edge a","stop":"2030-01-01T00:00:00Z"}}`, `[[[[[[[[`, `null`, ``, `{"calls":[{},{},{},{},{},{},{},{}]}`,
 		} {

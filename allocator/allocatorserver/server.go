@@ -60,6 +60,7 @@ type Server struct {
 	panics  *telemetry.Panics
 	journal *journal
 	calls   *bus.Bucket[allocator.CallEntry]
+	tries   *bus.Bucket[allocator.GuildLabel]
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -103,7 +104,7 @@ func New(cfg Config) (*Server, error) {
 		ending:    map[edgeagent.NodeID]struct{}{},
 		decisions: newDecisions(),
 		draw:      mathrand.New(mathrand.NewPCG(cfg.Seed, 1)),
-		unsynced:  3,
+		unsynced:  4,
 	}, nil
 }
 
@@ -114,6 +115,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return unlessOver(ctx, err)
 	}
 	if s.calls, err = bus.OpenBucket[allocator.CallEntry](ctx, s.cfg.Bus, bus.CallsBucket); err != nil {
+		return unlessOver(ctx, err)
+	}
+	if s.tries, err = bus.OpenBucket[allocator.GuildLabel](ctx, s.cfg.Bus, bus.LabelsBucket); err != nil {
 		return unlessOver(ctx, err)
 	}
 	gateways, err := bus.OpenBucket[string](ctx, s.cfg.Bus, bus.SignalingBucket)
@@ -168,6 +172,7 @@ func (s *Server) Run(ctx context.Context) error {
 	all.Go(func() { s.calls.Watch(ctx, func(ch bus.Change[allocator.CallEntry]) { s.seeCall(ctx, ch) }) })
 	all.Go(func() { s.followDisconnects(ctx) })
 	all.Go(func() { gateways.Watch(ctx, s.seeGateway) })
+	all.Go(func() { s.tries.Watch(ctx, s.seeLabel) })
 	all.Go(func() { s.journal.run(ctx, past) })
 	serving, err := bus.Serve(ctx, s.cfg.Bus, s.service())
 	if err != nil {
@@ -213,7 +218,7 @@ func (s *Server) Ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.unsynced > 0 {
-		return errors.New("allocator is reading nodes and calls")
+		return errors.New("allocator is reading nodes, calls and labels")
 	}
 	return s.cfg.Bus.Ready()
 }
@@ -255,6 +260,8 @@ func (s *Server) service() bus.Service {
 			bus.Handle("upgrade", s.upgrade),
 			bus.Handle("progress", s.progress),
 			bus.Handle("move", s.move),
+			bus.Handle("label", s.label),
+			bus.Handle("labels", s.labels),
 		},
 		Code:    refusal,
 		Metrics: s.cfg.Metrics, Log: s.cfg.Log,

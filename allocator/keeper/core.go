@@ -468,7 +468,7 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 			cl.Entry.Move = &allocator.CallMove{From: old.Node, Cause: cause, Planned: planned, At: now, Sessions: size, Before: moves(old)}
 		}
 	}
-	cl.Entry.Touched = now
+	cl.Entry.Touched, cl.Entry.Guild = now, cmp.Or(req.Guild, old.Guild)
 	if !live {
 		cl.Entry.Near = near(cl.Entry.Near, req, 0)
 	}
@@ -494,7 +494,7 @@ func (c *Core) resting(now time.Time, id sfu.CallID) bool {
 
 func (c *Core) entry(now time.Time, ex allocator.Explanation, req allocator.PlaceRequest, old allocator.CallEntry) allocator.CallEntry {
 	ex.Candidates = slices.Clone(ex.Candidates[:min(len(ex.Candidates), allocator.MaxWhy)])
-	return allocator.CallEntry{Call: req.Call, Node: ex.Chosen, Created: now, Touched: now, Near: old.Near, First: old.First, Expected: max(1, ex.Sessions), Why: ex}
+	return allocator.CallEntry{Call: req.Call, Guild: req.Guild, Node: ex.Chosen, Created: now, Touched: now, Near: old.Near, First: old.First, Expected: max(1, ex.Sessions), Why: ex}
 }
 
 // moves is how often a call was moved.
@@ -646,7 +646,7 @@ func (c *Core) restore(now time.Time, out []Out) []Out {
 		c.writing[id] = true
 		old, _ := c.place.Call(id)
 		out = append(out, Out{Write: &Write{Last: c.revisions[id], Entry: allocator.CallEntry{
-			Call: id, Node: node, Spans: c.place.Sharers(id, node, epoch), Epoch: epoch, Created: now, Touched: now, Near: old.Near, First: old.First,
+			Call: id, Guild: old.Guild, Node: node, Spans: c.place.Sharers(id, node, epoch), Epoch: epoch, Created: now, Touched: now, Near: old.Near, First: old.First,
 			Why: allocator.Explanation{Call: id, At: now, Chosen: node, Reason: "its node carries it, and its entry was lost"},
 		}}})
 	}

@@ -144,8 +144,7 @@ const spills = 3
 // rehome decides where a call goes that leaves its node and is on no other; nil if it
 // has to wait.
 func (c *Core) rehome(now time.Time, old allocator.CallEntry, size int, x *exit) *Write {
-	id := old.Call
-	req := allocator.PlaceRequest{Call: id, RTT: old.Near.RTT, Region: old.Near.Region, Location: old.Near.Location}
+	req := old.Wish()
 	for range 1 + spills {
 		choice, ok := c.place.Spot(now, req, size, c.draw)
 		if !ok {
@@ -280,7 +279,7 @@ func (c *Core) Nearer(now time.Time, e allocator.CallEntry, size int) (req alloc
 	if size == 0 || 2*len(e.Near.Of) < size || len(e.Spans) > 0 || now.Sub(e.Created) < NearerRest<<min(moves(e), nearerDoubles) {
 		return req, choice, false
 	}
-	req = allocator.PlaceRequest{Call: e.Call, RTT: e.Near.RTT, Region: e.Near.Region, Location: e.Near.Location}
+	req = e.Wish()
 	if m := e.Move; m != nil && now.Sub(m.At) < forgiveTime<<min(m.Before, nearerDoubles) && m.Shed() {
 		req.Avoid = []edgeagent.NodeID{m.From}
 	}
@@ -307,7 +306,7 @@ func (c *Core) Move(now time.Time, req allocator.MoveRequest) (w *Write, why str
 	case c.writing[req.Call]:
 		return nil, "call moves already"
 	}
-	wish := allocator.PlaceRequest{Call: req.Call, RTT: old.Near.RTT, Region: old.Near.Region, Location: old.Near.Location}
+	wish := old.Wish()
 	if req.Region != "" {
 		wish.RTT, wish.Region, wish.Location = nil, req.Region, nil
 	}
@@ -355,7 +354,9 @@ func (c *Core) Progress(now time.Time, node edgeagent.NodeID, plan bool) (alloca
 	held := map[edgeagent.NodeID]int{}
 	for _, on := range c.place.On(node)[:min(p.Calls, allocator.ListPage)] {
 		old, _ := c.place.Call(on.Call)
-		ex, refused := c.place.Elsewhere(now, allocator.PlaceRequest{Call: on.Call, RTT: old.Near.RTT, Region: old.Near.Region, Location: old.Near.Location}, max(1, on.Sessions), "", c.draw)
+		wish := old.Wish()
+		wish.Call = on.Call // also of one without an entry
+		ex, refused := c.place.Elsewhere(now, wish, max(1, on.Sessions), "", c.draw)
 		to := allocator.PlannedMove{Call: on.Call, Sessions: on.Sessions, To: ex.Chosen, Why: ex.Reason}
 		if refused != nil {
 			to.To, to.Why = "", refused.Message

@@ -515,8 +515,8 @@ func (c *Core) Anew(now time.Time, id sfu.CallID, draw *rand.Rand) allocator.Exp
 		ex, _ := c.begin(now, allocator.PlaceRequest{Call: id}, draw)
 		return ex
 	}
-	home, own, near := k.entry.Node, k.shown+k.held, k.entry.Near
-	req := allocator.PlaceRequest{Call: id, RTT: near.RTT, Region: near.Region, Location: near.Location, Expected: max(k.entry.Expected, c.Members(id))}
+	home, own, req := k.entry.Node, k.shown+k.held, k.entry.Wish()
+	req.Expected = max(k.entry.Expected, c.Members(id))
 	c.fleet.Reserve(home, -own)
 	ex, _ := c.begin(now, req, draw)
 	c.fleet.Reserve(home, own)

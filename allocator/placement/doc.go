@@ -22,8 +22,9 @@
 // candidate. Domain is for failure domains that have lost nodes within a minute, in
 // proportion. Aside is for a call that is not of the share a node takes: a node
 // that has become ready takes 10 to 100 % of its calls within a minute, a labelled
-// one its weight of those that do not ask for the label. Which calls these are is
-// drawn by call and node, so it stays the same when asked again.
+// one its weight of those whose guild does not try the label. Which calls these are is
+// drawn by call and node, so it stays the same when asked again. It is also for each
+// node without the label that the call's guild tries ([Fleet.Try]).
 //
 // Among those nearly as cheap as the cheapest, two are drawn at random and the
 // emptier one is taken, so that a burst does not herd.

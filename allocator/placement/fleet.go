@@ -33,6 +33,8 @@ type Fleet struct {
 	reserved map[edgeagent.NodeID]int
 	// bars say why nodes may not be chosen just now, also those that are away.
 	bars map[edgeagent.NodeID]string
+	// labels are what the calls of guilds try, by guild.
+	labels map[string]allocator.GuildLabel
 
 	// Of the last Choose: how full a node may become, and scratch, kept so that it
 	// allocates nothing.
@@ -84,7 +86,8 @@ type weight struct {
 	fullness float64
 	penalty  float64 // for load
 	domain   float64 // for losses of its failure domain
-	aside    float64 // for a call that is not of the node's share
+	share    float64 // of the calls that the node takes
+	aside    float64 // for a call that is not of the node's share, or tries another label
 	whyNot   string
 }
 
@@ -226,6 +229,39 @@ func (f *Fleet) Unbar(now time.Time, id edgeagent.NodeID, ramp bool) {
 			f.nodes[i].ready = now
 		}
 	}
+}
+
+// Try has the calls of a guild try nodes of a label, or of none: they are not set aside
+// there by the weight of the nodes, and all others are.
+func (f *Fleet) Try(l allocator.GuildLabel) {
+	if f.labels == nil {
+		f.labels = map[string]allocator.GuildLabel{}
+	}
+	f.labels[l.Guild] = l
+	if l.Label == "" {
+		delete(f.labels, l.Guild)
+	}
+}
+
+// Labels are the guilds whose calls try a label, by guild.
+func (f *Fleet) Labels() []allocator.GuildLabel {
+	out := make([]allocator.GuildLabel, 0, len(f.labels))
+	for _, l := range f.labels {
+		l.Nodes = f.Labelled(l.Label)
+		out = append(out, l)
+	}
+	slices.SortFunc(out, func(a, b allocator.GuildLabel) int { return cmp.Compare(a.Guild, b.Guild) })
+	return out
+}
+
+// Labelled is how many ready nodes have a label.
+func (f *Fleet) Labelled(label string) (nodes int) {
+	for _, i := range f.index {
+		if n := &f.nodes[i]; n.hb.State == edgeagent.Ready && n.hb.Label == label {
+			nodes++
+		}
+	}
+	return nodes
 }
 
 // Node is the last heartbeat of a node, without its calls.
@@ -424,6 +460,9 @@ func (f *Fleet) choose(now time.Time, req *allocator.PlaceRequest, more int, dra
 		}
 		reason = "emptier of two drawn among the nearly cheapest"
 	}
+	if label := f.labels[req.Guild].Label; label != "" {
+		reason += "; its guild tries " + label
+	}
 	return Choice{Node: f.nodes[a.slot].hb.Node, Reason: reason, RTT: a.rtt, Cost: a.cost()}
 }
 
@@ -476,8 +515,13 @@ func (f *Fleet) weigh(now time.Time, req *allocator.PlaceRequest, i int32, rtt f
 	w.fullness = Fullness(sum(n.hb.Load, Seats(n.reserved+more)), n.hb.Capacity)
 	w.penalty = penalty(Fullness(sum(n.hb.Load, Seats(n.reserved)), n.hb.Capacity))
 	w.domain = n.zone.penalty(now)
-	if share := n.share(now, req); share < 1 && lot(req.Call, n.hash) >= share {
+	label := f.labels[req.Guild].Label
+	w.share = n.share(now, label)
+	if w.share < 1 && lot(req.Call, n.hash) >= w.share {
 		w.aside = asideMillis
+	}
+	if label != "" && n.hb.Label != label {
+		w.aside += asideMillis
 	}
 	switch {
 	case n.hb.State != edgeagent.Ready:
@@ -494,10 +538,11 @@ func (f *Fleet) weigh(now time.Time, req *allocator.PlaceRequest, i int32, rtt f
 	return w
 }
 
-// share of the calls a node takes that it would get by its cost.
-func (n *standing) share(now time.Time, req *allocator.PlaceRequest) float64 {
+// share of the calls a node takes that it would get by its cost, of those that try a
+// label.
+func (n *standing) share(now time.Time, label string) float64 {
 	share := 1.0
-	if n.hb.Label != "" && n.hb.Label != req.Label && n.hb.Weight > 0 {
+	if n.hb.Label != "" && n.hb.Label != label && n.hb.Weight > 0 {
 		share = min(1, n.hb.Weight)
 	}
 	if !n.ready.IsZero() {
@@ -541,8 +586,8 @@ func (f *Fleet) candidates(now time.Time, req *allocator.PlaceRequest, more int)
 			Node: n.hb.Node, Region: n.hb.Region, Zone: n.hb.Zone, State: n.hb.State, RTT: w.rtt, RTTFrom: d.from, Fullness: w.fullness,
 			Reserved: Seats(n.reserved), Penalty: w.penalty, Domain: w.domain, Aside: w.aside, Cost: w.cost(), WhyNot: w.whyNot,
 		}
-		if share := n.share(now, req); share < 1 {
-			k.Share = share
+		if w.share < 1 {
+			k.Share = w.share
 		}
 		out = append(out, k)
 	}

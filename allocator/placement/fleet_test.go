@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,9 +13,10 @@ import (
 	"voicefleet/edgeagent"
 )
 
-// crowd is a fleet of many regions in any state.
+// crowd is a fleet of many regions in any state, of whose guilds one tries a label.
 func crowd(draw *rand.Rand, nodes int) (*Fleet, []edgeagent.Heartbeat) {
 	f := &Fleet{}
+	f.Try(allocator.GuildLabel{Guild: "7", Label: "canary"})
 	var all []edgeagent.Heartbeat
 	for i := range nodes {
 		hb := node(fmt.Sprintf("n%d", i), fmt.Sprintf("r%d", draw.IntN(8)), draw.IntN(1001))
@@ -49,6 +51,9 @@ func asking(draw *rand.Rand) *allocator.PlaceRequest {
 	}
 	if draw.IntN(2) == 0 {
 		req.Region = "r3"
+	}
+	if draw.IntN(4) == 0 {
+		req.Guild = "7"
 	}
 	if draw.IntN(4) == 0 {
 		req.Avoid = []edgeagent.NodeID{"n1", "n2"}
@@ -164,8 +169,7 @@ func TestRamp(t *testing.T) {
 	}
 }
 
-// TestCanary: a labelled node takes its share of the calls, always the same ones,
-// and all that ask for it while it is as good as the others.
+// TestCanary: a labelled node takes its share of the calls, always the same ones.
 func TestCanary(t *testing.T) {
 	f := &Fleet{}
 	canary := node("canary", "eu", 0)
@@ -183,13 +187,71 @@ func TestCanary(t *testing.T) {
 		if first == "canary" {
 			n++
 		}
-		req.Label = "next"
-		if got := f.Choose(start, &req, 1, draw).Node; got != "canary" {
-			t.Fatalf("call %d asked for the canary and went to %s", i, got)
-		}
 	}
 	if share := float64(n) / 4000; math.Abs(share-0.05) > 0.01 {
 		t.Errorf("it took %.3f of the calls, want 0.05", share)
+	}
+}
+
+// TestGuildTriesLabel: the calls of a guild that tries a label go to its nodes, whatever
+// their weight, while those are eligible and have room, and else where those of other
+// guilds go; and the explanation tells it.
+func TestGuildTriesLabel(t *testing.T) {
+	next, other, plain := node("next", "eu", 100), node("other", "eu", 0), node("plain", "eu", 200)
+	next.Label, next.Weight = "next", 0.05
+	other.Label, other.Weight = "other", 0.05
+	full, draining := next, next
+	full.Load = edgeagent.Load{Sessions: full.Capacity.Sessions}
+	draining.State = edgeagent.Draining
+	try := func(label string) *allocator.GuildLabel { return &allocator.GuildLabel{Guild: "7", Label: label} }
+	for name, c := range map[string]struct {
+		next  edgeagent.Heartbeat
+		label *allocator.GuildLabel
+		guild string
+		want  map[edgeagent.NodeID]float64 // shares of the calls
+		asked string                       // what the reason says
+	}{
+		"by weight":     {next, nil, "7", map[edgeagent.NodeID]float64{"next": 0.05, "other": 0.05, "plain": 0.9}, ""},
+		"tries it":      {next, try("next"), "7", map[edgeagent.NodeID]float64{"next": 1}, "; its guild tries next"},
+		"another guild": {next, try("next"), "8", map[edgeagent.NodeID]float64{"next": 0.05, "other": 0.05, "plain": 0.9}, ""},
+		"it is full":    {full, try("next"), "7", map[edgeagent.NodeID]float64{"other": 0.05, "plain": 0.95}, "; its guild tries next"},
+		"it is drained": {draining, try("next"), "7", map[edgeagent.NodeID]float64{"other": 0.05, "plain": 0.95}, "; its guild tries next"},
+		"no such node":  {next, try("nobody"), "7", map[edgeagent.NodeID]float64{"next": 0.05, "other": 0.05, "plain": 0.9}, "; its guild tries nobody"},
+		"not any more":  {next, try(""), "7", map[edgeagent.NodeID]float64{"next": 0.05, "other": 0.05, "plain": 0.9}, ""},
+	} {
+		f, draw := &Fleet{}, rand.New(rand.NewPCG(1, 1))
+		for _, hb := range []edgeagent.Heartbeat{c.next, other, plain} {
+			f.Observe(start, hb)
+		}
+		if c.label != nil {
+			f.Try(*try("next")) // before
+			f.Try(*c.label)
+		}
+		got := map[edgeagent.NodeID]float64{}
+		for i := range 4000 {
+			choice := f.Choose(start, &allocator.PlaceRequest{Guild: c.guild, Call: channel(i), Region: "eu"}, 1, draw)
+			got[choice.Node] += 1.0 / 4000
+			if _, says, _ := strings.Cut(choice.Reason, ";"); says != strings.TrimPrefix(c.asked, ";") {
+				t.Fatalf("%s: because %q", name, choice.Reason)
+			}
+		}
+		for _, id := range []edgeagent.NodeID{"next", "other", "plain"} {
+			if math.Abs(got[id]-c.want[id]) > 0.015 || c.want[id] == 0 && got[id] > 0 {
+				t.Errorf("%s: %s took %.3f of the calls, want %.3f", name, id, got[id], c.want[id])
+			}
+		}
+		if name != "tries it" {
+			continue
+		}
+		for _, k := range f.Explain(start, &allocator.PlaceRequest{Guild: "7", Call: channel(1), Region: "eu"}, 1, draw).Candidates {
+			want := map[edgeagent.NodeID][2]float64{"next": {0, 0}, "plain": {0, asideMillis}, "other": {0.05, 2 * asideMillis}}[k.Node]
+			if k.Share != want[0] || k.Aside != want[1] || math.Abs(k.RTT+k.Penalty+k.Aside-k.Cost) > 1e-9 {
+				t.Errorf("explained: %+v", k)
+			}
+		}
+		if l := f.Labels(); len(l) != 1 || l[0] != (allocator.GuildLabel{Guild: "7", Label: "next", Nodes: 1}) {
+			t.Errorf("labels %+v", l)
+		}
 	}
 }
 

@@ -113,6 +113,7 @@ func ctlCommand() *cobra.Command {
 		c.orderCommand("cordon", "Have a media node take no new calls and keep those it has", wordsCordon),
 		c.orderCommand("undrain", "Have a drained or cordoned media node take calls again", ""),
 		c.upgradeCommand(),
+		c.labelCommand(),
 		guildFlag(&cobra.Command{
 			Use: "invite", Short: "Show the invite links of a guild", Example: "  voicefleet ctl invite",
 			Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return c.invite(cmd.Context(), guild) },
@@ -476,14 +477,17 @@ func showDecision(w io.Writer, title string, x allocator.Explanation) {
 
 // penalties are what a candidate costs beside its distance: for load, and where
 // there is such, for losses in its failure domain, and because the call is not of
-// the share that the node takes.
+// the share that the node takes, or its guild tries a label that it does not have.
 func penalties(n allocator.Candidate) string {
 	s := fmt.Sprintf("%.0f ms", n.Penalty)
 	if n.Domain > 0 {
 		s += fmt.Sprintf(" + %.0f ms domain", n.Domain)
 	}
+	if n.Aside > 0 {
+		s += fmt.Sprintf(" + %.0f ms aside", n.Aside)
+	}
 	if n.Share > 0 {
-		s += fmt.Sprintf(" + %.0f ms, takes %.0f %%", n.Aside, 100*n.Share)
+		s += fmt.Sprintf(", takes %.0f %%", 100*n.Share)
 	}
 	return s
 }

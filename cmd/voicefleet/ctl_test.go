@@ -45,3 +45,18 @@ func TestNodesAreShownAsTheyStand(t *testing.T) {
 		}
 	}
 }
+
+// TestPenaltiesAreTold: ctl explain tells of each candidate what it costs beside its distance.
+func TestPenaltiesAreTold(t *testing.T) {
+	for want, k := range map[string]allocator.Candidate{
+		"2 ms":                           {Penalty: 2},
+		"0 ms, takes 5 %":                {Share: 0.05},
+		"0 ms + 150 ms aside":            {Aside: 150},
+		"1 ms + 3 ms domain":             {Penalty: 1, Domain: 3},
+		"0 ms + 150 ms aside, takes 5 %": {Share: 0.05, Aside: 150},
+	} {
+		if got := penalties(k); got != want {
+			t.Errorf("%+v: %q, want %q", k, got, want)
+		}
+	}
+}

@@ -56,7 +56,7 @@ func (m *media) flags(cmd *cobra.Command, workers int) {
 	f.StringVar(&m.zone, "zone", "", "failure domain within the region")
 	f.StringVar(&m.location, "location", "", "where the node stands, LAT,LON in degrees, for users of whom a GeoIP database alone tells where they are")
 	f.StringVar(&m.label, "label", "", "name of a group of nodes, as those that try a new version out")
-	f.Float64Var(&m.weight, "weight", 0, "with --label: the share of calls the node takes that do not ask for the label, 0.01 to 1 (default: all)")
+	f.Float64Var(&m.weight, "weight", 0, "with --label: the share the node takes of calls whose guild does not try the label (voicefleet ctl label), 0.01 to 1 (default: all)")
 	f.IntVar(&m.port, "media-port", 50000, "first UDP port for voice; each worker takes one more")
 	f.IntVar(&m.workers, "workers", workers, "workers of the media engine, one UDP port and one core each")
 	f.StringVar(&m.advertise, "advertise", "auto", "addresses to name first to clients, separated by commas: the public one behind NAT")

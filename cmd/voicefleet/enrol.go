@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -121,30 +120,10 @@ func (m *members) mount(mux *http.ServeMux, token string) {
 	route("POST", "members/{role}/{name}/revoke", m.revoke)
 }
 
-func readOrder(r *http.Request) (order invitation, err error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxDrainBody+1))
-	if err == nil && len(body) > maxDrainBody {
-		err = fmt.Errorf("it is longer than %d bytes", maxDrainBody)
-	}
-	if err == nil {
-		err = json.Unmarshal(body, &order)
-	}
-	if err != nil {
-		return order, &enrol.Error{Code: enrol.CodeBadRequest, Message: "read order: " + err.Error()}
-	}
-	if order.By == "" {
-		order.By = "operator"
-	}
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		order.By += " from " + host
-	}
-	return order, nil
-}
-
 func (m *members) add(ctx context.Context, r *http.Request) (any, error) {
-	order, err := readOrder(r)
-	if err != nil {
-		return nil, err
+	var order invitation
+	if err := readOrder(r, &order, &order.By); err != nil {
+		return nil, &enrol.Error{Code: enrol.CodeBadRequest, Message: err.Error()}
 	}
 	who := enrol.Member{Role: order.Role, Name: order.Name}
 	if order.TTL == 0 {
@@ -160,9 +139,9 @@ func (m *members) add(ctx context.Context, r *http.Request) (any, error) {
 }
 
 func (m *members) revoke(ctx context.Context, r *http.Request) (any, error) {
-	order, err := readOrder(r)
-	if err != nil {
-		return nil, err
+	var order invitation
+	if err := readOrder(r, &order, &order.By); err != nil {
+		return nil, &enrol.Error{Code: enrol.CodeBadRequest, Message: err.Error()}
 	}
 	who := enrol.Member{Role: r.PathValue("role"), Name: r.PathValue("name")}
 	entry, err := m.enroller.Revoke(ctx, who, order.By)

@@ -23,6 +23,7 @@ type fleetAsk interface {
 	Calls(ctx context.Context) ([]allocator.CallEntry, error)
 	Explain(ctx context.Context, call sfu.CallID) (allocator.ExplainReply, error)
 	Journal(ctx context.Context, req allocator.JournalRequest) (allocator.JournalReply, error)
+	Labels(ctx context.Context) ([]allocator.GuildLabel, error)
 	Upgrade(ctx context.Context, o allocator.Order) (edgeagent.UpgradeReply, error)
 }
 
@@ -32,6 +33,7 @@ type fleetOrder interface {
 	Cordon(ctx context.Context, o allocator.Order) (allocator.Progress, error)
 	Undrain(ctx context.Context, o allocator.Order) (allocator.Progress, error)
 	Progress(ctx context.Context, node edgeagent.NodeID) (allocator.Progress, error)
+	Label(ctx context.Context, o allocator.LabelOrder) (allocator.GuildLabel, error)
 }
 
 // fleetPath is where the operator's routes for the fleet begin. Those for people
@@ -46,7 +48,7 @@ const (
 	maxDrainBody = 4 << 10
 )
 
-// mountFleet adds nodes, calls, explain, journal, drain, cordon and undrain.
+// mountFleet adds nodes, calls, explain, journal, drain, cordon, undrain, upgrade and labels.
 func mountFleet(mux *http.ServeMux, ask fleetAsk, orders fleetOrder, token string) {
 	route := func(method, pattern string, answer func(ctx context.Context, r *http.Request) (any, error)) {
 		mux.HandleFunc(method+" "+fleetPath+pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -93,6 +95,15 @@ func mountFleet(mux *http.ServeMux, ask fleetAsk, orders fleetOrder, token strin
 		return orders.Progress(ctx, edgeagent.NodeID(r.PathValue("node")))
 	})
 	route("POST", "nodes/{node}/upgrade", func(ctx context.Context, r *http.Request) (any, error) { return order(ctx, r, ask.Upgrade) })
+	route("GET", "labels", func(ctx context.Context, _ *http.Request) (any, error) { return ask.Labels(ctx) })
+	route("POST", "labels/{guild}", func(ctx context.Context, r *http.Request) (any, error) {
+		var o allocator.LabelOrder
+		if err := readOrder(r, &o, &o.By); err != nil {
+			return nil, allocator.Refuse(allocator.CodeBadRequest, "%v", err)
+		}
+		o.Guild = r.PathValue("guild")
+		return orders.Label(ctx, o)
+	})
 }
 
 // journalQuery reads ?limit=, before=, node= and call=.
@@ -120,24 +131,32 @@ func journalQuery(r *http.Request) (req allocator.JournalRequest, err error) {
 	return req, nil
 }
 
-// order passes an order on to the allocator, and adds where it came from.
-func order[T any](ctx context.Context, r *http.Request, give func(context.Context, allocator.Order) (T, error)) (any, error) {
-	var o allocator.Order
+// readOrder reads an order into o, and adds to by, a part of it, where it came from.
+func readOrder(r *http.Request, o any, by *string) error {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxDrainBody+1))
 	if err == nil && len(body) > maxDrainBody {
 		err = fmt.Errorf("it is longer than %d bytes", maxDrainBody)
 	}
 	if err == nil && len(body) > 0 { // without a body nobody has a name
-		err = json.Unmarshal(body, &o)
+		err = json.Unmarshal(body, o)
 	}
 	if err != nil {
-		return nil, allocator.Refuse(allocator.CodeBadRequest, "read order: %v", err)
+		return fmt.Errorf("read order: %w", err)
 	}
-	if o.By == "" {
-		o.By = "operator"
+	if *by == "" {
+		*by = "operator"
 	}
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		o.By += " from " + host
+		*by += " from " + host
+	}
+	return nil
+}
+
+// order passes an order about a node on to the allocator.
+func order[T any](ctx context.Context, r *http.Request, give func(context.Context, allocator.Order) (T, error)) (any, error) {
+	var o allocator.Order
+	if err := readOrder(r, &o, &o.By); err != nil {
+		return nil, allocator.Refuse(allocator.CodeBadRequest, "%v", err)
 	}
 	o.Node = edgeagent.NodeID(r.PathValue("node"))
 	p, err := give(ctx, o)

@@ -41,6 +41,10 @@ func (o *oracle) Upgrade(_ context.Context, order allocator.Order) (edgeagent.Up
 	return edgeagent.UpgradeReply{From: "1", To: "2", Sessions: 3}, o.err
 }
 
+func (o *oracle) Labels(context.Context) ([]allocator.GuildLabel, error) {
+	return []allocator.GuildLabel{{Guild: "7", Label: "canary"}}, o.err
+}
+
 func (o *oracle) Explain(_ context.Context, call sfu.CallID) (allocator.ExplainReply, error) {
 	o.asked = call
 	return allocator.ExplainReply{Now: allocator.Explanation{Reason: "closest"}}, o.err
@@ -73,6 +77,11 @@ func (d *foreman) Progress(_ context.Context, node edgeagent.NodeID) (allocator.
 	return allocator.Progress{Node: node, State: edgeagent.Draining, Moving: 3}, d.err
 }
 
+func (d *foreman) Label(_ context.Context, o allocator.LabelOrder) (allocator.GuildLabel, error) {
+	d.asked = append(d.asked, fmt.Sprintf("guild %s tries %q, clear %v, by %q", o.Guild, o.Label, o.Clear, o.By))
+	return allocator.GuildLabel{Guild: o.Guild}, d.err
+}
+
 func TestDrainRoutes(t *testing.T) {
 	d := &foreman{}
 	mux := http.NewServeMux()
@@ -100,6 +109,9 @@ func TestDrainRoutes(t *testing.T) {
 			t.Errorf("%s: %d %s", verb, w.Code, w.Body)
 		}
 	}
+	if w := post("labels/7", `{"label":"canary","by":"ada@desk"}`, token); w.Code != 200 || !strings.Contains(w.Body.String(), `"guild":"7"`) {
+		t.Errorf("label: %d %s", w.Code, w.Body)
+	}
 	if w := ask(mux, fleetPath+"nodes/fra1/progress", token); w.Code != 200 || !strings.Contains(w.Body.String(), `"moving":3`) {
 		t.Errorf("progress: %d %s", w.Code, w.Body)
 	}
@@ -107,6 +119,7 @@ func TestDrainRoutes(t *testing.T) {
 		`drain fra1 by "ada@desk from 198.51.100.7" because "new kernel", dry true`,
 		`cordon fra1 by "operator from 198.51.100.7" because "", dry false`,
 		`undrain fra1 by "operator from 198.51.100.7" because "", dry false`,
+		`guild 7 tries "canary", clear false, by "ada@desk from 198.51.100.7"`,
 	}
 	if !slices.Equal(d.asked, want) {
 		t.Errorf("nodes were asked\n%s\nwant\n%s", strings.Join(d.asked, "\n"), strings.Join(want, "\n"))
@@ -188,7 +201,7 @@ func TestFleetRoutes(t *testing.T) {
 	mux := http.NewServeMux()
 	mountFleet(mux, o, &foreman{}, "secret")
 	token := func(r *http.Request) { r.Header.Set("Authorization", "Bearer secret") }
-	for _, path := range []string{"nodes", "calls", "explain/7"} {
+	for _, path := range []string{"nodes", "calls", "labels", "explain/7"} {
 		if got := ask(mux, fleetPath+path, nil).Code; got != http.StatusUnauthorized {
 			t.Errorf("%s without the token: %d", path, got)
 		}

@@ -93,6 +93,15 @@ func TestUp(t *testing.T) {
 		if len(nodes[0].Ports) != 2 || int(nodes[0].Ports[0]) != r.media || len(nodes[0].Addrs) == 0 {
 			t.Errorf("node shows ports %v, addresses %v", nodes[0].Ports, nodes[0].Addrs)
 		}
+		if out := ctlSays(t, r.data, "label", "7", "canary"); !strings.Contains(out, "try nodes of label canary") || !strings.Contains(out, "Until there is one") {
+			t.Errorf("label says %s", out)
+		}
+		if out := ctlSays(t, r.data, "label"); !regexp.MustCompile(`(?m)^7 +canary +0 .*@.* from `).MatchString(out) {
+			t.Errorf("label lists %s", out)
+		}
+		if out := ctlSays(t, r.data, "label", "7", "--clear"); !strings.Contains(out, "no label") || strings.Contains(ctlSays(t, r.data, "label"), "canary") {
+			t.Errorf("label --clear says %s", out)
+		}
 		for _, args := range [][]string{{"nodes"}, {"status"}, {"calls"}, {"users"}, {"invite"}} {
 			if out := ctlSays(t, r.data, args...); out == "" {
 				t.Errorf("ctl %v says nothing", args)
@@ -101,9 +110,11 @@ func TestUp(t *testing.T) {
 		if out := ctlSays(t, r.data, "invite"); !strings.Contains(out, r.invite) {
 			t.Errorf("invite says %s", out)
 		}
-		out, err := exec.Command(binary(), "ctl", "--data", r.data, "reset-password", "nobody").CombinedOutput()
-		if err == nil || strings.Count(string(out), "\n") != 1 {
-			t.Errorf("reset-password of nobody: %v: %s", err, out)
+		for _, args := range [][]string{{"reset-password", "nobody"}, {"label", "seven", "canary"}, {"label", "7"}, {"label", "7", "canary", "--clear"}, {"label", "7", strings.Repeat("x", 65)}} {
+			out, err := exec.Command(binary(), append([]string{"ctl", "--data", r.data}, args...)...).CombinedOutput()
+			if err == nil || strings.Count(string(out), "\n") != 1 {
+				t.Errorf("%v: %v: %s", args, err, out)
+			}
 		}
 	})
 	t.Run("reset-password", func(t *testing.T) {

@@ -149,6 +149,18 @@ when its members leave. To move them, too: voicefleet ctl drain.
 It lasts until "voicefleet ctl undrain", or until the node ends: when it starts again, it takes
 calls.`
 
+	wordsLabel = `Has the calls of a guild try the nodes of a label first, those of "voicefleet edge --label LABEL",
+whatever share of the others' calls these take by their --weight. Where such a node takes calls and
+has room they go there, unless another is 150 ms nearer; else they go where others do.
+
+It holds for calls that begin from now on, or move; those that live stay where they are. It outlasts
+restarts, of the bus, too, until --clear. Without arguments the guilds that try a label are listed;
+"voicefleet ctl explain CHANNEL" tells what came of it for a live call.`
+
+	wordsLabelExamples = `  voicefleet ctl label 1234567890123456789 canary
+  voicefleet ctl label
+  voicefleet ctl label 1234567890123456789 --clear`
+
 	wordsEnding = "\nEnding in order; Ctrl-C again ends at once."
 	wordsEnded  = "Everything has ended."
 )
@@ -273,6 +285,18 @@ func wordsJournal(e allocator.JournalEntry) string {
 		line += ": " + e.Why
 	}
 	return line + " (" + e.By + ")"
+}
+
+// wordsLabelled tells what became of a guild's label.
+func wordsLabelled(l allocator.GuildLabel) string {
+	if l.Label == "" {
+		return fmt.Sprintf("Calls of guild %s that begin from now on try no label.", l.Guild)
+	}
+	line := fmt.Sprintf("Calls of guild %s that begin from now on try nodes of label %s; ready ones: %d.", l.Guild, l.Label, l.Nodes)
+	if l.Nodes == 0 {
+		line += " Until there is one they go where others do."
+	}
+	return line
 }
 
 // wordsOrdered tells how a node stands after drain, cordon and undrain.

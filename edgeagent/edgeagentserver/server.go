@@ -33,8 +33,8 @@ type Config struct {
 	// Location tells where, for users whose place on the earth is all that is known;
 	// nil: nobody knows.
 	Location *edgeagent.Location
-	// Label and Weight make the node one that tries something out: of calls that do
-	// not ask for the label it takes the share Weight (0: all).
+	// Label and Weight make the node one that tries something out: of calls whose
+	// guild does not try the label it takes the share Weight (0: all).
 	Label  string
 	Weight float64
 	// Peers says which other nodes to measure; it is asked once a minute. Nil

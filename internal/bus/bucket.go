@@ -48,6 +48,7 @@ var bucketSpecs = map[string]bucketSpec{
 	// into MaxStore.
 	CallsBucket:    {about: "channel id → node and epoch", storage: jetstream.FileStorage, maxBytes: 256 << 20, apart: true},
 	EnrolledBucket: {about: "role.name → what was enrolled", storage: jetstream.FileStorage, maxBytes: 16 << 20},
+	LabelsBucket:   {about: "guild id → label that its calls try", storage: jetstream.FileStorage, maxBytes: 1 << 20},
 	KeysBucket:     {about: "key id → Ed25519 public key", storage: jetstream.FileStorage, ttl: keyTTL, maxBytes: 4 << 20},
 }
 

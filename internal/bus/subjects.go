@@ -8,6 +8,9 @@ const (
 	// NodesBucket: node id → edgeagent.Heartbeat. In memory, leases of 5 s.
 	// Written by each node for itself, watched by allocators.
 	NodesBucket = "nodes"
+	// LabelsBucket: guild id → allocator.GuildLabel, of guilds whose calls try nodes of a
+	// label. Written by allocators for an operator, watched by all of them.
+	LabelsBucket = "labels"
 	// CallsBucket: channel id → allocator.CallEntry. Written by allocators by
 	// compare-and-swap.
 	CallsBucket = "calls"
@@ -44,7 +47,7 @@ const (
 	// AllocatorService answers AllocatorSubject + verb: place (PlaceRequest →
 	// Assignment), update, remove, explain, nodes, calls, journal, regions, drain,
 	// cordon and undrain (Order → Progress), progress, move (MoveRequest →
-	// MoveReply), and for nodes peers (edgeagent.PeersRequest → PeersReply); one
+	// MoveReply), label (LabelOrder → GuildLabel), labels, and for nodes peers (edgeagent.PeersRequest → PeersReply); one
 	// instance of the queue group takes each.
 	AllocatorService = "allocator"
 	AllocatorSubject = "v1.allocator."

@@ -308,8 +308,12 @@ func TestANodePublishesOnlyAsItself(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		labels, err := bus.OpenBucket[beat](t.Context(), f.conn, bus.LabelsBucket)
+		if err != nil {
+			t.Fatal(err)
+		}
 		ours, its := stream(t, f.urls, centrals), stream(t, f.urls, id.Credentials())
-		for _, bucket := range []string{bus.NodesBucket, bus.KeysBucket, bus.EnrolledBucket, bus.CallsBucket} {
+		for _, bucket := range []string{bus.NodesBucket, bus.KeysBucket, bus.EnrolledBucket, bus.CallsBucket, bus.LabelsBucket} {
 			name := "KV_" + bucket
 			if _, err := ours.CreateConsumer(t.Context(), name, jetstream.ConsumerConfig{Name: "ours"}); err != nil {
 				t.Fatal(err)
@@ -326,6 +330,19 @@ func TestANodePublishesOnlyAsItself(t *testing.T) {
 			if _, err := ours.Consumer(t.Context(), name, "ours"); err != nil {
 				t.Errorf("our consumer of %s: %v", bucket, err)
 			}
+		}
+		// Which guilds try a label it neither reads nor says.
+		if _, err := labels.Put(t.Context(), "7", beat{"fra2"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bus.OpenBucket[beat](soon(t), edge, bus.LabelsBucket); err == nil {
+			t.Error("it found the bucket of labels")
+		}
+		if _, err := its.Publish(soon(t), "$KV."+bus.LabelsBucket+".7", []byte(`{"node":"fra1"}`)); err == nil {
+			t.Error("it wrote into the bucket of labels")
+		}
+		if got, err := labels.Find(t.Context(), "7"); err != nil || got.Value.Node != "fra2" {
+			t.Errorf("the label is %+v, error %v", got, err)
 		}
 		// It is asked on its own subjects and answers; nobody else's requests reach it.
 		answer := bus.Handle("ask", func(context.Context, beat) (beat, error) { return beat{"fra1"}, nil })
