@@ -20,6 +20,12 @@ const (
 	// claimLife is how long a claimed name is kept for an account that is not there:
 	// long past the time in which one is made.
 	claimLife = 30 * time.Second
+	// usersAtOnce are the accounts that one query reads: it costs the cluster a third of what
+	// 50 queries do, and ScyllaDB takes 100 keys at most. usersFanOut is how many such
+	// queries one operation has under way, as each is 50 reads for the cluster: the 13,334
+	// members of a guild take 267 of them, and others are served meanwhile.
+	usersAtOnce = 50
+	usersFanOut = 8
 )
 
 // folded is a name as it is compared: ASCII letters lose their case.
@@ -214,24 +220,30 @@ func (s *Store) Users(ctx context.Context, after textchat.ID, limit int) ([]text
 
 // users reads accounts; those that do not exist are left out.
 func (s *Store) users(ctx context.Context, ids []textchat.ID) ([]textchat.User, error) {
-	found := make([]*textchat.User, len(ids))
-	err := each(ctx, len(ids), func(ctx context.Context, i int) error {
-		c, err := s.credential(ctx, ids[i])
-		if errors.Is(err, gocql.ErrNotFound) {
-			return nil
+	parts := slices.Collect(slices.Chunk(ids, usersAtOnce))
+	found := make([][]textchat.User, len(parts))
+	err := eachOf(ctx, usersFanOut, len(parts), func(ctx context.Context, i int) error {
+		keys := make([]int64, len(parts[i]))
+		for k, id := range parts[i] {
+			keys[k] = int64(id)
 		}
-		found[i] = &c.User
-		return err
+		iter := s.query(ctx, "SELECT data FROM users WHERE id IN ?", keys).Iter()
+		var data string
+		var failed error
+		for iter.Scan(&data) {
+			if data != "" && failed == nil { // else an account that was never made
+				failed = decodeTo(&found[i], data)
+			}
+		}
+		if err := iter.Close(); err != nil {
+			return err
+		}
+		return failed
 	})
 	if err != nil {
 		return nil, err
 	}
-	list := make([]textchat.User, 0, len(ids))
-	for _, u := range found {
-		if u != nil {
-			list = append(list, *u)
-		}
-	}
+	list := slices.Concat(found...)
 	slices.SortFunc(list, func(a, b textchat.User) int { return cmp.Compare(a.ID, b.ID) })
 	return list, nil
 }

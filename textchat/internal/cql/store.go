@@ -373,11 +373,16 @@ func (s *Store) changed(key textchat.ID) { s.gens.of(uint64(key)).Add(1) }
 
 // each runs f for 0 to n-1, some of them at once.
 func each(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+	return eachOf(ctx, fanOut, n, f)
+}
+
+// eachOf is each with another bound of how many at once.
+func eachOf(ctx context.Context, atOnce, n int, f func(ctx context.Context, i int) error) error {
 	if n == 1 {
 		return f(ctx, 0)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(fanOut)
+	group.SetLimit(atOnce)
 	for i := range n {
 		group.Go(func() error { return f(ctx, i) })
 	}

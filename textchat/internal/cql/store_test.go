@@ -212,6 +212,47 @@ func TestGhost(t *testing.T) {
 	}
 }
 
+// TestManyMembers: the accounts of a guild's members come many at a time, and those that
+// are not there are left out.
+func TestManyMembers(t *testing.T) {
+	s, sent := withCounts(t)
+	guild := newID()
+	changes := []textchat.Change{{PutGuild: &textchat.Guild{ID: guild, Name: "large"}}}
+	var want []textchat.ID
+	for i := range 3*usersAtOnce + 1 {
+		u := textchat.User{ID: newID()}
+		changes = append(changes, textchat.Change{PutMember: &textchat.Member{User: u}})
+		switch i {
+		case 7: // no account
+		case 70: // half of one
+			must(t, s.write(ctx, "INSERT INTO users (id, username) VALUES (?, ?)", int64(u.ID), "half"))
+		default:
+			u.Username = fmt.Sprint("name ", i)
+			must(t, s.write(ctx, "INSERT INTO users (id, data) VALUES (?, ?)", int64(u.ID), encode(u)))
+			want = append(want, u.ID)
+		}
+	}
+	for part := range slices.Chunk(changes, 100) {
+		must(t, s.Save(ctx, guild, part))
+	}
+	before := sent("voicefleet_store_queries_total")
+	g, err := s.Guild(ctx, guild)
+	must(t, err)
+	if n := sent("voicefleet_store_queries_total") - before; n > 10 {
+		t.Errorf("%d members cost %d queries", len(want), n)
+	}
+	var got []textchat.ID
+	for _, m := range g.Members {
+		got = append(got, m.User.ID)
+		if m.User.Username == "" {
+			t.Errorf("member %d is not as its account says", m.User.ID)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%d members, want %d", len(got), len(want))
+	}
+}
+
 // TestHistoryInBatches: a long list goes in batches of one partition each, bounded by rows
 // and bytes, and what was there is replaced.
 func TestHistoryInBatches(t *testing.T) {
