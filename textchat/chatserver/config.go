@@ -123,8 +123,9 @@ type Limits struct {
 	// router comes back at once).
 	Connections int
 	Attempts    int
-	// Identifying are sessions that begin at once (default 64); as many again may
-	// wait. Those beyond are told when to come back.
+	// Identifying are sessions that begin, or come from another instance, at once
+	// (default 64); as many again may wait. Those beyond are told when to come back, and
+	// the store is not asked for them.
 	Identifying int
 	// Starts are sessions that one bot may begin in a day on one instance (default
 	// 1,000).

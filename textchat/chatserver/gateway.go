@@ -52,6 +52,7 @@ type conn struct {
 
 	reading atomic.Bool  // somebody reads, of those that poll tells of
 	beat    atomic.Int64 // when the last heartbeat came, in nanoseconds; 0 before Identify
+	until   atomic.Int64 // before Identify it is not overdue earlier; see patient
 	dead    atomic.Bool  // nothing is read any more, and no event written
 	ended   atomic.Bool  // the socket is closed, or will be by the writer
 
@@ -401,11 +402,15 @@ func (c *conn) part() {
 	}
 }
 
+// patient has the time to Identify begin at a moment: until then it is we who are waited
+// for, or the client was told to wait.
+func (c *conn) patient(until time.Time) { c.until.Store(until.UnixNano()) }
+
 // overdue says whether the client took too long.
 func (c *conn) overdue(now time.Time) bool {
 	beat := c.beat.Load()
 	if beat == 0 {
-		return now.Sub(c.opened) >= c.srv.identifyTimeout
+		return now.UnixNano()-max(c.until.Load(), c.opened.UnixNano()) >= int64(c.srv.identifyTimeout)
 	}
 	return now.Sub(time.Unix(0, beat)) >= c.srv.heartbeatLimit
 }

@@ -14,6 +14,10 @@ import (
 	"voicefleet/textchat/internal/ratelimit"
 )
 
+// standingRoom is how many connections may wait for guilds, for each that may begin a
+// session: a goroutine each, some 10 KiB.
+const standingRoom = 16
+
 // gate is what the gateway's connections share.
 type gate struct {
 	// Immutable.
@@ -25,8 +29,11 @@ type gate struct {
 	// Safe for concurrent use.
 	streams gatewaysession.Streams
 	writers writers
-	seats   chan struct{} // taken by sessions that begin
+	seats   chan struct{} // taken by sessions that begin, or come from elsewhere
 	queue   chan struct{} // taken by those, and by those that wait for a seat
+	// Taken by connections that wait, without a seat, for guilds that are being loaded; those
+	// beyond do not wait, and what they say of such a guild before they have it is not heard.
+	standing chan struct{}
 }
 
 // gateMetrics are the gateway's; the rest of them is in metrics.
@@ -42,6 +49,7 @@ func (g *gate) init(s *Server) error {
 	g.streams.Allow(s.cfg.Limits.Streams)
 	g.seats = make(chan struct{}, s.cfg.Limits.Identifying)
 	g.queue = make(chan struct{}, 2*s.cfg.Limits.Identifying)
+	g.standing = make(chan struct{}, standingRoom*s.cfg.Limits.Identifying)
 	g.metrics = gateMetrics{
 		deferred: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "voicefleet_gateway_identifies_deferred_total",
 			Help: "Identifies that were told to come later, by reason."}, []string{"reason"}),
@@ -96,9 +104,11 @@ func shedKind(k gatewaysession.Kind) string {
 	return "presence"
 }
 
-// enter waits for a seat to begin a session in. reason, when not empty, says why
-// there is none; else leave must be called.
+// enter waits for a seat to begin a session in, at most askTimeout. reason, when not
+// empty, says why there is none; else leave must be called, and may be again.
 func (g *gate) enter(ctx context.Context) (leave func(), reason string) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	select {
 	case g.queue <- struct{}{}:
 	default:
@@ -106,7 +116,7 @@ func (g *gate) enter(ctx context.Context) (leave func(), reason string) {
 	}
 	select {
 	case g.seats <- struct{}{}:
-		return func() { <-g.seats; <-g.queue }, ""
+		return sync.OnceFunc(func() { <-g.seats; <-g.queue }), ""
 	case <-ctx.Done():
 		<-g.queue
 		return nil, "slow"
@@ -136,12 +146,16 @@ func (s *Server) starts(now time.Time, user textchat.ID, n int) ratelimit.Answer
 	return s.day.TakeN(now, user.String(), ratelimit.Rule{Limit: s.cfg.Limits.Starts, Window: sessionDay}, n)
 }
 
+// laterMost is how long a connection at most stays open that waits as it was told to.
+const laterMost = 15 * time.Second
+
 // comeLater answers an Identify that has to wait. The protocol has only "invalid
 // session" for it, after which clients wait for 1 to 5 s; retry_after, in
 // seconds, is ours: to wait, spread out, for longer if it must be.
 func (c *conn) comeLater(reason string, wait time.Duration) {
 	c.srv.gate.metrics.deferred.WithLabelValues(reason).Inc()
 	wait += time.Duration(rand.Int64N(int64(min(wait/2, time.Minute) + time.Second)))
+	c.patient(time.Now().Add(min(wait, laterMost)))
 	c.send(encode(struct {
 		Op    textchat.Op `json:"op"`
 		D     bool        `json:"d"`

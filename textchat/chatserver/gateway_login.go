@@ -43,17 +43,10 @@ func (s *Server) name(x *session) {
 	x.id = e.seal(sealed{x.user, x.intents, x.large, x.shard, x.compress, x.passive, x.version, x.base})
 }
 
-func (c *conn) authenticate(t string) (textchat.User, textchat.TokenHash, bool) {
+func (c *conn) authenticate(t string) (textchat.User, textchat.TokenHash, error) {
 	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
 	defer cancel()
-	u, hash, err := c.srv.authenticate(ctx, t)
-	switch {
-	case errors.Is(err, textchat.ErrUnauthorized):
-		c.shut(textchat.CloseAuthFailed)
-	case err != nil:
-		c.shut(textchat.CloseUnknown)
-	}
-	return u, hash, err == nil
+	return c.srv.authenticate(ctx, t)
 }
 
 // mayAsk says whether an account may have these intents. People's own clients
@@ -74,27 +67,37 @@ func (s *Server) applicationFlags() int {
 	return flags
 }
 
+// identify begins a session. Whoever has to wait costs the store nothing: when it is what is
+// slow, those that come again and again would keep it so.
 func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
-	u, hash, ok := c.authenticate(in.Token)
-	if !ok {
+	if _, _, ok := token.Read(in.Token); !ok {
+		c.shut(textchat.CloseAuthFailed)
+		return
+	}
+	c.patient(now.Add(askTimeout))
+	leave, reason := c.srv.gate.enter(c.srv.life)
+	if reason != "" {
+		c.comeLater(reason, time.Second)
+		return
+	}
+	defer leave()
+	if c.dead.Load() {
+		return
+	}
+	u, hash, err := c.authenticate(in.Token)
+	if err != nil {
+		c.notBegun(err)
 		return
 	}
 	if !c.srv.mayAsk(u, in.Intents) {
 		c.shut(textchat.CloseDisallowedIntents)
 		return
 	}
+	now = time.Now()
 	if wait := c.srv.mayIdentify(now, u.ID, in.Shard); wait > 0 {
 		c.comeLater("account", wait)
 		return
 	}
-	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
-	defer cancel()
-	leave, reason := c.srv.gate.enter(ctx)
-	if reason != "" {
-		c.comeLater(reason, time.Second)
-		return
-	}
-	defer leave()
 	if u.Bot { // last: who is refused for another reason has not begun
 		if a := c.srv.starts(now, u.ID, 1); !a.OK {
 			c.comeLater("day", a.Reset.Sub(now))
@@ -115,9 +118,11 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 	if surplus != nil {
 		surplus.finish(textchat.CloseSessionTimeout)
 	}
+	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
+	defer cancel()
 	ids, err := c.srv.store.GuildIDs(ctx, u.ID)
 	if err != nil {
-		c.shut(textchat.CloseUnknown)
+		c.notBegun(err)
 		s.finish(textchat.CloseUnknown)
 		return
 	}
@@ -155,13 +160,49 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 		}
 		owners = append(owners, o)
 	}
-	for _, o := range owners {
-		_ = o.ask(c.srv.life, func() error {
-			if o.core.Member(s.user) != nil {
-				o.add(s)
+	c.awaitGuilds(s, owners, leave)
+}
+
+// notBegun answers an Identify that failed.
+func (c *conn) notBegun(err error) {
+	switch {
+	case errors.Is(err, textchat.ErrUnauthorized):
+		c.shut(textchat.CloseAuthFailed)
+	case errors.Is(err, textchat.ErrBusy), errors.Is(err, context.DeadlineExceeded):
+		c.comeLater("store", time.Second)
+	default:
+		c.shut(textchat.CloseUnknown)
+	}
+}
+
+// awaitGuilds has a session listen to guilds, and waits until it does, or for a while: what
+// its client says next may be about them. A seat is kept for those that are loaded only, so
+// that one guild which takes long keeps nobody from the others.
+func (c *conn) awaitGuilds(s *session, owners []*owner, leave func()) {
+	in := make([]<-chan struct{}, len(owners))
+	for i, o := range owners {
+		in[i] = o.admit(s)
+	}
+	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
+	defer cancel()
+	standing := false
+	for i, o := range owners {
+		if o.settings.Load() == nil && !standing {
+			leave()
+			select {
+			case c.srv.gate.standing <- struct{}{}:
+				defer func() { <-c.srv.gate.standing }()
+				standing = true
+			default:
+				return
 			}
-			return nil
-		})
+		}
+		select {
+		case <-in[i]:
+		case <-o.gone:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -196,6 +237,7 @@ func (c *conn) take(s *session, seq uint64, last *gatewaysession.Event) bool {
 }
 
 func (c *conn) resume(in gatewaysession.Resume) {
+	c.patient(time.Now().Add(askTimeout))
 	var lost []string
 	if e := c.srv.ensemble; e != nil {
 		// The client may come from an instance that took the session over just now, and
@@ -214,18 +256,19 @@ func (c *conn) resume(in gatewaysession.Resume) {
 		s = nil
 	}
 	if user, hash, ok := token.Read(in.Token); s == nil || !ok || s.user != user || s.token != hash {
-		u, hash, ok := c.authenticate(in.Token)
 		if !ok {
+			c.shut(textchat.CloseAuthFailed)
 			return
 		}
-		if s == nil && c.srv.ensemble != nil {
-			again := false
-			if s, again = c.resumeElsewhere(in, u.ID, hash, lost); again {
-				c.comeBack()
-				return
-			}
-		}
-		if s == nil || s.user != u.ID || s.token != hash {
+		var err error
+		switch s, err = c.find(in, s, lost); {
+		case errors.Is(err, textchat.ErrUnauthorized):
+			c.shut(textchat.CloseAuthFailed)
+			return
+		case err != nil:
+			c.comeBack()
+			return
+		case s == nil:
 			c.srv.metrics.resumes.WithLabelValues("unknown").Inc()
 			c.send(encodeOp(textchat.OpInvalidSession, false))
 			return
@@ -252,6 +295,34 @@ func (c *conn) resume(in gatewaysession.Resume) {
 		return
 	}
 	c.srv.metrics.resumes.WithLabelValues("resumed").Inc()
+}
+
+// errComeBack says that a session cannot be resumed now.
+var errComeBack = errors.New("come back to resume")
+
+// find is the session of a Resume that the store, or other instances, are asked for; here
+// is the one of this id that is here, if there is one. As many are at it at once as
+// sessions may begin: when an instance dies all of its come.
+func (c *conn) find(in gatewaysession.Resume, here *session, lost []string) (*session, error) {
+	leave, reason := c.srv.gate.enter(c.srv.life)
+	if reason != "" {
+		return nil, errComeBack
+	}
+	defer leave()
+	u, hash, err := c.authenticate(in.Token)
+	if err != nil {
+		return nil, err
+	}
+	if here == nil && c.srv.ensemble != nil {
+		again := false
+		if here, again = c.resumeElsewhere(in, u.ID, hash, lost); again {
+			return nil, errComeBack
+		}
+	}
+	if here == nil || here.user != u.ID || here.token != hash {
+		return nil, nil
+	}
+	return here, nil
 }
 
 // comeBack has the client try again to resume, here or elsewhere.

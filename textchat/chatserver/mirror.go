@@ -1324,11 +1324,6 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 	defer done()
 	ctx, cancel := context.WithTimeout(c.srv.life, askTimeout)
 	defer cancel()
-	leave, reason := c.srv.gate.enter(ctx)
-	if reason != "" {
-		return nil, true
-	}
-	defer leave()
 	origin := whence{life, what.Base}
 	from, unseen := origin, false
 	if a, ok := e.mirrors.adoption(in.Session); ok {

@@ -19,6 +19,10 @@ const (
 	// full waits for room, at most askTimeout.
 	inboxLen   = 256
 	askTimeout = 5 * time.Second
+	// loadTimeout bounds reading a guild from the store. It is longer than anybody waits for
+	// an answer: one of 200,000 members is some 4,000 queries, and should they be given up
+	// the next who asks begins anew.
+	loadTimeout = 30 * time.Second
 	// idleTime is how long a guild stays loaded that no session listens to and nobody
 	// asks for.
 	idleTime = 10 * time.Minute
@@ -57,6 +61,8 @@ type owner struct {
 	count  bool      // it counts as loaded
 	broke  bool      // a panic threw the core away: sessions have the guild as it was before
 
+	newcomers newcomers // safe for concurrent use
+
 	loading atomic.Bool // it has nothing to tell others yet
 	asleep  atomic.Bool // it was unloaded, and is loaded again with the next request
 	shared              // of a guild that several instances serve
@@ -77,7 +83,7 @@ type request struct {
 
 func newOwner(s *Server, id textchat.ID) *owner {
 	return &owner{srv: s, id: id, inbox: make(chan request, inboxLen), gone: make(chan struct{}), subs: make(map[*session]*sub), hear: make(map[*session]*sub),
-		seen: make(map[textchat.ID]*shown), sights: make(map[textchat.ID][]textchat.ID), shared: shared{key: id.String()}}
+		seen: make(map[textchat.ID]*shown), sights: make(map[textchat.ID][]textchat.ID), newcomers: newNewcomers(), shared: shared{key: id.String()}}
 }
 
 func (o *owner) run() {
@@ -86,6 +92,7 @@ func (o *owner) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		var err error
 		select {
 		case <-o.srv.life.Done():
 			return
@@ -93,24 +100,23 @@ func (o *owner) run() {
 			if r.use {
 				o.used = time.Now()
 			}
-			err := o.guarded(r.do)
+			err = o.guarded(r.do)
 			if r.done != nil {
 				r.done <- err
 			}
 			o.settle()
-			if errors.Is(err, textchat.ErrUnknownGuild) && o.core == nil {
-				o.srv.forget(o.id)
-				close(o.gone)
-				return
-			}
+		case <-o.newcomers.door:
+			o.used = time.Now()
+			err = o.letIn()
+			o.settle()
 		case now := <-timer.C:
-			if at := o.deadline(); !at.IsZero() && !now.Before(at) {
-				tick := func() error { return o.handle(guild.Tick{}, nil) }
-				if o.core == nil {
-					tick = func() error { return nil } // it is loaded, and the rest follows
-					o.wake = now.Add(askTimeout)       // if it cannot be
-				}
-				_ = o.guarded(tick)
+			switch at := o.deadline(); {
+			case at.IsZero() || now.Before(at):
+			case o.core == nil:
+				o.wake = now.Add(askTimeout) // if it cannot be loaded
+				err = o.letIn()
+			default:
+				_ = o.guarded(func() error { return o.handle(guild.Tick{}, nil) })
 			}
 			if at := o.toldAt(); !at.IsZero() && !now.Before(at) {
 				_ = o.guarded(func() error { o.tellWatchers(now); return nil })
@@ -119,6 +125,14 @@ func (o *owner) run() {
 			if at := o.idleAt(); !at.IsZero() && !now.Before(at) {
 				o.unload(now)
 			}
+		}
+		if errors.Is(err, textchat.ErrUnknownGuild) && o.core == nil {
+			o.srv.forget(o.id)
+			close(o.gone)
+			return
+		}
+		if o.core != nil && o.newcomers.waiting() {
+			o.newcomers.knock()
 		}
 		wait := time.Hour
 		for _, at := range []time.Time{o.deadline(), o.toldAt(), o.idleAt()} {
@@ -251,19 +265,19 @@ func (o *owner) load() error {
 	if o.core != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
-	defer cancel()
 	o.loading.Store(true)
 	defer o.loading.Store(false)
 	var live *guild.Delta
 	if o.srv.ensemble != nil {
+		ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
+		defer cancel()
 		var err error
 		if live, err = o.share(ctx); err != nil {
 			o.srv.cfg.Log.Warn("share guild", "guild", o.id, "err", err)
 			return textchat.Unavailable("The other servers do not answer, try again.", time.Second)
 		}
 	}
-	r, err := o.srv.store.Guild(ctx, o.id)
+	r, err := o.record()
 	if errors.Is(err, textchat.ErrNoRecord) {
 		if o.srv.isAlone() {
 			o.inherited()
@@ -314,6 +328,13 @@ func (o *owner) load() error {
 		o.soon(o.lead)
 	}
 	return nil
+}
+
+// record reads the guild from the store.
+func (o *owner) record() (textchat.GuildRecord, error) {
+	ctx, cancel := context.WithTimeout(o.srv.life, loadTimeout)
+	defer cancel()
+	return o.srv.store.Guild(ctx, o.id)
 }
 
 // save writes changes, or takes the input back that led to them.

@@ -275,6 +275,13 @@ func (s *session) at(c *conn) bool {
 	return s.conn == c
 }
 
+// over says whether the session has ended.
+func (s *session) over() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
 // trim forgets what c says it has.
 func (s *session) trim(c *conn, seq uint64) {
 	s.mu.Lock()

@@ -645,11 +645,11 @@ func (o *owner) alignWith(lead string) (done bool, err error) {
 	if err != nil || !rep.Loaded || rep.Live == nil {
 		return false, err
 	}
-	r, err := o.srv.store.Guild(ctx, o.id) // has all that is told up to there
+	r, err := o.record() // has all that is told up to there
 	if err != nil {
 		return false, err
 	}
-	err = o.ask(ctx, func() error {
+	err = o.ask(o.srv.life, func() error {
 		if o.applied < rep.Seq {
 			o.catchUp()
 		}
@@ -674,9 +674,7 @@ func (o *owner) compare() {
 	case <-o.srv.life.Done():
 		return
 	}
-	ctx, cancel := context.WithTimeout(o.srv.life, askTimeout)
-	r, err := o.srv.store.Guild(ctx, o.id)
-	cancel()
+	r, err := o.record()
 	<-e.checks
 	if err != nil {
 		return
