@@ -31,6 +31,7 @@ type gate struct {
 	writers writers
 	seats   chan struct{} // taken by sessions that begin, or come from elsewhere
 	queue   chan struct{} // taken by those, and by those that wait for a seat
+	turns   turns         // of those for whom there is no room
 	// Taken by connections that wait, without a seat, for guilds that are being loaded; those
 	// beyond do not wait, and what they say of such a guild before they have it is not heard.
 	standing chan struct{}
@@ -116,7 +117,11 @@ func (g *gate) enter(ctx context.Context) (leave func(), reason string) {
 	}
 	select {
 	case g.seats <- struct{}{}:
-		return sync.OnceFunc(func() { <-g.seats; <-g.queue }), ""
+		return sync.OnceFunc(func() {
+			g.turns.left(time.Now(), len(g.queue) > cap(g.seats))
+			<-g.seats
+			<-g.queue
+		}), ""
 	case <-ctx.Done():
 		<-g.queue
 		return nil, "slow"
@@ -146,15 +151,60 @@ func (s *Server) starts(now time.Time, user textchat.ID, n int) ratelimit.Answer
 	return s.day.TakeN(now, user.String(), ratelimit.Rule{Limit: s.cfg.Limits.Starts, Window: sessionDay}, n)
 }
 
-// laterMost is how long a connection at most stays open that waits as it was told to.
-const laterMost = 15 * time.Second
+const (
+	// turnLeast is how soon at least somebody is told to come again.
+	turnLeast = time.Second
+	// laterMost is how long a connection at most stays open that waits as it was told to.
+	laterMost = 15 * time.Second
+)
+
+// turns tells those for whom there is no room when there will be: each its own moment, as
+// far apart as seats became free lately. So a crowd that waits costs next to nothing, while
+// whoever is at it has the machine and the store for itself. Time is an argument.
+type turns struct {
+	mu sync.Mutex
+	// Guarded by mu.
+	each time.Duration // from one that leaves to the next, while others wait: a mean of some
+	last time.Time     // when somebody left
+	next time.Time     // the last turn that was given
+}
+
+// left is for one who leaves its seat, while others wait for one or not.
+func (t *turns) left(now time.Time, others bool) {
+	const some = 16
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if others && !t.last.IsZero() {
+		t.each += (min(now.Sub(t.last), time.Second) - t.each) / some
+	}
+	t.last = now
+}
+
+// give is how long from now the next turn is. Beyond laterMost it is any moment of the later
+// half: who comes then is given another one.
+func (t *turns) give(now time.Time) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if least := now.Add(turnLeast); t.next.Before(least) {
+		t.next = least
+	}
+	if next := t.next.Add(t.each); next.Sub(now) <= laterMost {
+		t.next = next
+		return next.Sub(now)
+	}
+	return laterMost/2 + rand.N(laterMost/2)
+}
+
+// spread has those who are told to come later at the same moment come at several.
+func spread(wait time.Duration) time.Duration {
+	return wait + rand.N(min(wait/2, time.Minute)+time.Second)
+}
 
 // comeLater answers an Identify that has to wait. The protocol has only "invalid
 // session" for it, after which clients wait for 1 to 5 s; retry_after, in
-// seconds, is ours: to wait, spread out, for longer if it must be.
+// seconds, is ours: to wait for longer if it must be.
 func (c *conn) comeLater(reason string, wait time.Duration) {
 	c.srv.gate.metrics.deferred.WithLabelValues(reason).Inc()
-	wait += time.Duration(rand.Int64N(int64(min(wait/2, time.Minute) + time.Second)))
 	c.patient(time.Now().Add(min(wait, laterMost)))
 	c.send(encode(struct {
 		Op    textchat.Op `json:"op"`

@@ -77,7 +77,7 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 	c.patient(now.Add(askTimeout))
 	leave, reason := c.srv.gate.enter(c.srv.life)
 	if reason != "" {
-		c.comeLater(reason, time.Second)
+		c.comeLater(reason, c.srv.gate.turns.give(time.Now()))
 		return
 	}
 	defer leave()
@@ -95,12 +95,12 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 	}
 	now = time.Now()
 	if wait := c.srv.mayIdentify(now, u.ID, in.Shard); wait > 0 {
-		c.comeLater("account", wait)
+		c.comeLater("account", spread(wait))
 		return
 	}
 	if u.Bot { // last: who is refused for another reason has not begun
 		if a := c.srv.starts(now, u.ID, 1); !a.OK {
-			c.comeLater("day", a.Reset.Sub(now))
+			c.comeLater("day", spread(a.Reset.Sub(now)))
 			return
 		}
 	}
@@ -169,7 +169,7 @@ func (c *conn) notBegun(err error) {
 	case errors.Is(err, textchat.ErrUnauthorized):
 		c.shut(textchat.CloseAuthFailed)
 	case errors.Is(err, textchat.ErrBusy), errors.Is(err, context.DeadlineExceeded):
-		c.comeLater("store", time.Second)
+		c.comeLater("store", c.srv.gate.turns.give(time.Now()))
 	default:
 		c.shut(textchat.CloseUnknown)
 	}

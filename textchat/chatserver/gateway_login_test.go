@@ -373,3 +373,43 @@ func TestMembersInChunks(t *testing.T) {
 		t.Errorf("channel info: %v", e)
 	}
 }
+
+// TestTurns: a crowd for which there is no room comes back at the pace at which seats become
+// free, each at its own moment; when that is too long, within a bounded time; and a crowd
+// that has gone leaves no turns to wait for.
+func TestTurns(t *testing.T) {
+	var own turns
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	if wait := own.give(now); wait != turnLeast {
+		t.Errorf("before anybody left: %v", wait)
+	}
+	own = turns{}
+	for range 200 { // 100 a second begin
+		now = now.Add(10 * time.Millisecond)
+		own.left(now, true)
+	}
+	own.left(now.Add(time.Hour), false) // nobody waits: no measure of it
+	const crowd = 10_000
+	came := map[int]int{} // in each second
+	for range crowd {
+		wait := own.give(now)
+		if wait < turnLeast || wait > laterMost {
+			t.Fatalf("told to come in %v", wait)
+		}
+		came[int(wait/time.Second)]++
+	}
+	for second := 1; second < int(laterMost/time.Second)/2; second++ {
+		if n := came[second]; n < 90 || n > 110 {
+			t.Errorf("in second %d come %d, want the 100 for whom there is room", second, n)
+		}
+	}
+	for second, n := range came {
+		if n > crowd/4 {
+			t.Errorf("in second %d come %d at once", second, n)
+		}
+	}
+	now = now.Add(time.Minute)
+	if wait := own.give(now); wait > turnLeast+20*time.Millisecond {
+		t.Errorf("when they have come: %v", wait)
+	}
+}
