@@ -89,6 +89,10 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 		c.notBegun(err)
 		return
 	}
+	if in.Wrong != 0 {
+		c.shut(in.Wrong)
+		return
+	}
 	if !c.srv.mayAsk(u, in.Intents) {
 		c.shut(textchat.CloseDisallowedIntents)
 		return

@@ -160,6 +160,9 @@ func (o *owner) leave(s *session) {
 func (o *owner) unsee(user textchat.ID) {
 	if sh := o.seen[user]; sh != nil && len(sh.sessions) == 0 && len(sh.others) == 0 {
 		delete(o.seen, user)
+		if o.core != nil && o.core.Member(user) != nil {
+			o.absence.went[user] = time.Now()
+		}
 	}
 }
 

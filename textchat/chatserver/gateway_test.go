@@ -111,6 +111,7 @@ func TestCloseCodes(t *testing.T) {
 		{"unknown op", "?v=10", []string{`{"op":77,"d":null}`}, 4001},
 		{"too early", "?v=10", []string{`{"op":4,"d":{}}`}, 4003},
 		{"wrong token", "?v=10", []string{id(func(m map[string]any) { m["token"] = "nonsense" })}, 4004},
+		{"wrong token, no intents, a shard of none", "?v=10", []string{`{"op":2,"d":{"token":"nonsense","intents":null,"shard":[0,0]}}`}, 4004},
 		{"token of nobody", "?v=10", []string{id(func(m map[string]any) { m["token"] = ann.token[:len(ann.token)-4] + "AAAA" })}, 4004},
 		{"resume with a wrong token", "?v=10", []string{`{"op":6,"d":{"token":"x","session_id":"y","seq":1}}`}, 4004},
 		{"identify twice", "?v=10", []string{id(func(map[string]any) {}), id(func(map[string]any) {})}, 4005},

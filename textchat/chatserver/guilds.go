@@ -85,7 +85,10 @@ func (c *call) usersGuilds() (int, any, error) {
 		Owner       bool                 `json:"owner"`
 		Permissions textchat.Permissions `json:"permissions"`
 		Features    []string             `json:"features"`
+		Members     *int                 `json:"approximate_member_count,omitempty"`
+		Online      *int                 `json:"approximate_presence_count,omitempty"`
 	}
+	counts := c.r.URL.Query().Get("with_counts") == "true"
 	limit, err := c.queryInt("limit", 200, 1, 200)
 	if err != nil {
 		return 0, nil, err
@@ -111,7 +114,11 @@ func (c *call) usersGuilds() (int, any, error) {
 		}
 		r, err := read(c.ctx, o, func(g *guild.Guild) (row, error) {
 			s := g.Self()
-			return row{ID: s.ID, Name: s.Name, Icon: s.Icon, Owner: s.Owner == c.user.ID, Permissions: g.Base(c.user.ID), Features: []string{}}, nil
+			r := row{ID: s.ID, Name: s.Name, Icon: s.Icon, Owner: s.Owner == c.user.ID, Permissions: g.Base(c.user.ID), Features: []string{}}
+			if counts {
+				r.Members, r.Online = new(g.MemberCount()), new(len(o.seen))
+			}
+			return r, nil
 		})
 		if err != nil {
 			return 0, nil, err
@@ -904,14 +911,8 @@ func (c *call) memberPatch() (int, any, error) {
 		return 0, nil, err
 	}
 	p := guild.PatchMember{Actor: c.user.ID, User: id, Roles: in.Roles, Mute: in.Mute, Deaf: in.Deaf}
-	if in.Nick.set {
-		nick := ""
-		if clean(in.Nick.value) != "" {
-			if nick, err = nameField("nick", in.Nick.value, textchat.MaxNickname); err != nil {
-				return 0, nil, err
-			}
-		}
-		p.Nick = &nick
+	if p.Nick, err = newNick(in.Nick); err != nil {
+		return 0, nil, err
 	}
 	if in.Channel.set {
 		p.Channel = &in.Channel.value
@@ -930,6 +931,41 @@ func (c *call) memberPatch() (int, any, error) {
 		return 0, nil, err
 	}
 	return http.StatusOK, out.Member, nil
+}
+
+// newNick is what a nickname is to be: empty for none, nil as it was.
+func newNick(in given[string]) (*string, error) {
+	switch {
+	case !in.set:
+		return nil, nil
+	case clean(in.value) == "":
+		return new(""), nil
+	}
+	nick, err := nameField("nick", in.value, textchat.MaxNickname)
+	return &nick, err
+}
+
+// nickPatch is the older way to change one's own nickname; discordgo knows no other.
+func (c *call) nickPatch() (int, any, error) {
+	o, err := c.guild()
+	if err != nil {
+		return 0, nil, err
+	}
+	var in struct {
+		Nick given[string] `json:"nick"`
+	}
+	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	p := guild.PatchMember{Actor: c.user.ID, User: c.user.ID}
+	if p.Nick, err = newNick(in.Nick); err != nil {
+		return 0, nil, err
+	}
+	out, err := c.do(o, p)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, map[string]any{"nick": out.Member.Nick}, nil
 }
 
 func (c *call) memberKick() (int, any, error) {

@@ -50,9 +50,10 @@ type owner struct {
 	hear   map[*session]*sub // those of subs that asked for presences
 	// What was shown to whom: the presence of each member online, and the channels
 	// that each user with a session sees.
-	seen   map[textchat.ID]*shown
-	sights map[textchat.ID][]textchat.ID
-	sight  *guild.Sight // nil: look anew
+	seen    map[textchat.ID]*shown
+	sights  map[textchat.ID][]textchat.ID
+	sight   *guild.Sight // nil: look anew
+	absence absence
 
 	unread marks
 	lists  lists
@@ -180,6 +181,7 @@ func (o *owner) unload(now time.Time) {
 	o.core, o.habits = nil, o.core.Habits()
 	o.turn()
 	clear(o.seen)
+	o.absence = absence{}
 	clear(o.sights)
 	o.sight, o.unread, o.lists = nil, marks{}, lists{}
 	o.led, o.history, o.recent = false, nil, recent[doReply]{}
@@ -298,6 +300,7 @@ func (o *owner) load() error {
 	o.core = guild.New(r, timeout)
 	o.asleep.Store(false)
 	o.used, o.wake = time.Now(), time.Time{}
+	o.absence = absence{watched: o.used, went: make(map[textchat.ID]time.Time)}
 	o.counted(true)
 	o.lists.stale(time.Now())
 	switch {
@@ -417,6 +420,7 @@ func (o *owner) spreadOrdered(out *guild.Out, seq uint64) {
 				o.part(s)
 			}
 		}
+		delete(o.absence.went, u)
 	}
 	o.review(out.Changes, out.Events)
 	o.relookAfter(out.Changes)

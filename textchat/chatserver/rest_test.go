@@ -349,6 +349,31 @@ func TestRoleLadder(t *testing.T) {
 	if r := w.try("PATCH", guild+"/members/@me", ann.token, map[string]any{"mute": false}); r.status != 400 {
 		t.Errorf("own mute by @me: %d", r.status)
 	}
+	// As older libraries do it.
+	for _, c := range []struct{ body, want any }{{"Anna", "Anna"}, {nil, nil}} {
+		if n := w.do("PATCH", guild+"/members/@me/nick", ann.token, map[string]any{"nick": c.body}); n.body["nick"] != c.want {
+			t.Errorf("nick %v: %s", c.body, n.raw)
+		}
+		if m := w.do("GET", guild+"/members/@me", ann.token, nil); m.body["nick"] != c.want {
+			t.Errorf("after nick %v: %s", c.body, m.raw)
+		}
+	}
+}
+
+// TestGuildsOfAUser: one's guilds are told with how many are in them when that is asked for.
+func TestGuildsOfAUser(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	ann := w.guest("Ann")
+	w.enter(w.guest("Bob"))
+	for query, want := range map[string][2]any{"": {nil, nil}, "?with_counts=true": {2.0, 1.0}} {
+		var list []map[string]any
+		if err := json.Unmarshal(w.do("GET", "/users/@me/guilds"+query, ann.token, nil).raw, &list); err != nil || len(list) != 1 {
+			t.Fatalf("%q: %v %v", query, list, err)
+		}
+		if got := [2]any{list[0]["approximate_member_count"], list[0]["approximate_presence_count"]}; got != want {
+			t.Errorf("%q: members and presences %v, want %v", query, got, want)
+		}
+	}
 }
 
 func TestInvites(t *testing.T) {

@@ -71,6 +71,9 @@ type Identify struct {
 	Passive  bool // see textchat.CapabilityPassive
 	Shard    [2]uint64
 	Presence PresenceUpdate
+	// Wrong, unless it is zero, is why there will be no session: told to who has a token
+	// that is good, for a bad one is the first thing that is wrong.
+	Wrong textchat.CloseCode
 }
 
 // Status is how a user wants to be seen.
@@ -320,17 +323,20 @@ func readIdentify(now time.Time, raw json.RawMessage) Action {
 	if d.Token == "" || len(d.Token) > maxToken {
 		return closing(textchat.CloseAuthFailed)
 	}
+	id := &Identify{Token: bare(d.Token), Compress: d.Compress, Large: 50, Passive: d.Can&textchat.CapabilityPassive != 0, Shard: [2]uint64{0, 1}}
 	if d.Intents == nil || *d.Intents&^textchat.IntentsKnown != 0 {
-		return closing(textchat.CloseInvalidIntents)
+		id.Wrong = textchat.CloseInvalidIntents
+		return Action{Identify: id}
 	}
-	id := &Identify{Token: bare(d.Token), Intents: *d.Intents, Compress: d.Compress, Large: 50, Passive: d.Can&textchat.CapabilityPassive != 0, Shard: [2]uint64{0, 1}}
+	id.Intents = *d.Intents
 	if d.Large >= 50 && d.Large <= 250 {
 		id.Large = d.Large
 	}
 	if d.Shard != nil {
 		s := *d.Shard
 		if len(s) != 2 || s[1] == 0 || s[0] >= s[1] {
-			return closing(textchat.CloseInvalidShard)
+			id.Wrong = textchat.CloseInvalidShard
+			return Action{Identify: id}
 		}
 		id.Shard = [2]uint64(s)
 	}

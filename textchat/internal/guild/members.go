@@ -108,6 +108,16 @@ func (g *Guild) changeRoll(old, now *textchat.Member) {
 func (g *Guild) MemberCount() int { return len(g.members) }
 func (g *Guild) BotCount() int    { return g.roll.bots }
 
+// CountMembers is how many members are so.
+func (g *Guild) CountMembers(so func(*textchat.Member) bool) (n int) {
+	for _, m := range g.members {
+		if so(m) {
+			n++
+		}
+	}
+	return n
+}
+
 // MemberIDs are the ids of all members, sorted.
 func (g *Guild) MemberIDs() []textchat.ID { return g.roll.ids.All() }
 
