@@ -46,8 +46,10 @@ type script struct {
 	api     string // by which the script itself writes
 	ada     string // a person's token
 	adaID   string
+	owner   string // the token of who owns the guild
 	guild   string
 	channel string
+	voice   string
 	begun   int // sessions, as far as was heard
 }
 
@@ -271,7 +273,7 @@ func (s *script) run(start startLibrary, via *relay, lost func()) {
 	s.lib.close()
 }
 
-// comeIn makes Ada a guest, finds the text channel, and lets the bot manage its guild: by
+// comeIn makes Ada a guest, finds a text and a voice channel, and lets the bot manage its guild: by
 // a role that the owner gives.
 func (s *script) comeIn(invite, bot, guild string) {
 	s.t.Helper()
@@ -309,13 +311,15 @@ func (s *script) comeIn(invite, bot, guild string) {
 		Type int
 	}
 	call(guest.Token, "GET", "/guilds/"+guild+"/channels", "", &channels)
-	i := slices.IndexFunc(channels, func(c struct {
-		ID   string
-		Type int
-	}) bool {
-		return c.Type == 0
-	})
-	s.ada, s.adaID, s.channel = guest.Token, guest.User.ID, channels[i].ID
+	for _, c := range slices.Backward(channels) {
+		switch c.Type {
+		case 0:
+			s.channel = c.ID
+		case 2:
+			s.voice = c.ID
+		}
+	}
+	s.ada, s.adaID, s.owner = guest.Token, guest.User.ID, owner.Token
 }
 
 func (s *script) messages(bot string) {
