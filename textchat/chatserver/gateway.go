@@ -172,8 +172,9 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, prefix str
 	return true
 }
 
-// open begins to read.
+// open begins to read. On a busy machine this is long after the greeting went.
 func (c *conn) open(early []byte) {
+	c.patient(time.Now())
 	c.feed(early)
 	if c.wire.raw == nil {
 		c.readLoop()

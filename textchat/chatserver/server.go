@@ -75,11 +75,12 @@ type Server struct {
 	ensemble *ensemble // nil: this is the only instance, and sessions end with it
 
 	// life ends when Run is asked to stop; everything that runs is counted in
-	// tasks. begun guards against a task begun after the wait.
+	// tasks. stopped guards against a task begun after the wait; it is only read by those who
+	// begin one, as every connection does for what it reads.
 	life    context.Context
 	end     context.CancelFunc
 	tasks   sync.WaitGroup
-	taskMu  sync.Mutex
+	taskMu  sync.RWMutex
 	stopped bool // guarded by taskMu
 	running atomic.Bool
 	joined  chan struct{} // closed by Run
@@ -268,8 +269,8 @@ func (s *Server) Close() error {
 // task runs f in a goroutine that Run waits for. It reports false, and runs
 // nothing, when the server has stopped.
 func (s *Server) task(f func()) bool {
-	s.taskMu.Lock()
-	defer s.taskMu.Unlock()
+	s.taskMu.RLock()
+	defer s.taskMu.RUnlock()
 	if s.stopped {
 		return false
 	}

@@ -388,8 +388,10 @@ type hub struct {
 	sessions map[string]*session
 	byUser   map[textchat.ID][]*session // oldest first
 	conns    map[*conn]struct{}
-	byPrefix map[string]int
 	closed   bool
+
+	prefixMu sync.Mutex
+	byPrefix map[string]int // guarded by prefixMu; connections, and those to come
 
 	open sync.WaitGroup // counts conns; nothing is added when closed
 }
@@ -444,9 +446,9 @@ func (h *hub) removeSession(s *session) {
 
 // reserve counts a connection to come of a prefix, unless it has too many.
 func (h *hub) reserve(prefix string, most int) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed || h.byPrefix[prefix] >= most {
+	h.prefixMu.Lock()
+	defer h.prefixMu.Unlock()
+	if h.byPrefix[prefix] >= most {
 		return false
 	}
 	h.byPrefix[prefix]++
@@ -454,8 +456,8 @@ func (h *hub) reserve(prefix string, most int) bool {
 }
 
 func (h *hub) release(prefix string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.prefixMu.Lock()
+	defer h.prefixMu.Unlock()
 	if h.byPrefix[prefix]--; h.byPrefix[prefix] <= 0 {
 		delete(h.byPrefix, prefix)
 	}
@@ -483,28 +485,39 @@ func (h *hub) removeConn(c *conn) {
 func (h *hub) closeAll(code textchat.CloseCode) {
 	h.mu.Lock()
 	h.closed = true
-	conns := make([]*conn, 0, len(h.conns))
-	for c := range h.conns {
-		conns = append(conns, c)
-	}
 	h.mu.Unlock()
+	conns, _ := h.all()
 	for _, c := range conns {
 		c.sendAway(code)
 	}
 }
 
+// all are those that are there. What takes long with them is done without holding the hub:
+// whoever comes or goes would wait.
+func (h *hub) all() (conns []*conn, sessions []*session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	conns, sessions = make([]*conn, 0, len(h.conns)), make([]*session, 0, len(h.sessions))
+	for c := range h.conns {
+		conns = append(conns, c)
+	}
+	for _, x := range h.sessions {
+		sessions = append(sessions, x)
+	}
+	return conns, sessions
+}
+
 // sweep ends what is overdue: connections that did not identify or went silent,
 // sessions that nobody resumed.
 func (s *Server) sweep(now time.Time) {
-	s.hub.mu.Lock()
-	var late []*conn
-	for c := range s.hub.conns {
+	conns, sessions := s.hub.all()
+	for _, c := range conns {
 		if c.overdue(now) {
-			late = append(late, c)
+			c.shut(textchat.CloseSessionTimeout)
 		}
 	}
 	var gone, due []*session
-	for _, x := range s.hub.sessions {
+	for _, x := range sessions {
 		x.mu.Lock()
 		if x.pace.due(now) {
 			due = append(due, x)
@@ -513,10 +526,6 @@ func (s *Server) sweep(now time.Time) {
 			gone = append(gone, x)
 		}
 		x.mu.Unlock()
-	}
-	s.hub.mu.Unlock()
-	for _, c := range late {
-		c.shut(textchat.CloseSessionTimeout)
 	}
 	for _, x := range gone {
 		x.finish(textchat.CloseSessionTimeout)
