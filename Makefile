@@ -63,7 +63,7 @@ bench-call: ## real WebRTC bots in a call: loss, delay, the right voices
 bench-memory: ## memory of 1,000 connected sessions
 	@$(BENCH) memory $(call REPORT,memory) $(ARGS)
 
-bench-gateway: ## 100,000 and more gateway sessions of one channel on text instances of one fleet: memory, fan-out, resume storm; message rate beside a raw write loop (15 minutes, 8 GiB)
+bench-gateway: ## 100,000 and more gateway sessions of one channel on text instances of one fleet: memory, fan-out, resume storm; message rate beside a raw write loop (20 minutes, 8 GiB)
 	@$(BENCH) crowd $(call REPORT,crowd) $(ARGS)
 
 bench-join: ## time from joining to first sound: 200 joins of Go clients, 200 of the page in Chromium

@@ -87,7 +87,7 @@ type Config struct {
 	// "quick", see deploy/cql/run.sh).
 	Store   string
 	Profile string
-	Rate    float64 // arrivals a second, in all (default 1,000)
+	Rate    float64 // arrivals a second, in all (default 400)
 
 	Messages float64       // a second, in the guild (default 160)
 	Window   time.Duration // of messages and of the yardstick (default 5 s)
@@ -144,7 +144,7 @@ func (c *Config) Validate() error {
 	def(&c.Scale, 1)
 	def(&c.Profile, "durable")
 	def(&c.Guild, 1000)
-	def(&c.Rate, 1000)
+	def(&c.Rate, 400)
 	def(&c.Messages, 160)
 	def(&c.Window, 5*time.Second)
 	def(&c.Rounds, 4)

@@ -49,7 +49,7 @@ func crowdCommand() *cobra.Command {
 	f.IntSliceVar(&sizes, "sizes", nil, "sizes of the crowd, rising; memory and the storm are of the second (default 20000,100000,200000)")
 	f.IntVar(&config.PerHall, "per-server", 0, "sessions of one server at most (default: what the limit of open files lets it have)")
 	f.StringVar(&config.Store, "cql", "", "store of the text instances, cql://HOST/KEYSPACE, in place of a node of its own; what is written stays there")
-	f.Float64Var(&config.Rate, "rate", 1000, "sessions that arrive a second")
+	f.Float64Var(&config.Rate, "rate", 400, "sessions that arrive a second: each is four reads of the store, which is on the same cores")
 	f.IntVar(&config.Guild, "guild", 0, "members online in the guild of the message rate (default 1,000; negative: leave it out)")
 	f.Float64Var(&config.Messages, "messages-per-second", 0, "messages a second in that guild (default 160)")
 	f.DurationVar(&config.Window, "window", 0, "length of one window of messages, and of the yardstick (default 5s)")
