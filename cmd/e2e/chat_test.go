@@ -57,6 +57,25 @@ func tool(t *testing.T, p *chromium.Page, message, button string) {
 	must(t, p.Click("button", button, 30*time.Second))
 }
 
+// progresses waits until a slow upload is shown on its way, and further on then.
+func progresses(t *testing.T, p *chromium.Page) {
+	t.Helper()
+	must(t, p.Wait("button", "Stop the upload", 30*time.Second))
+	var seen []float64
+	for deadline := time.Now().Add(30 * time.Second); len(seen) < 3; {
+		share, there, err := p.Value("progressbar", "Upload")
+		must(t, err)
+		switch {
+		case !there || time.Now().After(deadline):
+			t.Fatalf("the upload was shown to be at %v, and then no more (%v)", seen, there)
+		case share > 0 && share < 1 && (len(seen) == 0 || share > seen[len(seen)-1]):
+			seen = append(seen, share)
+		case share < 0 || share > 1 || len(seen) > 0 && share < seen[len(seen)-1]:
+			t.Fatalf("the upload was shown to be at %v, then at %v", seen, share)
+		}
+	}
+}
+
 // TestTwoPeopleWrite: what one writes, answers, edits, attaches and deletes the
 // other sees, and what one thinks of it;
 // a killed server costs no message and doubles none; a reload leads back.
@@ -100,7 +119,8 @@ func TestTwoPeopleWrite(t *testing.T) {
 	must(t, b.Click("button", "🎉, 1", 30*time.Second))
 	gone(t, a, "group", "Reactions")
 
-	// Two files go with a message: a picture is shown, the other can be fetched.
+	// Two files go with a message: how far they are is shown, and then no more; a picture is
+	// shown, the other can be fetched. At this rate they would take 8 s.
 	must(t, a.Eval(`new Promise((done) => document.createElement('canvas').toBlob((png) => {
 		const chosen = new DataTransfer(), field = document.querySelector('input[type=file][aria-label="Attach files"]');
 		chosen.items.add(new File([png], 'dawn.png', { type: 'image/png' }));
@@ -110,8 +130,14 @@ func TestTwoPeopleWrite(t *testing.T) {
 		done(true);
 	}))`, nil))
 	must(t, a.Wait("button", "Remove log book.txt", 30*time.Second))
+	must(t, a.SlowUploads(h.page("/api/v10/channels/*/messages"), 64<<10))
 	write(t, a, "general", "The harbour")
+	progresses(t, a)
+	must(t, a.SlowUploads("", 0))
 	read(t, b, "Ada: The harbour, dawn.png, log book.txt")
+	read(t, a, "Ada: The harbour, dawn.png, log book.txt")
+	gone(t, a, "progressbar", "Upload")
+	gone(t, a, "button", "Stop the upload")
 	must(t, b.Wait("link", "File log book.txt, 488 KiB", 30*time.Second))
 	must(t, b.Wait("link", "Picture dawn.png, open it in full", 30*time.Second))
 	var got struct {

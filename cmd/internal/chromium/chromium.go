@@ -20,6 +20,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/dom"
 	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -138,23 +139,57 @@ func (p *Page) Has(role, name string) (bool, error) {
 	return id != 0, err
 }
 
+// Value is the number that a control of this role and name shows; false: there is none now.
+func (p *Page) Value(role, name string) (value float64, there bool, err error) {
+	n, err := p.node(role, name)
+	if n == nil || n.Value == nil || err != nil {
+		return 0, false, err
+	}
+	return value, true, json.Unmarshal(n.Value.Value, &value)
+}
+
+// SlowUploads has requests to URLs of a pattern (that of URLPattern, with its host) be sent
+// at so many bytes a second, until it is called again; zero: as fast as can be.
+func (p *Page) SlowUploads(pattern string, rate float64) error {
+	var rules []*network.Conditions
+	if rate > 0 {
+		rules = []*network.Conditions{{URLPattern: pattern, DownloadThroughput: -1, UploadThroughput: rate}}
+	}
+	if _, err := chromedp.Call(p.ctx, network.Enable, network.EnableParams{}); err != nil {
+		return fmt.Errorf("slow uploads: %w", err)
+	}
+	if _, err := chromedp.Call(p.ctx, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{MatchedNetworkConditions: rules}); err != nil {
+		return fmt.Errorf("slow uploads: %w", err)
+	}
+	return nil
+}
+
 func (p *Page) find(role, name string) (cdp.BackendNodeID, error) {
+	n, err := p.node(role, name)
+	if n == nil || err != nil {
+		return 0, err
+	}
+	return n.BackendDOMNodeID, nil
+}
+
+// node is nil when there is none.
+func (p *Page) node(role, name string) (*accessibility.Node, error) {
 	doc, err := chromedp.Call(p.ctx, dom.GetDocument, dom.GetDocumentParams{})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	res, err := chromedp.Call(p.ctx, accessibility.QueryAXTree, accessibility.QueryAXTreeParams{
 		BackendNodeID: doc.Root.BackendNodeID, AccessibleName: name, Role: role,
 	})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, n := range res.Nodes {
 		if !n.Ignored && n.BackendDOMNodeID != 0 {
-			return n.BackendDOMNodeID, nil
+			return n, nil
 		}
 	}
-	return 0, nil
+	return nil, nil
 }
 
 // ErrAbsent is what waiting for a control ends with when it does not come.
