@@ -420,10 +420,15 @@ func TestSilentServer(t *testing.T) {
 	// A short pause, as of its garbage collection, is waited for.
 	must(t, process.Signal(syscall.SIGSTOP))
 	defer process.Signal(syscall.SIGCONT)
-	time.AfterFunc(s.timeout/2, func() { _ = process.Signal(syscall.SIGCONT) })
+	over := make(chan struct{})
+	time.AfterFunc(s.timeout/2, func() {
+		_ = process.Signal(syscall.SIGCONT)
+		close(over)
+	})
 	if _, err := s.Page(ctx, channel, textchat.PageQuery{Limit: 5}); err != nil {
 		t.Errorf("after a pause: %v", err)
 	}
+	<-over // the page may have been answered before the server stood still
 	must(t, process.Signal(syscall.SIGSTOP))
 	var errs [breakerFailures]error
 	var wg sync.WaitGroup
