@@ -52,11 +52,12 @@ rooms='./sfu/... ./edgeagent/... ./signaling/... ./allocator/... ./textchat/... 
 # Tests of these link a NATS server, SQLite or a driver of CQL, which to compile with the
 # race detector, too, takes as long as the tests: `make race` does.
 engines='edgeagent/edgeagentserver|allocator/allocatorserver|textchat/(chatserver|internal/(cql|journal|sqlite))|internal/(bus|enrol)'
-timed='crowd|forward|gateway|join|load|simulate|internal/(impair|lightclient|remote)'
+timed='crowd|forward|gateway|join|load|internal/(impair|lightclient|remote)'
 
 # Real processes in network namespaces; without root only what needs none. Times are
 # judged of faults that are far from their goals on a busy machine, too; of others what
-# is lost, moved and ended. `deploy/test.sh faults` does one or two rounds of all.
+# is lost, moved and ended. `deploy/test.sh faults` does one or two rounds of all, and an
+# outage of 90 s.
 fleet() {
 	where=
 	[ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v nft >/dev/null || where=--loopback
@@ -83,21 +84,22 @@ rooms() {
 # -count=1: these run programs built from sources that the test cache does not see.
 whole() {
 	# What tests several text instances comes beside the rest of its package, which takes
-	# longest. That one's log comes after the others': two that speak at once cannot be told apart. What
-	# happens when addresses change is the business of `make closed-test`.
+	# longest. Logs of what runs beside something come after it: two that speak at once
+	# cannot be told apart. What happens when addresses change is the business of
+	# `make closed-test`.
 	go test -count=1 -v -timeout 14m -tags "$tags" -skip '^(TestLedger|TestSeveralTexts|TestAddressChange|TestNATRebindOfPages)$' ./cmd/e2e >"$logs/e2e.log" 2>&1 &
 	# shellcheck disable=SC2046 # lists of words
 	go test -count=1 -v -p 1 -timeout 14m -tags "$tags" $(go list ./cmd/... | grep -vE '/cmd/(e2e|voicebench)$')
 	result=$?
-	go test -count=1 -v -timeout 14m -tags "$tags" -run '^(TestLedger|TestSeveralTexts)$' ./cmd/e2e || result=1
+	rest=$!
+	go test -count=1 -v -timeout 14m -tags "$tags" -run '^TestSeveralTexts$' ./cmd/e2e >"$logs/texts.log" 2>&1 &
+	go test -count=1 -v -timeout 14m -tags "$tags" -run '^TestLedger$' ./cmd/e2e || result=1
 	wait $! || result=1
-	cat "$logs/e2e.log"
-	# An outage of 90 s is two minutes of little work.
-	fleet --only outage --untimed outage --calls 8 --json out/outage.json --html out/outage.html >"$logs/outage.log" 2>&1 &
+	wait $rest || result=1
+	cat "$logs/e2e.log" "$logs/texts.log"
+	rm "$logs/e2e.log" "$logs/texts.log"
 	# shellcheck disable=SC2046
 	go test -count=1 -v -p 1 -timeout 14m -tags "$tags" $(go list ./bench/... | grep -E "/bench/($timed)$") ./cmd/voicebench || result=1
-	wait $! || result=1
-	cat "$logs/outage.log"
 	return $result
 }
 

@@ -24,7 +24,7 @@ import (
 // race detector has nothing to find in a core, and takes ten times as long.
 const (
 	schedules     = 12_000
-	schedulesRace = 600
+	schedulesRace = 300
 )
 
 // TestNoCallHasTwoOwners: some allocators, nodes and people live through a random

@@ -19,6 +19,7 @@ import (
 // each of its keys does what it says to a node, after which all its bots hear again, and
 // it ends when told to.
 func TestDemo(t *testing.T) {
+	t.Parallel() // it mostly waits
 	voicebench, voicefleet := build(t)
 	cmd := exec.CommandContext(t.Context(), voicebench, "fleet", "demo", "--program", voicefleet, "--calls", "3", "--members", "4")
 	keys, err1 := cmd.StdinPipe()
