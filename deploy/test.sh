@@ -84,20 +84,16 @@ rooms() {
 # -count=1: these run programs built from sources that the test cache does not see.
 whole() {
 	# What tests several text instances comes beside the rest of its package, which takes
-	# longest. Logs of what runs beside something come after it: two that speak at once
-	# cannot be told apart. What happens when addresses change is the business of
-	# `make closed-test`.
+	# longest. That one's log comes after the others': two that speak at once cannot be told
+	# apart. What happens when addresses change is the business of `make closed-test`.
 	go test -count=1 -v -timeout 14m -tags "$tags" -skip '^(TestLedger|TestSeveralTexts|TestAddressChange|TestNATRebindOfPages)$' ./cmd/e2e >"$logs/e2e.log" 2>&1 &
 	# shellcheck disable=SC2046 # lists of words
 	go test -count=1 -v -p 1 -timeout 14m -tags "$tags" $(go list ./cmd/... | grep -vE '/cmd/(e2e|voicebench)$')
 	result=$?
-	rest=$!
-	go test -count=1 -v -timeout 14m -tags "$tags" -run '^TestSeveralTexts$' ./cmd/e2e >"$logs/texts.log" 2>&1 &
-	go test -count=1 -v -timeout 14m -tags "$tags" -run '^TestLedger$' ./cmd/e2e || result=1
+	go test -count=1 -v -timeout 14m -tags "$tags" -run '^(TestLedger|TestSeveralTexts)$' ./cmd/e2e || result=1
 	wait $! || result=1
-	wait $rest || result=1
-	cat "$logs/e2e.log" "$logs/texts.log"
-	rm "$logs/e2e.log" "$logs/texts.log"
+	cat "$logs/e2e.log"
+	rm "$logs/e2e.log"
 	# shellcheck disable=SC2046
 	go test -count=1 -v -p 1 -timeout 14m -tags "$tags" $(go list ./bench/... | grep -E "/bench/($timed)$") ./cmd/voicebench || result=1
 	return $result
