@@ -80,7 +80,8 @@ closed-test: ## how soon the Go client and Chromium talk without UDP, and the ga
 	@$(ENV) && VOICEFLEET_CLOSED=1 go test -count=1 -v -timeout 5m -run '^TestNATRebind$$' ./signaling/voiceclient
 	@$(ENV) && VOICEFLEET_CLOSED=12 VOICEFLEET_REBINDS=5 go test -count=1 -v -timeout 20m -run '^(TestClosedNetworks|TestIPv6Only|TestPageByRelay|TestNATRebindOfPages|TestAddressChange)$$' ./cmd/e2e
 
-text-test: ## three text instances under 24 faults on a NATS cluster and a CQL server, 1,000 seeded schedules in virtual time, and 100 in which all are restarted: nothing acknowledged is lost or comes twice (10 minutes)
+text-test: ## three text instances under 24 faults on a NATS cluster and a CQL server, 1,000 seeded schedules in virtual time, and 100 in which all are restarted: nothing acknowledged is lost or comes twice; the own tests of two stock libraries (10 minutes)
+	@$(ENV) && go test -count=1 -v -run '^TestSuites$$' ./cmd/e2e
 	@$(ENV) && VOICEFLEET_SCHEDULES=1000 go test -count=1 -v -timeout 60m -run '^TestSchedules$$' ./textchat/chatserver
 	@$(ENV) && VOICEFLEET_SCHEDULES=100 go test -count=1 -v -timeout 20m -run '^TestSchedulesRoll$$' ./textchat/chatserver
 	@$(ENV) && VOICEFLEET_LEDGER=24 go test -count=1 -v -timeout 20m -run '^TestLedger$$' ./cmd/e2e

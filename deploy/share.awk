@@ -4,7 +4,7 @@
 
 /^(ok|FAIL)[ \t]+voicefleet\/(textchat|bench\/(crowd|gateway|store))/ && $3 ~ /^[0-9.]+s$/ { sum += $3 }
 
-/^--- (PASS|FAIL): Test(SeveralTexts|Ledger|DiscordGo|Disgo|DiscordJSScript|Suites|TwoPeopleWrite|ReadBack|Accessible|LargeGuildOnThePage) / {
+/^--- (PASS|FAIL): Test(SeveralTexts|Ledger|DiscordGo|Disgo|DiscordJSScript|TwoPeopleWrite|ReadBack|Accessible|LargeGuildOnThePage) / {
 	sub(/^\(/, "", $4)
 	sum += $4
 }

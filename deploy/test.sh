@@ -64,6 +64,12 @@ fleet() {
 	make --no-print-directory fleet-test ARGS="--short --seed 1 $* $where"
 }
 
+# All packages; programs are linked by what starts them.
+compile() {
+	# shellcheck disable=SC2046 # a list of words
+	CGO_ENABLED=0 go build $(go list -f '{{if ne .Name "main"}}{{.ImportPath}}{{end}}' ./...)
+}
+
 # The rooms, those with the race detector that need no engine; beside them, for these wait
 # a lot, the packages of the bench that measure no times.
 rooms() {
@@ -85,8 +91,9 @@ rooms() {
 whole() {
 	# What tests several text instances comes beside the rest of its package, which takes
 	# longest. That one's log comes after the others': two that speak at once cannot be told
-	# apart. What happens when addresses change is the business of `make closed-test`.
-	go test -count=1 -v -timeout 14m -tags "$tags" -skip '^(TestLedger|TestSeveralTexts|TestAddressChange|TestNATRebindOfPages)$' ./cmd/e2e >"$logs/e2e.log" 2>&1 &
+	# apart. What happens when addresses change is the business of `make closed-test`, the
+	# libraries' own tests are that of `make text-test`.
+	go test -count=1 -v -timeout 14m -tags "$tags" -skip '^(TestLedger|TestSeveralTexts|TestAddressChange|TestNATRebindOfPages|TestSuites)$' ./cmd/e2e >"$logs/e2e.log" 2>&1 &
 	# shellcheck disable=SC2046 # lists of words
 	go test -count=1 -v -p 1 -timeout 14m -tags "$tags" $(go list ./cmd/... | grep -vE '/cmd/(e2e|voicebench)$')
 	result=$?
@@ -103,7 +110,7 @@ begun_all=$(date +%s)
 rm -f "$logs"/*.log
 # shellcheck disable=SC2086 # lists of words
 {
-	step build env CGO_ENABLED=0 go build ./...
+	step build compile
 	step rooms rooms
 	step alloc go test -v -run 'Alloc' ./sfu/...
 	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'

@@ -338,7 +338,7 @@ func TestBooksBalance(t *testing.T) {
 // TestShortForm is the simulation in small: every goal but the bound on round trips,
 // for which two hours are a full evening in Europe all along, and 60 nodes too few.
 func TestShortForm(t *testing.T) {
-	r, err := Run(t.Context(), Config{Seed: 1, Command: "test", Nodes: 60, Hours: 1.5, MonthNodes: 50, Days: 0.3})
+	r, err := Run(t.Context(), Config{Seed: 1, Command: "test", Nodes: 50, Hours: 1, MonthNodes: 50, Days: 0.2})
 	if err != nil {
 		t.Fatal(err)
 	}
