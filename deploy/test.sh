@@ -64,12 +64,6 @@ fleet() {
 	make --no-print-directory fleet-test ARGS="--short --seed 1 $* $where"
 }
 
-# All packages; programs are linked by what starts them.
-compile() {
-	# shellcheck disable=SC2046 # a list of words
-	CGO_ENABLED=0 go build $(go list -f '{{if ne .Name "main"}}{{.ImportPath}}{{end}}' ./...)
-}
-
 # The rooms, those with the race detector that need no engine; beside them, for these wait
 # a lot, the packages of the bench that measure no times.
 rooms() {
@@ -110,7 +104,7 @@ begun_all=$(date +%s)
 rm -f "$logs"/*.log
 # shellcheck disable=SC2086 # lists of words
 {
-	step build compile
+	step build env CGO_ENABLED=0 go build ./...
 	step rooms rooms
 	step alloc go test -v -run 'Alloc' ./sfu/...
 	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'
