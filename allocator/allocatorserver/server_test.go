@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) {
 	bustest.Serve(serve)
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, bustest.Left()...)
 }
 
 // fleet is a real bus with some allocators and nodes that only beat.

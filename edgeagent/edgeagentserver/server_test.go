@@ -19,12 +19,13 @@ import (
 	"voicefleet/edgeagent"
 	"voicefleet/edgeagent/edgeagenttest"
 	"voicefleet/internal/bus"
+	"voicefleet/internal/bus/bustest"
 	"voicefleet/internal/snowflake"
 	"voicefleet/sfu"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, bustest.Left()...)
 }
 
 // rig is a bus with a signing key on it and a client.

@@ -17,10 +17,11 @@ import (
 	"github.com/lxzan/gws"
 	"go.uber.org/goleak"
 
+	"voicefleet/internal/bus/bustest"
 	"voicefleet/textchat"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, bustest.Left()...) }
 
 func TestLoginToVoice(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil, nil)

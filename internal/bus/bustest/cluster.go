@@ -4,13 +4,14 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
+
+	"voicefleet/internal/freeport"
 )
 
 // asServer has a test's binary be a server of a cluster until it is killed.
@@ -150,13 +151,12 @@ func (c *Cluster) Forget() {
 	}
 }
 
-// FreePort is one that the kernel has just given.
+// FreePort is one that nobody listens on, nor gets from the kernel meanwhile.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.TCP()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
