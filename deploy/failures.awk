@@ -70,8 +70,15 @@ left > 0 {
 
 { saying = 0 }
 
-# Of the programs that measure, what was missed or went wrong.
-/^(MISSED|PARTIAL:|voicebench:) / { print }
+# Of the programs that measure, what was missed or went wrong; before that, the rounds.
+/^ +[0-9]+ s  .* [0-9]+\/[0-9]+( \(|:|;)/ { round[++rounds] = substr($0, 1, 400) }
+
+/^(MISSED|PARTIAL:|voicebench:) / {
+	for (i = 1; i <= rounds; i++)
+		print round[i]
+	rounds = 0
+	print
+}
 
 /^FAIL.|^[^ ]+\.go:[0-9]+:[0-9]+: |error TS[0-9]+|^dist\/ is not/ { print }
 

@@ -106,7 +106,7 @@ func (one *round) line(t trial, i, of int) string {
 	for _, name := range slices.Sorted(maps.Keys(one.Figures)) {
 		text += fmt.Sprintf("; %s %.4g", name, one.Figures[name])
 	}
-	return text
+	return text + fmt.Sprintf("; harness late %.3f s", one.Late.Seconds())
 }
 
 // window is a judgement of everybody under way.

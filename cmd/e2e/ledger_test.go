@@ -150,8 +150,8 @@ func TestLedger(t *testing.T) {
 		// The next one comes when writing goes on and everybody has what was written.
 		l.goesOn(t, fault, max(before, l.acknowledged())+10)
 		l.settle(t, fault, l.acknowledged())
-		t.Logf("round %d: %s of %d, mended after %v, everybody is up to date after %v; %d acknowledged", n, fault, i,
-			mended.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), l.acknowledged())
+		t.Logf("round %d: %s of %d, mended after %v, everybody is up to date after %v; %d acknowledged, %d connections tried so far, %d of them refused", n, fault, i,
+			mended.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), l.acknowledged(), l.dials.Load(), l.refused.Load())
 	}
 	close(stop)
 	writers.Wait()
@@ -201,7 +201,8 @@ func (l *ledger) roll(t *testing.T) {
 	for i, r := range l.readers {
 		for r.resumes() == before[i] {
 			if time.Now().After(deadline) {
-				t.Fatalf("%s has not resumed since all instances were begun anew", r.name)
+				t.Fatalf("%s has not resumed since all instances were begun anew; %d sessions were begun anew, %d connections tried, %d of them refused",
+					r.name, l.anew.Load()-anew, l.dials.Load(), l.refused.Load())
 			}
 			sleep(20 * time.Millisecond)
 		}
@@ -247,6 +248,8 @@ type ledger struct {
 	channels []string
 	readers  []*reader
 	anew     atomic.Int64 // sessions that could not be resumed
+	dials    atomic.Int64 // connections of sessions that were tried
+	refused  atomic.Int64 // and that were refused, or not taken
 
 	mu     sync.Mutex
 	acked  []string
@@ -500,8 +503,10 @@ func (r *reader) run(i int) {
 			return
 		default:
 		}
+		r.ledger.dials.Add(1)
 		ws, _, err := gws.NewClient(r, &gws.ClientOption{Addr: fmt.Sprintf("ws://127.0.0.1:%d/gateway?v=10&encoding=json", r.ledger.x.ports[n%3]), HandshakeTimeout: 2 * time.Second})
 		if err != nil {
+			r.ledger.refused.Add(1)
 			sleep(50 * time.Millisecond)
 			continue
 		}

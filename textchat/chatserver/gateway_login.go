@@ -269,8 +269,11 @@ func (c *conn) resume(in gatewaysession.Resume) {
 		case errors.Is(err, textchat.ErrUnauthorized):
 			c.shut(textchat.CloseAuthFailed)
 			return
-		case err != nil:
+		case errors.Is(err, errComeBack):
 			c.comeBack()
+			return
+		case err != nil:
+			c.comeBackLater(c.srv.gate.turns.give(time.Now()))
 			return
 		case s == nil:
 			c.srv.metrics.resumes.WithLabelValues("unknown").Inc()
@@ -301,7 +304,7 @@ func (c *conn) resume(in gatewaysession.Resume) {
 	c.srv.metrics.resumes.WithLabelValues("resumed").Inc()
 }
 
-// errComeBack says that a session cannot be resumed now.
+// errComeBack says that a session cannot be resumed now, but can in a moment.
 var errComeBack = errors.New("come back to resume")
 
 // find is the session of a Resume that the store, or other instances, are asked for; here
@@ -310,7 +313,7 @@ var errComeBack = errors.New("come back to resume")
 func (c *conn) find(in gatewaysession.Resume, here *session, lost []string) (*session, error) {
 	leave, reason := c.srv.gate.enter(c.srv.life)
 	if reason != "" {
-		return nil, errComeBack
+		return nil, textchat.ErrBusy
 	}
 	defer leave()
 	u, hash, err := c.authenticate(in.Token)
@@ -333,6 +336,17 @@ func (c *conn) find(in gatewaysession.Resume, here *session, lost []string) (*se
 func (c *conn) comeBack() {
 	c.srv.metrics.resumes.WithLabelValues("later").Inc()
 	c.shut(textchat.CloseUnknown)
+}
+
+// comeBackLater is comeBack when there is no room, or the store is away. Most clients come
+// back as soon as they are let go, again and again, so each is let go when its turn comes.
+func (c *conn) comeBackLater(wait time.Duration) {
+	c.patient(time.Now().Add(wait))
+	time.AfterFunc(wait, func() {
+		if c.beat.Load() == 0 { // it has no other session meanwhile
+			c.comeBack()
+		}
+	})
 }
 
 func (c *conn) voiceUpdate(in gatewaysession.VoiceUpdate) {

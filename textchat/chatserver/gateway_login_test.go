@@ -21,8 +21,6 @@ func (w *world) bot(owner person, name string) person {
 	return person{w.do("GET", "/users/@me", "Bot "+token, nil).body["id"].(string), token}
 }
 
-// TestRefusedAtTheDoor: what cannot be spoken is refused before the upgrade, with
-// the field named.
 // TestSessionsOfADay: a bot is told how many sessions it may still begin, and begins no
 // more; people are not counted.
 func TestSessionsOfADay(t *testing.T) {
@@ -100,6 +98,47 @@ func TestCrowdIsNoSession(t *testing.T) {
 	}
 }
 
+// TestResumesInTurn: who cannot be resumed for want of room is let go when its turn comes,
+// not at once, to come back at once; unless it has a session by then.
+func TestResumesInTurn(t *testing.T) {
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Limits.Identifying = 1 }, nil)
+	ann := w.guest("Ann")
+	resume := map[string]any{"token": ann.token, "session_id": "of another instance", "seq": 1}
+	crowd := cap(w.srv.gate.queue)
+	for range crowd {
+		w.srv.gate.queue <- struct{}{}
+	}
+	begun := time.Now()
+	other, s := w.dial("?v=10"), w.dial("?v=10")
+	for _, s := range []*socket{other, s} {
+		s.next()
+		s.send(6, resume)
+		s.send(1, nil)
+		if f := s.next(); f.Op != 11 { // and its Resume has been heard
+			t.Fatalf("a heartbeat is answered with op %d", f.Op)
+		}
+	}
+	for range crowd {
+		<-w.srv.gate.queue
+	}
+	other.send(2, identify(ann.token, allIntents))
+	other.event("READY")
+	if code, after := s.closeCode(), time.Since(begun); code != uint16(textchat.CloseUnknown) || after < turnLeast {
+		t.Errorf("closed with %d after %v, want %d after %v at least", code, after, textchat.CloseUnknown, turnLeast)
+	}
+	other.send(1, nil)
+	for other.next().Op != 11 {
+	}
+	again := w.dial("?v=10")
+	again.next()
+	again.send(6, resume)
+	if f := again.next(); f.Op != 9 {
+		t.Errorf("a session that nobody knows is answered with op %d", f.Op)
+	}
+}
+
+// TestRefusedAtTheDoor: what cannot be spoken is refused before the upgrade, with
+// the field named.
 func TestRefusedAtTheDoor(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil, nil)
 	for query, field := range map[string]string{
