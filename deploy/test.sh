@@ -56,8 +56,7 @@ timed='crowd|forward|gateway|join|load|internal/(impair|lightclient|remote)'
 
 # Real processes in network namespaces; without root only what needs none. Times are
 # judged of faults that are far from their goals on a busy machine, too; of others what
-# is lost, moved and ended. `deploy/test.sh faults` does one or two rounds of all, and an
-# outage of 90 s.
+# is lost, moved and ended. `deploy/test.sh faults` does one or two rounds of all.
 fleet() {
 	where=
 	[ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v nft >/dev/null || where=--loopback
@@ -109,7 +108,8 @@ rm -f "$logs"/*.log
 	step alloc go test -v -run 'Alloc' ./sfu/...
 	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'
 	step whole whole
-	step fleet fleet --only engine,agent,node,drain --untimed agent,node,drain
+	# An outage lasts 90 s, and wants the machine to itself: nothing may be lost.
+	step fleet fleet --only engine,agent,node,drain,outage --untimed agent,node,drain,outage
 	# Only when it is named: its goals are times, and want a machine to themselves.
 	case " $steps " in *" faults "*) step faults fleet ;; esac
 	step web make --no-print-directory web-check

@@ -439,7 +439,11 @@ func tell[Req any](ctx context.Context, s *Server, id sfu.CallID, user sfu.UserI
 	}
 	s.mu.Lock()
 	entry, live := s.core.Place().Call(id)
+	reading := s.unsynced > 0
 	s.mu.Unlock()
+	if !live && reading { // whoever asks would take its call for ended
+		return bus.Done{}, allocator.Refuse(allocator.CodeUnavailable, "the allocator has just begun and reads calls, try again in a moment")
+	}
 	if !live {
 		return bus.Done{}, allocator.Refuse(allocator.CodeNoCall, "call %v is not live", id)
 	}

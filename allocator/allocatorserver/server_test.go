@@ -428,3 +428,30 @@ func BenchmarkPlace(b *testing.B) {
 		})
 	}
 }
+
+// TestReadsYet: an allocator that has not read the calls takes none for ended.
+func TestReadsYet(t *testing.T) {
+	f := newFleet(t, 0)
+	s, err := New(Config{Bus: f.conn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call, user := sfu.CallID{ID: 7}, sfu.UserID{ID: 9}
+	ask := func() allocator.ErrorCode {
+		_, err := s.update(f.ctx, allocator.UpdateRequest{Call: call, User: user})
+		refused := (*allocator.Error)(nil)
+		if !errors.As(err, &refused) {
+			t.Fatalf("answered with %v", err)
+		}
+		return refused.Code
+	}
+	if code := ask(); code != allocator.CodeUnavailable {
+		t.Errorf("before it has read: %s", code)
+	}
+	for s.Ready() != nil {
+		s.seeGateway(bus.Change[string]{Synced: true})
+	}
+	if code := ask(); code != allocator.CodeNoCall {
+		t.Errorf("when it has: %s", code)
+	}
+}

@@ -280,7 +280,7 @@ func (r *run) perform(ctx context.Context) error {
 			}
 			res.rounds = append(res.rounds, one)
 			r.say("%s", one.line(t, i, rounds))
-			if recovered(one.Hit) < len(one.Hit) {
+			if r.misses(t, one) {
 				r.journal(ctx)
 			}
 		}
@@ -310,8 +310,17 @@ func (r *run) round(ctx context.Context, t trial, i int) (*round, error) {
 	return one, nil
 }
 
+// misses says whether a round for itself misses a goal.
+func (r *run) misses(t trial, one *round) bool {
+	res := &result{trial: t, rounds: []*round{one}}
+	return slices.ContainsFunc(t.goals, func(g goal) bool {
+		value, bound := g.of(res), r.bound(res, g)
+		return r.judged(&t, g) && (g.atLeast && value < bound || !g.atLeast && value > bound)
+	})
+}
+
 // journalTold is how many lines of the fleet's journal are told with a bad round.
-const journalTold = 15
+const journalTold = 40
 
 // journal tells what the fleet itself says of the last round, when that went wrong.
 func (r *run) journal(ctx context.Context) {

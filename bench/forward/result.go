@@ -148,10 +148,13 @@ func (r *run) conclude(results []CaseResult) {
 	}
 	against := bench.Table{
 		Title: "The node against the yardsticks: median (min..max) of the rounds",
-		Head:  []string{"case", "packets/s", "edge/raw", "edge/pion"},
+		Head:  []string{"case", "packets/s"},
+	}
+	for _, yardstick := range r.arms()[1:] {
+		against.Head = append(against.Head, armEdge+"/"+yardstick)
 	}
 	for _, c := range results {
-		for _, name := range arms {
+		for _, name := range r.arms() {
 			arm := c.Arms[name]
 			expected, lost := arm.lost()
 			ms := func(f func(Window) time.Duration) string {
@@ -171,7 +174,7 @@ func (r *run) conclude(results []CaseResult) {
 			})
 		}
 		row := []string{c.Case.String(), fmt.Sprint(50 * c.Case.Pairs())}
-		for _, other := range []string{armRaw, armPion} {
+		for _, other := range r.arms()[1:] {
 			if void := c.void(other); void != "" {
 				row = append(row, "void")
 				r.report.Notes = append(r.report.Notes, fmt.Sprintf("%v: no ratio to %s: %s", c.Case, other, void))
@@ -183,7 +186,7 @@ func (r *run) conclude(results []CaseResult) {
 		agent := c.Arms[armEdge].spread(func(w Window) float64 { return w.micros(w.First.Total()) })
 		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%v: of the node's time the agent took %s µs/packet", c.Case, agent))
 		var takers []string
-		for _, name := range arms {
+		for _, name := range r.arms() {
 			own := c.Arms[name].spread(func(w Window) float64 { return w.micros(w.Generators.Total()) })
 			takers = append(takers, fmt.Sprintf("%s %s", name, own))
 		}
@@ -198,6 +201,26 @@ func (r *run) conclude(results []CaseResult) {
 // rawRatio names the metric of a case that runs are held against each other by.
 func rawRatio(c Case) string { return fmt.Sprintf("%v: CPU, %s/%s", c, armEdge, armRaw) }
 
+// bound is what the ratio of a case to the raw loop may be, by the earlier report; 0: that
+// has no such case, or there is none.
+func (r *run) bound(c Case) float64 {
+	if r.config.Against == nil {
+		return 0
+	}
+	for _, m := range r.config.Against.Metrics {
+		if m.Name == rawRatio(c) {
+			return bench.SpreadOf(m.Samples).Median * (1 + r.config.Worse/100)
+		}
+	}
+	return 0
+}
+
+// worse says whether the ratio of a case is above its bound so far.
+func (r *run) worse(c CaseResult) bool {
+	bound := r.bound(c.Case)
+	return bound > 0 && c.ratio(armRaw).Median > bound
+}
+
 // notWorse adds the goal that the ratio to the raw loop has not grown since an
 // earlier report.
 func (r *run) notWorse(c CaseResult, void string) {
@@ -205,11 +228,7 @@ func (r *run) notWorse(c CaseResult, void string) {
 	if goal.Void == "" {
 		goal.Void = c.void(armRaw)
 	}
-	for _, m := range r.config.Against.Metrics {
-		if m.Name == rawRatio(c.Case) {
-			goal.Bound = bench.SpreadOf(m.Samples).Median * (1 + r.config.Worse/100)
-		}
-	}
+	goal.Bound = r.bound(c.Case)
 	if goal.Bound == 0 && goal.Void == "" {
 		goal.Void = "the earlier report does not have this case"
 	}
@@ -231,12 +250,12 @@ func (r *run) metrics(c CaseResult) {
 		}
 		return samples
 	}
-	for _, other := range []string{armRaw, armPion} {
+	for _, other := range r.arms()[1:] {
 		if c.void(other) == "" {
 			add("times", c.ratios(other), "CPU, %s/%s", armEdge, other)
 		}
 	}
-	for _, arm := range arms {
+	for _, arm := range r.arms() {
 		add("us", each(arm, func(w Window) float64 { return w.micros(w.CPU.Total()) }), "CPU per packet, %s", arm)
 		add("us", each(arm, func(w Window) float64 { return w.micros(w.CPU.User) }), "CPU per packet, %s, user", arm)
 		add("us", each(arm, func(w Window) float64 { return w.micros(w.CPU.System) }), "CPU per packet, %s, system", arm)

@@ -125,6 +125,28 @@ func TestConclude(t *testing.T) {
 	}
 }
 
+// TestAgainst: a case is worse when its ratio is above that of an earlier report by more
+// than what is allowed.
+func TestAgainst(t *testing.T) {
+	c := CaseResult{Case: Case{Talkers: 3, Listeners: 300}, Arms: map[string]*Arm{armEdge: {}, armRaw: {}}}
+	for arm, cpu := range map[string]time.Duration{armEdge: 1500, armRaw: 1000} {
+		w := Window{Packets: 1000}
+		w.CPU.User = cpu * time.Microsecond
+		c.Arms[arm].Windows = []Window{w}
+	}
+	earlier := &bench.Report{Metrics: []bench.Metric{{Name: rawRatio(c.Case), Samples: []float64{1, 1.25, 9}}}}
+	for _, one := range []struct {
+		against *bench.Report
+		percent float64
+		want    bool
+	}{{earlier, 19, true}, {earlier, 21, false}, {nil, 0, false}, {&bench.Report{}, 0, false}} {
+		r := &run{config: Config{Against: one.against, Worse: one.percent}}
+		if got := r.worse(c); got != one.want {
+			t.Errorf("against %+v and %v %%: worse %v", one.against, one.percent, got)
+		}
+	}
+}
+
 // testProgress writes progress into the test's log.
 type testProgress struct{ t testing.TB }
 

@@ -20,7 +20,8 @@
 //   - 15 s and a report, at least 4 s after the last evidence, that says the same:
 //     100 packets in a row would have to be lost;
 //   - as long as 15 of the listener's reports take (75 s in Chromium), if none
-//     came: 0.3^15 is 10^-8.
+//     came: 0.3^15 is 10^-8. This is not for one that sends none and only gave its
+//     word so far: it cannot when its WebSocket is away, as when all of central is.
 //
 // One that cannot be heard itself is not deaf but gone, which the lack of STUN
 // checks tells (RFC 7675).

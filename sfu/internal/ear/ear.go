@@ -60,6 +60,7 @@ type Ear struct {
 	cadence time.Duration // between its reports on a stream, smoothed; 0: unknown
 	last    Evidence      // the last kind
 	any     bool
+	rtcp    bool // some of it was not the client's word
 	fresh   bool // evidence came since the last Tick
 	Down    Loss // on the way to it
 	Up      Loss // of what it sends
@@ -69,6 +70,7 @@ type Ear struct {
 func (e *Ear) Heard(kind Evidence) {
 	e.audible, e.sign, e.word, e.said = 0, false, false, false
 	e.last, e.any, e.fresh = kind, true, true
+	e.rtcp = e.rtcp || kind != Word
 	if kind == Feedback && e.quick < quickKnown {
 		e.quick++
 	}
@@ -153,5 +155,5 @@ func (e *Ear) deaf() bool {
 	case e.audible < slowPatience:
 		return false
 	}
-	return e.sign || e.audible >= missedReports*cadence
+	return e.sign || (e.rtcp || !e.any) && e.audible >= missedReports*cadence
 }

@@ -37,9 +37,17 @@ func TestPatience(t *testing.T) {
 		{"transport-wide feedback", quick, 4},
 		{"too little of it to rely on", func(e *Ear) { e.Heard(Feedback) }, 91},
 		{"the client says so twice", func(e *Ear) { e.Say(true); e.ticks(0, 2); e.Say(false); e.ticks(2, 3); e.Say(false) }, 1},
-		{"the client says so once", func(e *Ear) { e.Say(true); e.ticks(0, 10); e.Say(false) }, 81},
-		{"the client says so again too soon", func(e *Ear) { e.Say(true); e.ticks(0, 2); e.Say(false); e.ticks(2, 1); e.Say(false) }, 88},
+		{"the client says so once", func(e *Ear) { e.Heard(Report); e.Say(true); e.ticks(0, 10); e.Say(false) }, 81},
+		{"the client says so again too soon", func(e *Ear) {
+			e.Heard(Report)
+			e.Say(true)
+			e.ticks(0, 2)
+			e.Say(false)
+			e.ticks(2, 1)
+			e.Say(false)
+		}, 88},
 		{"the client says so of a pause, and then of another", func(e *Ear) {
+			e.Heard(Report)
 			e.Say(true)
 			e.ticks(0, 2)
 			e.Say(false)
@@ -54,6 +62,22 @@ func TestPatience(t *testing.T) {
 		if at, v := e.ticks(10, 200); at != c.want || v != Deaf {
 			t.Errorf("%s: verdict %d after %d s, want Deaf after %d", c.name, v, at, c.want)
 		}
+	}
+}
+
+// TestWordAlone: one that sends no reports, and whose word does not come as central is away,
+// is not deaf for that.
+func TestWordAlone(t *testing.T) {
+	var e Ear
+	e.Say(true)
+	e.ticks(0, 10)
+	e.Say(false) // the last word: of a pause
+	if at, v := e.ticks(10, 600); v != Same {
+		t.Errorf("without its word: verdict %d after %d s", v, at)
+	}
+	e.Say(false)
+	if at, v := e.ticks(610, 10); at != 1 || v != Deaf {
+		t.Errorf("it says again that it hears nothing: verdict %d after %d s", v, at)
 	}
 }
 
