@@ -266,9 +266,11 @@ func (d *Delta) Seats() *Delta {
 
 const (
 	// doubtAfter is when the first of those is asked for of whom it is not known whether
-	// they are in the call still, and doubtEvery when the next.
-	doubtAfter = time.Second
-	doubtEvery = 5 * time.Millisecond
+	// they are in the call still, doubtEvery when the next, and doubtWithin bounds when the
+	// last: after an outage all come back, who must not be kept waiting by questions.
+	doubtAfter  = time.Second
+	doubtEvery  = 100 * time.Millisecond
+	doubtWithin = 30 * time.Second
 )
 
 // Doubt has the nodes asked for the sessions of all in voice: who told of their ends was
@@ -276,9 +278,10 @@ const (
 func (g *Guild) Doubt(now time.Time) {
 	g.begin()
 	at := now.Add(doubtAfter)
+	every := min(doubtEvery, doubtWithin/time.Duration(max(len(g.voice), 1)))
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
 		edit(g, g.voice, user).Check = at
-		at = at.Add(doubtEvery)
+		at = at.Add(every)
 	}
 	g.begin()
 }
