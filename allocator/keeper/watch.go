@@ -23,8 +23,11 @@ const (
 	AskTime = 150 * time.Millisecond
 	// holdTime is how long a node may be held that answers but does not beat.
 	holdTime = 30 * time.Second
-	// askAgain is how often a node is asked that is held, or that is lost and beats.
+	// askAgain is how often a node is asked that is held, or that is lost and beats;
+	// askSoon is it in the first second after its connection closed: of a node that dies
+	// the media engine may live for a moment longer than the agent.
 	askAgain = time.Second
+	askSoon  = 150 * time.Millisecond
 	// roundKept is how long after it was asked an unanswered question counts against a
 	// node that becomes suspect.
 	roundKept = 500 * time.Millisecond
@@ -336,7 +339,7 @@ func (w *Watch) Tick(now time.Time, out []Verdict) []Verdict {
 			delete(w.nodes, id)
 		case n.standing == held && n.cause == causeSilence && now.Sub(n.heard) < late && now.Sub(n.silent) > silenceKept:
 			out = w.back(now, id, n, "nobody reports silence any more", out)
-		case n.standing == held && now.Sub(n.askedAt) >= askAgain:
+		case n.standing == held && now.Sub(n.askedAt) >= n.pause(now):
 			if now.Sub(n.since) >= holdTime && !(n.answered && w.crowd(now)) {
 				out = w.lose(now, id, n, fmt.Sprintf("held for %v and it did not come back", holdTime), out)
 			} else {
@@ -345,6 +348,14 @@ func (w *Watch) Tick(now time.Time, out []Verdict) []Verdict {
 		}
 	}
 	return out
+}
+
+// pause is how long after a question a held node is asked again.
+func (n *watched) pause(now time.Time) time.Duration {
+	if n.cause == causeClosed && now.Sub(n.since) < askAgain {
+		return askSoon
+	}
+	return askAgain
 }
 
 // wonder asks a node of which nothing is thought yet: what it answers, or does not, is

@@ -21,6 +21,7 @@ import (
 //	                   second at a time of its own, and answers after 10 ms
 //	+DURATION          time passes
 //	kill NODE...       it says and answers nothing more, and its connection closes
+//	orphan NODE...     it says nothing more and its connection closes, it answers
 //	freeze NODE...     it says and answers nothing more
 //	mute NODE...       its heartbeats do not come any more, it answers
 //	deafen NODE...     it beats and does not answer
@@ -218,6 +219,9 @@ func (p *player) node(verb string, a *actor) {
 	switch verb {
 	case "kill":
 		a.beats, a.answers, a.closed = false, false, p.now
+		p.say(p.w.Closed(p.now, a.id, p.now, nil))
+	case "orphan":
+		a.beats, a.closed = false, p.now
 		p.say(p.w.Closed(p.now, a.id, p.now, nil))
 	case "freeze":
 		a.beats, a.answers = false, false

@@ -120,9 +120,9 @@ func TestLedger(t *testing.T) {
 			sleep(pause)
 			x.houses[i].signal(syscall.SIGCONT)
 		case "store":
-			must(t, syscall.Kill(cqlServer.Pid(), syscall.SIGSTOP))
+			must(t, cqlServer.Freeze())
 			sleep(pause)
-			must(t, syscall.Kill(cqlServer.Pid(), syscall.SIGCONT))
+			must(t, cqlServer.Thaw())
 		case storeKilled:
 			must(t, cqlServer.Restart())
 		case "cut":

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -415,21 +413,19 @@ func TestSilentServer(t *testing.T) {
 		return err
 	}
 	must(t, add())
-	process, err := os.FindProcess(server.Pid())
-	must(t, err)
 	// A short pause, as of its garbage collection, is waited for.
-	must(t, process.Signal(syscall.SIGSTOP))
-	defer process.Signal(syscall.SIGCONT)
+	must(t, server.Freeze())
+	defer server.Thaw()
 	over := make(chan struct{})
 	time.AfterFunc(s.timeout/2, func() {
-		_ = process.Signal(syscall.SIGCONT)
+		_ = server.Thaw()
 		close(over)
 	})
 	if _, err := s.Page(ctx, channel, textchat.PageQuery{Limit: 5}); err != nil {
 		t.Errorf("after a pause: %v", err)
 	}
-	<-over // the page may have been answered before the server stood still
-	must(t, process.Signal(syscall.SIGSTOP))
+	<-over
+	must(t, server.Freeze())
 	var errs [breakerFailures]error
 	var wg sync.WaitGroup
 	begun := time.Now()
@@ -454,7 +450,7 @@ func TestSilentServer(t *testing.T) {
 		t.Errorf("refused after %v, then after %v", slow, fast)
 	}
 	t.Logf("refused after %v, then after %v", slow, fast)
-	must(t, process.Signal(syscall.SIGCONT))
+	must(t, server.Thaw())
 	deadline, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	look := time.NewTicker(50 * time.Millisecond)
