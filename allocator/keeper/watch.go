@@ -442,6 +442,8 @@ func (n *watched) silence(now time.Time) bool {
 // need is how many rounds of questions without an answer a verdict takes.
 func (n *watched) need(now time.Time, c cause) int {
 	switch {
+	case c == causeClosed && n.standing == held: // it has answered, and is asked often
+		return roundsLate
 	case c == causeClosed, c == causeLate && n.silence(now):
 		return roundsClosed
 	case c == causeSilence:
