@@ -109,11 +109,9 @@ func (s *Server) move(ctx context.Context, req allocator.MoveRequest) (allocator
 			why = "somebody else moved it"
 		}
 	}
-	s.mu.Lock()
-	e, live := s.core.Place().Call(req.Call)
-	s.mu.Unlock()
-	if !live {
-		return allocator.MoveReply{}, allocator.Refuse(allocator.CodeNoCall, "call %v is not live", req.Call)
+	e, err := s.live(req.Call)
+	if err != nil {
+		return allocator.MoveReply{}, err
 	}
 	return allocator.MoveReply{Node: e.Node, Epoch: e.Epoch, Changed: changed, Why: why}, nil
 }

@@ -433,21 +433,29 @@ func (s *Server) remove(ctx context.Context, req allocator.RemoveRequest) (bus.D
 	return tell(ctx, s, req.Call, req.User, "close", edgeagent.CloseRequest{Call: req.Call, User: req.User, Reason: req.Reason})
 }
 
+// live is the entry of a call. Where calls are still being read none is taken for ended:
+// whoever asks would have its users seated anew.
+func (s *Server) live(id sfu.CallID) (allocator.CallEntry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch e, ok := s.core.Place().Call(id); {
+	case ok:
+		return e, nil
+	case s.unsynced > 0:
+		return e, allocator.Refuse(allocator.CodeUnavailable, "the allocator has just begun and reads calls, try again in a moment")
+	default:
+		return e, allocator.Refuse(allocator.CodeNoCall, "call %v is not live", id)
+	}
+}
+
 func tell[Req any](ctx context.Context, s *Server, id sfu.CallID, user sfu.UserID, verb string, req Req) (bus.Done, error) {
 	if id.ID == 0 || user.ID == 0 { // without a user the node would take all of the call
 		return bus.Done{}, allocator.Refuse(allocator.CodeBadRequest, "call and user are required")
 	}
-	s.mu.Lock()
-	entry, live := s.core.Place().Call(id)
-	reading := s.unsynced > 0
-	s.mu.Unlock()
-	if !live && reading { // whoever asks would take its call for ended
-		return bus.Done{}, allocator.Refuse(allocator.CodeUnavailable, "the allocator has just begun and reads calls, try again in a moment")
+	entry, err := s.live(id)
+	if err != nil {
+		return bus.Done{}, err
 	}
-	if !live {
-		return bus.Done{}, allocator.Refuse(allocator.CodeNoCall, "call %v is not live", id)
-	}
-	var err error
 	var refused *bus.Error
 	for _, node := range entry.Nodes() { // the user is on one of them
 		_, err = bus.Request[Req, bus.Done](ctx, s.cfg.Bus, bus.NodeSubject(string(node), verb), req)

@@ -44,19 +44,24 @@ func (r *run) conclude() {
 			d.Plot = "audible gap of all listeners who were on the victim"
 			r.report.Distributions = append(r.report.Distributions, d)
 		}
-		for _, g := range res.goals {
-			if !r.judged(&res.trial, g) {
-				continue
-			}
-			void := ""
-			if len(res.rounds) == 0 {
-				void = "no round came to its end"
-			}
-			r.report.Goals = append(r.report.Goals, bench.Goal{
+		r.report.Goals = append(r.report.Goals, r.goals(res)...)
+	}
+}
+
+// goals are those of a trial in this run, with what its rounds make of them.
+func (r *run) goals(res *result) (list []bench.Goal) {
+	void := ""
+	if len(res.rounds) == 0 {
+		void = "no round came to its end"
+	}
+	for _, g := range res.goals {
+		if r.judged(&res.trial, g) {
+			list = append(list, bench.Goal{
 				Name: res.title + ": " + g.name, Value: g.of(res), Bound: r.bound(res, g), AtLeast: g.atLeast, Unit: g.unit, Void: void,
 			})
 		}
 	}
+	return list
 }
 
 // figures names what the rounds tell beyond what all do, in order.
