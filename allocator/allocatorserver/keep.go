@@ -204,25 +204,25 @@ func (s *Server) followDisconnects(ctx context.Context) {
 // ask asks a node on its media port.
 func (s *Server) ask(ctx context.Context, hb edgeagent.Heartbeat) {
 	asking, cancel := context.WithTimeout(ctx, keeper.AskTime)
-	ok := s.cfg.Probe(asking, hb)
+	a := s.cfg.Probe(asking, hb)
 	cancel()
 	if ctx.Err() == nil {
-		s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out { return s.core.Answered(now, hb.Node, ok, out) })
+		s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out { return s.core.Answered(now, hb.Node, a, out) })
 	}
 }
 
 // probe sends STUN checks to the first media port at all addresses.
-func probe(ctx context.Context, hb edgeagent.Heartbeat) bool {
+func probe(ctx context.Context, hb edgeagent.Heartbeat) keeper.Answer {
 	if !hb.ProbeKey.Valid() || len(hb.Ports) == 0 {
-		return false
+		return keeper.Answer{}
 	}
 	at := make([]netip.AddrPort, len(hb.Addrs))
 	for i, a := range hb.Addrs {
 		at[i] = netip.AddrPortFrom(a, hb.Ports[0])
 	}
 	ufrag, pwd := sfu.FleetProbe(time.Now()).Credentials(hb.ProbeKey)
-	_, err := stunprobe.Probe(ctx, stunprobe.Requests, at, ufrag, pwd)
-	return err == nil
+	a, err := stunprobe.Probe(ctx, stunprobe.Requests, at, ufrag, pwd)
+	return keeper.Answer{Came: err == nil, Lost: a.Lost}
 }
 
 // touch writes that a call lives.

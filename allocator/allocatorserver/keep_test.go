@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"voicefleet/allocator"
+	"voicefleet/allocator/keeper"
 	"voicefleet/edgeagent"
 	"voicefleet/internal/bus"
 	"voicefleet/internal/bus/bustest"
@@ -42,15 +43,15 @@ type puppets struct {
 	all map[edgeagent.NodeID]*puppet
 }
 
-func (ps *puppets) probe(ctx context.Context, hb edgeagent.Heartbeat) bool {
+func (ps *puppets) probe(ctx context.Context, hb edgeagent.Heartbeat) keeper.Answer {
 	ps.mu.Lock()
 	p := ps.all[hb.Node]
 	ps.mu.Unlock()
 	if p != nil && p.lives() {
-		return true
+		return keeper.Answer{Came: true}
 	}
 	<-ctx.Done()
-	return false
+	return keeper.Answer{}
 }
 
 func (p *puppet) lives() bool {

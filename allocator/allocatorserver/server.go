@@ -31,7 +31,7 @@ type Config struct {
 	Seed uint64
 	// Probe asks a node on its media port whether it lives, until ctx ends; nil
 	// sends STUN checks.
-	Probe   func(ctx context.Context, hb edgeagent.Heartbeat) bool
+	Probe   func(ctx context.Context, hb edgeagent.Heartbeat) keeper.Answer
 	Metrics prometheus.Registerer
 	Log     *slog.Logger
 }

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"voicefleet/allocator"
+	"voicefleet/allocator/keeper"
 	"voicefleet/edgeagent"
 	"voicefleet/internal/bus"
 	"voicefleet/internal/bus/bustest"
@@ -42,7 +43,7 @@ func newFleet(t testing.TB, allocators int, nodes ...string) *fleet {
 }
 
 // newFleetOn is newFleet with a bus and an answer to probes.
-func newFleetOn(t testing.TB, servers servers, allocators int, probe func(context.Context, edgeagent.Heartbeat) bool, nodes ...string) *fleet {
+func newFleetOn(t testing.TB, servers servers, allocators int, probe func(context.Context, edgeagent.Heartbeat) keeper.Answer, nodes ...string) *fleet {
 	t.Helper()
 	return newFleetOf(t, fleetConfig{servers: servers, allocators: allocators, probe: probe}, nodes...)
 }
@@ -50,7 +51,7 @@ func newFleetOn(t testing.TB, servers servers, allocators int, probe func(contex
 type fleetConfig struct {
 	servers    servers
 	allocators int
-	probe      func(context.Context, edgeagent.Heartbeat) bool
+	probe      func(context.Context, edgeagent.Heartbeat) keeper.Answer
 	metrics    prometheus.Registerer
 }
 
@@ -159,7 +160,7 @@ func TestGrant(t *testing.T) {
 // it has begun it: who waited too long has asked twice, and may have taken the answer
 // of the other allocator.
 func TestRacingAllocators(t *testing.T) {
-	here := func(context.Context, edgeagent.Heartbeat) bool { return true } // also when the machine is too busy to beat
+	here := func(context.Context, edgeagent.Heartbeat) keeper.Answer { return keeper.Answer{Came: true} } // also when the machine is too busy to beat
 	f := newFleetOn(t, startOne(t), 2, here, "a", "b", "c", "d")
 	if _, err := f.place(999, 1); err != nil {
 		t.Fatal(err)

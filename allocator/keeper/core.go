@@ -254,8 +254,8 @@ func (c *Core) Silence(now time.Time, s edgeagent.Silence, out []Out) []Out {
 }
 
 // Answered tells what came of a question.
-func (c *Core) Answered(now time.Time, node edgeagent.NodeID, ok bool, out []Out) []Out {
-	c.verdicts = c.watch.Answered(now, node, ok, c.verdicts[:0])
+func (c *Core) Answered(now time.Time, node edgeagent.NodeID, a Answer, out []Out) []Out {
+	c.verdicts = c.watch.Answered(now, node, a, c.verdicts[:0])
 	return c.act(now, out)
 }
 
@@ -607,6 +607,9 @@ func (c *Core) Tick(now time.Time, out []Out) []Out {
 	c.ailments = c.ailments[:0]
 	for _, id := range c.watch.Deaf(now) {
 		c.ailments = c.health.Deaf(now, id, c.ailments)
+	}
+	if id, share := c.watch.Leaky(now); share > 0 {
+		c.ailments = c.health.Leaky(now, id, share, c.ailments)
 	}
 	out = c.treat(now, out)
 	if !c.synced || c.watch.away {

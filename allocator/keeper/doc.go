@@ -17,7 +17,8 @@
 //     heard nothing for 0.6 s. Nothing follows from that but that a node that is then
 //     suspect, and has not answered, is lost one question later;
 //   - verdict: lost, held (it answers, or the observer is sick), back;
-//   - ailment: a node that lives and is bad, or too hot. [Health] finds it;
+//   - ailment: a node that lives and is bad, or too hot. [Health] finds it, by its
+//     heartbeats and by what [Watch] sees of questions that were lost;
 //   - move: a call gets another node and a higher epoch, once, by whoever wins the
 //     compare-and-swap: its node is lost, drained, ill or too hot, or there is room
 //     much nearer by now to its members and to those who came first. [Core] holds all of it.

@@ -130,6 +130,15 @@ func (h *Health) Deaf(now time.Time, node edgeagent.NodeID, out []Ailment) []Ail
 	return out
 }
 
+// Leaky tells that a share of what a node is asked, or of what it answers, is lost. Its
+// heartbeats, late then, may not tell of it.
+func (h *Health) Leaky(now time.Time, node edgeagent.NodeID, share float64, out []Ailment) []Ailment {
+	if p := h.nodes[node]; p != nil && p.cause == "" && h.mayFall() {
+		return h.fall(now, p, allocator.CauseDegraded, fmt.Sprintf("%.0f %% of what we ask it, or of its answers, is lost", 100*share), out)
+	}
+	return out
+}
+
 func (h *Health) fall(now time.Time, p *patient, cause allocator.Cause, why string, out []Ailment) []Ailment {
 	if cause == allocator.CauseDegraded {
 		if p.wait == 0 || now.Sub(p.since) > forgiveTime {

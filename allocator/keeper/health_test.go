@@ -176,7 +176,7 @@ func (k *clinic) perform(out []Out) {
 	for _, o := range out {
 		switch {
 		case o.Ask != nil:
-			k.perform(k.c.Answered(k.now, o.Ask.Node, true, nil))
+			k.perform(k.c.Answered(k.now, o.Ask.Node, Answer{Came: true}, nil))
 		case o.Write != nil:
 			k.rev++
 			k.calls[o.Write.Entry.Call] = o.Write.Entry
@@ -389,7 +389,7 @@ func TestFailoverIsPaced(t *testing.T) {
 	out := k.c.Closed(k.now, "a", k.now, nil)
 	out = slices.DeleteFunc(out, func(o Out) bool { return o.Ask != nil })
 	k.perform(out)
-	k.perform(k.c.Answered(k.now, "a", false, nil))
+	k.perform(k.c.Answered(k.now, "a", Answer{}, nil))
 	delete(k.nodes, "a")
 	lost := k.now
 	k.later = nil
@@ -424,7 +424,7 @@ func TestALostNodeTakesCallsAgain(t *testing.T) {
 		k.pass(5, func() {})
 		a := k.nodes["a"]
 		k.perform(slices.DeleteFunc(k.c.Closed(k.now, "a", k.now, nil), func(o Out) bool { return o.Ask != nil }))
-		k.perform(k.c.Answered(k.now, "a", false, nil))
+		k.perform(k.c.Answered(k.now, "a", Answer{}, nil))
 		delete(k.nodes, "a")
 		for s := range away {
 			k.pass(1, func() {})

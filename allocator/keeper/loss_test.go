@@ -46,13 +46,13 @@ func TestLossIsNoDeath(t *testing.T) {
 				continue
 			}
 			asked++
-			ok, wait := false, AskTime
-			for range checks {
-				if there, back := !dropped(), !dropped(); there && back {
-					ok, wait = true, 10*time.Millisecond
+			a, wait := Answer{}, AskTime
+			for lost := range checks {
+				if there, back := !dropped(), !dropped(); there && back && !a.Came {
+					a, wait = Answer{Came: true, Lost: lost}, 10*time.Millisecond
 				}
 			}
-			after(wait, func() []Verdict { return w.Answered(now, v.Node, ok, nil) })
+			after(wait, func() []Verdict { return w.Answered(now, v.Node, a, nil) })
 		}
 	}
 	type node struct {

@@ -33,7 +33,7 @@ func TestForgottenNodeComesBack(t *testing.T) {
 		out := c.Tick(now, nil)
 		for i := 0; i < len(out); i++ {
 			if out[i].Ask != nil {
-				out = c.Answered(now, out[i].Ask.Node, false, out)
+				out = c.Answered(now, out[i].Ask.Node, Answer{}, out)
 			}
 			lost = lost || out[i].Note != nil && out[i].Note.Deed == allocator.DeedLost
 		}

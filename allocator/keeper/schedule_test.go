@@ -335,7 +335,7 @@ func (w *world) ask(m *member, node edgeagent.NodeID) {
 	life := m.life
 	w.after(w.upTo(AskTime), func() {
 		ok := n.alive && !n.frozen && (w.quiet || w.draw.IntN(10) > 0)
-		w.take(m, life, func(now time.Time, out []Out) []Out { return m.core.Answered(now, node, ok, out) })
+		w.take(m, life, func(now time.Time, out []Out) []Out { return m.core.Answered(now, node, Answer{Came: ok}, out) })
 	})
 }
 

@@ -90,7 +90,7 @@ func (f *fleet) do(out []Out) {
 				f.epochs[o.Relay.Node] = max(f.epochs[o.Relay.Node], r.Epoch)
 			}
 		case o.Ask != nil:
-			out = f.c.Answered(f.now, o.Ask.Node, o.Ask.Node == f.serving, out)
+			out = f.c.Answered(f.now, o.Ask.Node, Answer{Came: o.Ask.Node == f.serving}, out)
 		}
 	}
 }

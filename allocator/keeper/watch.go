@@ -52,6 +52,16 @@ const (
 	guardShare = 0.3
 	guardTime  = 2 * time.Second
 
+	// Who loses a check is asked every leakAgain until leakRounds questions were answered,
+	// within leakTime: it is bad when leakShare of their checks were lost. Less than that
+	// leaves the bus quick enough to tell what its listeners lose. A look counts for
+	// leakKept.
+	leakAgain  = 250 * time.Millisecond
+	leakRounds = 10
+	leakTime   = 5 * time.Second
+	leakKept   = 2 * leakTime
+	leakShare  = 0.25
+
 	// Rounds of questions without an answer that a verdict takes. A connection does
 	// not close for lost packets; heartbeats come late and answers get lost at 30 %
 	// loss each way (all six of a round: 1.8 %), and one client's silence may be its
@@ -74,6 +84,12 @@ type Verdict struct {
 	Ask bool
 	// Serves, of DeedLost: its media engine still answers.
 	Serves bool
+}
+
+// Answer is what came of a question.
+type Answer struct {
+	Came bool
+	Lost int // checks before the one that was answered
 }
 
 // standing is what is thought of a node.
@@ -110,11 +126,49 @@ type watched struct {
 	beatingAgain time.Time // since when a lost node beats
 	reopened     time.Time // since when a node is back whose connection had closed
 	asking       bool
-	askedAt      time.Time
-	answered     bool // the last question
-	reached      bool // it ever answered one
-	rounds       int  // of questions without an answer in a row
-	waits        bool // a verdict waits for a sign that we are well
+	sent         time.Time // the last question
+	askedAt      time.Time // the last one that tells whether it lives
+	extra        bool      // the one under way only tells of its leak
+	answered     bool      // the last question
+	reached      bool      // it ever answered one
+	rounds       int       // of questions without an answer in a row
+	waits        bool      // a verdict waits for a sign that we are well
+	leak         leak
+}
+
+// leak is a look at how much of what a node is asked is lost. It begins with a question
+// whose first check found no answer, and counts those after it that are answered: what
+// is never answered is another matter.
+type leak struct {
+	since         time.Time // zero: nothing was ever lost
+	rounds        int
+	checks, drops int
+}
+
+// share is how much is lost of what was asked; 0: not enough of it to matter, or nobody
+// knows yet.
+func (l *leak) share() float64 {
+	if l.rounds < leakRounds || float64(l.drops) < leakShare*float64(l.checks) {
+		return 0
+	}
+	return float64(l.drops) / float64(l.checks)
+}
+
+// open says whether a look has still to come to its end.
+func (l *leak) open(now time.Time) bool {
+	return !l.since.IsZero() && l.rounds < leakRounds && now.Sub(l.since) <= leakTime
+}
+
+// take counts an answered question.
+func (l *leak) take(now time.Time, lost int) {
+	switch {
+	case l.open(now):
+		l.rounds++
+		l.checks += lost + 1
+		l.drops += lost
+	case lost > 0 && now.Sub(l.since) > leakTime:
+		*l = leak{since: now}
+	}
 }
 
 // Watch is the discovery of nodes: who lives. Not safe for concurrent use; the zero
@@ -279,30 +333,37 @@ func (w *Watch) pardon(now time.Time) {
 }
 
 // Answered tells what came of a question.
-func (w *Watch) Answered(now time.Time, node edgeagent.NodeID, ok bool, out []Verdict) []Verdict {
+func (w *Watch) Answered(now time.Time, node edgeagent.NodeID, a Answer, out []Verdict) []Verdict {
 	n := w.nodes[node]
 	if n == nil || !n.asking {
 		return out
 	}
-	n.asking, n.answered = false, ok
-	if ok {
+	n.asking = false
+	if n.extra {
+		if n.extra = false; !a.Came {
+			return out // those who lose much are asked often: it proves less than else
+		}
+	}
+	n.answered = a.Came
+	if a.Came {
 		n.reached, n.rounds = true, 0
+		n.leak.take(now, a.Lost)
 	} else {
 		n.rounds++
 	}
 	switch n.standing {
 	case up:
-		if !ok && n.rounds < roundsSilence {
+		if !a.Came && n.rounds < roundsSilence {
 			return w.ask(now, node, n, out)
 		}
 	case asked:
 		return w.judge(now, node, n, out)
 	case held:
-		if !ok {
+		if !a.Came {
 			return w.judge(now, node, n, out)
 		}
 	case lost:
-		if ok && !n.beatingAgain.IsZero() && now.Sub(n.heard) < late {
+		if a.Came && !n.beatingAgain.IsZero() && now.Sub(n.heard) < late {
 			return w.back(now, node, n, "it beats and answers again", out)
 		}
 	}
@@ -326,8 +387,8 @@ func (w *Watch) Tick(now time.Time, out []Verdict) []Verdict {
 	for _, id := range w.order {
 		n := w.nodes[id]
 		switch {
-		case n.asking && now.Sub(n.askedAt) > 2*AskTime+standstill:
-			out = w.Answered(now, id, false, out) // whoever asked has died
+		case n.asking && now.Sub(n.sent) > 2*AskTime+standstill:
+			out = w.Answered(now, id, Answer{}, out) // whoever asked has died
 		case n.standing == up && now.Sub(n.heard) > late:
 			out = w.suspect(now, id, n, causeLate, fmt.Sprintf("no heartbeat for %.1f s", now.Sub(n.heard).Seconds()), out)
 		case n.asking:
@@ -345,6 +406,9 @@ func (w *Watch) Tick(now time.Time, out []Verdict) []Verdict {
 			} else {
 				out = w.ask(now, id, n, out)
 			}
+		case (n.standing == up || n.standing == held) && n.leak.open(now) && now.Sub(n.sent) >= leakAgain:
+			n.asking, n.extra, n.sent = true, true, now
+			out = append(out, Verdict{Node: id, Ask: true})
 		}
 	}
 	return out
@@ -369,7 +433,7 @@ func (w *Watch) wonder(now time.Time, id edgeagent.NodeID, n *watched, out []Ver
 }
 
 func (w *Watch) ask(now time.Time, id edgeagent.NodeID, n *watched, out []Verdict) []Verdict {
-	n.asking, n.askedAt = true, now
+	n.asking, n.askedAt, n.sent = true, now, now
 	return append(out, Verdict{Node: id, Ask: true})
 }
 
@@ -393,7 +457,7 @@ func (w *Watch) suspect(now time.Time, id edgeagent.NodeID, n *watched, c cause,
 		return w.judge(now, id, n, append(out, v))
 	}
 	if !n.asking {
-		n.asking, n.askedAt, v.Ask = true, now, true
+		n.asking, n.askedAt, n.sent, v.Ask = true, now, now, true
 	}
 	return append(out, v)
 }
@@ -538,6 +602,22 @@ func (w *Watch) Deaf(now time.Time) []edgeagent.NodeID {
 // deafReports is how many silence reports in a row, of about one a second, make a
 // node bad that answers.
 const deafReports = 4
+
+// Leaky tells of a node that lives and loses a share of what it is asked, or of its
+// answers. When several lose of it nobody is named: the way to them is ours, too.
+func (w *Watch) Leaky(now time.Time) (node edgeagent.NodeID, share float64) {
+	losing := 0
+	for id, n := range w.nodes {
+		if n.standing != lost && !n.leak.since.IsZero() && now.Sub(n.leak.since) <= leakKept {
+			node, share = id, n.leak.share()
+			losing++
+		}
+	}
+	if losing > 1 {
+		return "", 0
+	}
+	return node, share
+}
 
 // Suspect says whether a node is being asked: a verdict is near.
 func (w *Watch) Suspect(node edgeagent.NodeID) bool {

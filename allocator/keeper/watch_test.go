@@ -75,6 +75,7 @@ type actor struct {
 	id             edgeagent.NodeID
 	next           time.Time // heartbeat
 	beats, answers bool
+	drops          int // checks before one that is answered
 	closed         time.Time
 }
 
@@ -88,12 +89,13 @@ type player struct {
 	got    strings.Builder
 	stalls bool
 	away   bool
+	leaky  edgeagent.NodeID
 }
 
 type answer struct {
 	at   time.Time
 	node edgeagent.NodeID
-	ok   bool
+	Answer
 }
 
 func (p *player) actor(id string) *actor {
@@ -114,7 +116,7 @@ func (p *player) say(vs []Verdict) {
 			if !a.answers {
 				wait = AskTime
 			}
-			p.due = append(p.due, answer{p.now.Add(wait), v.Node, a.answers})
+			p.due = append(p.due, answer{p.now.Add(wait), v.Node, Answer{Came: a.answers, Lost: a.drops}})
 		}
 		if v.Deed == "" {
 			continue
@@ -140,7 +142,7 @@ func (p *player) pass(d time.Duration) {
 			if x.at.After(p.now) {
 				p.due = append(p.due, x)
 			} else {
-				p.say(p.w.Answered(p.now, x.node, x.ok, nil))
+				p.say(p.w.Answered(p.now, x.node, x.Answer, nil))
 			}
 		}
 		for _, a := range p.actors {
@@ -153,8 +155,20 @@ func (p *player) pass(d time.Duration) {
 		}
 		if !p.stalls && p.now.Sub(start)%step == 0 {
 			p.say(p.w.Tick(p.now, nil))
+			p.saw(p.w.Leaky(p.now))
 		}
 	}
+}
+
+// saw notes a node that begins to be leaky.
+func (p *player) saw(id edgeagent.NodeID, share float64) {
+	if share == 0 {
+		id = ""
+	}
+	if id != p.leaky && id != "" {
+		fmt.Fprintf(&p.got, "\t%.2f leaky %s: %.0f %%\n", p.now.Sub(p.mark).Seconds(), id, 100*share)
+	}
+	p.leaky = id
 }
 
 func play(t *testing.T, text string) string {
@@ -200,6 +214,12 @@ func (p *player) do(words []string) {
 			p.t.Fatal(err)
 		}
 		p.say(p.w.Silence(p.now, s, nil))
+	case verb == "leak":
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		p.actor(args[0]).drops = n
 	case verb == "bus":
 		p.away = args[0] == "away"
 		p.w.Bus(p.now, p.away)
@@ -276,7 +296,7 @@ func FuzzWatch(f *testing.F) {
 			case 3:
 				check(w.Silence(now, edgeagent.Silence{Node: id, Silent: int(b>>6) - 1, Doubt: int(b>>7) - 1, Of: int(b >> 6)}, nil))
 			case 4:
-				check(w.Answered(now, id, b>>6&1 == 0, nil))
+				check(w.Answered(now, id, Answer{Came: b>>6&1 == 0, Lost: int(b >> 3 & 3)}, nil))
 			case 5:
 				check(w.Expired(now, id, false, nil))
 			case 6:

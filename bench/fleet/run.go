@@ -150,6 +150,7 @@ type run struct {
 	results []result
 	void    int                  // rounds that were not counted
 	killed  map[string]time.Time // when an edge's engine was killed last
+	forgot  time.Time            // when the allocators began anew last, to forget who was ill
 	usual   float64              // requests of clients a second in a normal time; 0: not measured yet
 	kinds   string               // of those
 }

@@ -611,7 +611,12 @@ func (r *run) forget(ctx context.Context) error {
 		nodes, err := r.fleet.Nodes(ctx)
 		return slices.ContainsFunc(nodes, func(n allocator.NodeView) bool { return n.Degraded != "" || n.Load.Loss > 0.01 }), err
 	}
-	if was, err := ill(); err != nil || !was {
+	entries, err := r.entries(ctx)
+	if err != nil {
+		return err
+	}
+	// The one that is asked may not have found what the other has.
+	if was, err := ill(); err != nil || !was && len(since(entries, r.forgot, allocator.DeedDegraded, "")) == 0 {
 		return err
 	}
 	for _, u := range r.fleet.Centrals {
@@ -626,6 +631,7 @@ func (r *run) forget(ctx context.Context) error {
 	defer cancel()
 	for {
 		if is, err := ill(); err == nil && !is {
+			r.forgot = time.Now()
 			return r.crowd.settled(ctx, inWithin)
 		}
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {

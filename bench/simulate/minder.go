@@ -214,7 +214,7 @@ func (m *minder) second() {
 		for len(m.asked) > 0 && !m.asked[0].at.After(next) {
 			a := m.asked[0]
 			m.asked = m.asked[1:]
-			m.out = m.core.Answered(next, a.node, a.ok, m.out)
+			m.out = m.core.Answered(next, a.node, keeper.Answer{Came: a.ok}, m.out)
 		}
 		m.out = m.core.Tick(next, m.out)
 		m.perform(next)

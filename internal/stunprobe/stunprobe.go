@@ -26,24 +26,38 @@ const (
 	maxAnswer = 512
 )
 
+// Answer is the first right one.
+type Answer struct {
+	RTT time.Duration
+	// Lost are the requests to the same address that left before the one it answers:
+	// they, or the answers to them, are lost, but for what came out of order.
+	Lost int
+}
+
 // Probe asks addresses, all of which are one node's, up to requests times each, and
-// returns the round trip time of the first right answer. Without one it waits until
-// ctx ends, which needs a deadline: the last of six requests leaves after 125 ms.
-func Probe(ctx context.Context, requests int, addrs []netip.AddrPort, ufrag, pwd string) (time.Duration, error) {
+// returns the first right answer. Without one it waits until ctx ends, which needs a
+// deadline: the last of six requests leaves after 125 ms.
+func Probe(ctx context.Context, requests int, addrs []netip.AddrPort, ufrag, pwd string) (Answer, error) {
 	if len(addrs) == 0 {
-		return 0, errors.New("probe: no address")
+		return Answer{}, errors.New("probe: no address")
 	}
 	conn, err := net.ListenUDP("udp", nil)
 	if err != nil {
-		return 0, fmt.Errorf("probe %v: %w", addrs[0], err)
+		return Answer{}, fmt.Errorf("probe %v: %w", addrs[0], err)
 	}
 	defer conn.Close()
 	return probe(ctx, conn, requests, addrs[:min(len(addrs), MaxAddrs)], ufrag, pwd)
 }
 
-func probe(ctx context.Context, conn *net.UDPConn, requests int, addrs []netip.AddrPort, ufrag, pwd string) (time.Duration, error) {
+// request is one that was sent.
+type request struct {
+	round int
+	at    time.Time
+}
+
+func probe(ctx context.Context, conn *net.UDPConn, requests int, addrs []netip.AddrPort, ufrag, pwd string) (Answer, error) {
 	integrity := stun.NewShortTermIntegrity(pwd)
-	sent := map[[stun.TransactionIDSize]byte]time.Time{}
+	sent := map[[stun.TransactionIDSize]byte]request{}
 	buf := make([]byte, maxAnswer)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
@@ -52,9 +66,9 @@ func probe(ctx context.Context, conn *net.UDPConn, requests int, addrs []netip.A
 		for _, a := range addrs {
 			m, err := stun.Build(stun.TransactionID, stun.BindingRequest, stun.NewUsername(ufrag+":probe"), integrity, stun.Fingerprint)
 			if err != nil {
-				return 0, fmt.Errorf("probe %v: %w", a, err)
+				return Answer{}, fmt.Errorf("probe %v: %w", a, err)
 			}
-			sent[m.TransactionID] = time.Now()
+			sent[m.TransactionID] = request{round, time.Now()}
 			if _, err := conn.WriteToUDPAddrPort(m.Raw, a); err != nil {
 				delete(sent, m.TransactionID)
 				failed = err
@@ -64,36 +78,36 @@ func probe(ctx context.Context, conn *net.UDPConn, requests int, addrs []netip.A
 		if round < requests-1 {
 			until = time.Now().Add(Spacing)
 		}
-		if rtt, ok := await(conn, until, buf, sent, integrity); ok {
-			return rtt, nil
+		if a, ok := await(conn, until, buf, sent, integrity); ok {
+			return a, nil
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
 	if len(sent) == 0 && failed != nil {
-		return 0, fmt.Errorf("probe %v: %w", addrs[0], failed)
+		return Answer{}, fmt.Errorf("probe %v: %w", addrs[0], failed)
 	}
-	return 0, fmt.Errorf("probe %v: no answer: %w", addrs[0], context.Cause(ctx))
+	return Answer{}, fmt.Errorf("probe %v: no answer: %w", addrs[0], context.Cause(ctx))
 }
 
 // await reads until a right answer comes, the time is up or the socket is closed.
-func await(conn *net.UDPConn, until time.Time, buf []byte, sent map[[stun.TransactionIDSize]byte]time.Time, integrity stun.MessageIntegrity) (time.Duration, bool) {
+func await(conn *net.UDPConn, until time.Time, buf []byte, sent map[[stun.TransactionIDSize]byte]request, integrity stun.MessageIntegrity) (Answer, bool) {
 	if conn.SetReadDeadline(until) != nil { // closed
-		return 0, false
+		return Answer{}, false
 	}
 	for {
 		n, _, err := conn.ReadFromUDPAddrPort(buf)
 		if err != nil {
-			return 0, false
+			return Answer{}, false
 		}
 		now := time.Now()
 		m := &stun.Message{Raw: buf[:n]}
 		if m.Decode() != nil || m.Type != stun.BindingSuccess {
 			continue
 		}
-		if at, ours := sent[m.TransactionID]; ours && integrity.Check(m) == nil {
-			return now.Sub(at), true
+		if r, ours := sent[m.TransactionID]; ours && integrity.Check(m) == nil {
+			return Answer{now.Sub(r.at), r.round}, true
 		}
 	}
 }

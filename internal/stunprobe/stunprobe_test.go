@@ -72,10 +72,14 @@ func TestProbe(t *testing.T) {
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		began := time.Now()
-		rtt, err := Probe(ctx, Requests, []netip.AddrPort{silent, node(t, reply)}, ufrag, pwd)
+		a, err := Probe(ctx, Requests, []netip.AddrPort{silent, node(t, reply)}, ufrag, pwd)
 		cancel()
-		if err != nil || rtt <= 0 || rtt > time.Since(began) {
-			t.Errorf("%s: %v, %v", name, rtt, err)
+		lost := 0
+		if name == "two are lost" {
+			lost = 2
+		}
+		if err != nil || a.RTT <= 0 || a.RTT > time.Since(began) || a.Lost != lost {
+			t.Errorf("%s: %+v, %v: want one with %d lost", name, a, err, lost)
 		}
 	}
 }
@@ -100,10 +104,10 @@ func TestProbeOfADeadNode(t *testing.T) {
 			c.reply(r, send)
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		rtt, err := Probe(ctx, c.requests, []netip.AddrPort{at}, ufrag, pwd)
+		a, err := Probe(ctx, c.requests, []netip.AddrPort{at}, ufrag, pwd)
 		cancel()
 		if err == nil {
-			t.Errorf("%s: it answers after %v", name, rtt)
+			t.Errorf("%s: it answers after %v", name, a.RTT)
 		}
 		for want := range c.requests {
 			if n := <-asked; n != want {

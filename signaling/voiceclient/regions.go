@@ -111,12 +111,12 @@ func (c *Call) measure(ctx context.Context) {
 	for _, r := range list[:min(len(list), measureMost)] {
 		all.Go(func() {
 			at := netip.AddrPortFrom(r.Probe.Address, r.Probe.Port)
-			rtt, err := stunprobe.Probe(asking, stunprobe.Few, []netip.AddrPort{at}, r.Probe.Ufrag, r.Probe.Password)
+			a, err := stunprobe.Probe(asking, stunprobe.Few, []netip.AddrPort{at}, r.Probe.Ufrag, r.Probe.Password)
 			if err != nil {
 				return
 			}
 			c.distances.mu.Lock()
-			c.distances.rtt[r.ID] = float64(rtt) / float64(time.Millisecond)
+			c.distances.rtt[r.ID] = float64(a.RTT) / float64(time.Millisecond)
 			c.distances.mu.Unlock()
 		})
 	}
