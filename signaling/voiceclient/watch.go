@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"voicefleet/signaling"
@@ -68,10 +69,11 @@ func (v *Voice) watch(ctx context.Context) {
 			if lost {
 				put(v.trouble, pathSilent)
 			}
-			if quiet < probeAfter || v.pion == nil || !route.IsValid() {
+			if quiet < probeEvery || v.pion == nil || !route.IsValid() {
 				continue
 			}
-			if r := routeTo(v.pion.remote()); r.IsValid() && r != route {
+			// An address that this host has no more needs no proof by silence.
+			if r := routeTo(v.pion.remote()); r.IsValid() && r != route && (quiet >= probeAfter || !ours(route)) {
 				route = r
 				put(v.trouble, pathMoved)
 			}
@@ -110,6 +112,16 @@ func (w *watch) step(now time.Time, received uint64, quiet time.Duration) (repor
 		w.reported, w.received = now, received
 	}
 	return report, lost
+}
+
+// ours says whether an address is one of this host, which it also is when that
+// cannot be known.
+func ours(a netip.Addr) bool {
+	list, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(list, func(one net.Addr) bool {
+		p, err := netip.ParsePrefix(one.String())
+		return err == nil && p.Addr() == a.Unmap().WithZone("")
+	})
 }
 
 // routeTo is the address of this host from which a peer is reached; invalid when
