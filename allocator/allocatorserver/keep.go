@@ -221,7 +221,7 @@ func probe(ctx context.Context, hb edgeagent.Heartbeat) keeper.Answer {
 		at[i] = netip.AddrPortFrom(a, hb.Ports[0])
 	}
 	ufrag, pwd := sfu.FleetProbe(time.Now()).Credentials(hb.ProbeKey)
-	a, err := stunprobe.Probe(ctx, stunprobe.Requests, at, ufrag, pwd)
+	a, err := stunprobe.Probe(ctx, stunprobe.Insistent, at, ufrag, pwd)
 	return keeper.Answer{Came: err == nil, Lost: a.Lost}
 }
 

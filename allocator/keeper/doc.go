@@ -12,7 +12,7 @@
 //
 //   - suspicion: a closed connection, 1.5 s without a heartbeat, clients in
 //     silence. Suspect is not dead;
-//   - question: six STUN checks in 150 ms to the media port. [Watch] asks, and does so
+//   - question: twelve STUN checks in 150 ms to the media port. [Watch] asks, and does so
 //     before it suspects when a heartbeat is 0.2 s overdue or half of the clients have
 //     heard nothing for 0.6 s. Nothing follows from that but that a node that is then
 //     suspect, and has not answered, is lost one question later;

@@ -17,7 +17,7 @@ func TestLossIsNoDeath(t *testing.T) {
 	const (
 		loss   = 0.3
 		beat   = 100 * time.Millisecond // of a client's watch
-		checks = 6                      // of a question
+		checks = 12                     // of a question
 	)
 	hours := 5
 	if raceDetector {

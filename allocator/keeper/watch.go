@@ -18,8 +18,8 @@ const (
 	// overdue is how long after its last heartbeat a node is asked, so that by late it
 	// is known for two rounds whether it answers: on a busy bus some come that late.
 	overdue = 1200 * time.Millisecond
-	// AskTime is how long the answer to one question is waited for; six checks are
-	// sent in it.
+	// AskTime is how long the answer to one question is waited for; twelve checks
+	// are sent in it.
 	AskTime = 150 * time.Millisecond
 	// holdTime is how long a node may be held that answers but does not beat.
 	holdTime = 30 * time.Second
@@ -62,10 +62,9 @@ const (
 	leakKept   = 2 * leakTime
 	leakShare  = 0.25
 
-	// Rounds of questions without an answer that a verdict takes. A connection does
-	// not close for lost packets; heartbeats come late and answers get lost at 30 %
-	// loss each way (all six of a round: 1.8 %), and one client's silence may be its
-	// own.
+	// Rounds of questions without an answer that a verdict takes. At 30 % loss
+	// each way heartbeats come late, connections close now and then, and all twelve
+	// answers of a round get lost in 0.03 % of rounds; one client's silence may be its own.
 	roundsClosed  = 1
 	roundsLate    = 2
 	roundsSilence = 3

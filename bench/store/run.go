@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -761,6 +762,7 @@ func (r *run) scroll(ctx context.Context, e *engine, pasts []*past) ([]*scrolled
 				s.pages.Add(1)
 				s.messages.Add(int64(len(page)))
 			}
+			runtime.Gosched() // the next page is another person's: whoever waits goes first
 		}
 	})
 	return list, err

@@ -70,7 +70,7 @@ func (s *Server) findPeers(ctx context.Context) time.Duration {
 func (s *Server) measurePeer(ctx context.Context, p edgeagent.Peer) {
 	ctx, cancel := context.WithTimeout(ctx, peersWait)
 	defer cancel()
-	a, err := stunprobe.Probe(ctx, stunprobe.Few, p.Addrs, p.Ufrag, p.Pwd)
+	a, err := stunprobe.Probe(ctx, stunprobe.Sparing, p.Addrs, p.Ufrag, p.Pwd)
 	if err != nil { // whether it lives is for others to find out
 		s.metrics.probes.WithLabelValues("unanswered").Inc()
 		return

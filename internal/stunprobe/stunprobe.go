@@ -12,18 +12,26 @@ import (
 )
 
 const (
-	// Requests are what asks each address whether it lives, Spacing apart: six within
-	// 150 ms, so that a few lost datagrams say nothing. At 30 % loss each way 1.8 % of
-	// such questions find no answer; with three it is 13 %.
-	Requests = 6
-	// Few are what asks how far a node is: what is not measured costs little, and the
-	// clients of one network share sfu.ProbesPerPrefix answers a second.
-	Few     = 3
-	Spacing = 25 * time.Millisecond
 	// MaxAddrs bounds the addresses that one probe asks.
 	MaxAddrs = 8
 	// maxAnswer is more than the longest answer, in bytes.
 	maxAnswer = 512
+)
+
+// Pace is how often an address is asked while it does not answer.
+type Pace struct {
+	Requests int
+	Spacing  time.Duration // between two of them
+}
+
+var (
+	// Insistent asks whether a node lives: twelve times within 150 ms, so that lost
+	// datagrams say nothing. At 30 % loss each way 0.03 % of such questions find no answer;
+	// with six it is 1.8 %.
+	Insistent = Pace{12, 12500 * time.Microsecond}
+	// Sparing asks how far a node is: what is not measured costs little, and the clients of
+	// one network share sfu.ProbesPerPrefix answers a second.
+	Sparing = Pace{3, 25 * time.Millisecond}
 )
 
 // Answer is the first right one.
@@ -34,10 +42,10 @@ type Answer struct {
 	Lost int
 }
 
-// Probe asks addresses, all of which are one node's, up to requests times each, and
-// returns the first right answer. Without one it waits until ctx ends, which needs a
-// deadline: the last of six requests leaves after 125 ms.
-func Probe(ctx context.Context, requests int, addrs []netip.AddrPort, ufrag, pwd string) (Answer, error) {
+// Probe asks addresses, all of which are one node's, and returns the first right answer.
+// Without one it waits until ctx ends, which needs a deadline: the last request of an
+// insistent one leaves after 138 ms.
+func Probe(ctx context.Context, pace Pace, addrs []netip.AddrPort, ufrag, pwd string) (Answer, error) {
 	if len(addrs) == 0 {
 		return Answer{}, errors.New("probe: no address")
 	}
@@ -46,7 +54,7 @@ func Probe(ctx context.Context, requests int, addrs []netip.AddrPort, ufrag, pwd
 		return Answer{}, fmt.Errorf("probe %v: %w", addrs[0], err)
 	}
 	defer conn.Close()
-	return probe(ctx, conn, requests, addrs[:min(len(addrs), MaxAddrs)], ufrag, pwd)
+	return probe(ctx, conn, pace, addrs[:min(len(addrs), MaxAddrs)], ufrag, pwd)
 }
 
 // request is one that was sent.
@@ -55,14 +63,14 @@ type request struct {
 	at    time.Time
 }
 
-func probe(ctx context.Context, conn *net.UDPConn, requests int, addrs []netip.AddrPort, ufrag, pwd string) (Answer, error) {
+func probe(ctx context.Context, conn *net.UDPConn, pace Pace, addrs []netip.AddrPort, ufrag, pwd string) (Answer, error) {
 	integrity := stun.NewShortTermIntegrity(pwd)
 	sent := map[[stun.TransactionIDSize]byte]request{}
 	buf := make([]byte, maxAnswer)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	var failed error // of the last request that could not be sent
-	for round := range requests {
+	for round := range pace.Requests {
 		for _, a := range addrs {
 			m, err := stun.Build(stun.TransactionID, stun.BindingRequest, stun.NewUsername(ufrag+":probe"), integrity, stun.Fingerprint)
 			if err != nil {
@@ -75,8 +83,8 @@ func probe(ctx context.Context, conn *net.UDPConn, requests int, addrs []netip.A
 			}
 		}
 		var until time.Time // none after the last round: ctx ends the wait
-		if round < requests-1 {
-			until = time.Now().Add(Spacing)
+		if round < pace.Requests-1 {
+			until = time.Now().Add(pace.Spacing)
 		}
 		if a, ok := await(conn, until, buf, sent, integrity); ok {
 			return a, nil

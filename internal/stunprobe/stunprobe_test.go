@@ -72,7 +72,7 @@ func TestProbe(t *testing.T) {
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		began := time.Now()
-		a, err := Probe(ctx, Requests, []netip.AddrPort{silent, node(t, reply)}, ufrag, pwd)
+		a, err := Probe(ctx, Insistent, []netip.AddrPort{silent, node(t, reply)}, ufrag, pwd)
 		cancel()
 		lost := 0
 		if name == "two are lost" {
@@ -88,13 +88,13 @@ func TestProbe(t *testing.T) {
 // wrong thing.
 func TestProbeOfADeadNode(t *testing.T) {
 	for name, c := range map[string]struct {
-		requests int
-		reply    func(r *stun.Message, send func(*stun.Message))
+		pace  Pace
+		reply func(r *stun.Message, send func(*stun.Message))
 	}{
-		"silent":        {Requests, func(*stun.Message, func(*stun.Message)) {}},
-		"a client asks": {Few, func(*stun.Message, func(*stun.Message)) {}},
-		"another key's": {Requests, func(r *stun.Message, send func(*stun.Message)) { send(success(r, "another password")) }},
-		"without a sign": {Requests, func(r *stun.Message, send func(*stun.Message)) {
+		"silent":        {Insistent, func(*stun.Message, func(*stun.Message)) {}},
+		"a client asks": {Sparing, func(*stun.Message, func(*stun.Message)) {}},
+		"another key's": {Insistent, func(r *stun.Message, send func(*stun.Message)) { send(success(r, "another password")) }},
+		"without a sign": {Insistent, func(r *stun.Message, send func(*stun.Message)) {
 			send(stun.MustBuild(stun.NewTransactionIDSetter(r.TransactionID), stun.BindingSuccess))
 		}},
 	} {
@@ -104,30 +104,30 @@ func TestProbeOfADeadNode(t *testing.T) {
 			c.reply(r, send)
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		a, err := Probe(ctx, c.requests, []netip.AddrPort{at}, ufrag, pwd)
+		a, err := Probe(ctx, c.pace, []netip.AddrPort{at}, ufrag, pwd)
 		cancel()
 		if err == nil {
 			t.Errorf("%s: it answers after %v", name, a.RTT)
 		}
-		for want := range c.requests {
+		for want := range c.pace.Requests {
 			if n := <-asked; n != want {
 				t.Errorf("%s: request %d is number %d", name, want, n)
 			}
 		}
 		if len(asked) > 0 {
-			t.Errorf("%s: it is asked more than %d times", name, c.requests)
+			t.Errorf("%s: it is asked more than %d times", name, c.pace.Requests)
 		}
 	}
 }
 
 func TestProbeOfNobody(t *testing.T) {
-	if _, err := Probe(t.Context(), Requests, nil, ufrag, pwd); err == nil {
+	if _, err := Probe(t.Context(), Insistent, nil, ufrag, pwd); err == nil {
 		t.Error("nobody answers")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	at := node(t, func(int, *stun.Message, func(*stun.Message)) {})
-	if _, err := Probe(ctx, Requests, []netip.AddrPort{at}, ufrag, pwd); err == nil {
+	if _, err := Probe(ctx, Insistent, []netip.AddrPort{at}, ufrag, pwd); err == nil {
 		t.Error("an answer, though the time was up")
 	}
 }

@@ -200,7 +200,7 @@ func TestProbesWithoutAnAgent(t *testing.T) {
 		for _, p := range first.Started.Ports {
 			ports = append(ports, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), p))
 		}
-		_, err := stunprobe.Probe(ctx, stunprobe.Requests, ports, ufrag, pwd)
+		_, err := stunprobe.Probe(ctx, stunprobe.Insistent, ports, ufrag, pwd)
 		return err
 	}
 	if err := ask(key, sfutest.Timeout); err != nil {

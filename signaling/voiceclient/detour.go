@@ -1,6 +1,7 @@
 package voiceclient
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -33,8 +34,13 @@ const (
 	detourAfter = 300 * time.Millisecond
 	// relayAfter is how long ICE-TCP is given before TURN is tried beside it.
 	relayAfter = 400 * time.Millisecond
-	// detourAgain is how long all of it is given before it is tried anew.
+	// detourAgain is how long all of it is given before it is tried anew. When all of it
+	// has failed it is tried after detourFirst, and twice as late each time.
 	detourAgain = 5 * time.Second
+	detourFirst = 200 * time.Millisecond
+	// detourDoubt is the silence after which another way is looked for beside the one in
+	// use: an agent that is replaced tells nobody who comes by UDP to its relay.
+	detourDoubt = 700 * time.Millisecond
 	// detourQueue bounds what waits to be written to a stream that is slow: the
 	// oldest makes room.
 	detourQueue = 64
@@ -73,6 +79,10 @@ type detour struct {
 	first   time.Time // of the checks that look for a path
 	started time.Time // zero: no detour is looked for
 	relayed bool      // TURN is tried, too
+	broken  string    // the kind of the way that was in use, until something comes again
+	since   time.Time // it ended by itself, or is silent
+	trying  int       // ways that are being opened, or open
+	failed  int       // how often all of them failed, one time after the other
 	owner   *probed   // whose datagrams these are, and for whom
 	to      net.Addr
 	check   []byte // the last one
@@ -153,12 +163,43 @@ func (d *detour) takes(c *probed, b []byte, to net.Addr, check bool) bool {
 			return false
 		}
 		leg.way.put(b)
+		if check {
+			d.doubt(leg)
+		}
 		return !check
 	}
 	if check {
 		d.consider(c, b, to)
 	}
 	return false
+}
+
+// doubt has another way looked for when the one in use is silent: which of them is heard
+// first is used.
+func (d *detour) doubt(l *leg) {
+	now := d.now()
+	if now.Sub(time.Unix(0, d.by.last.Load())) < detourDoubt {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closed && d.active.CompareAndSwap(l, nil) {
+		d.ways = append(d.ways, l.way)
+		d.breakLocked(l.way, now)
+	}
+}
+
+// breakLocked notes that the way in use is of no use any more.
+func (d *detour) breakLocked(w *way, now time.Time) {
+	d.started, d.broken, d.since = time.Time{}, w.kind, now
+}
+
+// brokenLocked is the kind of the way in use that broke, until something comes again.
+func (d *detour) brokenLocked() string {
+	if d.by.last.Load() > d.since.UnixNano() {
+		d.broken = ""
+	}
+	return d.broken
 }
 
 // consider looks whether it is time for a detour.
@@ -176,24 +217,34 @@ func (d *detour) consider(c *probed, b []byte, to net.Addr) {
 			silent = now.Sub(time.Unix(0, last))
 		}
 	}
-	if d.closed || silent < patience || len(d.tcp) == 0 && len(d.relays) == 0 {
+	broken := d.brokenLocked()
+	if d.closed || silent < patience && broken == "" || len(d.tcp) == 0 && len(d.relays) == 0 {
 		return
 	}
-	if d.started.IsZero() || now.Sub(d.started) > detourAgain {
-		d.shutLocked(nil)
+	again := detourAgain
+	if d.trying == 0 && (d.relayed || len(d.relays) == 0) {
+		again = min(detourFirst<<d.failed, detourAgain)
+	}
+	if d.started.IsZero() || now.Sub(d.started) > again {
+		if d.trying == 0 && !d.started.IsZero() {
+			d.failed = min(d.failed+1, 8)
+		}
+		if !d.started.IsZero() {
+			d.shutLocked(nil)
+		}
 		d.started, d.relayed, d.owner, d.to = now, false, c, to
 		for _, at := range d.tcp {
-			d.parts.Go(func() { d.dialTCP(at) })
+			d.tryLocked(func() { d.dialTCP(at) })
 		}
 	}
 	if d.owner != c || d.to.String() != to.String() {
 		return
 	}
-	if !d.relayed && (len(d.tcp) == 0 || now.Sub(d.started) >= relayAfter) {
+	if !d.relayed && (len(d.tcp) == 0 || d.trying == 0 || broken == wayTURN || now.Sub(d.started) >= relayAfter) {
 		d.relayed = true
 		for _, s := range d.relays {
 			for _, url := range s.URLs {
-				d.parts.Go(func() { d.dialTURN(url, s) })
+				d.tryLocked(func() { d.dialTURN(url, s) })
 			}
 		}
 	}
@@ -201,6 +252,17 @@ func (d *detour) consider(c *probed, b []byte, to net.Addr) {
 	for _, w := range d.ways {
 		w.put(b)
 	}
+}
+
+// tryLocked has a way opened, which returns when it has ended.
+func (d *detour) tryLocked(dial func()) {
+	d.trying++
+	d.parts.Go(func() {
+		dial()
+		d.mu.Lock()
+		d.trying--
+		d.mu.Unlock()
+	})
 }
 
 // put queues a datagram; it never waits.
@@ -267,7 +329,7 @@ func (d *detour) deliver(w *way, b []byte) {
 	if d.active.Load() == nil && slices.Contains(d.ways, w) {
 		d.shutLocked(w)
 		d.active.Store(&leg{owner, to.String(), w})
-		d.back = 0
+		d.back, d.broken, d.failed = 0, "", 0
 	}
 	d.mu.Unlock()
 	if owner == nil {
@@ -291,14 +353,15 @@ func (d *detour) shutLocked(but *way) {
 	d.left = nil
 }
 
-// gone notes that a way has ended.
+// gone notes that a way has ended. One that was in use, as when the agent of its node
+// was upgraded, is replaced at once.
 func (d *detour) gone(w *way) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ways = slices.DeleteFunc(d.ways, func(each *way) bool { return each == w })
 	if leg := d.active.Load(); leg != nil && leg.way == w {
 		d.active.Store(nil)
-		d.started = time.Time{}
+		d.breakLocked(w, d.now())
 	}
 }
 
@@ -320,12 +383,14 @@ func (d *detour) heardUDP(c *probed) {
 	time.AfterFunc(detourKept, func() { leg.way.conn.Close() })
 }
 
-// kind of the way that media takes.
+// kind of the way that media takes, or took until it broke.
 func (d *detour) kind() string {
 	if leg := d.active.Load(); leg != nil {
 		return leg.way.kind
 	}
-	return wayUDP
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return cmp.Or(d.brokenLocked(), wayUDP)
 }
 
 // close ends it and waits for all its parts.

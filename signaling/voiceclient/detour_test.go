@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,7 +26,78 @@ import (
 // closedNet is a network that lets no UDP through while it is closed.
 type closedNet struct {
 	transport.Net
-	closed atomic.Bool
+	closed  atomic.Bool
+	refuses atomic.Bool // TCP, too
+
+	mu sync.Mutex
+	// Guarded by mu.
+	open []*lostConn // by TCP
+}
+
+// CreateDialer makes one whose connections cut ends.
+func (n *closedNet) CreateDialer(d *net.Dialer) transport.Dialer {
+	return closedDialer{n.Net.CreateDialer(d), n}
+}
+
+type closedDialer struct {
+	transport.Dialer
+	by *closedNet
+}
+
+func (d closedDialer) Dial(network, address string) (net.Conn, error) {
+	if d.by.refuses.Load() {
+		return nil, syscall.ECONNREFUSED
+	}
+	conn, err := d.Dialer.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	c := &lostConn{Conn: conn}
+	d.by.mu.Lock()
+	defer d.by.mu.Unlock()
+	d.by.open = append(d.by.open, c)
+	return c, nil
+}
+
+// lostConn is a connection that can lose all that it carries.
+type lostConn struct {
+	net.Conn
+	loses atomic.Bool
+}
+
+func (c *lostConn) Write(b []byte) (int, error) {
+	if c.loses.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *lostConn) Read(b []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(b)
+		if err != nil || !c.loses.Load() {
+			return n, err
+		}
+	}
+}
+
+// cut ends all connections by TCP, as the end of whoever holds them does.
+func (n *closedNet) cut() {
+	n.each(func(c *lostConn) { c.Close() })
+}
+
+// lose has those that are open carry nothing any more.
+func (n *closedNet) lose() {
+	n.each(func(c *lostConn) { c.loses.Store(true) })
+}
+
+func (n *closedNet) each(do func(*lostConn)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.open {
+		do(c)
+	}
+	n.open = nil
 }
 
 func newClosedNet(t *testing.T) *closedNet {
@@ -221,6 +293,51 @@ func TestJoinsWithoutUDP(t *testing.T) {
 			t.Logf("connected after %v", b.Stats().Connected)
 			open.until(t, "hears the closed one", speak(t, b, "from b"), func() bool { return open.heard["2 from b"] > 0 })
 			shut.until(t, "hears in the closed network", speak(t, a, "from a"), func() bool { return shut.heard["1 from a"] > 0 })
+		})
+	}
+}
+
+// TestWayEndsInACall: where UDP does not go, and the agent that held the way is
+// replaced within 0.4 s, the call goes on by a new one sooner than a path counts as
+// lost, by the same session; whether the old one ends or only falls silent.
+func TestWayEndsInACall(t *testing.T) {
+	for name, c := range map[string]struct {
+		way string
+		end func(*closedNet)
+	}{
+		"ice-tcp ends":    {"ice-tcp", (*closedNet).cut},
+		"turn ends":       {"turn", (*closedNet).cut},
+		"ice-tcp is lost": {"ice-tcp", (*closedNet).lose},
+		"turn is lost":    {"turn", (*closedNet).lose},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gw := closedWorld(t, c.way == "ice-tcp", c.way == "turn")
+			ea, eb := newEar(), newEar()
+			network := newClosedNet(t)
+			network.closed.Store(true)
+			a := enter(t, gw, 1, ea, nil)
+			b := enter(t, gw, 2, eb, network)
+			session := b.Voice()
+			best := time.Minute
+			for round := range 3 { // a busy machine is late now and then
+				say := fmt.Sprint("round ", round)
+				eb.until(t, "hears before", speak(t, a, say), func() bool { return eb.heard["1 "+say] > 0 })
+				from := time.Now()
+				network.refuses.Store(true)
+				c.end(network)
+				back := time.AfterFunc(400*time.Millisecond, func() { network.refuses.Store(false) })
+				say += " again"
+				eb.until(t, "hears after", speak(t, a, say), func() bool { return eb.heard["1 "+say] > 0 })
+				back.Stop()
+				best = min(best, time.Since(from))
+			}
+			t.Logf("gap %v at best", best)
+			if best < 400*time.Millisecond || best > 1400*time.Millisecond {
+				t.Errorf("heard again after %v at best", best)
+			}
+			if b.Voice() != session || b.Stats().Voice.Way != c.way {
+				t.Errorf("same session: %v, by %s", b.Voice() == session, b.Stats().Voice.Way)
+			}
 		})
 	}
 }

@@ -111,7 +111,7 @@ func (c *Call) measure(ctx context.Context) {
 	for _, r := range list[:min(len(list), measureMost)] {
 		all.Go(func() {
 			at := netip.AddrPortFrom(r.Probe.Address, r.Probe.Port)
-			a, err := stunprobe.Probe(asking, stunprobe.Few, []netip.AddrPort{at}, r.Probe.Ufrag, r.Probe.Password)
+			a, err := stunprobe.Probe(asking, stunprobe.Sparing, []netip.AddrPort{at}, r.Probe.Ufrag, r.Probe.Password)
 			if err != nil {
 				return
 			}
