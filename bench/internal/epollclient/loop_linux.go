@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -37,9 +36,6 @@ const (
 	// dueAtOnce bounds what is begun between two looks: whoever connects is to say
 	// something soon, as a client by itself would.
 	dueAtOnce = 64
-	// niceness is that of the loop's thread. The sessions stand for people's own machines,
-	// and what was read late has the kernel's time: whoever serves them goes first.
-	niceness = 10
 	// pause follows each look at the sockets: what comes meanwhile is read by one call,
 	// and wakes nobody. Times are the kernel's, so it makes none longer, but that bytes
 	// read together have the time of the last.
@@ -162,16 +158,11 @@ func New(server netip.AddrPort, mark string, seed uint64) (*Loop, error) {
 	return l, nil
 }
 
-// Run serves until ctx ends; then all connections are closed. It takes a thread for
-// itself, which gives way to other work.
+// Run serves until ctx ends; then all connections are closed.
 func (l *Loop) Run(ctx context.Context) error {
 	release := context.AfterFunc(ctx, func() { l.ring(func() { l.ended = true }) })
 	defer release()
 	defer l.close()
-	runtime.LockOSThread() // for good: the thread ends with this
-	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, niceness); err != nil {
-		return fmt.Errorf("give way to other work: %w", err)
-	}
 	list := make([]unix.EpollEvent, events)
 	for more := false; !l.work(); {
 		wait := int(tick.Milliseconds())
