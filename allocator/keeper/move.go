@@ -63,8 +63,9 @@ func (c *Core) leaving(node edgeagent.NodeID) (cause allocator.Cause, planned bo
 	if hb, there := c.watch.Heartbeat(node); there && hb.Emptying && c.watch.Up(node) {
 		return allocator.CauseDrain, true
 	}
-	if c.watch.Up(node) {
-		return c.health.Cause(node), true
+	// One that loses much is held now and then; that it is bad stays true.
+	if why := c.health.Cause(node); c.watch.Up(node) || why == allocator.CauseDegraded && c.watch.standing(node) == held {
+		return why, true
 	}
 	return "", false
 }

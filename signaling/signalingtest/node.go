@@ -49,8 +49,8 @@ type Node struct {
 	Keys  func(kid string) ed25519.PublicKey
 	Addrs []netip.Addr
 	Port  uint16
-	// Relay are the TURN servers that sessions are told of.
-	Relay []edgeagent.RelayServer
+	// Relay, when set, gives the TURN servers that a session is told of.
+	Relay func() []edgeagent.RelayServer
 	// Opening, Answer, Updated and Ending, when set, take part in the verbs: an error of
 	// theirs is the node's. Ending is told of each session that ends.
 	Opening func(edgeagent.Grant) (sfu.SSRC, error)
@@ -161,7 +161,10 @@ func (n *Node) Resume(_ context.Context, node edgeagent.NodeID, req edgeagent.Re
 
 func (n *Node) replyLocked(id sfu.SessionID) edgeagent.SessionReply {
 	r := *n.sessions[id]
-	r.Slots, r.Relay = slices.Clone(r.Slots), n.Relay
+	r.Slots = slices.Clone(r.Slots)
+	if n.Relay != nil {
+		r.Relay = n.Relay()
+	}
 	for other, s := range n.sessions {
 		if s.Record.Call == r.Record.Call {
 			r.Roster = append(r.Roster, edgeagent.Member{User: s.Record.User, SSRC: s.Record.SSRC, Flags: n.flags[other]})

@@ -488,6 +488,10 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 				put(c.gw.redo, struct{}{})
 				c.askAnew()
 			}
+			if what == pathStuck {
+				c.cfg.Log.Info("no way to the node is left: asking for another seat")
+				c.askAnew()
+			}
 			k.quiet.Reset(c.patience())
 		case <-k.quiet.C:
 			if v := c.current(); v != nil && v.Quiet() >= lostAfter {
@@ -553,7 +557,7 @@ func sessionLost(err error) bool {
 
 // patience is how long a silent path is left to who may name another server.
 func (c *Call) patience() time.Duration {
-	if v := c.current(); v != nil && v.pion != nil && v.pion.net.detour.kind() != wayUDP {
+	if c.current().way() != wayUDP {
 		return anewRelayed
 	}
 	return anewEvery
@@ -590,10 +594,10 @@ func (c *Call) dial(ctx context.Context, k *keeping) {
 	if current == nil {
 		c.cross.end(before)
 	}
-	opts := c.options(path)
+	opts, way := c.options(path), current.way()
 	channel := k.grant.channel
 	go func() {
-		v, err := dialPath(ctx, to, opts, path)
+		v, err := dialPath(ctx, to, opts, path, way)
 		if err == nil {
 			v.channel = channel
 		}

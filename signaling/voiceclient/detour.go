@@ -79,9 +79,11 @@ type detour struct {
 	first   time.Time // of the checks that look for a path
 	started time.Time // zero: no detour is looked for
 	relayed bool      // TURN is tried, too
+	known   string    // the kind of way by which the node was reached before; empty: by UDP, or never
 	broken  string    // the kind of the way that was in use, until something comes again
 	since   time.Time // it ended by itself, or is silent
-	trying  int       // ways that are being opened, or open
+	silent  *way      // it, if it has not ended
+	trying  int       // ways that are being opened
 	failed  int       // how often all of them failed, one time after the other
 	owner   *probed   // whose datagrams these are, and for whom
 	to      net.Addr
@@ -114,11 +116,15 @@ func (p *probing) newDetour() *detour {
 	return d
 }
 
-// offer names the relays of the session.
-func (d *detour) offer(relays []edgeagent.RelayServer, secure *tls.Config) {
+// offer names the relays of the session, and the kind of way by which the session before
+// it reached the node.
+func (d *detour) offer(relays []edgeagent.RelayServer, secure *tls.Config, known string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.relays, d.secure = relays, secure
+	if known != wayUDP {
+		d.known = known
+	}
 }
 
 // answer takes the ICE-TCP candidates out of the server's answer.
@@ -184,9 +190,25 @@ func (d *detour) doubt(l *leg) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.closed && d.active.CompareAndSwap(l, nil) {
-		d.ways = append(d.ways, l.way)
+		d.silent = l.way
 		d.breakLocked(l.way, now)
 	}
+}
+
+// stuck says whether the way in use broke, and none can be opened in its place: as when
+// the agent that held it began anew, and takes the credentials of its predecessor no more.
+func (d *detour) stuck() bool {
+	if d.active.Load() != nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.brokenLocked() != "" && !d.started.IsZero() && d.allFailedLocked()
+}
+
+// allFailedLocked says whether everything was tried that there is.
+func (d *detour) allFailedLocked() bool {
+	return d.trying == 0 && len(d.ways) == 0 && (d.relayed || len(d.relays) == 0)
 }
 
 // breakLocked notes that the way in use is of no use any more.
@@ -213,6 +235,9 @@ func (d *detour) consider(c *probed, b []byte, to net.Addr) {
 	silent, patience := now.Sub(time.Unix(0, last)), lostAfter
 	if last == 0 || !d.by.held.Load() {
 		silent, patience = now.Sub(d.first), detourAfter
+		if d.known != "" {
+			patience = 0
+		}
 		if last != 0 {
 			silent = now.Sub(time.Unix(0, last))
 		}
@@ -221,30 +246,30 @@ func (d *detour) consider(c *probed, b []byte, to net.Addr) {
 	if d.closed || silent < patience && broken == "" || len(d.tcp) == 0 && len(d.relays) == 0 {
 		return
 	}
-	again := detourAgain
-	if d.trying == 0 && (d.relayed || len(d.relays) == 0) {
+	again, failed := detourAgain, d.allFailedLocked()
+	if failed {
 		again = min(detourFirst<<d.failed, detourAgain)
 	}
 	if d.started.IsZero() || now.Sub(d.started) > again {
-		if d.trying == 0 && !d.started.IsZero() {
-			d.failed = min(d.failed+1, 8)
-		}
 		if !d.started.IsZero() {
 			d.shutLocked(nil)
+			if failed {
+				d.failed = min(d.failed+1, 8)
+			}
 		}
 		d.started, d.relayed, d.owner, d.to = now, false, c, to
 		for _, at := range d.tcp {
-			d.tryLocked(func() { d.dialTCP(at) })
+			d.tryLocked(func(tried func()) { d.dialTCP(at, tried) })
 		}
 	}
 	if d.owner != c || d.to.String() != to.String() {
 		return
 	}
-	if !d.relayed && (len(d.tcp) == 0 || d.trying == 0 || broken == wayTURN || now.Sub(d.started) >= relayAfter) {
+	if !d.relayed && (len(d.tcp) == 0 || d.trying == 0 || cmp.Or(broken, d.known) == wayTURN || now.Sub(d.started) >= relayAfter) {
 		d.relayed = true
 		for _, s := range d.relays {
 			for _, url := range s.URLs {
-				d.tryLocked(func() { d.dialTURN(url, s) })
+				d.tryLocked(func(tried func()) { d.dialTURN(url, s, tried) })
 			}
 		}
 	}
@@ -252,16 +277,23 @@ func (d *detour) consider(c *probed, b []byte, to net.Addr) {
 	for _, w := range d.ways {
 		w.put(b)
 	}
+	if d.silent != nil {
+		d.silent.put(b)
+	}
 }
 
-// tryLocked has a way opened, which returns when it has ended.
-func (d *detour) tryLocked(dial func()) {
+// tryLocked has dial open a way and read it until it ends. It calls tried once, when the
+// way is open or cannot be opened.
+func (d *detour) tryLocked(dial func(tried func())) {
 	d.trying++
-	d.parts.Go(func() {
-		dial()
+	tried := sync.OnceFunc(func() {
 		d.mu.Lock()
+		defer d.mu.Unlock()
 		d.trying--
-		d.mu.Unlock()
+	})
+	d.parts.Go(func() {
+		defer tried()
+		dial(tried)
 	})
 }
 
@@ -281,8 +313,8 @@ func (w *way) put(b []byte) {
 	}
 }
 
-// open takes a way in, and sends the last check on it at once.
-func (d *detour) open(kind string, conn io.Closer, write func([]byte) error, read func() ([]byte, error)) {
+// open takes a way in, sends the last check on it at once, and reads it until it ends.
+func (d *detour) open(kind string, tried func(), conn io.Closer, write func([]byte) error, read func() ([]byte, error)) {
 	w := &way{kind: kind, queue: make(chan []byte, detourQueue), write: write, conn: conn}
 	d.mu.Lock()
 	if d.closed || d.active.Load() != nil || d.started.IsZero() {
@@ -295,6 +327,7 @@ func (d *detour) open(kind string, conn io.Closer, write func([]byte) error, rea
 		w.put(d.check)
 	}
 	d.mu.Unlock()
+	tried()
 	ended := make(chan struct{})
 	d.parts.Go(func() {
 		for {
@@ -326,7 +359,7 @@ func (d *detour) open(kind string, conn io.Closer, write func([]byte) error, rea
 func (d *detour) deliver(w *way, b []byte) {
 	d.mu.Lock()
 	owner, to := d.owner, d.to
-	if d.active.Load() == nil && slices.Contains(d.ways, w) {
+	if d.active.Load() == nil && (w == d.silent || slices.Contains(d.ways, w)) {
 		d.shutLocked(w)
 		d.active.Store(&leg{owner, to.String(), w})
 		d.back, d.broken, d.failed = 0, "", 0
@@ -341,12 +374,15 @@ func (d *detour) deliver(w *way, b []byte) {
 
 // shutLocked closes all ways but one.
 func (d *detour) shutLocked(but *way) {
+	if d.silent != nil {
+		d.ways = append(d.ways, d.silent)
+	}
 	for _, w := range d.ways {
 		if w != but {
 			w.conn.Close()
 		}
 	}
-	d.ways = nil
+	d.ways, d.silent = nil, nil
 	for _, w := range d.left {
 		w.conn.Close()
 	}
@@ -359,6 +395,9 @@ func (d *detour) gone(w *way) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ways = slices.DeleteFunc(d.ways, func(each *way) bool { return each == w })
+	if d.silent == w {
+		d.silent = nil
+	}
 	if leg := d.active.Load(); leg != nil && leg.way == w {
 		d.active.Store(nil)
 		d.breakLocked(w, d.now())
@@ -420,14 +459,14 @@ func (d *detour) dial(address string) (net.Conn, error) {
 }
 
 // dialTCP opens a way by ICE-TCP.
-func (d *detour) dialTCP(at netip.AddrPort) {
+func (d *detour) dialTCP(at netip.AddrPort, tried func()) {
 	conn, err := d.dial(at.String())
 	if err != nil {
 		return // another way, or none: the path stays silent
 	}
 	head := make([]byte, 2, 2+packetSize)
 	in := make([]byte, sfu.MaxDatagram)
-	d.open(wayTCP, conn, func(b []byte) error {
+	d.open(wayTCP, tried, conn, func(b []byte) error {
 		binary.BigEndian.PutUint16(head, uint16(len(b)))
 		_, err := conn.Write(append(head, b...))
 		return err
@@ -445,7 +484,7 @@ func (d *detour) dialTCP(at netip.AddrPort) {
 }
 
 // dialTURN opens one by a relay, which sends to the address that the check is for.
-func (d *detour) dialTURN(url string, s edgeagent.RelayServer) {
+func (d *detour) dialTURN(url string, s edgeagent.RelayServer, tried func()) {
 	uri, err := stun.ParseURI(url)
 	if err != nil || uri.Scheme != stun.SchemeTypeTURN && uri.Scheme != stun.SchemeTypeTURNS {
 		return
@@ -482,7 +521,7 @@ func (d *detour) dialTURN(url string, s edgeagent.RelayServer) {
 		return
 	}
 	in := make([]byte, sfu.MaxDatagram)
-	d.open(wayTURN, closers{relay, conn}, func(b []byte) error {
+	d.open(wayTURN, tried, closers{relay, conn}, func(b []byte) error {
 		_, err := relay.WriteTo(b, to)
 		return err
 	}, func() ([]byte, error) {

@@ -207,8 +207,8 @@ func iceTCP(t *testing.T, media func() uint16) uint16 {
 	return uint16(l.Addr().(*net.TCPAddr).Port)
 }
 
-// relay is a TURN server by TCP.
-func relay(t *testing.T) edgeagent.RelayServer {
+// relay is a TURN server by TCP, which takes the credentials of one life of its agent.
+func relay(t *testing.T, life *atomic.Int64) func() []edgeagent.RelayServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -217,7 +217,7 @@ func relay(t *testing.T) edgeagent.RelayServer {
 	s, err := turn.NewServer(turn.ServerConfig{
 		Realm: "test",
 		AuthHandler: func(a *turn.RequestAttributes) (string, []byte, bool) {
-			return a.Username, turn.GenerateAuthKey(a.Username, a.Realm, "secret"), true
+			return a.Username, turn.GenerateAuthKey(a.Username, a.Realm, "secret"), a.Username == fmt.Sprint(life.Load())
 		},
 		ListenerConfigs: []turn.ListenerConfig{{Listener: l, RelayAddressGenerator: &turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}}},
 	})
@@ -225,12 +225,16 @@ func relay(t *testing.T) edgeagent.RelayServer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	return edgeagent.RelayServer{URLs: []string{"turn:" + l.Addr().String() + "?transport=tcp"}, Username: "user", Credential: "secret"}
+	return func() []edgeagent.RelayServer {
+		return []edgeagent.RelayServer{{URLs: []string{"turn:" + l.Addr().String() + "?transport=tcp"}, Username: fmt.Sprint(life.Load()), Credential: "secret"}}
+	}
 }
 
-// closedWorld is engineWorld with ways in for closed networks.
-func closedWorld(t *testing.T, tcp, turns bool) *textGateway {
+// closedWorld is engineWorld with ways in for closed networks, and which life of its
+// agent it is.
+func closedWorld(t *testing.T, tcp, turns bool) (*textGateway, *atomic.Int64) {
 	t.Helper()
+	life := &atomic.Int64{}
 	node, gw := engineWorld(t)
 	var media atomic.Uint32
 	port := uint16(0)
@@ -238,7 +242,7 @@ func closedWorld(t *testing.T, tcp, turns bool) *textGateway {
 		port = iceTCP(t, func() uint16 { return uint16(media.Load()) })
 	}
 	if turns {
-		node.Relay = []edgeagent.RelayServer{relay(t)}
+		node.Relay = relay(t, life)
 	}
 	answer := node.Answer
 	node.Answer = func(id sfu.SessionID, offer string) (edgeagent.NegotiateReply, error) {
@@ -255,7 +259,7 @@ func closedWorld(t *testing.T, tcp, turns bool) *textGateway {
 		}
 		return rep, err
 	}
-	return gw
+	return gw, life
 }
 
 func enter(t *testing.T, gw *textGateway, user int, e *ear, network transport.Net) *voiceclient.Call {
@@ -278,7 +282,7 @@ func TestJoinsWithoutUDP(t *testing.T) {
 		tcp, turns bool
 	}{{"ice-tcp", true, false}, {"ice-tcp", true, true}, {"turn", false, true}} {
 		t.Run(c.want, func(t *testing.T) {
-			gw := closedWorld(t, c.tcp, c.turns)
+			gw, _ := closedWorld(t, c.tcp, c.turns)
 			open, shut := newEar(), newEar()
 			network := newClosedNet(t)
 			network.closed.Store(true)
@@ -299,19 +303,21 @@ func TestJoinsWithoutUDP(t *testing.T) {
 
 // TestWayEndsInACall: where UDP does not go, and the agent that held the way is
 // replaced within 0.4 s, the call goes on by a new one sooner than a path counts as
-// lost, by the same session; whether the old one ends or only falls silent.
+// lost: by the same session when the old way only falls silent, by another when it ends
+// and nothing takes its place at once.
 func TestWayEndsInACall(t *testing.T) {
 	for name, c := range map[string]struct {
-		way string
-		end func(*closedNet)
+		way  string
+		end  func(*closedNet)
+		same bool
 	}{
-		"ice-tcp ends":    {"ice-tcp", (*closedNet).cut},
-		"turn ends":       {"turn", (*closedNet).cut},
-		"ice-tcp is lost": {"ice-tcp", (*closedNet).lose},
-		"turn is lost":    {"turn", (*closedNet).lose},
+		"ice-tcp ends":    {"ice-tcp", (*closedNet).cut, false},
+		"turn ends":       {"turn", (*closedNet).cut, false},
+		"ice-tcp is lost": {"ice-tcp", (*closedNet).lose, true},
+		"turn is lost":    {"turn", (*closedNet).lose, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			gw := closedWorld(t, c.way == "ice-tcp", c.way == "turn")
+			gw, _ := closedWorld(t, c.way == "ice-tcp", c.way == "turn")
 			ea, eb := newEar(), newEar()
 			network := newClosedNet(t)
 			network.closed.Store(true)
@@ -335,17 +341,47 @@ func TestWayEndsInACall(t *testing.T) {
 			if best < 400*time.Millisecond || best > 1400*time.Millisecond {
 				t.Errorf("heard again after %v at best", best)
 			}
-			if b.Voice() != session || b.Stats().Voice.Way != c.way {
-				t.Errorf("same session: %v, by %s", b.Voice() == session, b.Stats().Voice.Way)
+			if got := b.Stats().Voice.Way; got != c.way {
+				t.Errorf("media goes by %q, not %q", got, c.way)
+			}
+			if same := b.Voice() == session; same != c.same {
+				t.Errorf("same session: %v", same)
 			}
 		})
+	}
+}
+
+// TestRelayBeginsAnew: an agent that took the credentials along ends, and the call goes on
+// by another session, whose relay is tried first.
+func TestRelayBeginsAnew(t *testing.T) {
+	gw, life := closedWorld(t, false, true)
+	ea, eb := newEar(), newEar()
+	network := newClosedNet(t)
+	network.closed.Store(true)
+	a := enter(t, gw, 1, ea, nil)
+	b := enter(t, gw, 2, eb, network)
+	best := time.Minute
+	for round := range 3 {
+		say := fmt.Sprint("round ", round)
+		eb.until(t, "hears before", speak(t, a, say), func() bool { return eb.heard["1 "+say] > 0 })
+		moves, from := b.Stats().Moves, time.Now()
+		life.Add(1)
+		network.lose()
+		say += " again"
+		eb.until(t, "hears after", speak(t, a, say), func() bool { return eb.heard["1 "+say] > 0 })
+		best = min(best, time.Since(from))
+		eb.until(t, "the other session is the call's", nil, func() bool { return b.Stats().Moves == moves+1 })
+	}
+	t.Logf("gap %v at best", best)
+	if best > 1400*time.Millisecond {
+		t.Errorf("heard again after %v at best", best)
 	}
 }
 
 // TestUDPClosesInACall: sound goes on both ways within 3 s by another way, with no
 // other session, and comes back to UDP when that works again.
 func TestUDPClosesInACall(t *testing.T) {
-	gw := closedWorld(t, true, false)
+	gw, _ := closedWorld(t, true, false)
 	ea, eb := newEar(), newEar()
 	network := newClosedNet(t)
 	a := enter(t, gw, 1, ea, nil)

@@ -150,6 +150,7 @@ type Voice struct {
 	media   Transport
 	pion    *media // the same, unless the options brought another
 	path    int    // its number in a call
+	known   string // the way of the path before it
 	stop    context.CancelFunc
 	done    chan struct{} // closed when it has ended; err is set before
 	// What watch says: the newest counts.
@@ -195,11 +196,11 @@ type VoiceStats struct {
 // Dial opens the session of an endpoint and returns when media can flow. When
 // ctx ends before that, so does the attempt.
 func Dial(ctx context.Context, to Endpoint, opts Options) (*Voice, error) {
-	return dialPath(ctx, to, opts, 1)
+	return dialPath(ctx, to, opts, 1, wayUDP)
 }
 
 // dialPath is Dial for the session of a call that has this number.
-func dialPath(ctx context.Context, to Endpoint, opts Options, path int) (*Voice, error) {
+func dialPath(ctx context.Context, to Endpoint, opts Options, path int, way string) (*Voice, error) {
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("dial voice: %w", err)
 	}
@@ -209,7 +210,7 @@ func dialPath(ctx context.Context, to Endpoint, opts Options, path int) (*Voice,
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	v := &Voice{
-		to: to, opts: opts, path: path, done: make(chan struct{}),
+		to: to, opts: opts, path: path, known: way, done: make(chan struct{}),
 		members: make(map[sfu.UserID]Speaking),
 		sources: make(map[sfu.SSRC]sfu.UserID),
 		seats:   make(map[int]signaling.Seat),
@@ -270,7 +271,7 @@ func (v *Voice) open(ctx context.Context) error {
 		return err
 	}
 	if v.pion != nil {
-		v.pion.net.detour.offer(v.ready.ICEServers, v.opts.TLS)
+		v.pion.net.detour.offer(v.ready.ICEServers, v.opts.TLS, v.known)
 	}
 	selected := time.Now()
 	v.note(func(s *VoiceStats) {
@@ -844,13 +845,21 @@ func (v *Voice) sayWants() error {
 	return v.say(signaling.OpSinkWants, wants)
 }
 
+// way is the kind of way that media takes; by UDP if nothing else is known.
+func (v *Voice) way() string {
+	if v == nil || v.pion == nil {
+		return wayUDP
+	}
+	return v.pion.net.detour.kind()
+}
+
 // Stats are the stages of the join and the traffic so far.
 func (v *Voice) Stats() VoiceStats {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s := v.stats
 	if v.pion != nil {
-		s.Way = v.pion.net.detour.kind()
+		s.Way = v.way()
 		s.Sent, s.Received, s.ReceivedBytes = v.pion.sent.Load(), v.pion.received.Load(), v.pion.bytes.Load()
 	}
 	return s

@@ -34,6 +34,7 @@ type trouble int
 const (
 	pathSilent trouble = iota // nothing comes any more
 	pathMoved                 // this host reaches the node from another address now
+	pathStuck                 // it led by a relay or by TCP, which ended and takes this session no more
 )
 
 // watch looks at the media of a session until ctx ends: it has reports told to
@@ -48,6 +49,7 @@ func (v *Voice) watch(ctx context.Context) {
 	var (
 		w     watch
 		route netip.Addr // from where the node is reached
+		stuck bool
 	)
 	if v.pion != nil {
 		route = routeTo(v.pion.remote())
@@ -69,7 +71,14 @@ func (v *Voice) watch(ctx context.Context) {
 			if lost {
 				put(v.trouble, pathSilent)
 			}
-			if quiet < probeEvery || v.pion == nil || !route.IsValid() {
+			if v.pion == nil {
+				continue
+			}
+			was := stuck
+			if stuck = v.pion.net.detour.stuck(); stuck && !was {
+				put(v.trouble, pathStuck)
+			}
+			if quiet < probeEvery || !route.IsValid() {
 				continue
 			}
 			// An address that this host has no more needs no proof by silence.
