@@ -54,6 +54,7 @@ type media struct {
 
 	net   *probing
 	heard atomic.Int64 // Unix nanoseconds of the last sign of life
+	hints atomic.Int32 // to pion's agent, to go on
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -119,6 +120,7 @@ func newMedia(slots int, network transport.Net, hear func(int, *rtp.Packet, time
 		return nil, fmt.Errorf("make peer connection: %w", err)
 	}
 	m.pc = pc
+	m.net.found = m.hint
 	if m.sdp, err = m.describe(opus.RTPCodecCapability, slots); err != nil {
 		m.Close()
 		return nil, err
@@ -217,6 +219,25 @@ func (m *media) apply(answer string) error {
 	}()
 	return nil
 }
+
+// hint has pion's agent look at its candidates now. After the first answer it would
+// nominate the pair at its next look, up to 200 ms later, of which pion/webrtc lets nobody
+// set the interval; a new candidate makes it look at once, and of a passive one by TCP it
+// makes no pair, as this client has no candidates by TCP (RFC 6544 section 6.2).
+func (m *media) hint() {
+	n := m.hints.Add(1)
+	if n > maxHints {
+		return
+	}
+	// Whoever closes the connection holds its lock until the reader, which calls this, has ended.
+	go func() {
+		_ = m.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: fmt.Sprintf("candidate:%d 1 tcp 1 192.0.2.1 %d typ host tcptype passive", n, n)})
+	}()
+}
+
+// maxHints bounds those of one connection: nomination takes one, and one more for each
+// that is lost.
+const maxHints = 8
 
 // drain reads reports nobody asked for, so that they do not pile up.
 func drain(r interface {

@@ -23,6 +23,8 @@ const consentEvery = 2 * time.Second
 type probing struct {
 	transport.Net
 
+	found func() // a check was answered while a path is looked for; nil: nobody asks
+
 	held  atomic.Bool  // checks are held back: the path works
 	last  atomic.Int64 // Unix nanoseconds when something came
 	asked atomic.Int64 // and when a check went out
@@ -68,6 +70,8 @@ type probed struct {
 	// What came by the detour. A reader that waits for UDP is woken by its deadline.
 	queue chan datagram
 	woken atomic.Bool
+
+	answered bool // the last datagram was the answer to a check; owned by the reader
 }
 
 type datagram struct {
@@ -88,7 +92,19 @@ func (c *probed) deliver(b []byte, from net.Addr) {
 // isCheck says whether a datagram is a STUN binding request (RFC 8489 section 5).
 func isCheck(b []byte) bool { return len(b) >= 20 && b[0] == 0 && b[1] == 1 }
 
+// isAnswer says whether a datagram is the success response to one.
+func isAnswer(b []byte) bool { return len(b) >= 20 && b[0] == 1 && b[1] == 1 }
+
 func (c *probed) ReadFrom(b []byte) (int, net.Addr, error) {
+	if c.answered && !c.by.held.Load() && c.by.found != nil {
+		c.by.found() // who reads again has seen it
+	}
+	n, from, err := c.read(b)
+	c.answered = err == nil && isAnswer(b[:n])
+	return n, from, err
+}
+
+func (c *probed) read(b []byte) (int, net.Addr, error) {
 	for {
 		select {
 		case d := <-c.queue:
