@@ -200,7 +200,7 @@ var farGoal = goal{name: "rounds with a listener by a relay and one by another n
 // When an agent ends, what it held itself ends: who listens by its relay connects again,
 // after a silence of 2 s that shows it, and for a moment no voice crosses to other nodes.
 var (
-	relayGapGoal = farGap("gap of a listener by its relay", relayed, 5)
+	relayGapGoal = farGap("gap of a listener by its relay", relayed, 2)
 	otherGapGoal = farGap("gap of a listener by another node", faraway, 1)
 	farBackGoal  = goal{name: "of those, recovered", unit: "%", bound: 100, atLeast: true, isolated: true, of: func(res *result) float64 {
 		back, all := 0, 0
