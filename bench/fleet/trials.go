@@ -198,7 +198,7 @@ var farGoal = goal{name: "rounds with a listener by a relay and one by another n
 	}}
 
 // When an agent ends, what it held itself ends: who listens by its relay connects again,
-// after a silence of 2 s that shows it, and for a moment no voice crosses to other nodes.
+// after a silence of 0.7 s that shows it, and for a moment no voice crosses to other nodes.
 var (
 	relayGapGoal = farGap("gap of a listener by its relay", relayed, 2)
 	otherGapGoal = farGap("gap of a listener by another node", faraway, 1)
