@@ -317,7 +317,8 @@ func (w *way) put(b []byte) {
 func (d *detour) open(kind string, tried func(), conn io.Closer, write func([]byte) error, read func() ([]byte, error)) {
 	w := &way{kind: kind, queue: make(chan []byte, detourQueue), write: write, conn: conn}
 	d.mu.Lock()
-	if d.closed || d.active.Load() != nil || d.started.IsZero() {
+	udp := d.brokenLocked() == "" && d.now().Sub(time.Unix(0, d.by.last.Load())) < probeAfter // it works after all
+	if d.closed || udp || d.active.Load() != nil || d.started.IsZero() {
 		d.mu.Unlock()
 		conn.Close()
 		return
