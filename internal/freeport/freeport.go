@@ -1,14 +1,20 @@
 // Package freeport finds ports that nobody uses, so that two measurements, or a
 // measurement and a server, do not meet. A port is free when it is looked at;
-// whoever takes it in between wins. That is seldom anybody: none is given twice by one
-// process, and the kernel gives none of them to a socket that asks for any port.
+// whoever takes it in between wins. That is seldom anybody: none is given twice while
+// the process lives that it was given to, by whichever process, and the kernel gives
+// none of them to a socket that asks for any port.
 package freeport
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Ports are looked for from lowest to below highest, where the kernel's own choice
@@ -23,6 +29,23 @@ var next = struct {
 	sync.Mutex
 	port int // guarded by the mutex
 }{port: lowest + rand.IntN(highest-lowest)}
+
+// given is a file of which each process locks the bytes whose numbers are the ports
+// that it was given (fcntl(2), open file description locks); -1: there is none, and
+// nobody knows of other processes.
+var given = sync.OnceValue(func() int {
+	fd, err := unix.Open(filepath.Join(os.TempDir(), "voicefleet-ports"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o666)
+	if err != nil {
+		return -1
+	}
+	return fd
+})
+
+// take says whether a port may be given to this process, and keeps it for it.
+func take(port int) bool {
+	fd := given()
+	return fd < 0 || unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: int64(port), Len: 1}) == nil
+}
 
 // TCP finds a port, on all addresses.
 func TCP() (int, error) {
@@ -60,7 +83,10 @@ func row(n int, open func(port int) error) (int, error) {
 		}
 		port := next.port
 		next.port++
-		if last = open(port); last != nil {
+		if last = open(port); last == nil && !take(port) {
+			last = errors.New("other processes were given them")
+		}
+		if last != nil {
 			found = 0
 			continue
 		}

@@ -2,8 +2,12 @@ package freeport_test
 
 import (
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"voicefleet/internal/freeport"
 )
@@ -28,6 +32,17 @@ func TestPorts(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
+	}
+	// No other process is given it while this one lives.
+	other, err := os.OpenFile(filepath.Join(os.TempDir(), "voicefleet-ports"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, port := range []int{tcp, udp, udp + 2} {
+		if err := unix.FcntlFlock(other.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: int64(port), Len: 1}); err == nil {
+			t.Errorf("port %d could be given to another process", port)
+		}
 	}
 	for _, n := range []int{-1, 0, 129} {
 		if _, err := freeport.UDP(n); err == nil {
