@@ -124,17 +124,20 @@ func count(n *int, more bool) {
 
 // Deaf tells that the clients of a node hear nothing, though it answers.
 func (h *Health) Deaf(now time.Time, node edgeagent.NodeID, out []Ailment) []Ailment {
-	if p := h.nodes[node]; p != nil && p.cause == "" && h.mayFall() {
-		return h.fall(now, p, allocator.CauseDegraded, "its clients hear nothing, though it answers us", out)
-	}
-	return out
+	return h.degrade(now, node, "its clients hear nothing, though it answers us", out)
 }
 
 // Leaky tells that a share of what a node is asked, or of what it answers, is lost. Its
 // heartbeats, late then, may not tell of it.
 func (h *Health) Leaky(now time.Time, node edgeagent.NodeID, share float64, out []Ailment) []Ailment {
+	return h.degrade(now, node, fmt.Sprintf("%.0f %% of what we ask it, or of its answers, is lost", 100*share), out)
+}
+
+// degrade has a node that is well fall ill, if one more may, for what its heartbeats do
+// not tell.
+func (h *Health) degrade(now time.Time, node edgeagent.NodeID, why string, out []Ailment) []Ailment {
 	if p := h.nodes[node]; p != nil && p.cause == "" && h.mayFall() {
-		return h.fall(now, p, allocator.CauseDegraded, fmt.Sprintf("%.0f %% of what we ask it, or of its answers, is lost", 100*share), out)
+		return h.fall(now, p, allocator.CauseDegraded, why, out)
 	}
 	return out
 }

@@ -22,6 +22,7 @@ import (
 //	+DURATION          time passes
 //	kill NODE...       it says and answers nothing more, and its connection closes
 //	orphan NODE...     it says nothing more and its connection closes, it answers
+//	leak NODE N        it answers the check after N that are lost
 //	freeze NODE...     it says and answers nothing more
 //	mute NODE...       its heartbeats do not come any more, it answers
 //	deafen NODE...     it beats and does not answer
@@ -296,7 +297,7 @@ func FuzzWatch(f *testing.F) {
 			case 3:
 				check(w.Silence(now, edgeagent.Silence{Node: id, Silent: int(b>>6) - 1, Doubt: int(b>>7) - 1, Of: int(b >> 6)}, nil))
 			case 4:
-				check(w.Answered(now, id, Answer{Came: b>>6&1 == 0, Lost: int(b >> 3 & 3)}, nil))
+				check(w.Answered(now, id, Answer{Came: b>>6&1 == 0, Lost: int(b >> 7)}, nil))
 			case 5:
 				check(w.Expired(now, id, false, nil))
 			case 6:
@@ -304,6 +305,9 @@ func FuzzWatch(f *testing.F) {
 			case 7:
 				now = now.Add(time.Duration(b>>6) * 400 * time.Millisecond)
 				check(w.Tick(now, nil))
+				if id, share := w.Leaky(now); share > 0 && (!known[id] || share < leakShare || share > 1) {
+					t.Fatalf("%q is leaky: %v", id, share)
+				}
 			}
 		}
 	})

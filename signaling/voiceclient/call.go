@@ -482,13 +482,13 @@ func (c *Call) keep(ctx, join context.Context, lost <-chan error, joined chan<- 
 				c.dial(ctx, k)
 			}
 		case what := <-troubled:
-			if what == pathMoved {
+			switch what {
+			case pathMoved:
 				// Nothing that was open is of use from another address.
 				c.cfg.Log.Info("network is another: asking for another seat")
 				put(c.gw.redo, struct{}{})
 				c.askAnew()
-			}
-			if what == pathStuck {
+			case pathStuck:
 				c.cfg.Log.Info("no way to the node is left: asking for another seat")
 				c.askAnew()
 			}

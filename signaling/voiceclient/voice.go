@@ -859,7 +859,7 @@ func (v *Voice) Stats() VoiceStats {
 	defer v.mu.Unlock()
 	s := v.stats
 	if v.pion != nil {
-		s.Way = v.way()
+		s.Way = v.pion.net.detour.kind()
 		s.Sent, s.Received, s.ReceivedBytes = v.pion.sent.Load(), v.pion.received.Load(), v.pion.bytes.Load()
 	}
 	return s

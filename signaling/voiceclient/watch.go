@@ -34,7 +34,7 @@ type trouble int
 const (
 	pathSilent trouble = iota // nothing comes any more
 	pathMoved                 // this host reaches the node from another address now
-	pathStuck                 // it led by a relay or by TCP, which ended and takes this session no more
+	pathStuck                 // the relay or the TCP connection it took is gone, and no other way is open to it
 )
 
 // watch looks at the media of a session until ctx ends: it has reports told to
