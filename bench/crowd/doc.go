@@ -30,6 +30,8 @@
 //     handler, without a network.
 //
 // Times begin at the moment that was intended and end when the kernel had the
-// bytes. Numbers of events leap, so an event that was lost is known by its post. A note
+// bytes. While a single message is on its way to all, the sessions read only when no
+// server wants a core (SCHED_IDLE), as if they were on machines of their own; that needs
+// root. Numbers of events leap, so an event that was lost is known by its post. A note
 // tells when others used the machine, too.
 package crowd

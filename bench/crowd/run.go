@@ -638,8 +638,27 @@ func (c *crowd) memory(ctx context.Context) error {
 	return nil
 }
 
+// stepBack has the sessions read only when no server wants a core, as if they were on
+// machines of their own, where it may; forward ends that.
+func (c *crowd) stepBack() (forward func() error, err error) {
+	all := func(back bool) (err error) {
+		for _, h := range c.house.halls {
+			err = errors.Join(err, h.loader.StepBack(back))
+		}
+		return err
+	}
+	switch err := all(true); {
+	case errors.Is(err, child.ErrPriority):
+		c.note("single messages: the sessions' processes read beside the servers: %v", err)
+		return func() error { return nil }, nil
+	case err != nil:
+		return nil, errors.Join(err, all(false))
+	}
+	return func() error { return all(false) }, nil
+}
+
 // fanOut posts single messages to all, each when the one before was heard.
-func (c *crowd) fanOut(ctx context.Context, size Size, number int) error {
+func (c *crowd) fanOut(ctx context.Context, size Size, number int) (err error) {
 	n, err := c.inside(ctx)
 	if err != nil {
 		return err
@@ -651,6 +670,11 @@ func (c *crowd) fanOut(ctx context.Context, size Size, number int) error {
 	c.lost(fmt.Sprintf("on the way to %d", size.Sessions), earlier)
 	defer c.watch(fmt.Sprintf("one message to %d", size.Sessions))()
 	c.say("%d single messages to %d", c.config.FanOuts, n)
+	forward, err := c.stepBack()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, forward()) }()
 	before, err := c.house.cpu()
 	if err != nil {
 		return err

@@ -9,8 +9,10 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"voicefleet/bench/internal/child"
+	"voicefleet/bench/internal/procstat"
 )
 
 // TestMain is the child too.
@@ -91,4 +93,37 @@ func TestChildDies(t *testing.T) {
 	if err := p.Stop(); err == nil {
 		t.Error("status 3, no error")
 	}
+}
+
+func TestStepBack(t *testing.T) {
+	p := start(t)
+	defer func() { _ = p.Stop() }()
+	policies := func(want int) {
+		t.Helper()
+		var got int
+		if err := p.Call(t.Context(), "double", 4, &got); err != nil || got != 8 {
+			t.Errorf("answers %d, %v", got, err)
+		}
+		threads, err := procstat.Threads(p.PID())
+		if err != nil || len(threads) == 0 {
+			t.Fatalf("%d threads, %v", len(threads), err)
+		}
+		for _, one := range threads {
+			if attr, err := unix.SchedGetAttr(one.ID, 0); err != nil || int(attr.Policy) != want {
+				t.Errorf("thread %d: policy %d, %v; want %d", one.ID, attr.Policy, err, want)
+			}
+		}
+	}
+	switch err := p.StepBack(true); {
+	case errors.Is(err, child.ErrPriority):
+		policies(unix.SCHED_NORMAL)
+	case err != nil:
+		t.Fatal(err)
+	default:
+		policies(unix.SCHED_IDLE)
+	}
+	if err := p.StepBack(false); err != nil {
+		t.Fatal(err)
+	}
+	policies(unix.SCHED_NORMAL)
 }
