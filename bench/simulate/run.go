@@ -275,18 +275,28 @@ func (e *engine) fullest() float64 {
 }
 
 // speed is how many new calls a second one core places and reserves for, among
-// the nodes as they are.
+// the nodes as they are: in the best of some parts, as what else the machine does only
+// ever slows it.
 func speed(o *ours, seed uint64) float64 {
-	const rounds = 100_000
+	const parts, rounds = 5, 20_000
 	draw := rand.New(rand.NewPCG(seed, 9))
 	a := ask{avoid: -1, now: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), draw: draw}
+	var best float64
+	for range parts {
+		best = max(best, placeMany(o, &a, rounds))
+	}
+	return best
+}
+
+// placeMany is speed in one part.
+func placeMany(o *ours, a *ask, rounds int) float64 {
 	placed := make([]int32, 0, rounds)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	began := threadTime()
 	for i := range rounds {
-		a.call, a.metro, a.access, a.more = i, int32(draw.IntN(len(o.w.metros))), i%accesses, 1+i%4
-		if n := o.choose(&a); n >= 0 {
+		a.call, a.metro, a.access, a.more = i, int32(a.draw.IntN(len(o.w.metros))), i%accesses, 1+i%4
+		if n := o.choose(a); n >= 0 {
 			o.reserve(n, a.more)
 			placed = append(placed, n)
 		}
