@@ -23,11 +23,8 @@ const (
 	// brings the others.
 	endTimeout = time.Second
 	endsAtOnce = 256
-	// writeTimeout bounds the write of a move.
-	writeTimeout = 3 * time.Second
-	// tryTimeout bounds one try of a write that somebody waits for: one that a server
-	// took which has died since is not answered.
-	tryTimeout = 600 * time.Millisecond
+	// touchTimeout bounds the write that a call lives.
+	touchTimeout = 3 * time.Second
 	// behind is how long a server of a bucket may take to hear of a write that another
 	// has taken; readAgain is the pause before it is read again.
 	behind    = 300 * time.Millisecond
@@ -54,7 +51,7 @@ func (s *Server) perform(ctx context.Context, out []keeper.Out) {
 			s.startTask(func() { s.ask(ctx, *o.Ask) })
 		case o.Write != nil:
 			s.startTask(func() {
-				writing, cancel := context.WithTimeout(ctx, writeTimeout)
+				writing, cancel := context.WithTimeout(ctx, keeper.WriteTime)
 				defer cancel()
 				if _, err := s.write(writing, *o.Write); err != nil && ctx.Err() == nil {
 					s.cfg.Log.Warn("call is not moved yet", "call", o.Write.Entry.Call, "err", err)
@@ -227,7 +224,7 @@ func probe(ctx context.Context, hb edgeagent.Heartbeat) keeper.Answer {
 
 // touch writes that a call lives.
 func (s *Server) touch(ctx context.Context, w keeper.Write) {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, touchTimeout)
 	defer cancel()
 	if _, err := s.write(ctx, w); err != nil {
 		s.cfg.Log.Debug("call is not written again yet", "call", w.Entry.Call, "err", err)

@@ -326,7 +326,7 @@ func (s *Server) seat(ctx context.Context, req allocator.PlaceRequest) (allocato
 			s.startTask(func() { s.touch(context.WithoutCancel(ctx), *claim.Write) })
 		case claim.Write != nil:
 			tries++
-			trying, cancel := context.WithTimeout(ctx, tryTimeout)
+			trying, cancel := context.WithTimeout(ctx, keeper.WriteTime)
 			won, err := s.write(trying, *claim.Write)
 			unanswered := trying.Err() != nil && ctx.Err() == nil
 			cancel()

@@ -35,6 +35,9 @@ const (
 	transitKept = 20 * time.Second
 	// retryAfter is the pause before a call is tried again that could not be moved.
 	retryAfter = 300 * time.Millisecond
+	// WriteTime is how long a move waits to be written before it has failed: of three
+	// servers of the bus the one that took it may have died.
+	WriteTime = 600 * time.Millisecond
 	// moveRest is how long a call stays on its new node, whatever is thought of that:
 	// two allocators who think differently of two nodes must not throw it back and
 	// forth, and a verdict takes less.
@@ -143,6 +146,7 @@ type Core struct {
 	arrivals map[edgeagent.NodeID]float64
 	writing  map[sfu.CallID]bool
 	retry    map[sfu.CallID]time.Time
+	unsure   map[sfu.CallID]Write // moves that failed, and may have been written all the same
 	transits map[sfu.CallID]*transit
 	ordered  map[relayed]time.Time
 	// shifted are the nodes that other nodes reach elsewhere than before, and when those
@@ -170,6 +174,7 @@ func New(number uint64) *Core {
 		arrivals:  map[edgeagent.NodeID]float64{},
 		writing:   map[sfu.CallID]bool{},
 		retry:     map[sfu.CallID]time.Time{},
+		unsure:    map[sfu.CallID]Write{},
 		transits:  map[sfu.CallID]*transit{},
 		refused:   map[lie]time.Time{},
 		shifted:   map[edgeagent.NodeID]time.Time{},
@@ -309,7 +314,21 @@ func (c *Core) SeeCall(now time.Time, e allocator.CallEntry, revision uint64, ou
 		c.transits[e.Call] = &transit{seen: now, told: now, tries: 1}
 		delete(c.retry, e.Call)
 	}
+	w, unsure := c.unsure[e.Call]
+	delete(c.unsure, e.Call)
+	if unsure && w.Entry.Epoch == e.Epoch && e.Move != nil && e.Move.At.Equal(w.Entry.Move.At) {
+		return c.moved(now, e, out) // it was written after all: no other allocator gives that epoch
+	}
 	return out
+}
+
+// moved tells a move that this allocator has written.
+func (c *Core) moved(now time.Time, e allocator.CallEntry, out []Out) []Out {
+	m, told := e.Move, e.Moved()
+	return append(out, Out{Tell: &told}, Out{Note: &allocator.JournalEntry{
+		At: now, By: "allocator", Deed: allocator.DeedMove, Node: m.From, To: e.Node, Call: e.Call,
+		Why: fmt.Sprintf("%s, with %d sessions: %s", m.Cause, m.Sessions, e.Why.Reason),
+	}})
 }
 
 // CallGone tells that the entry of a call was deleted, at a revision, or was not
@@ -323,6 +342,7 @@ func (c *Core) CallGone(id sfu.CallID, revision uint64) {
 	}
 	delete(c.revisions, id)
 	delete(c.transits, id)
+	delete(c.unsure, id)
 	c.place.LoseCall(id)
 }
 
@@ -570,22 +590,26 @@ func (c *Core) Won(now time.Time, w Write, revision uint64, out []Out) []Out {
 			out = append(out, Out{Relay: &r})
 		}
 	}
-	m := w.Entry.Move
-	if m == nil || !m.At.Equal(w.Entry.Touched) {
-		return out // it was not moved by this
+	if !w.moves() {
+		return out
 	}
-	moved := w.Entry.Moved()
-	return append(out, Out{Tell: &moved}, Out{Note: &allocator.JournalEntry{
-		At: now, By: "allocator", Deed: allocator.DeedMove, Node: m.From, To: w.Entry.Node, Call: w.Entry.Call,
-		Why: fmt.Sprintf("%s, with %d sessions: %s", m.Cause, m.Sessions, w.Entry.Why.Reason),
-	}})
+	return c.moved(now, w.Entry, out)
+}
+
+// moves says whether a call has another node by this write.
+func (w Write) moves() bool {
+	return w.Entry.Move != nil && w.Entry.Move.At.Equal(w.Entry.Touched)
 }
 
 // Failed tells that a write was not done, because somebody else was first (Reread
-// follows) or the bus did not take it.
+// follows) or the bus did not take it; or that nobody answered in WriteTime: then it may
+// have been done, which is told when it is seen.
 func (c *Core) Failed(now time.Time, w Write) {
 	c.done(w)
 	c.retry[w.Entry.Call] = now.Add(retryAfter)
+	if w.moves() {
+		c.unsure[w.Entry.Call] = w
+	}
 }
 
 func (c *Core) done(w Write) {

@@ -51,3 +51,36 @@ func TestForgottenNodeComesBack(t *testing.T) {
 		t.Error("it speaks again and is not chosen")
 	}
 }
+
+// TestUnansweredMove writes a move whose answer is lost. It is told as soon as it is seen
+// in the bucket; if another allocator was first, that one tells.
+func TestUnansweredMove(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		seen func(w *Write) allocator.CallEntry
+		told int
+	}{
+		{"written", func(w *Write) allocator.CallEntry { return w.Entry }, 1},
+		{"another's", func(w *Write) allocator.CallEntry { e := w.Entry; e.Epoch++; return e }, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFleet(t)
+			if n := f.join(1, atA); n != "a" {
+				t.Fatalf("the first is on %s", n)
+			}
+			out, why := f.c.Move(f.now, allocator.MoveRequest{Call: theCall, Region: "b", Cause: allocator.CauseRegion})
+			if out == nil {
+				t.Fatal(why)
+			}
+			f.now = f.now.Add(WriteTime)
+			f.c.Failed(f.now, *out)
+			see := func() { f.revision++; f.do(f.c.SeeCall(f.now, c.seen(out), f.revision, nil)) }
+			if see(); len(f.told) != c.told || c.told > 0 && f.told[0].To != "b" {
+				t.Errorf("seen: told %v", f.told)
+			}
+			if see(); len(f.told) != c.told {
+				t.Errorf("seen again: told %v", f.told)
+			}
+		})
+	}
+}

@@ -343,10 +343,10 @@ func (w *world) node(id edgeagent.NodeID) *edge { return w.nodes[id[0]-'a'] }
 
 // write is a compare-and-swap: it may be done and its answer lost.
 func (w *world) write(m *member, x Write, then func(won bool)) {
-	life := m.life
+	life, failed := m.life, false
 	reply := func(do func(now time.Time, out []Out) []Out) {
 		w.after(w.delay(), func() {
-			if m.cut {
+			if m.cut || failed { // nobody waits any more
 				return
 			}
 			w.take(m, life, do)
@@ -394,8 +394,9 @@ func (w *world) write(m *member, x Write, then func(won bool)) {
 			return nil
 		})
 	})
-	w.after(3*time.Second, func() {
+	w.after(WriteTime, func() {
 		if !answered {
+			failed = true
 			w.take(m, life, func(now time.Time, out []Out) []Out { m.core.Failed(now, x); return out })
 		}
 	})
