@@ -96,7 +96,7 @@ fleet-demo: ## a fleet to look at: three edges, bots that talk, keys that kill, 
 	@$(FLEET) demo $(ARGS)
 
 fleet-test: ## kill, freeze, cut off and drain the nodes of a whole fleet; what every listener heard (needs root; 25 minutes)
-	@$(FLEET) test --json out/fleet.json --html out/fleet.html $(ARGS)
+	@$(FLEET) test --log out/fleet.log --json out/fleet.json --html out/fleet.html $(ARGS)
 
 fleet-soak: ## the same at length, with an outage of 10 minutes; before it schedules in virtual time, closed-test and cascade-test; at its end a summary of all (needs root and nft; two hours)
 	@MAKE="$(MAKE)" ARGS="$(ARGS)" sh deploy/soak.sh fleet-schedules closed-test cascade-test fleet-soak-alone
@@ -105,7 +105,7 @@ fleet-schedules:
 	@$(ENV) && go test -count=1 -v -run '^(TestNoCallHasTwoOwners|TestLossIsNoDeath|TestNoFalseMends)$$' ./allocator/keeper ./sfu/internal/ear
 
 fleet-soak-alone:
-	@$(FLEET) soak --json out/fleet-soak.json --html out/fleet-soak.html $(ARGS)
+	@$(FLEET) soak --log out/fleet-soak.log --json out/fleet-soak.json --html out/fleet-soak.html $(ARGS)
 
 sim: ## a day and a month of 1,000 nodes in virtual time, placed by our rule and by others (half an hour)
 	@$(ENV) && mkdir -p out && go run $(OPUS) ./cmd/voicebench simulate --seed 1 --html out/sim.html --json out/sim.json $(ARGS)

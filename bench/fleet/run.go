@@ -235,7 +235,13 @@ func (r *run) spread() string {
 	return strings.Join(parts, ", ")
 }
 
-func (r *run) say(format string, args ...any) { r.config.Progress.Say(format, args...) }
+// say tells of progress, in the log, too: what happened there is found by it.
+func (r *run) say(format string, args ...any) {
+	r.config.Progress.Say(format, args...)
+	if r.config.Log != nil {
+		fmt.Fprintf(r.config.Log, "%s %s\n", time.Now().UTC().Format("15:04:05.000"), fmt.Sprintf(format, args...))
+	}
+}
 
 // close ends everything in the reverse order of its start.
 func (r *run) close() error {

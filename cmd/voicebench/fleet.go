@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,7 +26,8 @@ func fleetCommand() *cobra.Command {
 
 func fleetRunCommand(use, short, long, examples string, plan fleet.Plan) *cobra.Command {
 	var o output
-	var quick, logs bool
+	var quick bool
+	var log string
 	config := fleet.Config{Kind: "fleet " + use}
 	cmd := &cobra.Command{
 		Use:     use,
@@ -51,8 +53,13 @@ func fleetRunCommand(use, short, long, examples string, plan fleet.Plan) *cobra.
 			p := newProgress(cmd.ErrOrStderr())
 			defer p.done()
 			config.Seed, config.Command, config.Progress = o.seed, o.command(cmd), p
-			if logs {
-				config.Log = cmd.ErrOrStderr()
+			if log != "" {
+				to, err := os.Create(log)
+				if err != nil {
+					return fmt.Errorf("--log: %w", err)
+				}
+				defer to.Close()
+				config.Log = to
 			}
 			r, err := fleet.Run(cmd.Context(), config)
 			p.done()
@@ -72,6 +79,6 @@ func fleetRunCommand(use, short, long, examples string, plan fleet.Plan) *cobra.
 	f.BoolVar(&quick, "short", false, "one or two rounds of a fault of each family (4 minutes)")
 	f.StringSliceVar(&config.Untimed, "untimed", nil, "faults of which no times are judged, only what is lost, moved, split and ended, who gets in again, and silence of seconds: for a machine that has other work")
 	f.BoolVar(&config.Loopback, "loopback", false, "all on this host's loopback addresses, without root and without faults of the network")
-	f.BoolVar(&logs, "log", false, "show what the fleet's programs log")
+	f.StringVar(&log, "log", "", "write what the fleet's programs and its clients log, and when each round was over, to this file")
 	return cmd
 }

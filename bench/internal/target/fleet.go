@@ -214,7 +214,7 @@ func (f *Fleet) planEdge(i int) error {
 
 // unit makes a unit and finds its place and a TCP port there.
 func (f *Fleet) unit(name, upWhen string, port int) (*Unit, int, error) {
-	u := &Unit{Name: name, program: f.config.Program, upWhen: upWhen, log: f.config.Log}
+	u := &Unit{Name: name, program: f.config.Program, upWhen: upWhen, log: byName(name, f.config.Log)}
 	var err error
 	if f.config.Place != nil {
 		u.Place, err = f.config.Place(name)

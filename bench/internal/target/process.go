@@ -157,6 +157,35 @@ const (
 	lineKept = 256
 )
 
+// named passes whole lines on, each with the name of the program that wrote it.
+type named struct {
+	name string
+	to   io.Writer
+	line []byte // not ended yet
+}
+
+func byName(name string, to io.Writer) io.Writer {
+	if to == nil {
+		return nil
+	}
+	return &named{name: name + ": ", to: to}
+}
+
+func (n *named) Write(b []byte) (int, error) {
+	for line := range bytes.Lines(b) {
+		if len(n.line) == 0 {
+			n.line = append(n.line, n.name...)
+		}
+		if n.line = append(n.line, line...); line[len(line)-1] == '\n' || len(n.line) > logKept {
+			if _, err := n.to.Write(n.line); err != nil {
+				return 0, err
+			}
+			n.line = n.line[:0]
+		}
+	}
+	return len(b), nil
+}
+
 // kept keeps the last of a log, and counts the goroutines of stack dumps in it.
 type kept struct {
 	also io.Writer

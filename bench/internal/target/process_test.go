@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -179,5 +180,25 @@ func TestEach(t *testing.T) {
 	}
 	if err := (Shape{AtOnce: -1}).Each(t.Context(), 1, nil); err == nil {
 		t.Error("-1 at once")
+	}
+}
+
+// Lines of two programs in one log are whole, and say whose they are.
+func TestNamed(t *testing.T) {
+	var log strings.Builder
+	a, b := byName("a", &log), byName("b", &log)
+	for _, w := range []struct {
+		to   io.Writer
+		text string
+	}{{a, "one\ntw"}, {b, "three\n"}, {a, "o\n"}, {b, "\nrest"}} {
+		if n, err := io.WriteString(w.to, w.text); n != len(w.text) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if want := "a: one\nb: three\na: two\nb: \n"; log.String() != want {
+		t.Errorf("%q, want %q", log.String(), want)
+	}
+	if byName("a", nil) != nil {
+		t.Error("a log of nobody")
 	}
 }

@@ -54,7 +54,7 @@ func StartTexts(ctx context.Context, c TextsConfig) (_ *Texts, err error) {
 	}
 	at := net.JoinHostPort(loopback.String(), strconv.Itoa(port))
 	t.busURL = "nats://" + at
-	t.Bus = &Unit{Name: "bus", Place: Place{Addr: loopback}, program: c.Program, upWhen: "bus is up", log: c.Log, args: []string{"bus", "--listen", at}}
+	t.Bus = &Unit{Name: "bus", Place: Place{Addr: loopback}, program: c.Program, upWhen: "bus is up", log: byName("bus", c.Log), args: []string{"bus", "--listen", at}}
 	return t, t.Bus.Start(ctx)
 }
 
@@ -68,7 +68,8 @@ func (t *Texts) Add(ctx context.Context, n int) error {
 			return err
 		}
 		i := len(t.Texts)
-		u := &Unit{Name: fmt.Sprintf("text%d", i+1), Place: Place{Addr: loopback}, program: t.config.Program, upWhen: " is up.", log: t.config.Log}
+		name := fmt.Sprintf("text%d", i+1)
+		u := &Unit{Name: name, Place: Place{Addr: loopback}, program: t.config.Program, upWhen: " is up.", log: byName(name, t.config.Log)}
 		u.args = []string{"text", "--bus", t.busURL, "--store", t.config.Store, "--data", t.folder(i), "--port", strconv.Itoa(port),
 			"--worker", strconv.Itoa(i), "--advertise", loopback.String(), "--log-level", "warn"}
 		t.Texts = append(t.Texts, u)
