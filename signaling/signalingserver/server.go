@@ -56,7 +56,8 @@ type Config struct {
 	Connections int
 	// Strangers bounds those of them that are not authenticated yet (default
 	// 1,024; one costs at most 16 KiB beyond that), and StrangersPerAddress
-	// those from one IPv4 address or IPv6 /64 (default 20; loopback is free).
+	// those from one IPv4 address or IPv6 /64 (default 64: as many follow their calls
+	// at once who are behind one address; loopback is free).
 	Strangers, StrangersPerAddress int
 
 	Build   string // version told to clients that ask (default "voicefleet")
@@ -78,7 +79,7 @@ func (c *Config) validate() error {
 	}
 	fill(&c.Connections, 20_000)
 	fill(&c.Strangers, 1024)
-	fill(&c.StrangersPerAddress, 20)
+	fill(&c.StrangersPerAddress, 64)
 	if c.Heartbeat == 0 {
 		c.Heartbeat = signaling.DefaultHeartbeatInterval
 	}
