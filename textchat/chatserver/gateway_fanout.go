@@ -14,7 +14,7 @@ import (
 func (o *owner) publish(e guild.Event) {
 	missed := false
 	o.publishTo(e, func(yield func(*session) bool) {
-		for s, b := range o.subs {
+		for s, b := range o.subs.all() {
 			switch {
 			case b.passive() && !o.stirs(s, &e):
 				missed = true

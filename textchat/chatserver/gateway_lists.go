@@ -333,7 +333,7 @@ func (o *owner) lookOn(user textchat.ID) {
 		return
 	}
 	for _, s := range sh.sessions {
-		if b := o.subs[s]; b != nil && len(b.asked) > 0 {
+		if b := o.subs.of(s); b != nil && len(b.asked) > 0 {
 			o.look(s, b, b.asked)
 		}
 	}
@@ -457,7 +457,7 @@ func (o *owner) relistAll() (list []news) {
 	clear(o.lists.of)
 	lists := make(map[textchat.ID]*listing)
 	gone, come := make(map[watched][]*session), make(map[watched][]*session)
-	for s, b := range o.subs {
+	for s, b := range o.subs.all() {
 		was := b.pages
 		b.pages = nil
 		for _, channel := range slices.Sorted(maps.Keys(b.asked)) {

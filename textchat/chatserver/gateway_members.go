@@ -51,7 +51,7 @@ func (c *conn) members(now time.Time, in gatewaysession.MembersRequest) {
 	defer cancel()
 	a := new(chunks) // not a local of ours: we may stop waiting first
 	err := o.ask(ctx, func() error {
-		if o.subs[s] == nil {
+		if o.subs.of(s) == nil {
 			return textchat.ErrUnknownGuild // it left meanwhile
 		}
 		*a = o.find(in, all, s.intents)
@@ -99,7 +99,7 @@ func (s *session) part(o *owner, in gatewaysession.MembersRequest, ids []textcha
 	defer cancel()
 	a := new(chunks)
 	err := o.ask(ctx, func() error {
-		if o.subs[s] == nil {
+		if o.subs.of(s) == nil {
 			return textchat.ErrUnknownGuild
 		}
 		*a = o.find(gatewaysession.MembersRequest{Users: ids, Presences: in.Presences}, false, s.intents)

@@ -90,7 +90,7 @@ func (o *owner) mark(channel textchat.ID) {
 	}
 	o.unread.channels[channel] = struct{}{}
 	if o.unread.at.IsZero() {
-		o.unread.at = time.Now().Add(max(unreadEvery, time.Duration(len(o.subs))*watcherCost))
+		o.unread.at = time.Now().Add(max(unreadEvery, time.Duration(o.subs.len())*watcherCost))
 	}
 }
 
@@ -170,7 +170,7 @@ func (o *owner) unreadNews() []news {
 	events := make(map[string]int)       // by what is new: where in list
 	sights := make(map[*textchat.ID]int) // by the channels that a user sees, which Sight shares; -1: nothing is new
 	var list []news
-	for s, b := range o.subs {
+	for s, b := range o.subs.all() {
 		if !b.passive() || s.intents&textchat.IntentGuildMessages == 0 || len(o.sights[s.user]) == 0 {
 			continue
 		}
@@ -246,7 +246,7 @@ func (c *conn) looks(list []gatewaysession.Look) {
 			continue
 		}
 		_ = o.ask(ctx, func() error {
-			if b, ok := o.subs[s]; ok {
+			if b := o.subs.of(s); b != nil {
 				o.looksAt(s, b, in, time.Now())
 			}
 			return nil
@@ -290,7 +290,7 @@ func (o *owner) lookLate(now time.Time) {
 	late := o.lists.late
 	o.lists.late, o.lists.lateAt = nil, time.Time{}
 	for s, in := range late {
-		if b, ok := o.subs[s]; ok {
+		if b := o.subs.of(s); b != nil {
 			o.looksAt(s, b, in, now)
 		}
 	}

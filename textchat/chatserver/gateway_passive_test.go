@@ -204,7 +204,7 @@ func TestPassiveSessions(t *testing.T) {
 		break
 	}
 	if err := o.ask(t.Context(), func() error {
-		for x, b := range o.subs {
+		for x, b := range o.subs.all() {
 			if x.user.String() == ann.id && len(b.pages) > 0 {
 				t.Errorf("ann still looks at %v", b.pages)
 			}
@@ -241,9 +241,9 @@ func TestLooksArePaced(t *testing.T) {
 	}
 	if err := o.ask(t.Context(), func() error {
 		var x *session
-		for x = range o.subs {
+		for x = range o.subs.all() {
 		}
-		b, now := o.subs[x], time.Now().Add(time.Hour)
+		b, now := o.subs.of(x), time.Now().Add(time.Hour)
 		look := func(channel textchat.ID, at time.Time) *listing {
 			o.looksAt(x, b, gatewaysession.Look{Pages: map[textchat.ID][]int{channel: {0}}}, at)
 			return o.lists.of[o.listID(channel)]
@@ -316,7 +316,7 @@ func TestWatchersShareEvents(t *testing.T) {
 		if list := o.listNews(now); len(list) != 1 || len(list[0].to) != 2 {
 			t.Errorf("a list that is made anew is told by %d events", len(list))
 		}
-		for _, b := range o.subs {
+		for _, b := range o.subs.all() {
 			b.closed = true
 		}
 		id, err := snowflake.Parse(general)

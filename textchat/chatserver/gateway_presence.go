@@ -106,7 +106,7 @@ func merged(list []gatewaysession.PresenceUpdate) gatewaysession.PresenceUpdate 
 // greet gives a session the guild.
 func (o *owner) greet(s *session) {
 	o.see(s.user)
-	if b := o.subs[s]; b != nil {
+	if b := o.subs.of(s); b != nil {
 		b.lazy = o.lazy(s)
 	}
 	snap := o.core.Snapshot(s.user, s.large)
@@ -216,7 +216,7 @@ func (o *owner) show(user textchat.ID) {
 // relist gives a session that lagged all presences at once; who is not in the
 // list is offline.
 func (o *owner) relist(s *session) {
-	if b, ok := o.subs[s]; !ok || b.lazy {
+	if b := o.subs.of(s); b == nil || b.lazy {
 		return
 	}
 	list := []presenceBody{}

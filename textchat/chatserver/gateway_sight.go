@@ -88,7 +88,7 @@ func (o *owner) review(changes []textchat.Change, events []guild.Event) {
 			}
 		}
 	}
-	for s := range o.subs {
+	for s := range o.subs.all() {
 		if s.intents&textchat.IntentGuilds == 0 {
 			continue
 		}

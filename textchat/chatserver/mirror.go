@@ -1475,7 +1475,7 @@ func (s *session) catchUpGuild(ctx context.Context, id textchat.ID, from spot, g
 			if err := o.resume(s, from, greet); err != nil {
 				return err
 			}
-			seq, in = o.applied, o.subs[s] != nil
+			seq, in = o.applied, o.subs.of(s) != nil
 			return nil
 		})
 	}

@@ -46,7 +46,7 @@ type owner struct {
 	// Owned by run.
 	core   *guild.Guild // nil: must be loaded
 	habits *guild.Delta // of the guild, while it is unloaded
-	subs   map[*session]*sub
+	subs   listeners
 	hear   map[*session]*sub // those of subs that asked for presences
 	// What was shown to whom: the presence of each member online, and the channels
 	// that each user with a session sees.
@@ -83,7 +83,7 @@ type request struct {
 }
 
 func newOwner(s *Server, id textchat.ID) *owner {
-	return &owner{srv: s, id: id, inbox: make(chan request, inboxLen), gone: make(chan struct{}), subs: make(map[*session]*sub), hear: make(map[*session]*sub),
+	return &owner{srv: s, id: id, inbox: make(chan request, inboxLen), gone: make(chan struct{}), hear: make(map[*session]*sub),
 		seen: make(map[textchat.ID]*shown), sights: make(map[textchat.ID][]textchat.ID), newcomers: newNewcomers(), shared: shared{key: id.String()}}
 }
 
@@ -158,7 +158,7 @@ func (o *owner) deadline() time.Time {
 
 // idleAt is when the guild is to be unloaded, if nothing happens until then.
 func (o *owner) idleAt() time.Time {
-	if o.core == nil || len(o.subs) > 0 {
+	if o.core == nil || o.subs.len() > 0 {
 		return time.Time{}
 	}
 	return o.used.Add(o.srv.idleTime)
@@ -251,7 +251,7 @@ func (o *owner) greetAll() {
 	clear(o.sights)
 	o.sight = nil
 	o.ordered(func() {
-		for s := range o.subs {
+		for s := range o.subs.all() {
 			if o.core.Member(s.user) != nil {
 				o.greet(s)
 				continue
@@ -415,7 +415,7 @@ func (o *owner) spreadOrdered(out *guild.Out, seq uint64) {
 		}
 	}
 	for _, u := range out.Parted {
-		for s := range o.subs {
+		for s := range o.subs.all() {
 			if s.user == u {
 				o.part(s)
 			}
@@ -461,7 +461,7 @@ func encode(v any) []byte {
 
 // add makes a session listen, from its GUILD_CREATE on.
 func (o *owner) add(s *session) {
-	if _, ok := o.subs[s]; ok || !s.shardHas(o.id) || !s.listenTo(o) {
+	if o.subs.of(s) != nil || !s.shardHas(o.id) || !s.listenTo(o) {
 		return
 	}
 	o.listen(s, &sub{closed: s.passive})
@@ -471,7 +471,7 @@ func (o *owner) add(s *session) {
 
 // listen notes a session that is in.
 func (o *owner) listen(s *session, b *sub) {
-	o.subs[s] = b
+	o.subs.put(s, b)
 	if s.intents&textchat.IntentPresences != 0 {
 		o.hear[s] = b
 	}
@@ -479,9 +479,9 @@ func (o *owner) listen(s *session, b *sub) {
 
 // part ends that: what it would have got it does not get any more.
 func (o *owner) part(s *session) {
-	if b, ok := o.subs[s]; ok {
+	if b := o.subs.of(s); b != nil {
 		o.look(s, b, nil)
-		delete(o.subs, s)
+		o.subs.drop(s)
 		delete(o.hear, s)
 		s.leaves(o)
 		o.leave(s)

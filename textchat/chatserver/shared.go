@@ -807,7 +807,7 @@ func (o *owner) since(seq uint64) ([]past, error) {
 // has it listen. One whose client may not have the guild yet is given that, too. Who is
 // not a member any more is told so.
 func (o *owner) resume(s *session, from spot, greet bool) error {
-	if o.subs[s] != nil {
+	if o.subs.of(s) != nil {
 		return nil // it entered just now
 	}
 	if o.unsure || from.exact && o.applied < from.Seq {

@@ -85,7 +85,7 @@ func TestIdleGuildIsUnloaded(t *testing.T) {
 	s.until("VOICE_SERVER_UPDATE")
 	s.breakOff()
 	if err := o.ask(t.Context(), func() error {
-		for x := range o.subs {
+		for x := range o.subs.all() {
 			o.part(x) // its session may stand for minutes
 		}
 		o.unload(time.Now())
