@@ -242,7 +242,7 @@ func (s *Server) write(ctx context.Context, w keeper.Write) (won bool, err error
 	}
 	if err == nil {
 		s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out {
-			if w.Entry.Move != nil && w.Entry.Move.At.Equal(w.Entry.Touched) {
+			if w.Moves() {
 				s.decisions.add(w.Entry.Why)
 				s.metrics.moves.WithLabelValues(string(w.Entry.Move.Cause)).Inc()
 			}

@@ -590,14 +590,14 @@ func (c *Core) Won(now time.Time, w Write, revision uint64, out []Out) []Out {
 			out = append(out, Out{Relay: &r})
 		}
 	}
-	if !w.moves() {
+	if !w.Moves() {
 		return out
 	}
 	return c.moved(now, w.Entry, out)
 }
 
-// moves says whether a call has another node by this write.
-func (w Write) moves() bool {
+// Moves says whether a call has another node by this write.
+func (w Write) Moves() bool {
 	return w.Entry.Move != nil && w.Entry.Move.At.Equal(w.Entry.Touched)
 }
 
@@ -607,7 +607,7 @@ func (w Write) moves() bool {
 func (c *Core) Failed(now time.Time, w Write) {
 	c.done(w)
 	c.retry[w.Entry.Call] = now.Add(retryAfter)
-	if w.moves() {
+	if w.Moves() {
 		c.unsure[w.Entry.Call] = w
 	}
 }

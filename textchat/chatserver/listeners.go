@@ -7,9 +7,8 @@ import "iter"
 // kernel, and a guild of a hundred thousand is told in that order.
 type listeners struct {
 	at      map[*session]int // where in row
-	row     []listener
-	gone    int // of row
-	walking int // loops over row that are under way
+	row     []listener       // those that have gone are left out when they are more than half
+	walking int              // loops over row that are under way
 }
 
 // listener is one of them; one that has gone has no session.
@@ -33,7 +32,7 @@ func (l *listeners) put(s *session, b *sub) {
 	if l.at == nil {
 		l.at = make(map[*session]int)
 	}
-	if l.gone > len(l.row)/2 && l.walking == 0 {
+	if len(l.row) > 2*len(l.at) && l.walking == 0 {
 		l.closeUp()
 	}
 	l.at[s] = len(l.row)
@@ -49,15 +48,15 @@ func (l *listeners) closeUp() {
 			row = append(row, one)
 		}
 	}
-	l.row, l.gone = row, 0
+	l.row = row
 }
 
 // drop ends that a session listens, which does.
 func (l *listeners) drop(s *session) {
 	l.row[l.at[s]] = listener{}
 	delete(l.at, s)
-	if l.gone++; len(l.at) == 0 && l.walking == 0 {
-		l.row, l.gone = nil, 0
+	if len(l.at) == 0 && l.walking == 0 {
+		l.row = nil
 	}
 }
 
