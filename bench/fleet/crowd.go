@@ -357,29 +357,36 @@ func (c *crowd) stand() standing {
 	return s
 }
 
-// connected waits until everybody's gateway has answered since a time, and gives how
-// long after it each did, in seconds and in order.
-func (c *crowd) connected(ctx context.Context, since time.Time, within time.Duration) ([]float64, error) {
+// connected waits until everybody's gateway has answered since a time at which none could,
+// and gives how long after another, from when it could, each did, in seconds and in order:
+// zero for those who were quicker than the word that it can.
+func (c *crowd) connected(ctx context.Context, since, from time.Time, within time.Duration) ([]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	back := make(map[*member]float64)
 	for {
+		var missing error
 		for _, m := range c.members {
-			m.mu.Lock()
-			call := m.joined
-			m.mu.Unlock()
-			if _, known := back[m]; known || call == nil {
+			if _, known := back[m]; known {
 				continue
 			}
-			if at := call.Stats().Online; at.After(since) {
-				back[m] = at.Sub(since).Seconds()
+			m.mu.Lock()
+			call, why := m.joined, m.why
+			m.mu.Unlock()
+			switch {
+			case call == nil:
+				missing = fmt.Errorf("member %d is in no call: %w", m.ear.member, errors.Join(errors.New("its join is under way"), why))
+			case call.Stats().Online.After(since):
+				back[m] = max(call.Stats().Online.Sub(from).Seconds(), 0)
+			default:
+				missing = fmt.Errorf("member %d: its gateway answered last at %s", m.ear.member, call.Stats().Online.Format(time.TimeOnly))
 			}
 		}
 		if len(back) == len(c.members) {
 			return slices.Sorted(maps.Values(back)), nil
 		}
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {
-			return nil, fmt.Errorf("%d of %d are back after %v", len(back), len(c.members), within)
+			return nil, fmt.Errorf("%d of %d are back after %v; %w", len(back), len(c.members), within, missing)
 		}
 	}
 }

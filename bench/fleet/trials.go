@@ -806,8 +806,7 @@ func herd(ctx context.Context, r *run, one *round, _ int) error {
 	if err = errors.Join(launchAll(ctx, slices.Concat(r.fleet.Buses, r.fleet.Centrals)), launchAll(ctx, r.fleet.Texts)); err != nil {
 		return err
 	}
-	begun := time.Now()
-	back, err := r.crowd.connected(ctx, begun, inWithin)
+	back, err := r.crowd.connected(ctx, started, time.Now(), inWithin)
 	if err != nil {
 		return err
 	}

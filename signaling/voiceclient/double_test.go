@@ -234,6 +234,7 @@ type textGateway struct {
 	wanted    snowflake.ID // by the last op 4
 	shifted   snowflake.ID // where everybody is who is in; zero: in channel
 	refuse    []string     // codes that the next joins are refused with
+	later     []float64    // for how many seconds the next identifies are put off
 	full      bool         // joins wait in line, or are refused
 	line      []*textSession
 	move      string // what VOICE_SERVER_UPDATE says of a move
@@ -317,6 +318,11 @@ func (g *textGateway) OnMessage(ws *gws.Conn, m *gws.Message) {
 	case 2:
 		if _, err := snowflake.Parse(f.D.Token); err != nil {
 			_ = ws.WriteClose(4004, nil)
+			return
+		}
+		if len(g.later) > 0 {
+			_ = ws.WriteString(fmt.Sprintf(`{"op":9,"d":false,"s":null,"t":null,"retry_after":%g}`, g.later[0]))
+			g.later = g.later[1:]
 			return
 		}
 		g.grants++

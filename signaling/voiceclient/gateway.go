@@ -30,7 +30,11 @@ const (
 // intents are GUILDS and GUILD_VOICE_STATES.
 const intents = 1<<0 | 1<<7
 
-// ErrRefused tells that the gateway takes neither the token nor its session.
+// identifyAfter is how long after an identify that was refused without a hint the next
+// one comes, at least: the public API asks for 1 to 5 s.
+const identifyAfter = time.Second
+
+// ErrRefused tells that the gateway does not take the token.
 var ErrRefused = errors.New("gateway refused the token")
 
 // voiceServer is VOICE_SERVER_UPDATE. Endpoint is nil when the server is gone
@@ -210,18 +214,23 @@ func (g *gateway) identify() error {
 	})
 }
 
-// invalid starts over on the same WebSocket, as the protocol allows.
+// invalid starts over on the same WebSocket, as the protocol allows: after a resume
+// at once, after an identify, for which there was no room yet, when the server says.
 func (g *gateway) invalid(ctx context.Context, f gwFrame) error {
-	if g.session == "" {
-		return ErrRefused
+	wait := time.Duration(min(max(f.RetryAfter, 0), maxHint) * float64(time.Second))
+	if g.session == "" && wait == 0 {
+		wait = identifyAfter
 	}
 	if string(f.D) != "true" {
 		g.session = ""
 	}
+	if until, ok := ctx.Deadline(); ok && time.Until(until) < wait+2*backoffMin {
+		return &busyError{fmt.Sprintf("gateway has no room yet: come again in %v", wait.Round(time.Second)), wait}
+	}
 	select {
-	case <-time.After(time.Duration(min(max(f.RetryAfter, 0), maxHint)*float64(time.Second)) + backoffMin + rand.N(backoffMin)):
+	case <-time.After(wait + backoffMin + rand.N(backoffMin)):
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("wait for gateway: %w", ctx.Err())
 	}
 	if g.session != "" {
 		return errors.New("gateway wants the resume again")

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -314,6 +315,43 @@ func TestGatewayResumes(t *testing.T) {
 	w.gw.cut()
 	w.gw.place("n2")
 	ea.until(t, "moved", nil, func() bool { return a.Stats().Moves == 1 && a.Stats().Voice.Node == "n2" })
+}
+
+// TestPutOff: whoever finds no room at the gateway comes again when it is told to, be it
+// that it joins or that its session was forgotten, and does not wait longer than it may.
+func TestPutOff(t *testing.T) {
+	w := newWorld(t)
+	putOff := func(seconds ...float64) {
+		w.gw.mu.Lock()
+		defer w.gw.mu.Unlock()
+		w.gw.later = seconds
+	}
+	putOff(0.1, 0.1)
+	begun := time.Now()
+	e := newEar()
+	c := w.join(t, 1, e)
+	if took := time.Since(begun); took < 200*time.Millisecond {
+		t.Errorf("joined after %v, told to wait for twice 0.1 s", took)
+	}
+	putOff(0.1)
+	before := c.Stats().Online
+	w.gw.forget()
+	e.until(t, "back at the gateway", nil, func() bool { return c.Stats().Online.After(before) })
+	select {
+	case <-c.Done():
+		t.Fatalf("the call has ended: %v", c.Err())
+	default:
+	}
+	putOff(50)
+	begun = time.Now()
+	other, err := voiceclient.Join(context.Background(), voiceclient.Config{Server: w.gw.url, Token: "2", Guild: guild, Channel: channel, Options: newEar().options()})
+	if err == nil {
+		other.Close()
+		t.Fatal("joined though there was no room")
+	}
+	if errors.Is(err, voiceclient.ErrRefused) || !strings.Contains(err.Error(), "come again in 50s") || time.Since(begun) > 10*time.Second {
+		t.Errorf("after %v: %v", time.Since(begun), err)
+	}
 }
 
 // TestJoinWaits is let in once somebody can take the call, and told at once when nobody
