@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +31,8 @@ const (
 	// channels and users are those of the steps writes and steady.
 	channels = 200
 	users    = 200
+	// garbage is how much may lie about, in percent of what lives.
+	garbage = 400
 	// equalReaders read one page at once, equalRounds times.
 	equalReaders = 64
 	equalRounds  = 50
@@ -51,7 +54,7 @@ type Config struct {
 
 	Writers int           // default 64
 	Length  time.Duration // of the steps writes and steady (default 20 s)
-	Warm    time.Duration // load before the step steady on CQL, for the node's compiler (default 30 s)
+	Warm    time.Duration // load before the step steady on CQL, for the node's compiler (default 60 s)
 	Rate    int           // messages a second in the step steady, a tenth as many pages and users (default 2,000)
 	History int           // messages loaded (default 10,000,000); below 10,000: none
 	Pages   int           // pages of it that are read at each size (default 10,000); half as many before them do not count
@@ -92,7 +95,7 @@ func (c *Config) validate() error {
 	}
 	orDefault(&c.Writers, 64)
 	orDefault(&c.Length, 20*time.Second)
-	orDefault(&c.Warm, 30*time.Second)
+	orDefault(&c.Warm, 60*time.Second)
 	orDefault(&c.Rate, 2000)
 	orDefault(&c.History, 10_000_000)
 	orDefault(&c.Pages, 10_000)
@@ -123,6 +126,9 @@ func Run(ctx context.Context, config Config) (*bench.Report, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
+	// A server's heap is of hundreds of megabytes. Ours is so small that it would be
+	// collected many times a second, beside what is measured.
+	defer debug.SetGCPercent(debug.SetGCPercent(garbage))
 	r := &run{config: config, report: &bench.Report{Kind: "store", Command: config.Command, Seed: config.Seed, Started: time.Now().UTC(), Machine: bench.ThisMachine()}}
 	defer func() { r.report.Took = bench.Seconds(time.Since(r.report.Started)) }()
 	for _, name := range config.Only {

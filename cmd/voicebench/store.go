@@ -50,7 +50,7 @@ func storeCommand() *cobra.Command {
 	f.BoolVar(&short, "short", false, "steps of 4 s and no history (half a minute in all)")
 	f.IntVar(&config.Writers, "writers", 64, "writers at once in the step writes")
 	f.DurationVar(&config.Length, "length", 20*time.Second, "length of the steps writes and steady")
-	f.DurationVar(&config.Warm, "warm", 30*time.Second, "load on CQL before anything is measured, for the node's compiler")
+	f.DurationVar(&config.Warm, "warm", 60*time.Second, "load on CQL before anything is measured, for the node's compiler")
 	f.IntVar(&config.Rate, "rate", 2000, "messages a second in the step steady, a tenth as many pages and look-ups of users")
 	f.IntVar(&config.History, "history", 10_000_000, "messages loaded for the step history, looked at at a hundredth, a tenth and all of them; 0: none")
 	f.Float64Var(&config.MinWrites, "min-writes", 15_000, "goal: durable messages a second of SQLite; negative: none")

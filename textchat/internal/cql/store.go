@@ -3,7 +3,6 @@ package cql
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	json "github.com/go-json-experiment/json/v1"
 	"github.com/gocql/gocql"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
