@@ -64,6 +64,11 @@ func (s *Server) perform(ctx context.Context, out []keeper.Out) {
 			s.metrics.told(*o.Tell)
 		case o.End != nil:
 			ends[o.End.Node] = append(ends[o.End.Node], *o.End)
+		case o.Moved != nil:
+			s.mu.Lock()
+			s.decisions.add(o.Moved.Why)
+			s.mu.Unlock()
+			s.metrics.moves.WithLabelValues(string(o.Moved.Move.Cause)).Inc()
 		case o.Note != nil:
 			s.noted(*o.Note)
 		case o.Refused != "":
@@ -242,10 +247,6 @@ func (s *Server) write(ctx context.Context, w keeper.Write) (won bool, err error
 	}
 	if err == nil {
 		s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out {
-			if w.Moves() {
-				s.decisions.add(w.Entry.Why)
-				s.metrics.moves.WithLabelValues(string(w.Entry.Move.Cause)).Inc()
-			}
 			return s.core.Won(now, w, revision, out)
 		})
 		return true, nil

@@ -62,6 +62,7 @@ type Out struct {
 	Ask   *edgeagent.Heartbeat    // on its media port; tell Answered
 	Write *Write                  // tell Won, Raced or Failed
 	Tell  *allocator.Moved        // to everybody
+	Moved *allocator.CallEntry    // by a write of this allocator: to be counted and explained
 	End   *placement.Stray        // of sessions, with reason edgeagent.Moved
 	Note  *allocator.JournalEntry // in the journal
 	Relay *Relay                  // to a node
@@ -325,7 +326,7 @@ func (c *Core) SeeCall(now time.Time, e allocator.CallEntry, revision uint64, ou
 // moved tells a move that this allocator has written.
 func (c *Core) moved(now time.Time, e allocator.CallEntry, out []Out) []Out {
 	m, told := e.Move, e.Moved()
-	return append(out, Out{Tell: &told}, Out{Note: &allocator.JournalEntry{
+	return append(out, Out{Tell: &told}, Out{Moved: &e}, Out{Note: &allocator.JournalEntry{
 		At: now, By: "allocator", Deed: allocator.DeedMove, Node: m.From, To: e.Node, Call: e.Call,
 		Why: fmt.Sprintf("%s, with %d sessions: %s", m.Cause, m.Sessions, e.Why.Reason),
 	}})

@@ -75,11 +75,11 @@ func TestUnansweredMove(t *testing.T) {
 			f.now = f.now.Add(WriteTime)
 			f.c.Failed(f.now, *out)
 			see := func() { f.revision++; f.do(f.c.SeeCall(f.now, c.seen(out), f.revision, nil)) }
-			if see(); len(f.told) != c.told || c.told > 0 && f.told[0].To != "b" {
-				t.Errorf("seen: told %v", f.told)
+			if see(); len(f.told) != c.told || f.moved != c.told || c.told > 0 && f.told[0].To != "b" {
+				t.Errorf("seen: told %v, counted %d", f.told, f.moved)
 			}
-			if see(); len(f.told) != c.told {
-				t.Errorf("seen again: told %v", f.told)
+			if see(); len(f.told) != c.told || f.moved != c.told {
+				t.Errorf("seen again: told %v, counted %d", f.told, f.moved)
 			}
 		})
 	}

@@ -30,6 +30,7 @@ type fleet struct {
 	led      map[[2]edgeagent.NodeID]uint16 // at which port a node was told that another is
 	serving  edgeagent.NodeID               // its engine answers
 	told     []allocator.Moved
+	moved    int // moves that were written
 	ended    []edgeagent.NodeID
 }
 
@@ -74,6 +75,8 @@ func (f *fleet) do(out []Out) {
 			out = f.c.Won(f.now, *o.Write, f.revision, out)
 		case o.Tell != nil:
 			f.told = append(f.told, *o.Tell)
+		case o.Moved != nil:
+			f.moved++
 		case o.End != nil:
 			f.ended = append(f.ended, o.End.Node)
 			f.sessions[o.End.Node] = 0

@@ -27,7 +27,7 @@ const (
 var deeds = map[byte]fleet.Deed{'k': fleet.Kill, 'f': fleet.Freeze, 'd': fleet.Drain, 'u': fleet.Upgrade}
 
 func demoCommand() *cobra.Command {
-	var logs bool
+	var log string
 	config := fleet.Config{Kind: "fleet demo", Seed: 1}
 	cmd := &cobra.Command{
 		Use:     "demo",
@@ -36,9 +36,11 @@ func demoCommand() *cobra.Command {
 		Example: wordsFleetDemoExamples,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if logs {
-				config.Log = cmd.ErrOrStderr()
+			closeLog, err := openLog(log, &config)
+			if err != nil {
+				return err
 			}
+			defer closeLog()
 			return demo(cmd.Context(), config, cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
@@ -48,7 +50,7 @@ func demoCommand() *cobra.Command {
 	f.IntVar(&config.Members, "members", 5, "bots in each; two of them talk at any time")
 	f.IntVar(&config.Edges, "edges", 3, "media nodes")
 	f.IntVar(&config.Centrals, "centrals", 2, "voice gateways, each with an allocator")
-	f.BoolVar(&logs, "log", false, "show what the fleet's programs log")
+	f.StringVar(&log, "log", "", "write what the fleet's programs and its clients log to this file")
 	return cmd
 }
 

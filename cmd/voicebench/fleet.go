@@ -53,14 +53,11 @@ func fleetRunCommand(use, short, long, examples string, plan fleet.Plan) *cobra.
 			p := newProgress(cmd.ErrOrStderr())
 			defer p.done()
 			config.Seed, config.Command, config.Progress = o.seed, o.command(cmd), p
-			if log != "" {
-				to, err := os.Create(log)
-				if err != nil {
-					return fmt.Errorf("--log: %w", err)
-				}
-				defer to.Close()
-				config.Log = to
+			closeLog, err := openLog(log, &config)
+			if err != nil {
+				return err
 			}
+			defer closeLog()
 			r, err := fleet.Run(cmd.Context(), config)
 			p.done()
 			return o.finish(cmd, r, err)
@@ -81,4 +78,18 @@ func fleetRunCommand(use, short, long, examples string, plan fleet.Plan) *cobra.
 	f.BoolVar(&config.Loopback, "loopback", false, "all on this host's loopback addresses, without root and without faults of the network")
 	f.StringVar(&log, "log", "", "write what the fleet's programs and its clients log, and when each round was over, to this file")
 	return cmd
+}
+
+// openLog has a fleet log to the file of --log; to none without a name. What it returns
+// closes the file.
+func openLog(name string, config *fleet.Config) (closeLog func(), err error) {
+	if name == "" {
+		return func() {}, nil
+	}
+	to, err := os.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("--log: %w", err)
+	}
+	config.Log = to
+	return func() { _ = to.Close() }, nil
 }
