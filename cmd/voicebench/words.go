@@ -227,4 +227,5 @@ It needs neither root nor anything installed. Where the output is no terminal it
 keys are read from the input as they come.`
 
 const wordsFleetDemoExamples = `  voicebench fleet demo
-  voicebench fleet demo --edges 5 --calls 20`
+  voicebench fleet demo --edges 5 --calls 20
+  voicebench fleet demo --log demo.log`
