@@ -591,14 +591,14 @@ func (c *Core) Won(now time.Time, w Write, revision uint64, out []Out) []Out {
 			out = append(out, Out{Relay: &r})
 		}
 	}
-	if !w.Moves() {
+	if !w.moves() {
 		return out
 	}
 	return c.moved(now, w.Entry, out)
 }
 
-// Moves says whether a call has another node by this write.
-func (w Write) Moves() bool {
+// moves says whether a call has another node by this write.
+func (w Write) moves() bool {
 	return w.Entry.Move != nil && w.Entry.Move.At.Equal(w.Entry.Touched)
 }
 
@@ -608,7 +608,7 @@ func (w Write) Moves() bool {
 func (c *Core) Failed(now time.Time, w Write) {
 	c.done(w)
 	c.retry[w.Entry.Call] = now.Add(retryAfter)
-	if w.Moves() {
+	if w.moves() {
 		c.unsure[w.Entry.Call] = w
 	}
 }

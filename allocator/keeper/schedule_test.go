@@ -379,7 +379,7 @@ func (w *world) write(m *member, x Write, then func(won bool)) {
 		rev := w.revision
 		w.bucket[x.Entry.Call] = stored{x.Entry, rev}
 		w.say("call %v on %s@%d by %p, revision %d", x.Entry.Call, x.Entry.Node, x.Entry.Epoch, m.core, rev)
-		if x.Moves() {
+		if x.moves() {
 			w.tally.moves++
 		}
 		for _, o := range w.allocators {

@@ -365,28 +365,26 @@ func (c *crowd) connected(ctx context.Context, since, from time.Time, within tim
 	defer cancel()
 	back := make(map[*member]float64)
 	for {
-		var missing error
+		var missing *member
 		for _, m := range c.members {
 			if _, known := back[m]; known {
 				continue
 			}
 			m.mu.Lock()
-			call, why := m.joined, m.why
+			call := m.joined
 			m.mu.Unlock()
-			switch {
-			case call == nil:
-				missing = fmt.Errorf("member %d is in no call: %w", m.ear.member, errors.Join(errors.New("its join is under way"), why))
-			case call.Stats().Online.After(since):
-				back[m] = max(call.Stats().Online.Sub(from).Seconds(), 0)
-			default:
-				missing = fmt.Errorf("member %d: its gateway answered last at %s", m.ear.member, call.Stats().Online.Format(time.TimeOnly))
+			if call == nil || !call.Stats().Online.After(since) {
+				missing = m
+				continue
 			}
+			back[m] = max(call.Stats().Online.Sub(from).Seconds(), 0)
 		}
 		if len(back) == len(c.members) {
 			return slices.Sorted(maps.Values(back)), nil
 		}
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {
-			return nil, fmt.Errorf("%d of %d are back after %v; %w", len(back), len(c.members), within, missing)
+			node, _, in, why := missing.state()
+			return nil, fmt.Errorf("%d of %d are back after %v; of others, member %d: in its call %v, on node %q, its last join: %v", len(back), len(c.members), within, missing.ear.member, in, node, why)
 		}
 	}
 }

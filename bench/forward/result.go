@@ -2,7 +2,6 @@ package forward
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -222,21 +221,10 @@ func (r *run) worse(c CaseResult) bool {
 	return bound > 0 && c.ratio(armRaw).Median > bound
 }
 
-// judged is the ratio of a case that an earlier one is held against: the median, or of one
-// that was measured longer, as it is worse, the lower quartile. Whoever else is on a core
-// slows what computes, as the node's cipher, more than what only sends.
-func (r *run) judged(c CaseResult) float64 {
-	ratios := slices.Sorted(slices.Values(c.ratios(armRaw)))
-	if len(ratios) <= r.config.Rounds || !r.worse(c) {
-		return bench.SpreadOf(ratios).Median
-	}
-	return ratios[(len(ratios)-1)/4]
-}
-
 // notWorse adds the goal that the ratio to the raw loop has not grown since an
 // earlier report.
 func (r *run) notWorse(c CaseResult, void string) {
-	goal := bench.Goal{Name: rawRatio(c.Case) + " against the earlier report", Unit: "times", Value: r.judged(c), Void: void}
+	goal := bench.Goal{Name: rawRatio(c.Case) + " against the earlier report", Unit: "times", Value: c.ratio(armRaw).Median, Void: void}
 	if goal.Void == "" {
 		goal.Void = c.void(armRaw)
 	}

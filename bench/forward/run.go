@@ -72,8 +72,8 @@ type Config struct {
 	// Against is an earlier report. With it the goals are that nothing is lost and
 	// that no ratio to the raw loop is more than Worse percent above its own: a
 	// short run is too coarse for the goals of the long one. A case that is above is
-	// measured for up to moreRounds times as many rounds, and judged by the lower quartile
-	// of them all; stock pion is not measured.
+	// measured for up to moreRounds times as many rounds, which all count; stock pion is
+	// not measured.
 	Against *bench.Report
 	Worse   float64
 	// Progress is told how it goes; nil: nobody is.

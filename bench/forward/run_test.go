@@ -3,7 +3,6 @@ package forward
 import (
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"strings"
 	"testing"
@@ -144,32 +143,6 @@ func TestAgainst(t *testing.T) {
 		r := &run{config: Config{Against: one.against, Worse: one.percent}}
 		if got := r.worse(c); got != one.want {
 			t.Errorf("against %+v and %v %%: worse %v", one.against, one.percent, got)
-		}
-	}
-}
-
-// TestJudged: a case that was measured longer is judged by its quieter rounds, one that was
-// not by its median.
-func TestJudged(t *testing.T) {
-	for _, one := range []struct {
-		ratios []float64
-		want   float64
-	}{
-		{[]float64{1.1, 1.2, 9}, 1.2},
-		{[]float64{1.3, 1.4, 9}, 1.4},
-		{[]float64{1.3, 1.4, 9, 1.5, 1.2, 1.6, 1.1, 2, 2}, 1.3},
-		{[]float64{1.3, 1.4, 9, 1.2, 1.2, 1.2}, 1.25},
-	} {
-		c := CaseResult{Case: Case{Talkers: 3}, Arms: map[string]*Arm{armEdge: {}, armRaw: {}}}
-		for _, ratio := range one.ratios {
-			edge, raw := Window{Packets: 1000}, Window{Packets: 1000}
-			edge.CPU.User, raw.CPU.User = time.Duration(ratio*1e9), time.Second
-			c.Arms[armEdge].Windows, c.Arms[armRaw].Windows = append(c.Arms[armEdge].Windows, edge), append(c.Arms[armRaw].Windows, raw)
-		}
-		earlier := &bench.Report{Metrics: []bench.Metric{{Name: rawRatio(c.Case), Samples: []float64{1}}}}
-		r := &run{config: Config{Against: earlier, Worse: 25, Rounds: 3}}
-		if got := r.judged(c); math.Abs(got-one.want) > 1e-9 {
-			t.Errorf("%v: judged by %v, want %v", one.ratios, got, one.want)
 		}
 	}
 }

@@ -91,7 +91,7 @@ func forwardCommand() *cobra.Command {
 	o.flags(cmd)
 	edgeFlags(cmd, &config.Edge, &logs)
 	cmd.Flags().StringSliceVar(&cases, "cases", []string{"10x10", "25x25", "3x300"}, "rooms, as TALKERSxLISTENERS; equal numbers: all talk")
-	cmd.Flags().StringVar(&against, "against", "", "JSON report of an earlier run: the goals are then that nothing is lost and that no ratio to the raw loop has grown by more than --worse; a case in which one has is measured longer and judged by the lower quartile of its rounds; stock pion is left out")
+	cmd.Flags().StringVar(&against, "against", "", "JSON report of an earlier run: the goals are then that nothing is lost and that no ratio to the raw loop has grown by more than --worse; a case in which one has is measured longer; stock pion is left out")
 	cmd.Flags().Float64Var(&config.Worse, "worse", 25, "percent, with --against")
 	cmd.Flags().DurationVar(&config.Window, "window", 10*time.Second, "length of one measured window")
 	cmd.Flags().IntVar(&config.Rounds, "rounds", 4, "windows for each of node, raw loop and pion")
