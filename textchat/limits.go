@@ -45,7 +45,8 @@ const (
 	MaxInCategory = 50
 	MaxInvites    = 1000    // of a guild
 	MaxMembers    = 200_000 // of a guild
-	MaxGuilds     = 100     // a user is in
+	MaxGuilds     = 100     // a person is in
+	MaxBotGuilds  = 100_000 // a bot is in
 	MaxOwned      = 10      // guilds a user owns
 	MaxBots       = 50      // bots one guild has made
 	MaxSessions   = 16      // gateway sessions of one user
@@ -83,8 +84,12 @@ const (
 // IdentifyWindow; a shard's bucket is its number modulo this.
 const MaxConcurrency = 16
 
-// MaxShardGuilds is how many guilds one shard may have.
-const MaxShardGuilds = 2500
+// MaxShardGuilds is how many guilds one shard may have; a bot is told to have so many
+// shards that each has RoomyShardGuilds at most.
+const (
+	MaxShardGuilds   = 2500
+	RoomyShardGuilds = 1000
+)
 
 // LargeGuild is how many members a guild may have of which sessions with
 // CapabilityPassive are told as of any other.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -79,8 +80,12 @@ func (c *call) join(u textchat.User, i textchat.Invite) error {
 	if err != nil {
 		return err
 	}
-	if len(ids) >= textchat.MaxGuilds {
-		return textchat.Refuse(http.StatusBadRequest, textchat.CodeMaxGuilds, "Maximum number of guilds reached (100)")
+	most := textchat.MaxGuilds
+	if u.Bot {
+		most = textchat.MaxBotGuilds
+	}
+	if len(ids) >= most {
+		return textchat.Refuse(http.StatusBadRequest, textchat.CodeMaxGuilds, fmt.Sprintf("Maximum number of guilds reached (%d)", most))
 	}
 	if _, err := c.srv.store.UseInvite(c.ctx, i.Code, c.now); errors.Is(err, textchat.ErrNoRecord) || errors.Is(err, textchat.ErrUsedUp) {
 		return textchat.ErrUnknownInvite

@@ -123,6 +123,9 @@ type Limits struct {
 	// router comes back at once).
 	Connections int
 	Attempts    int
+	// Strangers are connections of all addresses that did not identify yet (default
+	// 65,536).
+	Strangers int
 	// Identifying are sessions that begin, or come from another instance, at once
 	// (default 64); as many again may wait. Those beyond are told when to come back, and
 	// the store is not asked for them.
@@ -170,7 +173,7 @@ func (c *Config) validate() error {
 		d int
 	}{
 		{&c.Large, textchat.LargeGuild}, {&c.Limits.Guests, 60}, {&c.Limits.Registers, 10}, {&c.Limits.Logins, 20}, {&c.Limits.Invites, 60},
-		{&c.Limits.Connections, 1024}, {&c.Limits.Attempts, 3000}, {&c.Limits.Requests, 50}, {&c.Limits.Messages, 10},
+		{&c.Limits.Connections, 1024}, {&c.Limits.Strangers, 65_536}, {&c.Limits.Attempts, 3000}, {&c.Limits.Requests, 50}, {&c.Limits.Messages, 10},
 		{&c.Limits.File, 25}, {&c.Limits.Files, 1024}, {&c.Limits.Identifying, 64}, {&c.Limits.Starts, 1000}, {&c.Limits.Streams, 64}, {&c.Limits.Hashers, 2}, {&c.Limits.HashQueue, 32},
 	} {
 		if *f.v < 0 {

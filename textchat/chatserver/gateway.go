@@ -55,6 +55,7 @@ type conn struct {
 	until   atomic.Int64 // before Identify it is not overdue earlier; see patient
 	dead    atomic.Bool  // nothing is read any more, and no event written
 	ended   atomic.Bool  // the socket is closed, or will be by the writer
+	met     atomic.Bool  // it is not counted as a stranger's any more
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -107,6 +108,11 @@ func (s *Server) gateway(w http.ResponseWriter, r *http.Request) {
 	}
 	if !wsframe.Wanted(r) {
 		writeError(w, textchat.Refuse(http.StatusBadRequest, textchat.CodeGeneral, "This is no request for a WebSocket of version 13."))
+		return
+	}
+	if s.hub.strangers.Load() >= int64(s.cfg.Limits.Strangers) {
+		s.metrics.limited.Inc()
+		writeError(w, textchat.Unavailable("Too many connect right now, try again.", 5*time.Second))
 		return
 	}
 	if !s.hub.reserve(prefix, s.cfg.Limits.Connections) {

@@ -225,6 +225,7 @@ func (c *conn) take(s *session, seq uint64, last *gatewaysession.Event) bool {
 	if old != nil && old != c {
 		old.shut(textchat.CloseUnknown)
 	}
+	c.srv.hub.met(c)
 	c.intake.Identified()
 	c.beat.Store(time.Now().UnixNano())
 	c.mu.Lock()

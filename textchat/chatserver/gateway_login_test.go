@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/gatewaysession"
 	"voicefleet/textchat/internal/guild"
+	"voicefleet/textchat/internal/sqlite"
 )
 
 // bot makes a bot of the first guild.
@@ -206,6 +208,51 @@ func TestCloseCodesOfSessions(t *testing.T) {
 	thief.send(6, map[string]any{"token": boss.token, "session_id": ready["session_id"], "seq": 99999})
 	if f := thief.next(); f.Op != 9 {
 		t.Errorf("another's session: op %d", f.Op)
+	}
+}
+
+// widely is a store in which everybody is in more guilds than there are.
+type widely struct {
+	textchat.Store
+	more atomic.Int64
+}
+
+func (s *widely) GuildIDs(ctx context.Context, user textchat.ID) ([]textchat.ID, error) {
+	ids, err := s.Store.GuildIDs(ctx, user)
+	for i := range s.more.Load() {
+		ids = append(ids, textchat.ID(i+1))
+	}
+	return ids, err
+}
+
+// TestBotsOfManyGuilds: a bot may be in more guilds than a person, and is told to have a
+// shard for each thousand.
+func TestBotsOfManyGuilds(t *testing.T) {
+	dir := t.TempDir()
+	embedded, err := sqlite.Open(dir, sqlite.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer embedded.Close()
+	store := &widely{Store: embedded}
+	w := newWorld(t, dir, func(c *Config) { c.Store = store }, nil)
+	defer w.end()
+	boss, ann := w.boss(), w.guest("Ann")
+	bot := w.bot(boss, "helper")
+	second := w.do("POST", "/guilds", boss.token, map[string]any{"name": "second"}).body["system_channel_id"].(string)
+	code := w.do("POST", "/channels/"+second+"/invites", boss.token, nil).body["code"].(string)
+	shards := func() float64 { return w.do("GET", "/gateway/bot", bot.token, nil).body["shards"].(float64) }
+	if n := shards(); n != 1 {
+		t.Errorf("%v shards for one guild", n)
+	}
+	store.more.Store(textchat.MaxGuilds)
+	if r := w.try("POST", "/invites/"+code, ann.token, nil); r.status != 400 || r.body["code"] != float64(textchat.CodeMaxGuilds) {
+		t.Errorf("a person joins one more: %d %s", r.status, r.raw)
+	}
+	w.do("POST", "/invites/"+code, bot.token, nil)
+	store.more.Store(2*textchat.RoomyShardGuilds - 1) // and two that are there
+	if n := shards(); n != 3 {
+		t.Errorf("%v shards for 2,001 guilds", n)
 	}
 }
 

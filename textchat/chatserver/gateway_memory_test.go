@@ -143,6 +143,24 @@ func TestIdleMemory(t *testing.T) {
 	runtime.KeepAlive(clients)
 }
 
+// TestStrangersAreFew: of those who connect and say nothing there are only so many, from
+// wherever they come; who identifies makes room.
+func TestStrangersAreFew(t *testing.T) {
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Limits.Strangers = 2 }, nil)
+	ann := w.guest("Ann")
+	w.enter(ann)
+	first := w.bare()
+	w.bare()
+	if _, head := w.bareWith(""); !strings.HasPrefix(head, "HTTP/1.1 503 ") || !strings.Contains(head, "Retry-After: ") {
+		t.Fatalf("one too many: %s", head)
+	}
+	_ = first.Close()
+	for w.srv.hub.strangers.Load() > 1 {
+		runtime.Gosched()
+	}
+	w.enter(w.guest("Bob"))
+}
+
 // TestStrangersMemory: what those hold who open a connection, and say nothing, or half
 // a request; others come in meanwhile.
 func TestStrangersMemory(t *testing.T) {

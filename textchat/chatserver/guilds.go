@@ -31,7 +31,12 @@ func (c *call) gatewayBot() (int, any, error) {
 	if a.Remaining < a.Limit {
 		reset = a.Reset.Sub(c.now).Milliseconds()
 	}
-	return http.StatusOK, map[string]any{"url": c.srv.gatewayURL(c.r), "shards": 1,
+	guilds, err := c.srv.store.GuildIDs(c.ctx, c.user.ID)
+	if err != nil {
+		return 0, nil, err
+	}
+	shards := max(1, (len(guilds)+textchat.RoomyShardGuilds-1)/textchat.RoomyShardGuilds)
+	return http.StatusOK, map[string]any{"url": c.srv.gatewayURL(c.r), "shards": shards,
 		"session_start_limit": map[string]any{"total": a.Limit, "remaining": a.Remaining, "reset_after": reset, "max_concurrency": textchat.MaxConcurrency}}, nil
 }
 

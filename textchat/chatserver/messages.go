@@ -377,11 +377,13 @@ func (c *call) post(p place, author textchat.User, webhook textchat.ID, in *mess
 	if err := c.mentions(p, &m, in.Allowed, answered); err != nil {
 		return m, err
 	}
-	if err := c.slowmode(p); err != nil {
+	slow, err := c.slowmode(p, nonce)
+	if err != nil {
 		return m, err
 	}
 	// A client that goes away does not stop this: what is stored is told.
 	stored, repeated, err := c.srv.store.AddMessage(c.srv.life, m, nonce)
+	slow.end(err == nil)
 	if err != nil {
 		c.awaitMessage(err, p, m, answered, files)
 		return m, err
@@ -440,20 +442,47 @@ func (c *call) refused(files []upload, err error) {
 	}
 }
 
-// slowmode makes members wait between messages where a channel asks for it.
-func (c *call) slowmode(p place) error {
+// slowed is a message that slow mode let pass, and counts unless it is not stored.
+type slowed struct {
+	c          *call
+	key, nonce string // no key: it does not count
+}
+
+// nonceRule is for how long it is known that a nonce was used.
+var nonceRule = ratelimit.Rule{Limit: 1, Window: textchat.NonceLife}
+
+// slowmode makes members wait between messages where a channel asks for it. Who sends one
+// again, by its nonce, did not hear that it is stored, and does not wait.
+func (c *call) slowmode(p place, nonce string) (slowed, error) {
 	const exempt = textchat.ManageMessages | textchat.ManageChannels | textchat.BypassSlowmode
 	if p.channel.RateLimitPerUser == 0 || p.perms&exempt != 0 {
-		return nil
+		return slowed{}, nil
 	}
-	rule := ratelimit.Rule{Limit: 1, Window: time.Duration(p.channel.RateLimitPerUser) * time.Second}
-	a := c.srv.slow.Take(c.now, "slow|"+p.channel.ID.String()+"|"+c.user.ID.String(), rule)
+	s := slowed{c: c, key: "slow|" + p.channel.ID.String() + "|" + c.user.ID.String()}
+	if nonce != "" {
+		s.nonce = s.key + "|" + nonce
+	}
+	a := c.srv.slow.Take(c.now, s.key, ratelimit.Rule{Limit: 1, Window: time.Duration(p.channel.RateLimitPerUser) * time.Second})
 	if a.OK {
-		return nil
+		return s, nil
+	}
+	if s.nonce != "" && c.srv.slow.TakeN(c.now, s.nonce, nonceRule, 0).Remaining == 0 {
+		return slowed{}, nil
 	}
 	e := c.limited(a, byUser)
 	e.Code, e.Message = textchat.CodeSlowmode, "This action cannot be performed due to slowmode rate limit"
-	return e
+	return slowed{}, e
+}
+
+// end is told whether the message is stored.
+func (s slowed) end(stored bool) {
+	switch {
+	case s.key == "":
+	case !stored:
+		s.c.srv.slow.GiveBack(s.key)
+	case s.nonce != "":
+		s.c.srv.slow.Take(s.c.now, s.nonce, nonceRule)
+	}
 }
 
 // reply checks the message that this one answers.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"voicefleet/textchat"
+	"voicefleet/textchat/internal/sqlite"
 )
 
 // list reads an answer that is an array.
@@ -263,6 +264,37 @@ func TestSlowmode(t *testing.T) {
 	}
 	w.do("POST", path, boss.token, map[string]any{"content": "1"})
 	w.do("POST", path, boss.token, map[string]any{"content": "2"})
+}
+
+// TestSlowmodeAgain: slow mode does not keep from sending again what was not stored, nor
+// what was stored and did not hear so.
+func TestSlowmodeAgain(t *testing.T) {
+	dir := t.TempDir()
+	embedded, err := sqlite.Open(dir, sqlite.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer embedded.Close()
+	store := &busyOnce{Store: embedded}
+	w := newWorld(t, dir, func(c *Config) { c.Store = store }, nil)
+	defer w.end()
+	boss, ann := w.boss(), w.guest("Ann")
+	general := w.channelID(ann, "general")
+	path := "/channels/" + general + "/messages"
+	w.do("PATCH", "/channels/"+general, boss.token, map[string]any{"rate_limit_per_user": 21600})
+	store.full.Store(true)
+	if r := w.try("POST", path, ann.token, map[string]any{"content": "1", "nonce": "a"}); r.status != 503 {
+		t.Fatalf("busy: %d %s", r.status, r.raw)
+	}
+	id := w.do("POST", path, ann.token, map[string]any{"content": "1", "nonce": "a"}).body["id"]
+	if again := w.do("POST", path, ann.token, map[string]any{"content": "1", "nonce": "a"}).body["id"]; again != id {
+		t.Errorf("sent again: message %v, before %v", again, id)
+	}
+	for _, other := range []map[string]any{{"content": "2", "nonce": "b"}, {"content": "2", "nonce": "b"}, {"content": "2"}} {
+		if r := w.try("POST", path, ann.token, other); r.status != 429 || r.body["code"] != 20016.0 {
+			t.Errorf("%v: %d %s", other, r.status, r.raw)
+		}
+	}
 }
 
 func TestReactions(t *testing.T) {

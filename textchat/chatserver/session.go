@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"voicefleet/textchat"
@@ -393,6 +394,8 @@ type hub struct {
 	prefixMu sync.Mutex
 	byPrefix map[string]int // guarded by prefixMu; connections, and those to come
 
+	strangers atomic.Int64 // connections that did not identify yet
+
 	open sync.WaitGroup // counts conns; nothing is added when closed
 }
 
@@ -471,13 +474,22 @@ func (h *hub) addConn(c *conn) bool {
 	}
 	h.conns[c] = struct{}{}
 	h.open.Add(1)
+	h.strangers.Add(1)
 	return true
+}
+
+// met is told, once or more, that a connection is no stranger's, or not there any more.
+func (h *hub) met(c *conn) {
+	if !c.met.Swap(true) {
+		h.strangers.Add(-1)
+	}
 }
 
 func (h *hub) removeConn(c *conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.conns, c)
+	h.met(c)
 	h.open.Done()
 }
 

@@ -198,10 +198,18 @@ func TestToldElsewhere(t *testing.T) {
 	}
 }
 
-// busyOnce is a store that does not save the next changes of a guild.
+// busyOnce is a store that does not save the next changes of a guild, or does not store
+// the next message.
 type busyOnce struct {
 	textchat.Store
-	busy atomic.Bool
+	busy, full atomic.Bool
+}
+
+func (s *busyOnce) AddMessage(ctx context.Context, m textchat.Message, nonce string) (textchat.Message, bool, error) {
+	if s.full.CompareAndSwap(true, false) {
+		return textchat.Message{}, false, fmt.Errorf("add message: %w", textchat.ErrBusy)
+	}
+	return s.Store.AddMessage(ctx, m, nonce)
 }
 
 func (s *busyOnce) Save(ctx context.Context, guild textchat.ID, changes []textchat.Change) error {

@@ -81,6 +81,19 @@ func (t *Table) TakeN(now time.Time, key string, rule Rule, n int) Answer {
 	return a
 }
 
+// GiveBack takes one request of key back: what it was for did not come to be.
+func (t *Table) GiveBack(key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.young[key]
+	if e == nil {
+		e = t.old[key]
+	}
+	if e != nil && e.used > 0 {
+		e.used--
+	}
+}
+
 // Forget lets all windows end.
 func (t *Table) Forget() {
 	t.mu.Lock()

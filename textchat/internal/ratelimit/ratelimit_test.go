@@ -16,6 +16,14 @@ func TestTake(t *testing.T) {
 			t.Fatalf("take %d: %+v", i, a)
 		}
 	}
+	tb.GiveBack("unknown")
+	tb.GiveBack("k")
+	if !tb.Take(now, "k", rule).OK || tb.Take(now, "k", rule).OK {
+		t.Fatal("one that is given back is not one more")
+	}
+	if a := tb.TakeN(now, "k", rule, 0); !a.OK || a.Remaining != 0 {
+		t.Fatalf("nothing taken: %+v", a)
+	}
 	if !tb.Take(now, "other", rule).OK {
 		t.Fatal("keys are not apart")
 	}
