@@ -307,6 +307,9 @@ func (w *Watch) Silence(now time.Time, s edgeagent.Silence, out []Verdict) []Ver
 			return w.judge(now, s.Node, n, out)
 		}
 	case held:
+		if n.answered && n.deaf >= heldReports {
+			return w.lose(now, s.Node, n, fmt.Sprintf("it answers on its media port, but does not beat, and %d of %d clients hear nothing", s.Silent, s.Of), out)
+		}
 		if !n.asking && (!n.answered || now.Sub(n.askedAt) >= askAgain/2) {
 			return w.ask(now, s.Node, n, out)
 		}
@@ -565,7 +568,7 @@ func (w *Watch) hold(now time.Time, id edgeagent.NodeID, n *watched, why string,
 	if n.standing == held {
 		return out
 	}
-	n.standing = held
+	n.standing, n.deaf = held, 0
 	return append(out, Verdict{Node: id, Deed: allocator.DeedHold, Why: why})
 }
 
@@ -598,9 +601,14 @@ func (w *Watch) Deaf(now time.Time) []edgeagent.NodeID {
 	return out
 }
 
-// deafReports is how many silence reports in a row, of about one a second, make a
-// node bad that answers.
-const deafReports = 4
+const (
+	// deafReports is how many silence reports in a row, of about one a second, make a
+	// node bad that beats and answers.
+	deafReports = 4
+	// heldReports is how many make one lost that answers and does not beat, whatever else
+	// happens to others: its own are the nearest to it.
+	heldReports = 2
+)
 
 // Leaky tells of a node that lives and loses a share of what it is asked, or of its
 // answers. When several lose of it nobody is named: the way to them is ours, too.

@@ -101,6 +101,10 @@ var trials = []trial{
 	{name: "freeze", title: "node frozen", rounds: others, do: freeze, goals: silentGoals},
 	{name: "cable", title: "cable pulled", isolated: true, rounds: others, do: pullCable, goals: silentGoals},
 	{name: "cut", title: "cut one way", isolated: true, rounds: others, do: cut, goals: silentGoals},
+	{name: "deaf", title: "node cut off from the bus", isolated: true, rounds: half, do: deafen, goals: []goal{
+		movedGoal, lostGoal, splitGoal, leastGoal("times it was suspected", figure(suspectFigure), 1),
+		timedGoal("until it is no suspect any more", "s", figure("believed s"), 2), mostGoal("joins that failed", "joins", figure("joins failed"), 0),
+	}},
 	{name: "drain", title: "drain", rounds: others, do: drain, goals: []goal{
 		timedGoal("time until it is empty", "s", figure("seconds"), 30), gapGoal(0.99, 0.04), heardGoal, recoveredGoal, endedGoal,
 	}},
@@ -242,6 +246,17 @@ func mostGoal(name, unit string, of func(one *round) float64, bound float64) goa
 			most = max(most, of(one))
 		}
 		return most
+	}}
+}
+
+// leastGoal is met when the least of all rounds is as much.
+func leastGoal(name string, of func(one *round) float64, bound float64) goal {
+	return goal{name: name, unit: "times", bound: bound, atLeast: true, of: func(res *result) float64 {
+		least := math.Inf(1)
+		for _, one := range res.rounds {
+			least = min(least, of(one))
+		}
+		return least
 	}}
 }
 
@@ -445,6 +460,69 @@ func cut(ctx context.Context, r *run, one *round, i int) error {
 	way := []netns.Way{netns.Out, netns.In}[i%2]
 	match := []string{"", "meta l4proto udp"}[i/2%2]
 	return r.silence(ctx, one, victim, func() error { return host.Filter(match, way) }, host.Mend)
+}
+
+const (
+	// deafFor is for how long a node and the bus do not hear each other: long enough to be
+	// suspected, and less than an answer on its media port is believed.
+	deafFor = 12 * time.Second
+	// believedWithin is how long it may then take until it is believed for the round to
+	// tell so.
+	believedWithin = 20 * time.Second
+)
+
+// suspectFigure is how often the journal has it that a node is suspect.
+const suspectFigure = "suspected"
+
+// deafen takes turns: the node and the bus do not hear each other, or only one of them
+// does not. The calls stay, as the media engine serves on and answers; guests come and go
+// meanwhile.
+func deafen(ctx context.Context, r *run, one *round, i int) error {
+	victim := r.pick()
+	host := r.hosts[victim.Name]
+	ways := [][]netns.Way{{netns.In, netns.Out}, {netns.Out}, {netns.In}}[i%3]
+	w, err := r.watch(ctx)
+	if err != nil {
+		return err
+	}
+	v := r.visits(ctx)
+	defer v.end()
+	begun := time.Now()
+	if err := errors.Join(host.Cut(target.PortBus, ways...), sleep(ctx, deafFor), host.Mend()); err != nil {
+		return err
+	}
+	mended := time.Now()
+	if err := r.believed(ctx, victim); err != nil {
+		return err
+	}
+	one.Figures["believed s"] = time.Since(mended).Seconds()
+	if err := sleep(ctx, runUp); err != nil {
+		return err
+	}
+	slowest, failed, n := v.end()
+	one.Figures["slowest join"], one.Figures["joins failed"], one.Figures["joins"] = slowest.Seconds(), float64(failed), float64(n)
+	entries, err := r.entries(ctx)
+	if err != nil {
+		return err
+	}
+	one.Figures[suspectFigure] = float64(len(since(entries, begun, allocator.DeedSuspect, edgeagent.NodeID(victim.Name))))
+	return w.conclude(ctx, one, victim.Name)
+}
+
+// believed waits until a node is no suspect any more, or for believedWithin.
+func (r *run) believed(ctx context.Context, u *target.Unit) error {
+	for end := time.Now().Add(believedWithin); time.Now().Before(end); {
+		nodes, err := r.fleet.Nodes(ctx)
+		if err == nil && slices.ContainsFunc(nodes, func(n allocator.NodeView) bool {
+			return n.Node == edgeagent.NodeID(u.Name) && !n.Suspect && n.State == edgeagent.Ready
+		}) {
+			return nil
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // drainWithin is how long a drain may take before the round is given up.

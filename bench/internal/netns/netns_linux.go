@@ -208,14 +208,23 @@ func (h *Host) filter(matches []string, ways ...Way) error {
 	return h.nft(rules)
 }
 
+// Cut drops the packets of TCP connections to or from a port, on their way in or out of
+// the host.
+func (h *Host) Cut(port int, ways ...Way) error { return h.filter(ends(port, ""), ways...) }
+
+// ends matches the packets of TCP connections to or from a port, as far as more does: by
+// two rules, as which end of it has the port is the same for all of a connection.
+func ends(port int, more string) []string {
+	return []string{fmt.Sprintf("tcp dport %d %s", port, more), fmt.Sprintf("tcp sport %d %s", port, more)}
+}
+
 // Lose drops a share of all datagrams in both directions, at random, in percent, and of
 // the packets of TCP connections to or from these ports.
 func (h *Host) Lose(percent int, ports ...int) error {
 	share := fmt.Sprintf("numgen random mod 100 < %d", percent)
 	matches := []string{"meta l4proto udp " + share}
 	for _, port := range ports {
-		// Two rules: which end of it has the port is the same for all of a connection.
-		matches = append(matches, fmt.Sprintf("tcp dport %d %s", port, share), fmt.Sprintf("tcp sport %d %s", port, share))
+		matches = append(matches, ends(port, share)...)
 	}
 	return h.filter(matches, In, Out)
 }
