@@ -15,6 +15,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"voicefleet/bench/internal/epollclient"
+	"voicefleet/bench/internal/others"
 	"voicefleet/textchat/chatserver"
 )
 
@@ -132,7 +133,7 @@ func (c *crowd) lookUps(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer c.watch("look-ups")()
+	defer others.Watch("look-ups", c.note)()
 	order := rand.New(rand.NewPCG(c.config.Seed, 13))
 	cached, uncached, user := epollclient.Histogram(), epollclient.Histogram(), epollclient.Histogram()
 	look := func(h *hdrhistogram.Histogram, path func(place) string, p place) error {

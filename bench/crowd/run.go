@@ -8,7 +8,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"voicefleet/bench"
 	"voicefleet/bench/internal/child"
 	"voicefleet/bench/internal/epollclient"
+	"voicefleet/bench/internal/others"
 	"voicefleet/bench/internal/procstat"
 	"voicefleet/bench/internal/rawfan"
 )
@@ -34,8 +34,6 @@ const (
 	// look is between two looks at what was delivered: it takes nothing from what is
 	// measured, as times are the kernel's.
 	look = 25 * time.Millisecond
-	// noticeable is the share of the machine from which on others are noted.
-	noticeable = 0.05
 	// rest is between one single message and the next.
 	rest = 300 * time.Millisecond
 	// away is how long those that were cut are away; stormPosts are posted meanwhile
@@ -358,26 +356,6 @@ func addCounts(sum *map[string]int, more map[string]int) {
 	}
 }
 
-// watch has stop note how much of the machine others used meanwhile, if it was so much
-// that it shows in what is measured. We, the servers and the sessions are one tree.
-func (c *crowd) watch(name string) (stop func()) {
-	machine, err := procstat.ReadMachine()
-	ours, err2 := procstat.TreeCPU(os.Getpid())
-	return func() {
-		machineNow, err3 := procstat.ReadMachine()
-		oursNow, err4 := procstat.TreeCPU(os.Getpid())
-		if err := errors.Join(err, err2, err3, err4); err != nil {
-			c.note("%s: cannot tell what others used of the machine: %v", name, err)
-			return
-		}
-		spent := machineNow.Sub(machine)
-		others := float64(spent.Busy()+spent.Steal-oursNow.Sub(ours).Total()) / float64(max(spent.Total(), 1))
-		if others > noticeable {
-			c.note("%s: others used %.0f %% of the machine", name, 100*others)
-		}
-	}
-}
-
 // guild is the first part.
 func (c *crowd) guild(ctx context.Context) error {
 	n := c.config.Guild
@@ -403,7 +381,7 @@ func (c *crowd) guild(ctx context.Context) error {
 		return err
 	}
 	c.say("%v messages/s to %d, by turns with the yardstick", c.config.Messages, n)
-	defer c.watch("guild")()
+	defer others.Watch("guild", c.note)()
 	var g guildResult
 	g.last, g.post = epollclient.Histogram(), epollclient.Histogram()
 	number := 0
@@ -668,7 +646,7 @@ func (c *crowd) fanOut(ctx context.Context, size Size, number int) (err error) {
 		return err
 	}
 	c.lost(fmt.Sprintf("on the way to %d", size.Sessions), earlier)
-	defer c.watch(fmt.Sprintf("one message to %d", size.Sessions))()
+	defer others.Watch(fmt.Sprintf("one message to %d", size.Sessions), c.note)()
 	c.say("%d single messages to %d", c.config.FanOuts, n)
 	forward, err := c.stepBack()
 	if err != nil {
@@ -729,7 +707,7 @@ func (c *crowd) storm(ctx context.Context, number int) error {
 		gone += k
 	}
 	c.say("%d of %d are cut, and resume at once after %v", gone, n, away)
-	defer c.watch("storm")()
+	defer others.Watch("storm", c.note)()
 	at := time.Now().Add(away)
 	entered := make([]epollclient.Entered, len(c.house.halls))
 	each, coming := errgroup.WithContext(ctx)

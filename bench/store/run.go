@@ -16,6 +16,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"voicefleet/bench"
+	"voicefleet/bench/internal/others"
 	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
 )
@@ -229,6 +230,11 @@ func (r *run) goal(g bench.Goal) {
 	}
 }
 
+// note adds a note to the report.
+func (r *run) note(format string, args ...any) {
+	r.report.Notes = append(r.report.Notes, fmt.Sprintf(format, args...))
+}
+
 func millis(d time.Duration) float64 { return float64(d) / 1e6 }
 
 // writes is the first step.
@@ -243,6 +249,7 @@ func (r *run) writes(ctx context.Context, e *engine) error {
 	within, cancel := context.WithDeadline(ctx, end.Add(time.Minute))
 	defer cancel()
 	r.config.Progress.Say("%s: %d writers for %v", e.title(), c.Writers, c.Length)
+	defer others.Watch(fmt.Sprintf("%s: %d writers", e.title(), c.Writers), r.note)()
 	err := each(within, c.Writers, func(ctx context.Context, w int) error {
 		lots := rand.New(rand.NewPCG(c.Seed, uint64(w)))
 		for {
@@ -410,7 +417,9 @@ func (r *run) steady(ctx context.Context, e *engine) error {
 	if err != nil {
 		return err
 	}
+	note := others.Watch(fmt.Sprintf("%s: %d messages a second", e.title(), c.Rate), r.note)
 	l, err := r.load(ctx, e, c.Length)
+	note()
 	if err != nil {
 		return err
 	}
