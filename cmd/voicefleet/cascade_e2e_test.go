@@ -430,8 +430,13 @@ func agentsDie(t *testing.T) (stayed bool) {
 	return true
 }
 
-// relayCost is how much more of a processor a packet may cost that crosses a link.
-const relayCost = 2.0
+const (
+	// relayCost is how much more of a processor a packet may cost that crosses a link, by
+	// the median of the rounds.
+	relayCost = 2.0
+	// relayRounds are what it is judged by: calls on one node and calls on two, by turns.
+	relayRounds = 3
+)
 
 // busy is the processor time that the agents of the edges have had, and their engines.
 type busy struct{ agents, engines time.Duration }
@@ -642,20 +647,30 @@ func TestRelayedPacketsAreCheap(t *testing.T) {
 		// Of three talkers two are here in one call, and there in the next.
 		spread := func(call, member int) string { return sides[(call+member)%2] }
 		whole := func(call, member int) string { return sides[call%2] }
-		local := c.carry(uint64(1000*i+1000), load, whole, window, idle)
-		two := c.carry(uint64(1000*i+1500), load, spread, window, idle)
-		relayed := float64(two.packets) * float64(load.members/2) / float64(load.members-1)
-		each := local.each()
-		over := (two.busy.all().Seconds() - each*(float64(two.packets)-relayed)) / relayed
-		t.Logf("%v: each call on one node: %d packets came to listeners for %v, %.1f µs each; each on two: %d for %v, %.1f µs each: a packet that crosses costs %.2f times as much (laid on those beyond the link alone: %.1f µs, %.2f times); median way and that of 99 %% %v, over a link %v",
-			load, local.packets, local.busy, each*1e6, two.packets, two.busy, two.each()*1e6, two.each()/each, over*1e6, over/each, two.near, two.far)
-		if !judged || load.calls == 1 {
+		crossing, added, rounds := []float64{}, []time.Duration{}, 1
+		if judged && load.calls > 1 {
+			rounds = relayRounds
+		}
+		for round := range rounds {
+			first := uint64(10_000*i + 1000*round)
+			local := c.carry(first+1000, load, whole, window, idle)
+			two := c.carry(first+1500, load, spread, window, idle)
+			relayed := float64(two.packets) * float64(load.members/2) / float64(load.members-1)
+			each := local.each()
+			over := (two.busy.all().Seconds() - each*(float64(two.packets)-relayed)) / relayed
+			t.Logf("%v: each call on one node: %d packets came to listeners for %v, %.1f µs each; each on two: %d for %v, %.1f µs each: a packet that crosses costs %.2f times as much (laid on those beyond the link alone: %.1f µs, %.2f times); median way and that of 99 %% %v, over a link %v",
+				load, local.packets, local.busy, each*1e6, two.packets, two.busy, two.each()*1e6, two.each()/each, over*1e6, over/each, two.near, two.far)
+			crossing, added = append(crossing, two.each()/each), append(added, two.far[0]-two.near[0])
+		}
+		if rounds == 1 {
 			continue
 		}
-		if two.each() > relayCost*each {
-			t.Errorf("%v: a packet that crosses a link costs %.2f times as much, at most %v may be", load, two.each()/each, relayCost)
+		slices.Sort(crossing)
+		t.Logf("%v: a packet that crosses costs %.2f times as much, and its way is %v longer: medians of %d rounds", load, crossing[rounds/2], quantile(added, 0.5), rounds)
+		if crossing[rounds/2] > relayCost {
+			t.Errorf("%v: a packet that crosses a link costs %.2f times as much, at most %v may be", load, crossing[rounds/2], relayCost)
 		}
-		if added := two.far[0] - two.near[0]; added > addedLimit {
+		if added := quantile(added, 0.5); added > addedLimit {
 			t.Errorf("%v: %v are added by the second node, at most %v may be", load, added, addedLimit)
 		}
 	}
