@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every recipe sources deploy/env.sh, which finds
 # the right Go and Node.js.
 .DEFAULT_GOAL := help
-.PHONY: help up build test race check web web-check cql-conformance fleet-test fleet-soak fleet-soak-alone fleet-schedules fleet-demo text-test cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway bench-pages bench-store cql-cluster-test sim fresh-test clean
+.PHONY: help up build test race check web web-check cql-conformance fleet-test fleet-soak fleet-soak-alone fleet-schedules fleet-demo text-test text-schedules cascade-test closed-test bench bench-smoke bench-forward bench-call bench-memory bench-join bench-gateway bench-pages bench-store cql-cluster-test sim fresh-test clean
 
 # Flags for the program, as in: make up ARGS="--port 9000 --name Friends"
 ARGS ?=
@@ -85,6 +85,9 @@ text-test: ## three text instances under 24 faults on a NATS cluster and a CQL s
 	@$(ENV) && VOICEFLEET_SCHEDULES=1000 go test -count=1 -v -timeout 60m -run '^TestSchedules$$' ./textchat/chatserver
 	@$(ENV) && VOICEFLEET_SCHEDULES=100 go test -count=1 -v -timeout 20m -run '^TestSchedulesRoll$$' ./textchat/chatserver
 	@$(ENV) && VOICEFLEET_LEDGER=24 go test -count=1 -v -timeout 20m -run '^TestLedger$$' ./cmd/e2e
+
+text-schedules: ## 1,000 seeded schedules in virtual time, each of 50 sessions and 10 writers (half an hour)
+	@$(ENV) && VOICEFLEET_CROWD=1 VOICEFLEET_SCHEDULES=1000 go test -count=1 -v -timeout 120m -run '^TestSchedules$$' ./textchat/chatserver
 
 cascade-test: ## a call on two nodes: each voice crosses once, what that adds and costs, and the gaps when nodes lose each other or an agent dies (4 minutes)
 	@$(ENV) && VOICEFLEET_CASCADE=1 go test -count=1 -v -timeout 10m -run '^(TestCallSpansNodes|TestAgentOfASpanningCallDies|TestRelayedPacketsAreCheap)$$' ./cmd/voicefleet

@@ -48,6 +48,8 @@ const (
 	// rollEnv has all instances be ended and begun anew, one after the other, after faults
 	// that were got over.
 	rollEnv = "VOICEFLEET_ROLL"
+	// crowdEnv has each be of 50 sessions and 10 writers, of which else one in 25 is.
+	crowdEnv = "VOICEFLEET_CROWD"
 )
 
 // TestSchedules keeps a ledger of what was acknowledged to writers and what sessions
@@ -177,7 +179,11 @@ func inBubble(t *testing.T, first, n int) {
 				if os.Getenv(rollEnv) != "" {
 					name = "TestSchedulesRoll"
 				}
-				t.Errorf("seed %d:\n  %s\nagain: %s=%d go test -run '^%s$' ./textchat/chatserver\nit was: %s", seed, strings.Join(l.faults, "\n  "), seedEnv, seed, name, strings.Join(l.events, "; "))
+				again := fmt.Sprintf("%s=%d", seedEnv, seed)
+				if os.Getenv(crowdEnv) != "" {
+					again += " " + crowdEnv + "=1"
+				}
+				t.Errorf("seed %d:\n  %s\nagain: %s go test -run '^%s$' ./textchat/chatserver\nit was: %s", seed, strings.Join(l.faults, "\n  "), again, name, strings.Join(l.events, "; "))
 			}
 		}
 		t.Logf("%d schedules: %+v", n, sum)
@@ -542,7 +548,7 @@ func (l *schedule) run(dir string) {
 	}()
 	time.Sleep(5 * time.Second) // they know of each other
 	sessions, writers := 4+l.rnd.IntN(6), 4
-	if l.seed%25 == 0 {
+	if l.seed%25 == 1 || os.Getenv(crowdEnv) != "" {
 		sessions, writers = 50, 10
 	}
 	l.tally.Sessions = sessions
@@ -550,14 +556,17 @@ func (l *schedule) run(dir string) {
 	// Whoever writes may pin, and delete many at once.
 	l.must(l.house(0), "PATCH", "/guilds/"+l.first.Guild.String()+"/roles/"+l.first.Guild.String(), boss,
 		map[string]any{"permissions": strconv.FormatUint(uint64(textchat.DefaultPermissions|textchat.ManageMessages), 10)})
-	for _, name := range []string{"one", "two"} {
-		id, err := snowflake.Parse(text(l.must(l.house(0), "POST", "/guilds/"+l.first.Guild.String()+"/channels", boss, map[string]any{"name": name}), "id"))
+	place := func(at string, form map[string]any) {
+		id, err := snowflake.Parse(text(l.must(l.house(0), "POST", at, boss, form), "id"))
 		if err != nil {
 			l.fail("%v", err)
-			return
 		}
 		l.channels = append(l.channels, id)
 	}
+	for _, name := range []string{"one", "two"} {
+		place("/guilds/"+l.first.Guild.String()+"/channels", map[string]any{"name": name})
+	}
+	place("/channels/"+l.channels[0].String()+"/threads", map[string]any{"name": "three", "type": textchat.ChannelPublicThread})
 	var reading sync.WaitGroup
 	for i := range sessions {
 		r := &reader{l: l, name: fmt.Sprint("session ", i), token: l.guest(i), rnd: rand.New(rand.NewPCG(uint64(l.seed), 100+uint64(i))),
