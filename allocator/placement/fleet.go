@@ -23,6 +23,7 @@ import (
 // Not safe for concurrent use. The zero value is ready to use.
 type Fleet struct {
 	nodes    []standing // slots; a free one has no id
+	gists    []gist     // by slot
 	free     []int32
 	index    map[edgeagent.NodeID]int32
 	pools    []pool // one per region, never removed
@@ -56,6 +57,29 @@ type standing struct {
 	bar      string
 	// ready is when it began to take calls; zero: longer ago than the ramp.
 	ready time.Time
+}
+
+// gist is what a choice looks at first of each node that is near, in little memory:
+// there are a thousand of them, and a standing is of half a kilobyte.
+type gist struct {
+	load     edgeagent.Load
+	limit    edgeagent.Capacity
+	reserved int     // sessions
+	penalty  float64 // for the load and what is reserved
+	zone     *zone
+	whyNot   string // it may not be chosen
+	partly   bool   // it takes a share of its calls only
+}
+
+// gather makes the gist of a node that has changed.
+func (f *Fleet) gather(i int32) {
+	n := &f.nodes[i]
+	g := &f.gists[i]
+	*g = gist{load: n.hb.Load, limit: n.hb.Capacity, reserved: n.reserved, zone: n.zone, whyNot: n.bar, partly: n.hb.Label != "" || !n.ready.IsZero()}
+	g.penalty = penalty(Fullness(sum(g.load, Seats(g.reserved)), g.limit))
+	if n.hb.State != edgeagent.Ready {
+		g.whyNot = string(n.hb.State)
+	}
 }
 
 type pool struct {
@@ -125,7 +149,12 @@ func (f *Fleet) Observe(now time.Time, hb edgeagent.Heartbeat) {
 			n.ready = now // recovered, or started anew
 		}
 	}
-	f.nodes[i].hb = hb
+	n := &f.nodes[i]
+	n.hb = hb
+	if now.Sub(n.ready) >= rampTime {
+		n.ready = time.Time{}
+	}
+	f.gather(i)
 	f.locate(i, hb.PeerRTT)
 }
 
@@ -136,7 +165,7 @@ func (f *Fleet) take(hb edgeagent.Heartbeat) int32 {
 		i, f.free = f.free[n-1], f.free[:n-1]
 	} else {
 		i = int32(len(f.nodes))
-		f.nodes = append(f.nodes, standing{})
+		f.nodes, f.gists = append(f.nodes, standing{}), append(f.gists, gist{})
 	}
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(hb.Node)) // cannot fail
@@ -204,6 +233,7 @@ func (f *Fleet) Reserve(id edgeagent.NodeID, sessions int) {
 	}
 	if i, ok := f.index[id]; ok {
 		f.nodes[i].reserved = n
+		f.gather(i)
 	}
 }
 
@@ -216,6 +246,7 @@ func (f *Fleet) Bar(id edgeagent.NodeID, why string) {
 	f.bars[id] = why
 	if i, ok := f.index[id]; ok {
 		f.nodes[i].bar = why
+		f.gather(i)
 	}
 }
 
@@ -228,6 +259,7 @@ func (f *Fleet) Unbar(now time.Time, id edgeagent.NodeID, ramp bool) {
 		if ramp {
 			f.nodes[i].ready = now
 		}
+		f.gather(i)
 	}
 }
 
@@ -410,8 +442,9 @@ func (f *Fleet) pick(now time.Time, req *allocator.PlaceRequest, more int, draw 
 func (f *Fleet) choose(now time.Time, req *allocator.PlaceRequest, more int, draw *rand.Rand) Choice {
 	f.near = f.near[:0]
 	best, full := -1.0, false
+	label := f.labels[req.Guild].Label
 	consider := func(i int32, rtt float64) {
-		w := f.weigh(now, req, i, rtt, more)
+		w := f.weigh(now, req, label, i, rtt, more)
 		if w.whyNot != "" {
 			full = full || w.whyNot == whyFull || w.whyNot == whyCrowded
 			return
@@ -427,7 +460,8 @@ func (f *Fleet) choose(now time.Time, req *allocator.PlaceRequest, more int, dra
 	for _, m := range f.measured {
 		consider(m.i, m.rtt)
 	}
-	for _, o := range f.order {
+	for k := range f.order {
+		o := f.nearest(k)
 		if best >= 0 && o.rtt > nearly(best) {
 			break
 		}
@@ -460,14 +494,14 @@ func (f *Fleet) choose(now time.Time, req *allocator.PlaceRequest, more int, dra
 		}
 		reason = "emptier of two drawn among the nearly cheapest"
 	}
-	if label := f.labels[req.Guild].Label; label != "" {
+	if label != "" {
 		reason += "; its guild tries " + label
 	}
 	return Choice{Node: f.nodes[a.slot].hb.Node, Reason: reason, RTT: a.rtt, Cost: a.cost()}
 }
 
-// distances fills order with the regions, nearest first, and measured with the
-// nodes the client measured by name.
+// distances fills order with the regions, and measured with the nodes the client
+// measured by name.
 func (f *Fleet) distances(now time.Time, req *allocator.PlaceRequest) {
 	f.chart(now)
 	f.order, f.measured = f.order[:0], f.measured[:0]
@@ -489,15 +523,19 @@ func (f *Fleet) distances(now time.Time, req *allocator.PlaceRequest) {
 		slices.SortFunc(f.measured, func(a, b ranked) int { return cmp.Compare(a.i, b.i) })
 	}
 	f.refine(req)
-	slices.SortFunc(f.order, func(a, b ranked) int {
-		switch {
-		case a.rtt < b.rtt:
-			return -1
-		case a.rtt > b.rtt:
-			return 1
+}
+
+// nearest puts the k-th nearest region into its place, where those before it are in
+// theirs. Few are visited, and the others need no order.
+func (f *Fleet) nearest(k int) ranked {
+	least := k
+	for i := k + 1; i < len(f.order); i++ {
+		if o, m := &f.order[i], &f.order[least]; o.rtt < m.rtt || o.rtt == m.rtt && o.i < m.i {
+			least = i
 		}
-		return int(a.i - b.i)
-	})
+	}
+	f.order[k], f.order[least] = f.order[least], f.order[k]
+	return f.order[k]
 }
 
 func (f *Fleet) isMeasured(i int32) bool {
@@ -508,27 +546,26 @@ func (f *Fleet) isMeasured(i int32) bool {
 	return found
 }
 
-// weigh is one node as seen by one request for more sessions.
-func (f *Fleet) weigh(now time.Time, req *allocator.PlaceRequest, i int32, rtt float64, more int) weight {
-	n := &f.nodes[i]
-	w := weight{slot: i, rtt: rtt}
-	w.fullness = Fullness(sum(n.hb.Load, Seats(n.reserved+more)), n.hb.Capacity)
-	w.penalty = penalty(Fullness(sum(n.hb.Load, Seats(n.reserved)), n.hb.Capacity))
-	w.domain = n.zone.penalty(now)
-	label := f.labels[req.Guild].Label
-	w.share = n.share(now, label)
-	if w.share < 1 && lot(req.Call, n.hash) >= w.share {
-		w.aside = asideMillis
-	}
-	if label != "" && n.hb.Label != label {
-		w.aside += asideMillis
+// weigh is one node as seen by one request for more sessions, whose guild tries a label,
+// if any.
+func (f *Fleet) weigh(now time.Time, req *allocator.PlaceRequest, label string, i int32, rtt float64, more int) weight {
+	g := &f.gists[i]
+	w := weight{slot: i, rtt: rtt, penalty: g.penalty, share: 1, whyNot: g.whyNot}
+	w.fullness = Fullness(sum(g.load, Seats(g.reserved+more)), g.limit)
+	w.domain = g.zone.penalty(now)
+	if g.partly || label != "" {
+		n := &f.nodes[i]
+		w.share = n.share(now, label)
+		if w.share < 1 && lot(req.Call, n.hash) >= w.share {
+			w.aside = asideMillis
+		}
+		if label != "" && n.hb.Label != label {
+			w.aside += asideMillis
+		}
 	}
 	switch {
-	case n.hb.State != edgeagent.Ready:
-		w.whyNot = string(n.hb.State)
-	case n.bar != "":
-		w.whyNot = n.bar
-	case len(req.Avoid) > 0 && slices.Contains(req.Avoid, n.hb.Node):
+	case w.whyNot != "":
+	case len(req.Avoid) > 0 && slices.Contains(req.Avoid, f.nodes[i].hb.Node):
 		w.whyNot = whyAvoid
 	case w.fullness > 1:
 		w.whyNot = whyFull
@@ -580,8 +617,9 @@ func (f *Fleet) Explain(now time.Time, req *allocator.PlaceRequest, more int, dr
 func (f *Fleet) candidates(now time.Time, req *allocator.PlaceRequest, more int) []allocator.Candidate {
 	f.distances(now, req)
 	out := make([]allocator.Candidate, 0, len(f.index))
+	label := f.labels[req.Guild].Label
 	add := func(i int32, d ranked) {
-		n, w := &f.nodes[i], f.weigh(now, req, i, d.rtt, more)
+		n, w := &f.nodes[i], f.weigh(now, req, label, i, d.rtt, more)
 		k := allocator.Candidate{
 			Node: n.hb.Node, Region: n.hb.Region, Zone: n.hb.Zone, State: n.hb.State, RTT: w.rtt, RTTFrom: d.from, Fullness: w.fullness,
 			Reserved: Seats(n.reserved), Penalty: w.penalty, Domain: w.domain, Aside: w.aside, Cost: w.cost(), WhyNot: w.whyNot,
