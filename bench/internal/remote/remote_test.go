@@ -35,25 +35,37 @@ func TestMain(m *testing.M) {
 
 // embedded starts a bus; each call of the result is a connection of its own, as
 // each process has.
-func embedded(t *testing.T) func() *bus.Conn {
+func embedded(t testing.TB) func() *bus.Conn {
 	t.Helper()
-	e, err := bus.StartEmbedded(bus.EmbeddedConfig{StoreDir: t.TempDir(), Token: "only in process"})
+	e := embed(t)
+	return func() *bus.Conn { return connected(t, e) }
+}
+
+// busToken lets in who dials an embedded bus by itself.
+const busToken = "only in process"
+
+func embed(t testing.TB) *bus.Embedded {
+	t.Helper()
+	e, err := bus.StartEmbedded(bus.EmbeddedConfig{StoreDir: t.TempDir(), Token: busToken})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.Shutdown)
-	return func() *bus.Conn {
-		c, err := bus.Connect(t.Context(), bus.Config{Embedded: e, Name: t.Name()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(c.Close)
-		return c
+	return e
+}
+
+func connected(t testing.TB, e *bus.Embedded) *bus.Conn {
+	t.Helper()
+	c, err := bus.Connect(t.Context(), bus.Config{Embedded: e, Name: t.Name()})
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(c.Close)
+	return c
 }
 
 // start serves a generator and returns when it is announced; end ends it.
-func start(t *testing.T, conn *bus.Conn, config Config) (end func()) {
+func start(t testing.TB, conn *bus.Conn, config Config) (end func()) {
 	t.Helper()
 	// The test's own context ends before its cleanups, which close what is open.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -74,7 +86,7 @@ func start(t *testing.T, conn *bus.Conn, config Config) (end func()) {
 }
 
 // within asks until something is true; each question is an answer of the bus.
-func within(t *testing.T, what string, is func() bool) {
+func within(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !is(); {
 		if time.Now().After(deadline) {
@@ -83,7 +95,7 @@ func within(t *testing.T, what string, is func() bool) {
 	}
 }
 
-func leaseOf(t *testing.T, conn *bus.Conn, name, coordinator string) *Generator {
+func leaseOf(t testing.TB, conn *bus.Conn, name, coordinator string) *Generator {
 	t.Helper()
 	g, err := Dial(t.Context(), conn, name, coordinator)
 	if err != nil {

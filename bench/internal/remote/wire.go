@@ -64,6 +64,9 @@ type Info struct {
 	Machine  bench.Machine `json:"machine"`
 }
 
+// Belongs makes it a bus.Keyed: of another's name, or of none, it is no generator.
+func (i *Info) Belongs(key string) bool { return i.Name == key && CheckName(key) == nil }
+
 // names are what may stand in a subject of NATS and in a key.
 var names = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
