@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"))
 }
 
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -68,7 +68,7 @@ type fleet struct {
 }
 
 // newFleet starts one server in this process, or three in processes of their own.
-func newFleet(t *testing.T, servers int) *fleet {
+func newFleet(t testing.TB, servers int) *fleet {
 	t.Helper()
 	f := &fleet{}
 	a, err := open(t.TempDir(), func() time.Time { return time.Now().Add(f.clock) })
@@ -112,7 +112,7 @@ func newFleet(t *testing.T, servers int) *fleet {
 	return f
 }
 
-func startServers(t *testing.T, a *Authority, n int) (urls []string) {
+func startServers(t testing.TB, a *Authority, n int) (urls []string) {
 	t.Helper()
 	var routes, listen []string
 	for range n {
@@ -152,7 +152,7 @@ func startServers(t *testing.T, a *Authority, n int) (urls []string) {
 type beat struct{ Node string }
 
 // serve answers as central's control port does.
-func (f *fleet) serve(t *testing.T) (base string, pin []byte) {
+func (f *fleet) serve(t testing.TB) (base string, pin []byte) {
 	t.Helper()
 	s := httptest.NewTLSServer(f.e.Handler())
 	t.Cleanup(s.Close)
@@ -161,7 +161,7 @@ func (f *fleet) serve(t *testing.T) (base string, pin []byte) {
 }
 
 // enrol adds a machine and has it join.
-func (f *fleet) enrol(t *testing.T, name string) *Identity {
+func (f *fleet) enrol(t testing.TB, name string) *Identity {
 	t.Helper()
 	base, pin := f.serve(t)
 	token, err := f.e.Add(t.Context(), Member{bus.RoleEdge, name}, "eu", "ada", 0)
@@ -186,7 +186,7 @@ func connect(t *testing.T, i *Identity) *bus.Conn {
 }
 
 // stream is JetStream as a program of that kind may use it.
-func stream(t *testing.T, urls []string, creds *bus.Credentials) jetstream.JetStream {
+func stream(t testing.TB, urls []string, creds *bus.Credentials) jetstream.JetStream {
 	t.Helper()
 	opts := []nats.Option{nats.UserJWTAndSeed(creds.JWT(), string(creds.Seed)), nats.Secure(creds.TLS),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})} // it is refused on purpose

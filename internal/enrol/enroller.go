@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nkeys"
+
 	"voicefleet/internal/bus"
 )
 
@@ -50,8 +52,11 @@ type Entry struct {
 	RevokedBy string    `json:"revoked_by,omitempty"`
 }
 
-// Belongs makes it a bus.Keyed.
-func (e *Entry) Belongs(key string) bool { return e.key() == key && e.validate() == nil }
+// Belongs makes it a bus.Keyed. What is no user's key is none of this fleet's, and to
+// revoke "*" would be to revoke everybody.
+func (e *Entry) Belongs(key string) bool {
+	return e.key() == key && e.validate() == nil && (e.UserKey == "" || nkeys.IsValidPublicUserKey(e.UserKey))
+}
 
 // Code is the closed list of reasons for which the authority refuses.
 type Code string
