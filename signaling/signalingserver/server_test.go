@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // count is the value of a counter.
-func count(t *testing.T, c prometheus.Metric) float64 {
+func count(t testing.TB, c prometheus.Metric) float64 {
 	t.Helper()
 	var m dto.Metric
 	if err := c.Write(&m); err != nil {
@@ -45,7 +45,7 @@ type instance struct {
 	stop func() error
 }
 
-func serve(t *testing.T, cfg Config, secure bool) *instance {
+func serve(t testing.TB, cfg Config, secure bool) *instance {
 	t.Helper()
 	s, err := New(cfg)
 	if err != nil {
@@ -82,7 +82,7 @@ func serve(t *testing.T, cfg Config, secure bool) *instance {
 
 // client is a scripted WebSocket client.
 type client struct {
-	t    *testing.T
+	t    testing.TB
 	ws   *gws.Conn
 	got  chan string
 	pong chan string
@@ -103,7 +103,7 @@ func (c *client) OnClose(_ *gws.Conn, err error) {
 	close(c.got)
 }
 
-func dial(t *testing.T, url string) *client {
+func dial(t testing.TB, url string) *client {
 	t.Helper()
 	c := &client{t: t, got: make(chan string, 4096), pong: make(chan string, 1), code: make(chan uint16, 1)}
 	ws, _, err := gws.NewClient(c, &gws.ClientOption{Addr: url, TlsConfig: &tls.Config{InsecureSkipVerify: true}})
@@ -207,7 +207,7 @@ func newFixture() *fixture {
 }
 
 // join goes as far as the state of the call.
-func (f *fixture) join(t *testing.T, i *instance, user int, session string) (*client, string) {
+func (f *fixture) join(t testing.TB, i *instance, user int, session string) (*client, string) {
 	t.Helper()
 	g := grantOf(user, session)
 	token := f.issuer.Token(g)
@@ -380,7 +380,7 @@ func TestCloseCodes(t *testing.T) {
 		{"kicked", joined, func(*client) { f.node.End(last(), "kicked") }, signaling.CloseDisconnected},
 		{"joined elsewhere", joined, func(c *client) {
 			g := grantOf(100+n, "again")
-			d := fresh(c.t)
+			d := dial(c.t, i.url+"/?v=8")
 			d.send(signaling.OpIdentify, identify(g, f.issuer.Token(g)))
 		}, signaling.CloseDisconnected},
 		{"engine died", joined, func(*client) { f.node.End(last(), string(sfu.EndPanic)) }, signaling.CloseCrashed},
