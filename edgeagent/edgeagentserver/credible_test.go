@@ -43,9 +43,9 @@ func TestAnEventUnderAnothersNameIsIgnored(t *testing.T) {
 // FuzzBusMsgCallEvent: whatever comes on the subjects of events, what is believed
 // has the node and the call of its subject, and exactly one fact.
 func FuzzBusMsgCallEvent(f *testing.F) {
-	f.Add("v1.call.1.edge-1", []byte(`{"call":"1","node":"edge-1","joined":{"user":"2","ssrc":3}}`))
-	f.Add("v1.presence.1.edge-1", []byte(`{"call":"1","node":"edge-1","left":{"session":"x","user":"2","reason":"moved"}}`))
-	f.Add("v1.call.1.edge-2", []byte(`{"call":"1","node":"edge-1","deaf":{}}`))
+	f.Add(bus.CallSubject("1", "edge-1"), []byte(`{"call":"1","node":"edge-1","joined":{"user":"2","ssrc":3}}`))
+	f.Add(bus.PresenceSubject("1", "edge-1"), []byte(`{"call":"1","node":"edge-1","left":{"session":"x","user":"2","reason":"moved"}}`))
+	f.Add(bus.CallSubject("1", "edge-2"), []byte(`{"call":"1","node":"edge-1","deaf":{}}`))
 	f.Add("", []byte(`null`))
 	f.Fuzz(func(t *testing.T, subject string, body []byte) {
 		var ev edgeagent.CallEvent

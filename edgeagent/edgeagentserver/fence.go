@@ -36,6 +36,9 @@ type home struct {
 	} `json:"move"`
 }
 
+// Belongs makes it a bus.Keyed: a call that is on no node is none.
+func (h *home) Belongs(string) bool { return h.Node.Valid() }
+
 // moved says whether the call is on other nodes only, and not here any more: one
 // that is being moved with care is served here until it is ended.
 func (h home) moved(self edgeagent.NodeID, here edgeagent.CallOnANode) bool {

@@ -1,7 +1,10 @@
 package edgeagentserver
 
 import (
+	"context"
+	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,4 +93,52 @@ func panics(t *testing.T, reg *prometheus.Registry) (sum float64) {
 		}
 	}
 	return sum
+}
+
+// FuzzBusMsgHome: whatever the bucket of calls says of one, a node whose engine stood
+// still takes it for moved only to another node, and every other call stays.
+func FuzzBusMsgHome(f *testing.F) {
+	r := newRig(f)
+	s, _ := r.run(f, Config{Engine: edgeagenttest.NewEngine(f).Start})
+	homes, err := bus.OpenBucket[home](f.Context(), r.conn, bus.CallsBucket)
+	if err != nil {
+		f.Fatal(err)
+	}
+	here := edgeagent.CallOnANode{Call: callID(481516234242), Epoch: 5}
+	if _, err := homes.Put(f.Context(), here.Call.String(), home{Node: "edge-1", Epoch: 5}); err != nil {
+		f.Fatal(err)
+	}
+	nc, err := nats.Connect("", nats.InProcessServer(r.server))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(nc.Close)
+	for _, body := range []string{
+		`{"node":"edge-2","epoch":6}`, `{"node":"edge-2","epoch":6,"move":{"planned":true}}`, `{"node":"edge-2","epoch":18446744073709551615,"spans":["edge-1","edge-1"]}`,
+		`{"epoch":6}`, `{"node":"","epoch":18446744073709551615,"spans":null}`, `{"node":"*.>","epoch":6}`, `{"node":"edge-2","epoch":-6}`, `{"move":[]}`, `[[[[[[[[`, `null`, ``,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		strange := edgeagent.CallOnANode{Call: callID(7), Epoch: 5}
+		// As the bucket's own client asks: the answer tells that it is written.
+		if _, err := nc.Request("$KV."+bus.CallsBucket+"."+strange.Call.String(), body, 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		short, cancel := context.WithTimeout(t.Context(), 2*lookPause) // what cannot be read is read again until then
+		defer cancel()
+		moved, unknown := s.look(short, []edgeagent.CallOnANode{strange})
+		if len(moved)+len(unknown) > 1 {
+			t.Errorf("%q: moved %v, unknown %v", body, moved, unknown)
+		}
+		if len(moved) > 0 {
+			var at struct{ Node edgeagent.NodeID }
+			if err := json.Unmarshal(body, &at); err != nil || !at.Node.Valid() || at.Node == "edge-1" {
+				t.Errorf("%q: it moved to %q", body, at.Node)
+			}
+		}
+		if moved, unknown := s.look(t.Context(), []edgeagent.CallOnANode{here}); len(moved)+len(unknown) > 0 {
+			t.Errorf("%q: another call moved %v, or is unknown %v", body, moved, unknown)
+		}
+	})
 }
