@@ -83,7 +83,13 @@ func TestManifests(t *testing.T) {
 		{"StatefulSet scylla", []any{"spec", "replicas"}, uint64(3)},
 		{"Deployment central-0", []any{"spec", "replicas"}, uint64(1)},
 		{"Deployment central-1", []any{"spec", "replicas"}, uint64(1)},
-		{"Deployment text", []any{"spec", "strategy", "type"}, "Recreate"},
+		{"StatefulSet text", []any{"spec", "replicas"}, uint64(2)},
+		{"StatefulSet text", []any{"spec", "updateStrategy", "type"}, "RollingUpdate"},
+		{"StatefulSet text", []any{"spec", "podManagementPolicy"}, "OrderedReady"},
+		{"StatefulSet text", []any{"spec", "template", "spec", "containers", 0, "readinessProbe", "httpGet", "path"}, "/readyz"},
+		{"PersistentVolumeClaim files", []any{"spec", "accessModes", 0}, "ReadWriteMany"},
+		{"PodDisruptionBudget text", []any{"spec", "minAvailable"}, uint64(1)},
+		{"Service text", []any{"spec", "type"}, "LoadBalancer"},
 		{"DaemonSet edge", []any{"spec", "template", "spec", "hostNetwork"}, true},
 		{"DaemonSet edge", []any{"spec", "template", "spec", "terminationGracePeriodSeconds"}, uint64(660)},
 		{"DaemonSet edge", []any{"spec", "updateStrategy", "rollingUpdate", "maxUnavailable"}, uint64(1)},
@@ -95,6 +101,24 @@ func TestManifests(t *testing.T) {
 		if got := at(t, found[want.what], want.path...); got != want.value {
 			t.Errorf("%s: %v is %v (%T), want %v", want.what, want.path, got, got, want.value)
 		}
+	}
+	// Each text has a number of its own, and all have their attachments in one place.
+	text := at(t, found["StatefulSet text"], "spec", "template", "spec", "containers", 0)
+	if env := at(t, text, "env", 0); at(t, env, "name") != "NUMBER" || at(t, env, "valueFrom", "fieldRef", "fieldPath") != "metadata.labels['apps.kubernetes.io/pod-index']" {
+		t.Errorf("the number of a text is %v", env)
+	}
+	if args := fmt.Sprint(at(t, text, "args")); !strings.Contains(args, "--worker $(NUMBER) --identity /identity/$(NUMBER) ") {
+		t.Errorf("text is run with %s", args)
+	}
+	shared := map[any]any{}
+	mounts, _ := at(t, text, "volumeMounts").([]any)
+	for _, m := range mounts {
+		if at(t, m, "name") == "files" {
+			shared[at(t, m, "mountPath")] = at(t, m, "subPath")
+		}
+	}
+	if len(shared) != 2 || shared["/data/attachments"] != "attachments" || shared["/data/acme"] != "acme" {
+		t.Errorf("both text have %v", shared)
 	}
 	labels := map[string]bool{} // app names that pods have
 	for what, doc := range found {
@@ -169,21 +193,67 @@ func TestCompose(t *testing.T) {
 	}
 	services, _ := docs[0]["services"].(map[string]any)
 	volumes, _ := docs[0]["volumes"].(map[string]any)
-	for _, name := range []string{"bus1", "bus2", "bus3", "scylla", "central1", "central2", "text", "edge1"} {
+	all := []string{"bus1", "bus2", "bus3", "scylla", "central1", "central2", "text1", "text2", "edge1", "edge2"}
+	if len(services) != len(all)+1 || at(t, services, "proxy", "image") == nil {
+		t.Errorf("%d services, want %v and the proxy", len(services), all)
+	}
+	holders := map[string]int{} // of a volume, or of what no two may have
+	for _, name := range all {
 		s := services[name]
-		if at(t, s, "image") == nil || at(t, s, "command") == nil {
+		command, _ := at(t, s, "command").(string)
+		if at(t, s, "image") == nil || command == "" {
 			t.Errorf("service %s is %v", name, s)
 		}
 		mounts, _ := at(t, s, "volumes").([]any)
 		for _, m := range mounts {
-			volume, _, _ := strings.Cut(m.(string), ":")
+			volume, to, _ := strings.Cut(m.(string), ":")
 			if _, ok := volumes[volume]; !ok {
 				t.Errorf("service %s mounts %s, which is no volume", name, volume)
 			}
+			holders[volume]++
+			if (volume == "files") != (to == "/data/attachments") {
+				t.Errorf("service %s has %s at %s", name, volume, to)
+			}
+		}
+		flags := strings.Fields(command)
+		for i, flag := range flags[:len(flags)-1] {
+			switch flag {
+			case "--worker", "--node", "--media-port", "--turn-port", "--http", "--advertise-endpoint":
+				if own := flag + " " + flags[i+1]; holders[own] > 0 {
+					t.Errorf("service %s has %s, as another has", name, own)
+				} else {
+					holders[own]++
+				}
+			}
 		}
 	}
-	if at(t, services, "edge1", "network_mode") != "host" {
-		t.Error("the edge is not on the host's network")
+	for volume := range volumes {
+		if want := map[bool]int{true: 2, false: 1}[volume == "files"]; holders[volume] != want && volume != "caddy" {
+			t.Errorf("volume %s is mounted %d times, want %d", volume, holders[volume], want)
+		}
+	}
+	for _, edge := range []string{"edge1", "edge2"} {
+		if at(t, services, edge, "network_mode") != "host" || at(t, services, edge, "stop_grace_period") != "50s" {
+			t.Errorf("%s is not on the host's network, or has no time to drain", edge)
+		}
+	}
+	proxied, err := os.ReadFile("../deploy/Caddyfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"reverse_proxy text1:8443 text2:8443 {", "health_uri /readyz"} {
+		if !strings.Contains(string(proxied), line) {
+			t.Errorf("the proxy has no %q", line)
+		}
+	}
+	subnet, _ := at(t, docs[0], "networks", "fleet", "ipam", "config", 0, "subnet").(string)
+	for _, text := range []string{"text1", "text2"} {
+		if command, _ := at(t, services, text, "command").(string); subnet == "" || !strings.HasSuffix(command, " --trusted-proxy "+subnet) {
+			t.Errorf("%s does not believe what the proxy at %q says of clients", text, subnet)
+		}
+		if at(t, services, text, "ports") != nil {
+			t.Errorf("%s is reached past the proxy", text)
+		}
 	}
 }
 
