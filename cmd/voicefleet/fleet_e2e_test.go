@@ -41,6 +41,12 @@ var opusFrame = append([]byte{0x78}, make([]byte, 59)...)
 // voiceChannel finds the channel to talk in.
 func (r *running) voiceChannel(c *http.Client, base func(string) string, g guest) textchat.ID {
 	r.t.Helper()
+	return r.voiceChannels(c, base, g)[0]
+}
+
+// voiceChannels lists the channels to talk in, and after them those that echo.
+func (r *running) voiceChannels(c *http.Client, base func(string) string, g guest) []textchat.ID {
+	r.t.Helper()
 	req, err := http.NewRequest("GET", base(fmt.Sprintf("/api/v10/guilds/%s/channels", g.GuildID)), nil)
 	if err != nil {
 		r.t.Fatal(err)
@@ -60,13 +66,20 @@ func (r *running) voiceChannel(c *http.Client, base func(string) string, g guest
 		r.t.Fatal(err)
 	}
 	const voice = 2
+	var talk, echo []textchat.ID
 	for _, ch := range channels {
-		if ch.Type == voice && !ch.Echo {
-			return ch.ID
+		switch {
+		case ch.Type != voice:
+		case ch.Echo:
+			echo = append(echo, ch.ID)
+		default:
+			talk = append(talk, ch.ID)
 		}
 	}
-	r.t.Fatalf("no voice channel in %+v", channels)
-	return 0
+	if len(talk) == 0 {
+		r.t.Fatalf("no voice channel in %+v", channels)
+	}
+	return append(talk, echo...)
 }
 
 // listener notes what it hears.
