@@ -143,6 +143,10 @@ type Member struct {
 	Flags        int     `json:"flags"`
 	Pending      bool    `json:"pending"`
 	TimeoutUntil *Time   `json:"communication_disabled_until"`
+	// Temporary members came by such an invite, and were given no role so far; Visited are
+	// those of them who were online. These go when they are no more (own).
+	Temporary bool `json:"temporary,omitempty"`
+	Visited   bool `json:"visited,omitempty"`
 }
 
 // Guild is what a guild is without its members, roles and channels.

@@ -49,15 +49,19 @@ type alone struct {
 	doubts map[string]bool   // guilds of which that one may have saved what it did not tell
 }
 
-// seats are who is in voice of a guild, as a [guild.Delta] has them.
+// seats are who is in voice of a guild, and who is there for as long as its sessions, as a
+// [guild.Delta] has them.
 type seats struct {
 	Voice   map[textchat.ID]json.RawMessage `json:",omitempty"`
 	Pending map[textchat.ID]json.RawMessage `json:",omitempty"`
 	Queues  map[textchat.ID]json.RawMessage `json:",omitempty"`
+	Visits  map[textchat.ID]json.RawMessage `json:",omitempty"`
 	Attempt uint64                          `json:",omitempty"`
 }
 
-func (s *seats) empty() bool { return s == nil || len(s.Voice)+len(s.Pending)+len(s.Queues) == 0 }
+func (s *seats) empty() bool {
+	return s == nil || len(s.Voice)+len(s.Pending)+len(s.Queues)+len(s.Visits) == 0
+}
 
 // and is what there is after a change; both stay as they are.
 func (s *seats) and(change *seats) *seats {
@@ -68,7 +72,7 @@ func (s *seats) and(change *seats) *seats {
 	for _, m := range []struct {
 		to   *map[textchat.ID]json.RawMessage
 		from map[textchat.ID]json.RawMessage
-	}{{&next.Voice, change.Voice}, {&next.Pending, change.Pending}, {&next.Queues, change.Queues}} {
+	}{{&next.Voice, change.Voice}, {&next.Pending, change.Pending}, {&next.Queues, change.Queues}, {&next.Visits, change.Visits}} {
 		if len(m.from) == 0 {
 			continue
 		}
@@ -134,7 +138,7 @@ func newAlone(ctx context.Context, s *Server) (*ensemble, error) {
 func (e *ensemble) recall(r journal.Record) {
 	if r.Key != "" {
 		delete(e.doubts, r.Key)
-		if !bytes.Contains(r.Body, []byte(`"Voice":`)) && !bytes.Contains(r.Body, []byte(`"Pending":`)) && !bytes.Contains(r.Body, []byte(`"Queues":`)) {
+		if !slices.ContainsFunc([]string{`"Voice":`, `"Pending":`, `"Queues":`, `"Visits":`}, func(part string) bool { return bytes.Contains(r.Body, []byte(part)) }) {
 			return // most entries tell of messages
 		}
 		var entry struct {

@@ -92,7 +92,7 @@ func (c *call) join(u textchat.User, i textchat.Invite) error {
 	} else if err != nil {
 		return err
 	}
-	_, err = o.do(c.ctx, guild.Join{User: u})
+	_, err = o.do(c.ctx, guild.Join{User: u, Temporary: i.Temporary})
 	return err
 }
 

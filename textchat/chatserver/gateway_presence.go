@@ -141,6 +141,36 @@ func (o *owner) arrive(s *session) {
 	}
 	sh.sessions = append(sh.sessions, s)
 	o.show(s.user)
+	o.visit(s)
+}
+
+// visit has the core know of a session of a temporary member. It is not waited for: this
+// may be in the middle of an input.
+func (o *owner) visit(s *session) {
+	if m := o.core.Member(s.user); m == nil || !m.Temporary || o.core.Holds(s.user, s.id) {
+		return
+	}
+	known := make(chan struct{})
+	o.visits[s] = known
+	if !o.srv.task(func() {
+		defer close(known)
+		o.tell(guild.SessionCame{User: s.user, Session: s.id})
+	}) {
+		close(known)
+	}
+}
+
+// visiting are those sessions of a user of which the core is being told: that one of them
+// has ended comes after that the others are there.
+func (o *owner) visiting(user textchat.ID) (list []chan struct{}) {
+	if sh := o.seen[user]; sh != nil && len(o.visits) > 0 {
+		for _, s := range sh.sessions {
+			if known := o.visits[s]; known != nil {
+				list = append(list, known)
+			}
+		}
+	}
+	return list
 }
 
 func (o *owner) leave(s *session) {

@@ -51,6 +51,7 @@ type owner struct {
 	// What was shown to whom: the presence of each member online, and the channels
 	// that each user with a session sees.
 	seen    map[textchat.ID]*shown
+	visits  map[*session]chan struct{} // of temporary members; closed when the core knows, or never will
 	sights  map[textchat.ID][]textchat.ID
 	sight   *guild.Sight // nil: look anew
 	absence absence
@@ -84,7 +85,7 @@ type request struct {
 
 func newOwner(s *Server, id textchat.ID) *owner {
 	return &owner{srv: s, id: id, inbox: make(chan request, inboxLen), gone: make(chan struct{}), hear: make(map[*session]*sub),
-		seen: make(map[textchat.ID]*shown), sights: make(map[textchat.ID][]textchat.ID), newcomers: newNewcomers(), shared: shared{key: id.String()}}
+		seen: make(map[textchat.ID]*shown), visits: make(map[*session]chan struct{}), sights: make(map[textchat.ID][]textchat.ID), newcomers: newNewcomers(), shared: shared{key: id.String()}}
 }
 
 func (o *owner) run() {
@@ -254,6 +255,7 @@ func (o *owner) greetAll() {
 		for s := range o.subs.all() {
 			if o.core.Member(s.user) != nil {
 				o.greet(s)
+				o.visit(s)
 				continue
 			}
 			s.deliver(o.place(&gatewaysession.Event{Name: textchat.EventGuildDelete, Body: encode(guild.Gone{ID: o.id})}))
@@ -485,6 +487,7 @@ func (o *owner) part(s *session) {
 		delete(o.hear, s)
 		s.leaves(o)
 		o.leave(s)
+		delete(o.visits, s)
 	}
 }
 

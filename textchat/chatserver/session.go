@@ -317,7 +317,8 @@ func (s *session) leaves(o *owner) {
 	s.guilds = slices.DeleteFunc(s.guilds, func(x *owner) bool { return x == o })
 }
 
-// finish ends the session for good: its voice state goes with it.
+// finish ends the session for good: its voice state goes with it, and a temporary member
+// with its last one.
 func (s *session) finish(code textchat.CloseCode) { s.end(code, false) }
 
 // end ends it here; one that goes on elsewhere keeps its voice state.
@@ -351,10 +352,17 @@ func (s *session) end(code textchat.CloseCode, elsewhere bool) {
 		// Not by the caller: it may be an owner itself, or one of many.
 		s.srv.task(func() {
 			o.later(func() {
+				visits := o.visiting(s.user)
 				o.part(s)
-				if !elsewhere && o.core.Holds(s.user, s.id) {
-					s.srv.task(func() { o.post(guild.SessionGone{User: s.user, Session: s.id}) })
+				if elsewhere || len(visits) == 0 && !o.core.Holds(s.user, s.id) {
+					return
 				}
+				s.srv.task(func() {
+					for _, known := range visits {
+						<-known
+					}
+					o.tell(guild.SessionGone{User: s.user, Session: s.id})
+				})
 			})
 		})
 	}

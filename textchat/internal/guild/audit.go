@@ -172,7 +172,7 @@ func (g *Guild) auditMember(in PatchMember, old textchat.Member, out *Out) []tex
 		now = *m
 	}
 	bare := old
-	bare.Roles = now.Roles
+	bare.Roles, bare.Temporary, bare.Visited = now.Roles, now.Temporary, now.Visited // these go with a role that is given
 	if c := differ(bare, now); len(c) > 0 {
 		list = append(list, textchat.AuditEntry{Action: textchat.AuditMemberUpdate, Target: &target, Changes: c})
 	}

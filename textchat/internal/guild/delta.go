@@ -26,6 +26,7 @@ type Delta struct {
 	Pending  map[textchat.ID]*pending          `json:",omitempty"`
 	Queues   map[textchat.ID]*queue            `json:",omitempty"`
 	Sizes    map[textchat.ID]*size             `json:",omitempty"`
+	Visits   map[textchat.ID]*visit            `json:",omitempty"`
 	Attempt  uint64                            `json:",omitempty"`
 	Archives *time.Time                        `json:",omitempty"`
 }
@@ -58,6 +59,8 @@ func (g *Guild) Delta() *Delta {
 			note(&d.Queues, m, t.id)
 		case map[textchat.ID]*size:
 			note(&d.Sizes, m, t.id)
+		case map[textchat.ID]*visit:
+			note(&d.Visits, m, t.id)
 		case map[textchat.ID]bool:
 			note(&d.Banned, m, t.id)
 		case map[textchat.ID]time.Time:
@@ -82,12 +85,14 @@ func note[V any](to *map[textchat.ID]V, from map[textchat.ID]V, id textchat.ID) 
 }
 
 // Live is all that the store does not have: who is in voice, on the way there, or
-// in line, and how large calls get. The objects belong to the guild.
+// in line, which sessions temporary members have, and how large calls get. The objects
+// belong to the guild.
 func (g *Guild) Live() *Delta {
-	return &Delta{Voice: g.voice, Pending: g.pending, Queues: g.queues, Sizes: g.sizes, Attempt: g.attempt}
+	return &Delta{Voice: g.voice, Pending: g.pending, Queues: g.queues, Sizes: g.sizes, Visits: g.visits, Attempt: g.attempt}
 }
 
-// Quiet says that nobody is: but for habits, the store has all of the guild.
+// Quiet says that nobody is: but for habits, and for sessions that others know of or that
+// come again, the store has all of the guild.
 func (g *Guild) Quiet() bool { return len(g.voice)+len(g.pending)+len(g.queues) == 0 }
 
 // Apply makes the changes that another instance tells of. They can not be taken
@@ -111,6 +116,7 @@ func (g *Guild) Apply(d *Delta) {
 	assign(g.pending, d.Pending)
 	assign(g.queues, d.Queues)
 	assign(g.sizes, d.Sizes)
+	assign(g.visits, d.Visits)
 	if len(d.Sizes) > 0 { // a channel may have been deleted since they were kept
 		maps.DeleteFunc(g.sizes, func(id textchat.ID, _ *size) bool { return g.channels[id] == nil })
 	}
@@ -161,7 +167,7 @@ func assign[V any](to, from map[textchat.ID]*V) {
 
 // Empty says that nothing changed.
 func (d *Delta) Empty() bool {
-	return d.Self == nil && len(d.Roles)+len(d.Channels)+len(d.Members)+len(d.Banned)+len(d.TimedOut)+len(d.Voice)+len(d.Pending)+len(d.Queues)+len(d.Sizes) == 0
+	return d.Self == nil && len(d.Roles)+len(d.Channels)+len(d.Members)+len(d.Banned)+len(d.TimedOut)+len(d.Voice)+len(d.Pending)+len(d.Queues)+len(d.Sizes)+len(d.Visits) == 0
 }
 
 // Present are the changes that bring the store to what the guild is now, where
@@ -230,12 +236,16 @@ func alike[T any](a, b *T) bool {
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
-// Holds says whether a session is in voice, on the way there, or in line.
+// Holds says whether a session is in voice, on the way there, or in line, or is of a
+// temporary member.
 func (g *Guild) Holds(user textchat.ID, session string) bool {
 	if v := g.voice[user]; v != nil && v.Session == session {
 		return true
 	}
 	if p := g.pending[user]; p != nil && p.Session == session {
+		return true
+	}
+	if v := g.visits[user]; v != nil && slices.Contains(v.Sessions, session) {
 		return true
 	}
 	channel, i, ok := g.waits(user)
@@ -256,12 +266,18 @@ func (g *Guild) Sessions() map[string]textchat.ID {
 			list[w.Session] = w.User
 		}
 	}
+	for user, v := range g.visits {
+		for _, s := range v.Sessions {
+			list[s] = user
+		}
+	}
 	return list
 }
 
-// Seats is what of the delta tells who is in voice, on the way there, or in line.
+// Seats is what of the delta tells who is in voice, on the way there, or in line, and which
+// sessions temporary members have.
 func (d *Delta) Seats() *Delta {
-	return &Delta{Voice: d.Voice, Pending: d.Pending, Queues: d.Queues, Attempt: d.Attempt}
+	return &Delta{Voice: d.Voice, Pending: d.Pending, Queues: d.Queues, Visits: d.Visits, Attempt: d.Attempt}
 }
 
 const (

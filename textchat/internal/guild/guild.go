@@ -26,6 +26,7 @@ type Guild struct {
 
 	voice   map[textchat.ID]*voice   // by user
 	pending map[textchat.ID]*pending // by user
+	visits  map[textchat.ID]*visit   // by user, temporary members who were online
 	queues  map[textchat.ID]*queue   // by channel, where somebody waits
 	sizes   map[textchat.ID]*size    // by channel, where somebody ever was
 	since   time.Time                // of the first input here
@@ -116,6 +117,7 @@ func New(r textchat.GuildRecord, openTimeout time.Duration) *Guild {
 		timedOut:    make(map[textchat.ID]time.Time),
 		voice:       make(map[textchat.ID]*voice),
 		pending:     make(map[textchat.ID]*pending),
+		visits:      make(map[textchat.ID]*visit),
 		queues:      make(map[textchat.ID]*queue),
 		sizes:       make(map[textchat.ID]*size),
 	}
@@ -132,6 +134,9 @@ func New(r textchat.GuildRecord, openTimeout time.Duration) *Guild {
 		g.members[m.User.ID] = m
 		if m.TimeoutUntil != nil {
 			g.timedOut[m.User.ID] = m.TimeoutUntil.Time // one that is over ends with the first Tick
+		}
+		if m.Temporary && m.Visited {
+			g.visits[m.User.ID] = new(visit) // it has comeBack
 		}
 	}
 	for _, id := range r.Banned {

@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "write what came out into the transcript
 
 // Names of the transcripts.
 var ids = map[string]textchat.ID{"guild": 1, "boss": 11, "ann": 12, "bob": 13, "cat": 14, "mod": 21, "vip": 22,
-	"general": 31, "lobby": 32, "small": 33, "secret": 34, "echo": 35, "stage": 36, "bot": 15, "none": 0}
+	"general": 31, "lobby": 32, "small": 33, "secret": 34, "echo": 35, "stage": 36, "bot": 15, "guest": 16, "none": 0}
 
 func nameOf(id textchat.ID) string {
 	for n, i := range ids {
@@ -98,6 +98,9 @@ func TestTranscripts(t *testing.T) {
 						fmt.Fprintf(&got, "    in %v\n", at.Sub(now))
 					}
 					continue
+				case "reload": // as the store has it
+					g, twin = New(*travelled(t, recordOf(g)), textchat.OpenTimeout), New(*travelled(t, recordOf(g)), textchat.OpenTimeout)
+					continue
 				case "revert":
 					g.Revert()
 					twin = New(textchat.GuildRecord{}, textchat.OpenTimeout)
@@ -143,6 +146,19 @@ func TestTranscripts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// recordOf is what the store has of a guild.
+func recordOf(g *Guild) *textchat.GuildRecord {
+	r := &textchat.GuildRecord{Guild: g.self, Banned: slices.Sorted(maps.Keys(g.banned))}
+	for _, x := range g.roles {
+		r.Roles = append(r.Roles, *x)
+	}
+	for _, x := range g.channels {
+		r.Channels = append(r.Channels, *x)
+	}
+	r.Members = g.Members(0, len(g.members))
+	return r
 }
 
 // settingsOf is what members may do in channels, and what channels are but for their
@@ -218,7 +234,7 @@ func parse(t *testing.T, words []string) Input {
 		}
 		return PatchMember{Actor: id("by"), User: id("user"), Timeout: &until}
 	case "join":
-		return Join{User: textchat.User{ID: id("user"), Username: arg["user"], Bot: yes("bot")}}
+		return Join{User: textchat.User{ID: id("user"), Username: arg["user"], Bot: yes("bot")}, Temporary: yes("temporary")}
 	case "leave":
 		return Leave{User: id("user"), Actor: id("by")}
 	case "voice":
@@ -248,6 +264,8 @@ func parse(t *testing.T, words []string) Input {
 		return CallOpened{User: id("user"), Channel: id("channel"), Session: sfu.SessionID(arg["call"])}
 	case "left":
 		return CallLeft{User: id("user"), Channel: id("channel"), Session: sfu.SessionID(arg["call"]), Reason: arg["reason"]}
+	case "came":
+		return SessionCame{User: id("user"), Session: arg["session"]}
 	case "gone":
 		return SessionGone{User: id("user"), Session: arg["session"]}
 	case "tick":
@@ -318,7 +336,14 @@ func show(o Out) string {
 			for _, r := range m.Roles {
 				roles += " " + nameOf(r)
 			}
-			line("save member %s mute=%v deaf=%v roles=[%s]", nameOf(m.User.ID), m.Mute, m.Deaf, strings.TrimSpace(roles))
+			more := ""
+			if m.Temporary {
+				more += " temporary"
+			}
+			if m.Visited {
+				more += " visited"
+			}
+			line("save member %s mute=%v deaf=%v roles=[%s]%s", nameOf(m.User.ID), m.Mute, m.Deaf, strings.TrimSpace(roles), more)
 		case c.DropMember != 0:
 			line("save without member %s", nameOf(c.DropMember))
 		case c.PutChannel != nil:

@@ -32,10 +32,11 @@ func (TakeOver) handle(g *Guild, _ time.Time, out *Out)         { g.handleTakeOv
 func (Tick) handle(g *Guild, now time.Time, out *Out)           { g.handleTick(now, out) }
 
 // Join makes a user a member; Nick may be nil. A member already is answered as
-// such.
+// such. Temporary: it stays while it is online, unless it is given a role.
 type Join struct {
-	User textchat.User
-	Nick *string
+	User      textchat.User
+	Nick      *string
+	Temporary bool
 }
 
 func (in Join) handle(g *Guild, now time.Time, out *Out) {
@@ -51,7 +52,7 @@ func (in Join) handle(g *Guild, now time.Time, out *Out) {
 		out.refuse(textchat.Refuse(400, textchat.CodeMaxGuilds, "This guild is full."))
 		return
 	}
-	m := &textchat.Member{User: in.User, Nick: in.Nick, Roles: []textchat.ID{}, JoinedAt: textchat.Time{Time: now}}
+	m := &textchat.Member{User: in.User, Nick: in.Nick, Roles: []textchat.ID{}, JoinedAt: textchat.Time{Time: now}, Temporary: in.Temporary}
 	g.enrol(m)
 	out.Member = m
 	out.change(textchat.Change{PutMember: m})
@@ -140,6 +141,9 @@ func (in PatchMember) handle(g *Guild, now time.Time, out *Out) {
 		c.Roles = slices.Compact(slices.Sorted(slices.Values(*in.Roles)))
 		if c.Roles == nil {
 			c.Roles = []textchat.ID{}
+		}
+		if len(c.Roles) > 0 {
+			g.keepOn(&c)
 		}
 	}
 	if in.Mute != nil {

@@ -65,6 +65,7 @@ func (g *Guild) part(now time.Time, out *Out, user textchat.ID, reason string) {
 	g.leaveThreads(out, user)
 	g.strike(user)
 	drop(g, g.timedOut, user)
+	drop(g, g.visits, user)
 	out.change(textchat.Change{DropMember: user})
 	out.Parted = append(out.Parted, user)
 	out.event(Event{Name: textchat.EventMemberRemove, Intent: textchat.IntentGuildMembers, Except: user,

@@ -139,6 +139,9 @@ func (g *Guild) Deadline() time.Time {
 			first = at
 		}
 	}
+	if at := g.visitsEnd(); !at.IsZero() {
+		sooner(at)
+	}
 	for _, q := range g.queues {
 		if !q.Asking {
 			sooner(q.Next)
@@ -533,12 +536,14 @@ func (g *Guild) handleSessionGone(now time.Time, in SessionGone, out *Out) {
 	if v := g.voice[in.User]; v != nil && v.Session == in.Session {
 		g.leave(now, out, in.User, "gateway_session_ended")
 	}
+	g.endSession(now, out, in.User, in.Session)
 }
 
 func (g *Guild) handleTick(now time.Time, out *Out) {
 	g.admit(now, out)
 	g.endTimeouts(now, out)
 	g.archiveOld(now, out)
+	g.endVisits(now, out)
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
 		switch v := g.voice[user]; {
 		case g.pending[user] != nil:
