@@ -99,17 +99,17 @@ func (c *call) ban(o *owner, id textchat.ID) error {
 	return err
 }
 
-// sweepPages bounds the pages of 100 messages that are searched in a channel for
-// those of a banned user.
+// sweepPages bounds the pages of 100 messages that are searched in a channel or thread
+// for those of a banned user.
 const sweepPages = 10
 
-// sweepAway deletes what a user wrote in a guild since a time, in the background:
-// the ban is done already.
+// sweepAway deletes what a user wrote in a guild, in threads too, since a time, in the
+// background: the ban is done already.
 func (c *call) sweepAway(o *owner, user textchat.ID, since time.Time) {
 	s, later := c.srv, c.lasting()
 	s.task(func() {
 		defer s.recovered("ban_sweep")
-		channels, err := read(s.life, o, func(g *guild.Guild) ([]textchat.Channel, error) { return g.Channels(g.Self().Owner), nil })
+		channels, err := read(s.life, o, func(g *guild.Guild) ([]textchat.Channel, error) { return g.WrittenSince(since), nil })
 		if err != nil {
 			return
 		}

@@ -3,6 +3,7 @@ package chatserver
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,41 @@ func TestBans(t *testing.T) {
 	r := w.do("POST", guild+"/bulk-ban", boss.token, map[string]any{"user_ids": []string{ann.id, bob.id, boss.id}})
 	if len(r.body["banned_users"].([]any)) != 2 || len(r.body["failed_users"].([]any)) != 1 {
 		t.Fatalf("bulk ban: %s", r.raw)
+	}
+}
+
+// TestBanDeletesInThreads: what a banned user wrote lately goes from threads, too, be they
+// public, private or archived; what others wrote stays.
+func TestBanDeletesInThreads(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss, bob := w.boss(), w.guest("Bob")
+	general := w.channelID(boss, "general")
+	places := []string{general}
+	for _, form := range []map[string]any{{"name": "open", "type": 11}, {"name": "ours", "type": 12}, {"name": "old", "type": 11}} {
+		places = append(places, w.do("POST", "/channels/"+general+"/threads", bob.token, form).body["id"].(string))
+	}
+	spam, kept := map[string]string{}, map[string]string{}
+	for _, id := range places {
+		waitASecond(w)
+		spam[id] = w.do("POST", "/channels/"+id+"/messages", bob.token, map[string]any{"content": "spam"}).body["id"].(string)
+		kept[id] = w.do("POST", "/channels/"+id+"/messages", boss.token, map[string]any{"content": "no spam"}).body["id"].(string)
+	}
+	w.do("PATCH", "/channels/"+places[3], boss.token, map[string]any{"archived": true})
+	s := w.enter(boss)
+	w.do("PUT", "/guilds/"+w.guildID()+"/bans/"+bob.id, boss.token, map[string]any{"delete_message_seconds": 3600})
+	for _, id := range places {
+		if e := s.until("MESSAGE_DELETE_BULK"); e["channel_id"] != id || !slices.Contains(e["ids"].([]any), any(spam[id])) || slices.Contains(e["ids"].([]any), any(kept[id])) {
+			t.Errorf("deleted in %s: %v", id, e)
+		}
+	}
+	for _, id := range places {
+		list := w.do("GET", "/channels/"+id+"/messages", boss.token, nil).list(t)
+		if !slices.ContainsFunc(list, func(m map[string]any) bool { return m["id"] == kept[id] }) || slices.ContainsFunc(list, func(m map[string]any) bool { return m["id"] == spam[id] }) {
+			t.Errorf("in %s there is %v", id, list)
+		}
+	}
+	if a := w.do("GET", "/channels/"+places[3], boss.token, nil); field(a.body, "thread_metadata.archived") != true {
+		t.Errorf("the archived thread is %s", a.raw)
 	}
 }
 

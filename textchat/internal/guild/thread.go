@@ -61,6 +61,20 @@ func (g *Guild) ArchivedThreads(user, parent textchat.ID, private, joined bool, 
 	return list, false
 }
 
+// WrittenSince are the channels and threads, by id, in which somebody may have written
+// since a time: not threads that were archived before it, as writing opens a thread again.
+func (g *Guild) WrittenSince(at time.Time) []textchat.Channel {
+	var list []textchat.Channel
+	for _, id := range slices.Sorted(maps.Keys(g.channels)) {
+		c := g.channels[id]
+		if c.Type == textchat.ChannelCategory || c.Type.Thread() && c.Thread.Archived && c.Thread.ArchivedAt.Before(at) {
+			continue
+		}
+		list = append(list, *c)
+	}
+	return list
+}
+
 func (g *Guild) channelCount() int {
 	n := 0
 	for _, c := range g.channels {

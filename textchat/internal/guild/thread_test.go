@@ -1,6 +1,7 @@
 package guild
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -183,5 +184,29 @@ func TestPatchKeepsWhatWasWritten(t *testing.T) {
 		if got := g.Channel(id); got.Name != "renamed" || got.LastMessage == nil || *got.LastMessage != m.ID || len(got.ThreadMembers) != followers {
 			t.Errorf("%v became %+v", id, got)
 		}
+	}
+}
+
+// TestWrittenSince: all channels but categories, and threads, but for those that were
+// archived before.
+func TestWrittenSince(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	g := begun(t, now, textchat.ChannelPrivateThread)
+	has := func(at time.Time) bool {
+		t.Helper()
+		list := g.WrittenSince(at)
+		thread := slices.ContainsFunc(list, func(c textchat.Channel) bool { return c.ID == 100 })
+		if n := len(g.ByID()); len(list) != n && (thread || len(list) != n-1) {
+			t.Errorf("%d of %d channels", len(list), n)
+		}
+		return thread
+	}
+	if !has(now.Add(50 * time.Minute)) {
+		t.Error("an active thread is passed over")
+	}
+	var out Out
+	g.Handle(now.Add(time.Hour), Tick{}, &out)
+	if !g.Channel(100).Thread.Archived || !has(now.Add(time.Hour)) || has(now.Add(time.Hour+time.Second)) {
+		t.Error("an archived thread counts after it was archived, or not before")
 	}
 }
