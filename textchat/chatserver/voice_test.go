@@ -2,9 +2,12 @@ package chatserver
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"voicefleet/allocator"
 	"voicefleet/edgeagent"
@@ -292,29 +295,86 @@ func TestMovesAreBounded(t *testing.T) {
 	}
 }
 
-// TestGuildPanic: a fault in one guild restarts that guild only.
+// poison is an input that panics in the core.
+type poison struct{ guild.Input }
+
+// TestGuildPanic: a fault in one guild, in an input or in a look at it, restarts that guild
+// only. Another one goes on as if nothing had been: the same core, its calls, its events.
 func TestGuildPanic(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil, nil)
-	ann := w.guest("Ann")
-	a := w.enter(ann)
-	lobby := w.channelID(ann, "Lobby")
-	a.joinVoice(w.guildID(), lobby, false)
-	w.voice.expect(t, "place")
-	a.event("VOICE_STATE_UPDATE")
-	a.event("VOICE_SERVER_UPDATE")
+	boss, ann := w.boss(), w.guest("Ann")
+	created := w.do("POST", "/guilds", boss.token, map[string]any{"name": "second"}).body
+	second, err := snowflake.Parse(created["id"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	channels := map[float64]string{}
+	for _, c := range w.do("GET", "/guilds/"+second.String()+"/channels", boss.token, nil).list(t) {
+		channels[c["type"].(float64)] = c["id"].(string)
+	}
+	code := w.do("POST", "/channels/"+channels[0]+"/invites", boss.token, nil).body["code"]
+	guest := w.do("POST", "/auth/guest", "", map[string]any{"invite": code, "nickname": "Bob"}).body
+	bob := person{guest["user"].(map[string]any)["id"].(string), guest["token"].(string)}
+
+	a, b := w.enter(ann), w.enter(bob)
+	b.joinVoice(second.String(), channels[2], false)
+	w.voice.expect(t, "place "+bob.id)
+	b.event("VOICE_STATE_UPDATE")
+	b.event("VOICE_SERVER_UPDATE")
 	o, err := w.srv.owner(w.first.Guild)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := o.ask(t.Context(), func() error { panic("poison") }); err == nil {
-		t.Fatal("a panic went unnoticed")
+	other, err := w.srv.owner(second)
+	if err != nil {
+		t.Fatal(err)
 	}
-	w.voice.expect(t, "remove "+ann.id+" guild_restarted")
-	if g := a.event("GUILD_CREATE"); len(g["voice_states"].([]any)) != 0 || g["member_count"] != 1.0 {
-		t.Fatalf("after the restart: %v", g["voice_states"])
+	core := func(o *owner) *guild.Guild {
+		t.Helper()
+		g, err := read(t.Context(), o, func(g *guild.Guild) (*guild.Guild, error) { return g, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	broken, sound, was := core(o), core(other), testutil.ToFloat64(w.srv.metrics.panics.WithLabelValues("guild"))
+	lobby := w.channelID(ann, "Lobby")
+	for i, fault := range []func() error{
+		func() error { return o.ask(t.Context(), func() error { panic("poison") }) },
+		func() error { _, err := o.do(t.Context(), poison{}); return err },
+	} {
+		a.joinVoice(w.guildID(), lobby, false)
+		w.voice.expect(t, "place "+ann.id)
+		a.event("VOICE_STATE_UPDATE")
+		a.event("VOICE_SERVER_UPDATE")
+		if err := fault(); err != errStartsAgain {
+			t.Fatalf("a panic is answered %v", err)
+		}
+		w.voice.expect(t, "remove "+ann.id+" guild_restarted")
+		if g := a.event("GUILD_CREATE"); g["id"] != w.guildID() || len(g["voice_states"].([]any)) != 0 || g["member_count"] != 2.0 {
+			t.Fatalf("after the restart: %v", g)
+		}
+		w.do("POST", "/channels/"+channels[0]+"/messages", bob.token, map[string]any{"content": fmt.Sprint(i)})
+		if e := b.event("MESSAGE_CREATE"); e["content"] != fmt.Sprint(i) { // the next one, by its number too
+			t.Errorf("the other guild says %v", e)
+		}
+		if now := core(o); now == broken {
+			t.Error("the core that broke goes on")
+		} else {
+			broken = now
+		}
+		talk, err := read(t.Context(), other, func(g *guild.Guild) (int, error) { return g.VoiceCount(), nil })
+		if again, _ := w.srv.owner(second); err != nil || again != other || core(other) != sound || talk != 1 {
+			t.Errorf("the other guild is not what it was; %d talk there, %v", talk, err)
+		}
+		if n := testutil.ToFloat64(w.srv.metrics.panics.WithLabelValues("guild")) - was; n != float64(i+1) {
+			t.Errorf("%v panics are counted after %d", n, i+1)
+		}
 	}
 	a.joinVoice(w.guildID(), lobby, false)
+	w.voice.expect(t, "place "+ann.id)
 	a.event("VOICE_STATE_UPDATE")
+	b.quiet()
 }
 
 // brokenStore fails to read guilds while it is broken.
