@@ -4,11 +4,17 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -26,9 +32,9 @@ var needNone = map[string]string{
 	"GET /guilds/{guild}/roles": "any member", "GET /guilds/{guild}/roles/{role}": "any member", "GET /guilds/{guild}/members": "any member",
 	"GET /guilds/{guild}/members/search": "any member", "GET /guilds/{guild}/members/{user}": "any member",
 	"GET /guilds/{guild}/threads/active":        "any member, of threads that it sees",
-	"GET /guilds/{guild}/voice-states/{user}":   "one's own, or in channels that one sees: TestVoiceState",
+	"GET /guilds/{guild}/voice-states/{user}":   "one's own, or in channels that one sees: TestVoiceStateOfOthers",
 	"PATCH /guilds/{guild}/voice-states/{user}": "a stage's own rules, in package guild",
-	"GET /users/@me/channels":                   "one's own", "POST /users/@me/channels": "who shares a guild: TestDirect",
+	"GET /users/@me/channels":                   "one's own", "POST /users/@me/channels": "who shares a guild: TestDMs",
 	"GET /webhooks/{webhook}/{token}": "the token", "PATCH /webhooks/{webhook}/{token}": "the token", "DELETE /webhooks/{webhook}/{token}": "the token", "POST /webhooks/{webhook}/{token}": "the token",
 	"GET /webhooks/{webhook}/{token}/messages/{message}": "the token", "PATCH /webhooks/{webhook}/{token}/messages/{message}": "the token",
 	"DELETE /webhooks/{webhook}/{token}/messages/{message}": "the token",
@@ -176,6 +182,7 @@ func TestEveryRouteChecksPermissions(t *testing.T) {
 			t.Errorf("%s %s with: %d %s", c.method, c.path, r.status, r.raw)
 		}
 	}
+	tests, left := testsHere(t), maps.Clone(needNone)
 	for _, rt := range w.srv.routes() {
 		why := needNone[rt.pattern]
 		switch {
@@ -185,9 +192,14 @@ func TestEveryRouteChecksPermissions(t *testing.T) {
 		case checked[rt.pattern] && why != "":
 			t.Errorf("%s is tried, and is said to need nothing: %s", rt.pattern, why)
 		}
-		delete(needNone, rt.pattern)
+		for _, name := range testName.FindAllString(why, -1) {
+			if !tests[name] {
+				t.Errorf("%s: there is no %s", rt.pattern, name)
+			}
+		}
+		delete(left, rt.pattern)
 	}
-	for pattern := range needNone {
+	for pattern := range left {
 		t.Errorf("%s is no route", pattern)
 	}
 	// To strangers a guild and all in it are unknown.
@@ -197,6 +209,65 @@ func TestEveryRouteChecksPermissions(t *testing.T) {
 		if r := w.try("GET", path, stranger, nil); r.status != 404 {
 			t.Errorf("a stranger's %s: %d %s", path, r.status, r.raw)
 		}
+	}
+}
+
+var testName = regexp.MustCompile(`\bTest\w+`)
+
+// testsHere are the names of the tests of this package.
+func testsHere(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob("*_test.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tests: %v", err)
+	}
+	names := map[string]bool{}
+	for _, f := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), f, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil {
+				names[fn.Name.Name] = true
+			}
+		}
+	}
+	return names
+}
+
+// TestVoiceStateOfOthers: who is in a channel is told to itself and to who sees the channel;
+// to others it is as if it were in none.
+func TestVoiceStateOfOthers(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss, ann, bob := w.boss(), w.guest("Ann"), w.guest("Bob")
+	guild := "/guilds/" + w.guildID()
+	view := fmt.Sprint(uint64(textchat.ViewChannel))
+	room := w.do("POST", guild+"/channels", boss.token, map[string]any{"name": "room", "type": 2, "permission_overwrites": []any{
+		map[string]any{"id": w.guildID(), "type": 0, "deny": view}, map[string]any{"id": ann.id, "type": 1, "allow": view}}}).body["id"].(string)
+	lobby := w.channelID(bob, "Lobby")
+	a := w.enter(ann)
+	for _, c := range []struct {
+		in     string
+		asks   person
+		who    string
+		status int
+	}{
+		{room, ann, "@me", 200}, {room, ann, ann.id, 200}, {room, boss, ann.id, 200}, {room, bob, ann.id, 404}, {room, bob, "@me", 404}, {room, ann, bob.id, 404},
+		{lobby, bob, ann.id, 200}, {lobby, boss, ann.id, 200}, {lobby, ann, "@me", 200},
+	} {
+		a.joinVoice(w.guildID(), c.in, false)
+		for a.until("VOICE_STATE_UPDATE")["channel_id"] != c.in {
+		}
+		r := w.try("GET", guild+"/voice-states/"+c.who, c.asks.token, nil)
+		if r.status != c.status || c.status == 200 && (r.body["channel_id"] != c.in || r.body["user_id"] != ann.id) || c.status != 200 && r.body["code"] != 10065.0 {
+			t.Errorf("%s of %s, asked by %s: %d %s", c.who, c.in, c.asks.id, r.status, r.raw)
+		}
+	}
+	// A channel that is hidden while somebody is in it is hidden with who is in it.
+	w.do("PUT", "/channels/"+lobby+"/permissions/"+w.guildID(), boss.token, map[string]any{"type": 0, "deny": view})
+	if r := w.try("GET", guild+"/voice-states/"+ann.id, bob.token, nil); r.status != 404 || r.body["code"] != 10065.0 {
+		t.Errorf("once it is hidden: %d %s", r.status, r.raw)
 	}
 }
 
