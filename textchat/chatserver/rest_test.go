@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -409,6 +411,86 @@ func TestInvites(t *testing.T) {
 	}
 	w.do("DELETE", "/users/@me/guilds/"+w.guildID(), ann.token, nil)
 	s.until("GUILD_DELETE")
+}
+
+// TestInviteEnds: an invite whose age or uses are over is unknown to whoever comes with it,
+// is not listed, and is not given for a new one.
+func TestInviteEnds(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss := w.boss()
+	invites := "/channels/" + w.channelID(boss, "general") + "/invites"
+	reg := w.do("POST", "/auth/register", "", map[string]any{"username": "ann", "password": "correct horse"})
+	ann := reg.body["token"].(string)
+	create := func(form map[string]any) map[string]any {
+		t.Helper()
+		return w.do("POST", invites, boss.token, form).body
+	}
+	// old has an invite be made so long ago.
+	old := func(code any, ago time.Duration) {
+		t.Helper()
+		i, err := w.srv.store.Invite(t.Context(), code.(string))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.CreatedAt = textchat.Time{Time: time.Now().Add(-ago)}
+		if err := w.srv.store.Save(t.Context(), i.Guild, []textchat.Change{{PutInvite: &i}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listed := func(code any) bool {
+		t.Helper()
+		return slices.ContainsFunc(w.do("GET", invites, boss.token, nil).list(t), func(i map[string]any) bool { return i["code"] == code })
+	}
+	over := func(code any) {
+		t.Helper()
+		for _, r := range []answer{
+			w.try("GET", "/invites/"+code.(string), "", nil), w.try("POST", "/invites/"+code.(string), ann, nil), w.try("DELETE", "/invites/"+code.(string), boss.token, nil),
+			w.try("POST", "/auth/guest", "", map[string]any{"invite": code, "nickname": "x"}),
+		} {
+			if r.status != 404 || r.body["code"] != 10006.0 {
+				t.Errorf("it is over: %d %s", r.status, r.raw)
+			}
+		}
+		if listed(code) {
+			t.Error("it is over, and listed")
+		}
+	}
+
+	day := create(map[string]any{})
+	made, errMade := time.Parse(time.RFC3339Nano, day["created_at"].(string))
+	ends, errEnds := time.Parse(time.RFC3339Nano, day["expires_at"].(string))
+	if day["max_age"] != 86400.0 || errMade != nil || errEnds != nil || ends.Sub(made) != 24*time.Hour {
+		t.Errorf("an invite of a day is %v", day)
+	}
+	if again := create(map[string]any{}); again["code"] != day["code"] {
+		t.Error("a like invite that is fresh is not given again")
+	}
+	old(day["code"], 13*time.Hour)
+	if again := create(map[string]any{}); again["code"] == day["code"] {
+		t.Error("one is given for a new one of which less than half is left")
+	}
+	old(day["code"], 24*time.Hour-time.Minute)
+	w.do("GET", "/invites/"+day["code"].(string), "", nil)
+	if !listed(day["code"]) {
+		t.Error("it lives, and is not listed")
+	}
+	old(day["code"], 24*time.Hour+time.Second)
+	over(day["code"])
+
+	twice := create(map[string]any{"max_uses": 2, "max_age": 0})
+	if twice["expires_at"] != nil || twice["uses"] != 0.0 || twice["max_uses"] != 2.0 {
+		t.Errorf("an invite for two is %v", twice)
+	}
+	w.do("POST", "/invites/"+twice["code"].(string), boss.token, nil) // a member's is no use
+	for _, name := range []string{"bob", "cat"} {
+		w.do("POST", "/auth/guest", "", map[string]any{"invite": twice["code"], "nickname": name})
+	}
+	over(twice["code"])
+	for _, form := range []map[string]any{{"max_age": -1}, {"max_age": 604801}, {"max_uses": -1}, {"max_uses": 101}} {
+		if r := w.try("POST", invites, boss.token, form); r.status != 400 || r.body["code"] != 50035.0 {
+			t.Errorf("%v: %d %s", form, r.status, r.raw)
+		}
+	}
 }
 
 func TestBotsAndOperator(t *testing.T) {

@@ -133,6 +133,13 @@ func TestGuildComesBackWhole(t *testing.T) {
 			t.Fatalf("use %d: %v", i, err)
 		}
 	}
+	must(t, s.Save(ctx, 10, []textchat.Change{{PutInvite: &textchat.Invite{Code: "hour", Guild: 10, Channel: 11, MaxAge: 3600, CreatedAt: textchat.Time{Time: now}}}}))
+	if _, err := s.UseInvite(ctx, "hour", now.Add(time.Hour-time.Second)); err != nil {
+		t.Fatalf("before its hour is over: %v", err)
+	}
+	if _, err := s.UseInvite(ctx, "hour", now.Add(time.Hour)); !errors.Is(err, textchat.ErrUsedUp) {
+		t.Fatalf("after its hour: %v", err)
+	}
 	must(t, s.Save(ctx, 10, []textchat.Change{{DropMember: 1}, {DropChannel: 11}}))
 	if _, err := s.Message(ctx, 11, 500); !errors.Is(err, textchat.ErrNoRecord) {
 		t.Fatalf("message of a deleted channel: %v", err)
