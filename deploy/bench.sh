@@ -49,9 +49,7 @@ step() {
 
 begun_all=$(date +%s)
 if [ -n "$smoke" ]; then
-	# The ratio to the raw loop is of the machine, too: with 25 who talk the same commit
-	# has 1.10 on an AMD EPYC, as in the report, and 1.27 to 1.43 on an Intel Xeon.
-	step forward forward --cases 25x25,3x300 --window 3s --rounds 3 --against bench/results/2026-11-21/forward.json --worse 35
+	step forward forward --cases 25x25,3x300 --window 3s --rounds 3 --against bench/results/2026-12-01/forward.json --worse 25
 	step ci-smoke scenario run ci-smoke
 else
 	bin/voicebench doctor || echo "== the machine could be better: see above"

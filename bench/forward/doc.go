@@ -1,6 +1,6 @@
 // Package forward measures what a node costs: CPU time per forwarded packet
-// beside a raw sendmmsg loop and a forwarder of stock pion/webrtc ([Run]), and
-// memory per session ([Memory]).
+// beside a raw sendmmsg loop, the same with encryption, and a forwarder of stock
+// pion/webrtc ([Run]), and memory per session ([Memory]).
 //
 // The node is the real program (voicefleet edge: agent and engine), a process of
 // its own, opened and negotiated with over the bus as the voice gateway does it.

@@ -158,8 +158,8 @@ func (r *run) conclude(results []CaseResult) {
 			arm := c.Arms[name]
 			expected, lost := arm.lost()
 			ms := func(f func(Window) time.Duration) string {
-				if name == armRaw {
-					return "-" // its packets carry no mark
+				if !forwards(name) {
+					return "-"
 				}
 				return arm.spread(func(w Window) float64 { return float64(f(w)) / 1e6 }).String()
 			}
@@ -198,17 +198,17 @@ func (r *run) conclude(results []CaseResult) {
 	r.report.Tables = append(r.report.Tables, cost, against)
 }
 
-// rawRatio names the metric of a case that runs are held against each other by.
-func rawRatio(c Case) string { return fmt.Sprintf("%v: CPU, %s/%s", c, armEdge, armRaw) }
+// sealedRatio names the metric of a case that runs are held against each other by.
+func sealedRatio(c Case) string { return fmt.Sprintf("%v: CPU, %s/%s", c, armEdge, armSealed) }
 
-// bound is what the ratio of a case to the raw loop may be, by the earlier report; 0: that
-// has no such case, or there is none.
+// bound is what the ratio of a case to the raw loop that seals may be, by the earlier
+// report; 0: that has no such case, or there is none.
 func (r *run) bound(c Case) float64 {
 	if r.config.Against == nil {
 		return 0
 	}
 	for _, m := range r.config.Against.Metrics {
-		if m.Name == rawRatio(c) {
+		if m.Name == sealedRatio(c) {
 			return bench.SpreadOf(m.Samples).Median * (1 + r.config.Worse/100)
 		}
 	}
@@ -218,15 +218,15 @@ func (r *run) bound(c Case) float64 {
 // worse says whether the ratio of a case is above its bound so far.
 func (r *run) worse(c CaseResult) bool {
 	bound := r.bound(c.Case)
-	return bound > 0 && c.ratio(armRaw).Median > bound
+	return bound > 0 && c.ratio(armSealed).Median > bound
 }
 
-// notWorse adds the goal that the ratio to the raw loop has not grown since an
+// notWorse adds the goal that the ratio to the raw loop that seals has not grown since an
 // earlier report.
 func (r *run) notWorse(c CaseResult, void string) {
-	goal := bench.Goal{Name: rawRatio(c.Case) + " against the earlier report", Unit: "times", Value: c.ratio(armRaw).Median, Void: void}
+	goal := bench.Goal{Name: sealedRatio(c.Case) + " against the earlier report", Unit: "times", Value: c.ratio(armSealed).Median, Void: void}
 	if goal.Void == "" {
-		goal.Void = c.void(armRaw)
+		goal.Void = c.void(armSealed)
 	}
 	goal.Bound = r.bound(c.Case)
 	if goal.Bound == 0 && goal.Void == "" {
@@ -259,7 +259,7 @@ func (r *run) metrics(c CaseResult) {
 		add("us", each(arm, func(w Window) float64 { return w.micros(w.CPU.Total()) }), "CPU per packet, %s", arm)
 		add("us", each(arm, func(w Window) float64 { return w.micros(w.CPU.User) }), "CPU per packet, %s, user", arm)
 		add("us", each(arm, func(w Window) float64 { return w.micros(w.CPU.System) }), "CPU per packet, %s, system", arm)
-		if arm != armRaw { // its packets carry no mark
+		if forwards(arm) {
 			add("ms", each(arm, func(w Window) float64 { return float64(w.Latency50) / 1e6 }), "latency p50, %s", arm)
 			add("ms", each(arm, func(w Window) float64 { return float64(w.Latency99) / 1e6 }), "latency p99, %s", arm)
 		}

@@ -56,7 +56,7 @@ func forwardCommand() *cobra.Command {
 	var against string
 	cmd := &cobra.Command{
 		Use:     "forward",
-		Short:   "CPU per forwarded packet, beside a raw sendmmsg loop and stock pion",
+		Short:   "CPU per forwarded packet, beside a raw sendmmsg loop, with and without encryption, and stock pion",
 		Long:    wordsForward,
 		Example: "  voicebench forward\n  voicebench forward --cases 3x300 --window 3s --rounds 2",
 		Args:    cobra.NoArgs,
@@ -91,10 +91,10 @@ func forwardCommand() *cobra.Command {
 	o.flags(cmd)
 	edgeFlags(cmd, &config.Edge, &logs)
 	cmd.Flags().StringSliceVar(&cases, "cases", []string{"10x10", "25x25", "3x300"}, "rooms, as TALKERSxLISTENERS; equal numbers: all talk")
-	cmd.Flags().StringVar(&against, "against", "", "JSON report of an earlier run: the goals are then that nothing is lost and that no ratio to the raw loop has grown by more than --worse; a case in which one has is measured longer; stock pion is left out")
+	cmd.Flags().StringVar(&against, "against", "", "JSON report of an earlier run: the goals are then that nothing is lost and that no ratio to the raw loop that seals has grown by more than --worse; a case in which one has is measured longer; the other yardsticks are left out")
 	cmd.Flags().Float64Var(&config.Worse, "worse", 25, "percent, with --against")
 	cmd.Flags().DurationVar(&config.Window, "window", 10*time.Second, "length of one measured window")
-	cmd.Flags().IntVar(&config.Rounds, "rounds", 4, "windows for each of node, raw loop and pion")
+	cmd.Flags().IntVar(&config.Rounds, "rounds", 4, "windows for the node and for each yardstick")
 	cmd.Flags().IntVar(&config.Generators, "generators", 2, "processes of light clients")
 	cmd.Flags().IntVar(&config.Slots, "slots", 32, "receive streams each client offers (K)")
 	return cmd

@@ -24,11 +24,13 @@ const wordsForward = `Forward measures what it costs a node to forward a packet 
 system time of the node's processes (agent and media engine), divided by the
 packets its listeners received, while everybody who talks does so without pause.
 
-Beside it, in the same run and by turns, it measures two yardsticks that do the
+Beside it, in the same run and by turns, it measures three yardsticks that do the
 same work with the same clients:
-  raw    a loop that only calls sendmmsg with datagrams of the same size, paced
-         and batched alike: the lower bound of what the kernel takes
-  pion   a forwarder of stock pion/webrtc, one PeerConnection for each member
+  raw     a loop that only calls sendmmsg with datagrams of the same size, paced
+          and batched alike: the lower bound of what the kernel takes
+  sealed  the same loop, which encrypts each datagram with a key of its receiver:
+          the lower bound of what a forwarder of SRTP takes on this machine
+  pion    a forwarder of stock pion/webrtc, one PeerConnection for each member
 
 What is expected follows from the rule that everybody hears everybody else, not
 from what the node says. A yardstick that loses a packet is void.`

@@ -9,8 +9,14 @@ import (
 	"voicefleet/bench/internal/rawloop"
 )
 
-// TestCounts sends a plan to two sockets and counts every datagram by size.
+// TestCounts sends a plan to two sockets and counts every datagram by size; what is sealed
+// is as long, and differs from packet to packet.
 func TestCounts(t *testing.T) {
+	t.Run("bare", func(t *testing.T) { counts(t, false) })
+	t.Run("sealed", func(t *testing.T) { counts(t, true) })
+}
+
+func counts(t *testing.T, seal bool) {
 	const warm, window, tail, small, size = 3, 20, 2, 60, 132
 	var targets []rawloop.Target
 	var sockets []*net.UDPConn
@@ -24,7 +30,7 @@ func TestCounts(t *testing.T) {
 		targets = append(targets, rawloop.Target{Addr: netip.MustParseAddrPort(s.LocalAddr().String()), SSRC: uint32(i + 7)})
 	}
 	plan := rawloop.Plan{
-		Start: time.Now(), Interval: time.Millisecond, Warm: warm, Window: window, Tail: tail, SmallSize: small, Size: size, Batch: 1,
+		Start: time.Now(), Interval: time.Millisecond, Warm: warm, Window: window, Tail: tail, SmallSize: small, Size: size, Batch: 1, Seal: seal,
 		Sources: []rawloop.Source{{Targets: targets}, {Phase: 500 * time.Microsecond, Targets: targets[:1]}},
 	}
 	sent, err := rawloop.Run(t.Context(), plan)
@@ -37,6 +43,7 @@ func TestCounts(t *testing.T) {
 	for i, s := range sockets {
 		per := 2 - i // sources that send here
 		got := map[int]int{}
+		bodies := map[string]bool{}
 		for range per * (warm + window + tail) {
 			if err := s.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
 				t.Fatal(err)
@@ -50,6 +57,12 @@ func TestCounts(t *testing.T) {
 				t.Fatalf("socket %d: header % x", i, b[:12])
 			}
 			got[n]++
+			bodies[string(b[12:n])] = true
+		}
+		// Bare, there is one body of each size; sealed, one for each sequence number, the
+		// same for both sources, which have one SSRC here.
+		if want := map[bool]int{false: 2, true: warm + window + tail}[seal]; len(bodies) != want {
+			t.Errorf("socket %d: %d bodies, want %d", i, len(bodies), want)
 		}
 		if got[size] != per*window || got[small] != per*(warm+tail) {
 			t.Errorf("socket %d: %v", i, got)
@@ -63,6 +76,7 @@ func TestPlanOutOfBounds(t *testing.T) {
 		"interval": func(p *rawloop.Plan) { p.Interval = 0 },
 		"batch":    func(p *rawloop.Plan) { p.Batch = rawloop.MaxBatch + 1 },
 		"size":     func(p *rawloop.Plan) { p.Size = 59 },
+		"no tag":   func(p *rawloop.Plan) { p.SmallSize = 27 },
 		"sources":  func(p *rawloop.Plan) { p.Sources = nil },
 		"targets":  func(p *rawloop.Plan) { p.Sources = []rawloop.Source{{}} },
 		"ipv6": func(p *rawloop.Plan) {
