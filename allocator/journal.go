@@ -14,7 +14,7 @@ type Deed string
 // The deeds.
 const (
 	DeedSuspect   Deed = "suspect"   // a node was silent: it is asked itself
-	DeedHold      Deed = "hold"      // it answered, or the observer is sick: nothing moves
+	DeedHold      Deed = "hold"      // it answered, or the observer is sick: nothing moves but calls that are joined
 	DeedLost      Deed = "lost"      // it did not answer: its calls are placed anew
 	DeedBack      Deed = "back"      // a lost or suspect node speaks again
 	DeedMove      Deed = "move"      // a call has another node

@@ -446,7 +446,7 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 			return Claim{Wait: true}, nil
 		}
 	}
-	ex, refused := c.place.Decide(now, req, c.draw)
+	ex, refused := c.decide(now, req, old.Node)
 	cl := Claim{Why: ex}
 	if refused != nil {
 		return cl, refused
@@ -485,7 +485,7 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 		cl.Entry = c.entry(now, ex, req, old)
 		cl.Entry.Epoch = c.place.NextEpoch(now)
 		if size := c.place.Size(req.Call); live && size > 0 {
-			cause, planned := c.reason(old.Node)
+			cause, planned := c.reason(now, old.Node)
 			cl.Entry.Move = &allocator.CallMove{From: old.Node, Cause: cause, Planned: planned, At: now, Sessions: size, Before: moves(old)}
 		}
 	}
@@ -505,6 +505,17 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 		c.writing[req.Call] = true
 	}
 	return cl, nil
+}
+
+// decide is where a user who joins a call is to be seated, whose node is home, if it is
+// live. One that is cut off from the bus would let nobody in for as long as it is held.
+func (c *Core) decide(now time.Time, req allocator.PlaceRequest, home edgeagent.NodeID) (allocator.Explanation, *allocator.Error) {
+	if home != "" && c.watch.Cut(now, home) {
+		if ex, refused := c.place.Elsewhere(now, req, c.place.Size(req.Call)+1, "call moves, its node is cut off from the bus: ", c.draw); refused == nil {
+			return ex, nil
+		}
+	}
+	return c.place.Decide(now, req, c.draw)
 }
 
 // resting says whether a call was moved so lately that it stays.
@@ -568,7 +579,7 @@ func first(old allocator.Near, req allocator.PlaceRequest, members int) allocato
 }
 
 // reason is why a call leaves a node, and whether the node still serves.
-func (c *Core) reason(node edgeagent.NodeID) (cause allocator.Cause, planned bool) {
+func (c *Core) reason(now time.Time, node edgeagent.NodeID) (cause allocator.Cause, planned bool) {
 	if x := c.exits[node]; x != nil {
 		return x.cause, x.planned
 	}
@@ -577,6 +588,8 @@ func (c *Core) reason(node edgeagent.NodeID) (cause allocator.Cause, planned boo
 		return cause, planned
 	case c.watch.Lost(node):
 		return allocator.CauseNodeLost, false
+	case c.watch.Cut(now, node):
+		return allocator.CauseNodeLost, true
 	}
 	return allocator.CauseOverload, true // it is full
 }

@@ -52,6 +52,34 @@ func TestForgottenNodeComesBack(t *testing.T) {
 	}
 }
 
+// TestCutNodeLetsNobodyIn joins a call on a node that is cut off from the bus and answers:
+// at first it is waited for, then the call goes to another node, from one that serves on.
+func TestCutNodeLetsNobodyIn(t *testing.T) {
+	f := newFleet(t)
+	f.serving = "a"
+	if n := f.join(1, atA); n != "a" {
+		t.Fatalf("the first is on %s", n)
+	}
+	f.pass(2*time.Second, "a", "b", "c")
+	f.pass(late+heldJoin-500*time.Millisecond, "b", "c")
+	if f.c.watch.standing("a") != held {
+		t.Fatal("it is not held")
+	}
+	second := allocator.PlaceRequest{Call: theCall, User: sfu.UserID{ID: 2}, Session: "s", RTT: atA}
+	if cl, refused := f.c.Claim(f.now, second); refused != nil || cl.Entry.Node != "a" {
+		t.Fatalf("seated on %s, %v: it may still come back", cl.Entry.Node, refused)
+	}
+	f.pass(time.Second, "b", "c")
+	n := f.join(3, atA)
+	if n == "a" || len(f.told) != 1 || f.told[0].From != "a" || f.told[0].To != n || f.told[0].Cause != allocator.CauseNodeLost || !f.told[0].Planned {
+		t.Fatalf("seated on %s, told %+v", n, f.told)
+	}
+	f.pass(time.Second, "a", "b", "c")
+	if now := f.entry().Node; now != n {
+		t.Errorf("the node beats again, and the call is on %s, not on %s", now, n)
+	}
+}
+
 // TestUnansweredMove writes a move whose answer is lost. It is told as soon as it is seen
 // in the bucket; if another allocator was first, that one tells.
 func TestUnansweredMove(t *testing.T) {

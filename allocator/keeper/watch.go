@@ -23,6 +23,10 @@ const (
 	AskTime = 150 * time.Millisecond
 	// holdTime is how long a node may be held that answers but does not beat.
 	holdTime = 30 * time.Second
+	// heldJoin is how long a node that answers is held before whoever joins a call on it
+	// takes that call elsewhere: no session can be opened there. An agent that its
+	// supervisor starts again is back sooner.
+	heldJoin = 2 * time.Second
 	// askAgain is how often a node is asked that is held, or that is lost and beats;
 	// askSoon is it in the first second after its connection closed: of a node that dies
 	// the media engine may live for a moment longer than the agent.
@@ -649,6 +653,13 @@ func (w *Watch) Absent(now time.Time, node edgeagent.NodeID) bool {
 		return now.Sub(n.reopened) < absence
 	}
 	return n.standing != lost && n.cause == causeClosed && now.Sub(n.since) < absence
+}
+
+// Cut says whether a node is held that answers and has had the time to be heard again:
+// it serves who is there, and nobody can be let in.
+func (w *Watch) Cut(now time.Time, node edgeagent.NodeID) bool {
+	n := w.nodes[node]
+	return n != nil && n.standing == held && n.answered && now.Sub(n.since) >= heldJoin
 }
 
 // Lost says whether a node is lost, or nothing is known of it.

@@ -104,6 +104,7 @@ var trials = []trial{
 	{name: "deaf", title: "node cut off from the bus", isolated: true, rounds: half, do: deafen, goals: []goal{
 		movedGoal, lostGoal, splitGoal, leastGoal("times it was suspected", figure(suspectFigure), 1),
 		timedGoal("until it is no suspect any more", "s", figure("believed s"), 2), mostGoal("joins that failed", "joins", figure("joins failed"), 0),
+		timedGoal("slowest join", "s", figure("slowest join"), 6),
 	}},
 	{name: "drain", title: "drain", rounds: others, do: drain, goals: []goal{
 		timedGoal("time until it is empty", "s", figure("seconds"), 30), gapGoal(0.99, 0.04), heardGoal, recoveredGoal, endedGoal,
