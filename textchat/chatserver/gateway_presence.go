@@ -144,10 +144,10 @@ func (o *owner) arrive(s *session) {
 	o.visit(s)
 }
 
-// visit has the core know of a session of a temporary member. It is not waited for: this
-// may be in the middle of an input.
+// visit has the core know of a session of a temporary member, which it may do already. It is
+// not waited for: this may be in the middle of an input.
 func (o *owner) visit(s *session) {
-	if m := o.core.Member(s.user); m == nil || !m.Temporary || o.core.Holds(s.user, s.id) {
+	if m := o.core.Member(s.user); m == nil || !m.Temporary {
 		return
 	}
 	known := make(chan struct{})

@@ -446,7 +446,8 @@ func TestSilentServer(t *testing.T) {
 		t.Errorf("with the breaker open: %v", err)
 	}
 	fast := time.Since(begun)
-	if slow > 10*s.timeout || fast > s.timeout {
+	// The promise is a second; the rest is for a machine that has other things to do.
+	if slow > 3*time.Second || fast > s.timeout {
 		t.Errorf("refused after %v, then after %v", slow, fast)
 	}
 	t.Logf("refused after %v, then after %v", slow, fast)

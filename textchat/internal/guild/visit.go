@@ -1,7 +1,6 @@
 package guild
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -70,10 +69,15 @@ func (g *Guild) endVisits(now time.Time, out *Out) {
 	if now.Before(g.since.Add(comeBack)) {
 		return
 	}
-	for _, user := range slices.Sorted(maps.Keys(g.visits)) {
-		if len(g.visits[user].Sessions) == 0 {
-			g.endVisit(now, out, user)
+	var away []textchat.ID
+	for user, v := range g.visits {
+		if len(v.Sessions) == 0 {
+			away = append(away, user)
 		}
+	}
+	slices.Sort(away)
+	for _, user := range away {
+		g.endVisit(now, out, user)
 	}
 }
 
