@@ -448,6 +448,13 @@ func (s *Server) live(id sfu.CallID) (allocator.CallEntry, error) {
 	}
 }
 
+// cut says whether no order comes to a node.
+func (s *Server) cut(node edgeagent.NodeID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.core.Watch().Cut(time.Now(), node)
+}
+
 func tell[Req any](ctx context.Context, s *Server, id sfu.CallID, user sfu.UserID, verb string, req Req) (bus.Done, error) {
 	if id.ID == 0 || user.ID == 0 { // without a user the node would take all of the call
 		return bus.Done{}, allocator.Refuse(allocator.CodeBadRequest, "call and user are required")
@@ -458,6 +465,9 @@ func tell[Req any](ctx context.Context, s *Server, id sfu.CallID, user sfu.UserI
 	}
 	var refused *bus.Error
 	for _, node := range entry.Nodes() { // the user is on one of them
+		if s.cut(node) {
+			return bus.Done{}, allocator.Refuse(allocator.CodeUnavailable, "node %s is cut off from the bus", node)
+		}
 		_, err = bus.Request[Req, bus.Done](ctx, s.cfg.Bus, bus.NodeSubject(string(node), verb), req)
 		if !errors.As(err, &refused) || refused.Code != string(edgeagent.CodeNoSession) {
 			break

@@ -439,7 +439,7 @@ func (c *Core) Claim(now time.Time, req allocator.PlaceRequest) (Claim, *allocat
 	switch {
 	case live && old.Epoch < req.Epoch || !live && req.Epoch > 0 && c.revisions[req.Call] == 0:
 		return Claim{Reread: true, Known: c.revisions[req.Call]}, nil
-	case live && (c.undecided(old.Node) || c.watch.Lost(old.Node) && c.resting(now, req.Call)):
+	case live && (c.undecided(old.Node) || c.watch.answering(old.Node) && !c.watch.Cut(now, old.Node) || c.watch.Lost(old.Node) && c.resting(now, req.Call)):
 		return Claim{Wait: true}, nil
 	case !live && c.settling(now):
 		if _, _, carried := c.place.Carrier(req.Call); !carried {

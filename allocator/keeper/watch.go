@@ -23,9 +23,9 @@ const (
 	AskTime = 150 * time.Millisecond
 	// holdTime is how long a node may be held that answers but does not beat.
 	holdTime = 30 * time.Second
-	// heldJoin is how long a node that answers is held before whoever joins a call on it
-	// takes that call elsewhere: no session can be opened there. An agent that its
-	// supervisor starts again is back sooner.
+	// heldJoin is how long a node that answers is held before whoever joins a call on it,
+	// and has waited for it until then, takes that call elsewhere: no session can be
+	// opened there. An agent that its supervisor starts again is back sooner.
 	heldJoin = 2 * time.Second
 	// askAgain is how often a node is asked that is held, or that is lost and beats;
 	// askSoon is it in the first second after its connection closed: of a node that dies
@@ -656,10 +656,15 @@ func (w *Watch) Absent(now time.Time, node edgeagent.NodeID) bool {
 }
 
 // Cut says whether a node is held that answers and has had the time to be heard again:
-// it serves who is there, and nobody can be let in.
+// it serves who is there, nobody can be let in, and no order comes to it.
 func (w *Watch) Cut(now time.Time, node edgeagent.NodeID) bool {
+	return w.answering(node) && now.Sub(w.nodes[node].since) >= heldJoin
+}
+
+// answering says whether a node is held because it answers.
+func (w *Watch) answering(node edgeagent.NodeID) bool {
 	n := w.nodes[node]
-	return n != nil && n.standing == held && n.answered && now.Sub(n.since) >= heldJoin
+	return n != nil && n.standing == held && n.answered
 }
 
 // Lost says whether a node is lost, or nothing is known of it.
