@@ -12,7 +12,6 @@ import (
 	"voicefleet/textchat"
 	"voicefleet/textchat/internal/gatewaysession"
 	"voicefleet/textchat/internal/guild"
-	"voicefleet/textchat/internal/sqlite"
 )
 
 // bot makes a bot of the first guild.
@@ -228,15 +227,8 @@ func (s *widely) GuildIDs(ctx context.Context, user textchat.ID) ([]textchat.ID,
 // TestBotsOfManyGuilds: a bot may be in more guilds than a person, and is told to have a
 // shard for each thousand.
 func TestBotsOfManyGuilds(t *testing.T) {
-	dir := t.TempDir()
-	embedded, err := sqlite.Open(dir, sqlite.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer embedded.Close()
-	store := &widely{Store: embedded}
-	w := newWorld(t, dir, func(c *Config) { c.Store = store }, nil)
-	defer w.end()
+	store := &widely{}
+	w := newWorldOver(t, func(embedded textchat.Store) textchat.Store { store.Store = embedded; return store })
 	boss, ann := w.boss(), w.guest("Ann")
 	bot := w.bot(boss, "helper")
 	second := w.do("POST", "/guilds", boss.token, map[string]any{"name": "second"}).body["system_channel_id"].(string)

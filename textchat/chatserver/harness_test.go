@@ -21,6 +21,7 @@ import (
 	"voicefleet/edgeagent"
 	"voicefleet/sfu"
 	"voicefleet/textchat"
+	"voicefleet/textchat/internal/sqlite"
 )
 
 // patience is how long a test waits for what must come.
@@ -213,6 +214,18 @@ func newWorld(t testing.TB, dir string, change func(*Config), tweak func(*Server
 		<-p.subscribed
 	}
 	return &world{t: t, srv: s, http: h, first: first, voice: v, end: end}
+}
+
+// newWorldOver is one whose store is made of an embedded one.
+func newWorldOver(t *testing.T, over func(embedded textchat.Store) textchat.Store) *world {
+	t.Helper()
+	dir := t.TempDir()
+	embedded, err := sqlite.Open(dir, sqlite.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = embedded.Close() })
+	return newWorld(t, dir, func(c *Config) { c.Store = over(embedded) }, nil)
 }
 
 // answer is a REST answer.

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"voicefleet/textchat"
-	"voicefleet/textchat/internal/sqlite"
 )
 
 // list reads an answer that is an array.
@@ -269,15 +268,8 @@ func TestSlowmode(t *testing.T) {
 // TestSlowmodeAgain: slow mode does not keep from sending again what was not stored, nor
 // what was stored and did not hear so.
 func TestSlowmodeAgain(t *testing.T) {
-	dir := t.TempDir()
-	embedded, err := sqlite.Open(dir, sqlite.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer embedded.Close()
-	store := &busyOnce{Store: embedded}
-	w := newWorld(t, dir, func(c *Config) { c.Store = store }, nil)
-	defer w.end()
+	store := &busyOnce{}
+	w := newWorldOver(t, func(embedded textchat.Store) textchat.Store { store.Store = embedded; return store })
 	boss, ann := w.boss(), w.guest("Ann")
 	general := w.channelID(ann, "general")
 	path := "/channels/" + general + "/messages"

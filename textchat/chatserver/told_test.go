@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"voicefleet/textchat"
-	"voicefleet/textchat/internal/sqlite"
 )
 
 // change is something that may be done to a message, and tried again.
@@ -222,15 +221,8 @@ func (s *busyOnce) Save(ctx context.Context, guild textchat.ID, changes []textch
 // TestToldInSpite: what is stored is told also when what the guild notes of it is not
 // saved at once.
 func TestToldInSpite(t *testing.T) {
-	dir := t.TempDir()
-	embedded, err := sqlite.Open(dir, sqlite.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer embedded.Close()
-	store := &busyOnce{Store: embedded}
-	w := newWorld(t, dir, func(c *Config) { c.Store = store }, nil)
-	defer w.end()
+	store := &busyOnce{}
+	w := newWorldOver(t, func(embedded textchat.Store) textchat.Store { store.Store = embedded; return store })
 	boss, ann := w.boss(), w.guest("Ann")
 	path := "/channels/" + w.channelID(boss, "general") + "/messages"
 	id := w.do("POST", path, ann.token, map[string]any{"content": "one"}).body["id"].(string)
