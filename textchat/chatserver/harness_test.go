@@ -40,6 +40,7 @@ type voiceSide struct {
 	busy    int // placements under way
 	busiest int
 	refuse  error
+	unheard int                // removals to come that nobody answers
 	key     ed25519.PrivateKey // when set, tokens are grants signed by it
 	hold    chan struct{}      // when set, Place waits for it, or to be cancelled
 	arrived chan string        // every order, as it comes
@@ -113,6 +114,10 @@ func (v *voiceSide) Remove(_ context.Context, r allocator.RemoveRequest) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.note("remove %v %s", r.User, r.Reason)
+	if v.unheard > 0 {
+		v.unheard--
+		return allocator.Refuse(allocator.CodeUnavailable, "nobody answers")
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package chatserver
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,10 @@ const (
 	// orderTries is how often a rights change or a removal is tried.
 	orderTries = 3
 	orderPause = 250 * time.Millisecond
+	// Whoever was sent away must not hear on when the node of the call is found again: its
+	// removal goes on being tried, removePause apart, for longer than a node is held.
+	removePause = 2 * time.Second
+	removeFor   = 2 * time.Minute
 	// movesAtOnce bounds the placements of moved calls that are under way: of one
 	// of a thousand members some 2 ms each, 32 at once take 60 ms and leave the
 	// allocator room for those who join.
@@ -42,7 +47,7 @@ type laneKey struct{ guild, user textchat.ID }
 
 type lane struct {
 	queue  []guild.Effect
-	placed context.CancelFunc // ends the placement under way; nil when none is
+	placed context.CancelFunc // ends the placement, or late removal, under way; nil when none is
 }
 
 func (l *lanes) init(s *Server) {
@@ -99,25 +104,65 @@ func (l *lanes) run(o *owner, key laneKey, ln *lane) {
 			ln.placed = cancel
 		}
 		l.mu.Unlock()
-		l.carryOut(ctx, o, e)
+		if !l.carryOut(ctx, o, e) && l.yields(ln, cancel) {
+			l.removeLate(ctx, *e.Remove)
+		}
 		cancel()
 	}
 }
 
-func (l *lanes) carryOut(ctx context.Context, o *owner, e guild.Effect) {
+// ofOwnWill are the reasons of removals of those who left by themselves: their clients
+// have closed their paths, or never had one.
+var ofOwnWill = []string{"left", "gateway_session_ended", "cancelled", "not_opened", "not_placed"}
+
+// yields has a removal be given up when its user is to be seated anew; it is false when
+// that is so already.
+func (l *lanes) yields(ln *lane, cancel context.CancelFunc) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ln.placed = cancel
+	return !slices.ContainsFunc(ln.queue, func(e guild.Effect) bool { return e.Place != nil })
+}
+
+// removeLate goes on with a removal that nobody answered.
+func (l *lanes) removeLate(ctx context.Context, r allocator.RemoveRequest) {
+	ctx, cancel := context.WithTimeout(ctx, removeFor)
+	defer cancel()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(removePause):
+		}
+		if err := l.removed(ctx, r); answered(err) {
+			l.srv.metrics.effects.WithLabelValues("remove", "late").Inc()
+			return
+		}
+	}
+}
+
+func (l *lanes) removed(ctx context.Context, r allocator.RemoveRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, textchat.PlaceTimeout)
+	defer cancel()
+	return l.srv.cfg.Placer.Remove(ctx, r)
+}
+
+// carryOut is false for a removal that nobody answered, of who was sent away.
+func (l *lanes) carryOut(ctx context.Context, o *owner, e guild.Effect) (done bool) {
 	defer l.srv.recovered("voice_order")
+	done = true
 	if e.Place != nil && e.Place.Move {
 		select {
 		case l.moving <- struct{}{}:
 			defer func() { <-l.moving }()
 		case <-ctx.Done():
-			return // void: a newer order is there, or the server ends
+			return done // void: a newer order is there, or the server ends
 		}
 	}
 	p := l.srv.cfg.Placer
 	if e.Place != nil {
 		l.place(ctx, o, e)
-		return
+		return done
 	}
 	ctx, cancel := context.WithTimeout(ctx, textchat.PlaceTimeout)
 	defer cancel()
@@ -137,20 +182,25 @@ func (l *lanes) carryOut(ctx context.Context, o *owner, e guild.Effect) {
 			return err
 		})
 	case e.Remove != nil:
-		l.try(ctx, "remove", func() error { return p.Remove(ctx, *e.Remove) })
+		done = l.try(ctx, "remove", func() error { return p.Remove(ctx, *e.Remove) }) || slices.Contains(ofOwnWill, e.Remove.Reason)
 	}
+	return done
 }
 
-// try repeats an order that failed for want of an answer.
-func (l *lanes) try(ctx context.Context, kind string, order func() error) {
+// answered says whether an order was carried out or refused: a call that is not live needs
+// neither new rights nor a removal.
+func answered(err error) bool {
+	refusal := (*allocator.Error)(nil)
+	return err == nil || errors.As(err, &refusal) && refusal.Code != allocator.CodeUnavailable
+}
+
+// try repeats an order that failed for want of an answer, and says whether there was one.
+func (l *lanes) try(ctx context.Context, kind string, order func() error) bool {
 	var err error
 	for range orderTries {
-		err = order()
-		refusal := (*allocator.Error)(nil)
-		if err == nil || errors.As(err, &refusal) && refusal.Code != allocator.CodeUnavailable {
-			// A call that is not live needs neither new rights nor a removal.
+		if err = order(); answered(err) {
 			l.srv.metrics.effects.WithLabelValues(kind, "done").Inc()
-			return
+			return true
 		}
 		select {
 		case <-ctx.Done():
@@ -161,6 +211,7 @@ func (l *lanes) try(ctx context.Context, kind string, order func() error) {
 	}
 	l.srv.metrics.effects.WithLabelValues(kind, "failed").Inc()
 	l.srv.cfg.Log.Warn("voice order failed", "kind", kind, "err", err)
+	return false
 }
 
 // place asks for a seat. Once ctx has ended the answer is nobody's: a newer order is

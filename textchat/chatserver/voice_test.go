@@ -81,6 +81,48 @@ func TestNewestJoinWins(t *testing.T) {
 	}
 }
 
+// TestRemovalIsKeptUp: who was sent away while nobody answers for the call is removed when
+// somebody does, unless it was seated anew meanwhile, for which that is not waited for. Who
+// left is not.
+func TestRemovalIsKeptUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss, ann := w.boss(), w.guest("Ann")
+	a := w.enter(ann)
+	lobby := w.channelID(ann, "Lobby")
+	unheard := func(n int) {
+		w.voice.mu.Lock()
+		w.voice.unheard = n
+		w.voice.mu.Unlock()
+	}
+	join := func() {
+		a.joinVoice(w.guildID(), lobby, false)
+		w.voice.expect(t, "place")
+		a.event("VOICE_STATE_UPDATE")
+		a.event("VOICE_SERVER_UPDATE")
+	}
+	sendAway := func(tries int) {
+		w.do("PATCH", "/guilds/"+w.guildID()+"/members/"+ann.id, boss.token, map[string]any{"channel_id": nil})
+		a.event("VOICE_STATE_UPDATE")
+		for range tries {
+			w.voice.expect(t, "remove "+ann.id+" disconnected")
+		}
+	}
+	join()
+	unheard(orderTries + 1)
+	sendAway(orderTries + 2)
+	join()
+	unheard(100)
+	sendAway(orderTries)
+	join() // before the removal is tried again
+	a.joinVoice(w.guildID(), nil, false)
+	a.event("VOICE_STATE_UPDATE")
+	for range orderTries {
+		w.voice.expect(t, "remove "+ann.id+" left")
+	}
+	join()
+}
+
 func TestModeration(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil, nil)
 	boss, ann, bob := w.boss(), w.guest("Ann"), w.guest("Bob")
