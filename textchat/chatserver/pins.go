@@ -112,9 +112,18 @@ func (c *call) pinAdd() (int, any, error) {
 		}, nil)
 		return 0, nil, err
 	case !changed:
-		return http.StatusNoContent, nil, c.toldSo(p)
+		return http.StatusNoContent, nil, c.pinnedBefore(p, m)
 	}
 	return http.StatusNoContent, nil, c.told(func(later *call) bool { return later.pinDone(p, m, told) })
+}
+
+// pinnedBefore answers a pin, or the end of one, that is as it was wanted: the instance
+// that did it may have ended before it told how the message is now.
+func (c *call) pinnedBefore(p place, m textchat.Message) error {
+	if c.srv.ensemble == nil {
+		return c.toldSo(p)
+	}
+	return c.told(func(later *call) bool { return later.tellState(p, m) })
 }
 
 // pinDone tells of a pin, and says so in the channel.
@@ -165,7 +174,7 @@ func (c *call) pinDrop() (int, any, error) {
 		return 0, nil, err
 	}
 	if !changed {
-		return http.StatusNoContent, nil, c.toldSo(p)
+		return http.StatusNoContent, nil, c.pinnedBefore(p, m)
 	}
 	return http.StatusNoContent, nil, c.told(func(later *call) bool { return later.unpinned(p, m, told) })
 }
@@ -194,27 +203,27 @@ func (c *call) tellPinned(p place, m textchat.Message, in guild.Input) (told boo
 		in = a.Input
 	}
 	told = p.tell(c.srv, in)
-	c.tellState(p, m)
-	return told
+	return c.tellState(p, m) && told
 }
 
 // tellState tells how a message is now: nobody else does, so it is tried again when the
 // store is busy.
-func (c *call) tellState(p place, m textchat.Message) {
+func (c *call) tellState(p place, m textchat.Message) (told bool) {
 	for range awaitLooks {
 		now, err := c.srv.store.Message(c.ctx, m.Channel, m.ID)
 		if err == nil {
 			err = c.tellEdited(p, now)
 		}
 		if err == nil || errors.Is(err, textchat.ErrNoRecord) {
-			return
+			return true
 		}
 		select {
 		case <-c.ctx.Done():
-			return
+			return false
 		case <-time.After(awaitLook):
 		}
 	}
+	return false
 }
 
 // pinOrReactions tells two routes apart that the router cannot: both
