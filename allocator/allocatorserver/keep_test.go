@@ -495,6 +495,35 @@ func (f *fleet) reason(deed allocator.Deed, node edgeagent.NodeID) string {
 	}
 }
 
+// TestCutOffNode: a node beats no more and answers on its media port. Who joins its call
+// waits for it, and then takes the call to the other one; of another call an order is
+// refused at once.
+func TestCutOffNode(t *testing.T) {
+	ps := &puppets{all: map[edgeagent.NodeID]*puppet{}}
+	f := newFleetOn(t, startOne(t), 1, ps.probe)
+	a := ps.start(f, "a")
+	f.settle(a, 2, 2)
+	ps.start(f, "b")
+	f.await("two nodes", func(nodes []allocator.NodeView) bool { return ready(2)(nodes) && nodes[0].CallCount == 2 })
+	m := f.moves()
+	a.mute()
+	f.journal("it is held", func(deeds map[allocator.Deed]map[edgeagent.NodeID]bool) bool { return deeds[allocator.DeedHold]["a"] })
+	if got, err := f.place(1, 900); err != nil || got.Node != "b" {
+		t.Fatalf("placed on %s, %v", got.Node, err)
+	}
+	m.until(t, "told", func(told map[sfu.CallID][]allocator.Moved) bool { return len(told) == 1 })
+	m.mu.Lock()
+	one := m.told[sfu.CallID{ID: 1}][0]
+	m.mu.Unlock()
+	if one.From != "a" || one.To != "b" || !one.Planned || one.Cause != allocator.CauseNodeLost {
+		t.Errorf("told %+v", one)
+	}
+	err := NewClient(f.conn).Remove(f.ctx, allocator.RemoveRequest{Call: sfu.CallID{ID: 2}, User: sfu.UserID{ID: 1}, Reason: "kicked"})
+	if refused := (*allocator.Error)(nil); !errors.As(err, &refused) || refused.Code != allocator.CodeUnavailable || !strings.Contains(refused.Message, "cut off") {
+		t.Errorf("a removal: %v", err)
+	}
+}
+
 // TestAMoveThatWasNotToldIsTold: an allocator dies after it has written a move and
 // before it has told it. Another one tells it; nobody moves the call again.
 func TestAMoveThatWasNotToldIsTold(t *testing.T) {

@@ -463,23 +463,24 @@ func tell[Req any](ctx context.Context, s *Server, id sfu.CallID, user sfu.UserI
 	if err != nil {
 		return bus.Done{}, err
 	}
-	var refused *bus.Error
+	var away edgeagent.NodeID
 	for _, node := range entry.Nodes() { // the user is on one of them
 		if s.cut(node) {
-			return bus.Done{}, allocator.Refuse(allocator.CodeUnavailable, "node %s is cut off from the bus", node)
+			away = node
+			continue
 		}
-		_, err = bus.Request[Req, bus.Done](ctx, s.cfg.Bus, bus.NodeSubject(string(node), verb), req)
-		if !errors.As(err, &refused) || refused.Code != string(edgeagent.CodeNoSession) {
-			break
+		_, err := bus.Request[Req, bus.Done](ctx, s.cfg.Bus, bus.NodeSubject(string(node), verb), req)
+		switch refused := (*bus.Error)(nil); {
+		case err == nil:
+			return bus.Done{}, nil
+		case !errors.As(err, &refused) || refused.Code != string(edgeagent.CodeNoSession):
+			return bus.Done{}, allocator.Refuse(allocator.CodeUnavailable, "node %s: %v", node, err)
 		}
 	}
-	switch {
-	case err == nil:
-		return bus.Done{}, nil
-	case errors.As(err, &refused) && refused.Code == string(edgeagent.CodeNoSession):
-		return bus.Done{}, allocator.Refuse(allocator.CodeNoCall, "user has no session in call %v", id)
+	if away != "" {
+		return bus.Done{}, allocator.Refuse(allocator.CodeUnavailable, "node %s is cut off from the bus", away)
 	}
-	return bus.Done{}, allocator.Refuse(allocator.CodeUnavailable, "node %s: %v", entry.Node, err)
+	return bus.Done{}, allocator.Refuse(allocator.CodeNoCall, "user has no session in call %v", id)
 }
 
 func (s *Server) explain(_ context.Context, req allocator.ExplainRequest) (allocator.ExplainReply, error) {
