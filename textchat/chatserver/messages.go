@@ -871,6 +871,7 @@ func (c *call) messagesDelete() (int, any, error) {
 		return 0, nil, textchat.Refuse(http.StatusBadRequest, textchat.CodeBulkCount, "Provided too few or too many messages to delete. Must provide at least 2 and at most 100 messages to delete.")
 	}
 	var there []textchat.Message
+	before := guild.ErasedMany{Channel: p.channel.ID} // that are not there any more
 	for i, id := range in.Messages {
 		if id == 0 || id > 1<<63-1 {
 			return 0, nil, textchat.InvalidField(fmt.Sprintf("messages.%d", i), "NUMBER_TYPE_COERCE", "Value is not a snowflake.")
@@ -884,19 +885,28 @@ func (c *call) messagesDelete() (int, any, error) {
 			there = append(there, m)
 		case !errors.Is(err, textchat.ErrNoRecord):
 			return 0, nil, err
+		default:
+			before.Messages = append(before.Messages, id)
 		}
+	}
+	// The instance that deleted those may have ended before it told of it.
+	tellBefore := func(later *call) bool {
+		return c.srv.ensemble == nil || len(before.Messages) == 0 || p.tell(later.srv, before)
 	}
 	told, err := c.audited(guild.ErasedMany{Channel: p.channel.ID, Messages: in.Messages})
 	if err != nil {
 		return 0, nil, err
 	}
 	if len(there) == 0 {
-		return http.StatusNoContent, nil, c.toldSo(p)
+		if c.srv.ensemble == nil {
+			return http.StatusNoContent, nil, c.toldSo(p)
+		}
+		return http.StatusNoContent, nil, c.told(tellBefore)
 	}
 	err = c.eraseMany(p, there, func(later *call, gone []textchat.ID) bool {
 		a, ok := told.(guild.Audited)
 		a.Input = guild.ErasedMany{Channel: p.channel.ID, Messages: gone}
-		return !ok || p.tell(later.srv, a)
+		return (!ok || p.tell(later.srv, a)) && tellBefore(later)
 	})
 	return http.StatusNoContent, nil, err
 }
