@@ -49,7 +49,7 @@ step() {
 
 begun_all=$(date +%s)
 if [ -n "$smoke" ]; then
-	step forward forward --cases 25x25,3x300 --window 3s --rounds 3 --against bench/results/2026-12-01/forward.json --worse 25
+	step forward forward --cases 25x25,3x300 --window 3s --rounds 3 --against bench/results/2026-12-01/forward.json
 	step ci-smoke scenario run ci-smoke
 else
 	bin/voicebench doctor || echo "== the machine could be better: see above"

@@ -395,11 +395,7 @@ func (c *call) post(p place, author textchat.User, webhook textchat.ID, in *mess
 		if err != nil {
 			return m, err
 		}
-		if c.srv.ensemble == nil {
-			return list[0], c.toldSo(p)
-		}
-		// The instance that took it first may have died before it told of it.
-		return list[0], c.told(func(later *call) bool { return p.tell(later.srv, guild.Posted{Message: list[0]}) })
+		return list[0], c.toldAgain(p, func(later *call) bool { return p.tell(later.srv, guild.Posted{Message: list[0]}) })
 	}
 	var shown textchat.Message
 	if err := c.told(func(later *call) (told bool) { shown, told = later.posted(p, stored, answered); return told }); err != nil {
@@ -898,10 +894,7 @@ func (c *call) messagesDelete() (int, any, error) {
 		return 0, nil, err
 	}
 	if len(there) == 0 {
-		if c.srv.ensemble == nil {
-			return http.StatusNoContent, nil, c.toldSo(p)
-		}
-		return http.StatusNoContent, nil, c.told(tellBefore)
+		return http.StatusNoContent, nil, c.toldAgain(p, tellBefore)
 	}
 	err = c.eraseMany(p, there, func(later *call, gone []textchat.ID) bool {
 		a, ok := told.(guild.Audited)

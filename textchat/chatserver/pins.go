@@ -117,13 +117,9 @@ func (c *call) pinAdd() (int, any, error) {
 	return http.StatusNoContent, nil, c.told(func(later *call) bool { return later.pinDone(p, m, told) })
 }
 
-// pinnedBefore answers a pin, or the end of one, that is as it was wanted: the instance
-// that did it may have ended before it told how the message is now.
+// pinnedBefore answers a pin, or the end of one, that is as it was wanted.
 func (c *call) pinnedBefore(p place, m textchat.Message) error {
-	if c.srv.ensemble == nil {
-		return c.toldSo(p)
-	}
-	return c.told(func(later *call) bool { return later.tellState(p, m) })
+	return c.toldAgain(p, func(later *call) bool { return later.tellState(p, m) })
 }
 
 // pinDone tells of a pin, and says so in the channel.

@@ -85,6 +85,15 @@ func (c *call) toldSo(p place) error {
 	return c.told(func(later *call) bool { return p.tell(later.srv, guild.Touched{Channel: p.channel.ID}) })
 }
 
+// toldAgain is toldSo where others may have written it: the instance that did may have
+// ended before it told of it, so it is told again.
+func (c *call) toldAgain(p place, again func(later *call) (told bool)) error {
+	if c.srv.ensemble == nil {
+		return c.toldSo(p)
+	}
+	return c.told(again)
+}
+
 // errUntold is the answer to who wrote what is stored, and told to nobody so far. Who
 // tries again waits until it is.
 var errUntold error = textchat.Unavailable("This is stored, but cannot be shown to others now. Try again.", time.Second)
