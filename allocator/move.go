@@ -12,14 +12,15 @@ type Cause string
 
 // The causes.
 const (
-	CauseNodeLost  Cause = "node_lost" // killed, frozen or cut off
-	CauseDrain     Cause = "drain"     // by an operator, or of a node that shuts down
-	CauseDegraded  Cause = "degraded"  // the node's listeners lose packets
-	CauseOverload  Cause = "overload"  // the node is too hot: its load is spread
-	CauseRegion    Cause = "region"    // the channel's region was changed
-	CauseLinkLost  Cause = "link_lost" // the relay between the nodes of a call broke
-	CauseRebalance Cause = "rebalance" // a much closer or emptier node is there
-	CauseMend      Cause = "mend"      // one user heard nothing, or its session broke: seated anew
+	CauseNodeLost  Cause = "node_lost"  // killed, frozen or cut off
+	CauseDrain     Cause = "drain"      // by an operator, or of a node that shuts down
+	CauseDegraded  Cause = "degraded"   // the node's listeners lose packets
+	CauseOverload  Cause = "overload"   // the node is too hot: its load is spread
+	CauseRegion    Cause = "region"     // the channel's region was changed
+	CauseLinkLost  Cause = "link_lost"  // the relay between the nodes of a call broke
+	CauseLinkLossy Cause = "link_lossy" // it loses packets
+	CauseRebalance Cause = "rebalance"  // a much closer or emptier node is there
+	CauseMend      Cause = "mend"       // one user heard nothing, or its session broke: seated anew
 )
 
 // Moved tells that a call has another node now: its members are to ask for new

@@ -129,6 +129,9 @@ func (m *CallMove) Shed() bool {
 	return m.Cause == CauseOverload || m.Cause == CauseDegraded || m.Cause == CauseRebalance
 }
 
+// Parted says whether the call left a further node for the link to it: it would again.
+func (m *CallMove) Parted() bool { return m.Cause == CauseLinkLost || m.Cause == CauseLinkLossy }
+
 // Moved is what is told of the last move of a call.
 func (e CallEntry) Moved() Moved {
 	m := Moved{Call: e.Call, To: e.Node, Epoch: e.Epoch}

@@ -109,7 +109,7 @@ rm -f "$logs"/*.log
 	step bots sh -c 'cd cmd/e2e/testdata/discordjs && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }'
 	step whole whole
 	# An outage lasts 90 s, and wants the machine to itself: nothing may be lost.
-	step fleet fleet --only engine,agent,node,drain,outage --untimed agent,node,drain,outage
+	step fleet fleet --only engine,agent,node,drain,losslink,memory,outage --untimed agent,node,drain,losslink,memory,outage
 	# Only when it is named: its goals are times, and want a machine to themselves.
 	case " $steps " in *" faults "*) step faults fleet ;; esac
 	step web make --no-print-directory web-check

@@ -76,9 +76,11 @@ type Heartbeat struct {
 	Until    time.Time `json:"until,omitzero"`
 
 	// Link is where other nodes reach it to relay calls; LostLinks are the nodes it
-	// is to share calls with and cannot reach.
-	Link      *LinkAddr `json:"link,omitempty"`
-	LostLinks []NodeID  `json:"lost_links,omitempty"`
+	// is to share calls with and cannot reach, LossyLinks those of which more than three
+	// in a hundred packets do not come.
+	Link       *LinkAddr `json:"link,omitempty"`
+	LostLinks  []NodeID  `json:"lost_links,omitempty"`
+	LossyLinks []NodeID  `json:"lossy_links,omitempty"`
 	// Relays are the calls it was told to share.
 	Relays []RelayOnANode `json:"relays,omitempty"`
 

@@ -133,6 +133,13 @@ func (h *Health) Leaky(now time.Time, node edgeagent.NodeID, share float64, out 
 	return h.degrade(now, node, fmt.Sprintf("%.0f %% of what we ask it, or of its answers, is lost", 100*share), out)
 }
 
+// Unwell says whether a node is ill, or its last heartbeats were those of one that loses
+// packets.
+func (h *Health) Unwell(node edgeagent.NodeID) bool {
+	p := h.nodes[node]
+	return p != nil && (p.cause != "" || p.bad > 0)
+}
+
 // degrade has a node that is well fall ill, if one more may, for what its heartbeats do
 // not tell.
 func (h *Health) degrade(now time.Time, node edgeagent.NodeID, why string, out []Ailment) []Ailment {

@@ -169,25 +169,36 @@ func (c *Core) shared(node edgeagent.NodeID) []sfu.CallID {
 	return out
 }
 
-// links takes in which nodes a node cannot reach: of the calls that two such nodes
-// share, one of them is left, the home last. The links of an agent that died alone
-// are waited for.
+// links takes in which nodes a node cannot reach, or only with packets lost: the calls
+// that it shares with them are parted. The links of an agent that died alone are waited
+// for. A node that loses packets to everybody is found as such, and left as a whole.
 func (c *Core) links(now time.Time, hb edgeagent.Heartbeat, out []Out) []Out {
 	for _, other := range hb.LostLinks {
 		if c.watch.Absent(now, hb.Node) || c.watch.Absent(now, other) {
 			out = c.lead(now, hb.Node, other, out)
+		} else {
+			out = c.part(now, hb.Node, other, allocator.CauseLinkLost, out)
+		}
+	}
+	for _, other := range hb.LossyLinks {
+		if !c.health.Unwell(hb.Node) && !c.health.Unwell(other) {
+			out = c.part(now, hb.Node, other, allocator.CauseLinkLossy, out)
+		}
+	}
+	return out
+}
+
+// part has the calls that two nodes share leave one of them, the home last.
+func (c *Core) part(now time.Time, node, other edgeagent.NodeID, cause allocator.Cause, out []Out) []Out {
+	c.place.Cut(now, node, other)
+	for _, id := range c.shared(node) {
+		e, _ := c.place.Call(id)
+		nodes := e.Nodes()
+		if !slices.Contains(nodes, other) {
 			continue
 		}
-		c.place.Cut(now, hb.Node, other)
-		for _, id := range c.shared(hb.Node) {
-			e, _ := c.place.Call(id)
-			nodes := e.Nodes()
-			if !slices.Contains(nodes, other) {
-				continue
-			}
-			left := nodes[max(slices.Index(nodes, hb.Node), slices.Index(nodes, other))]
-			out = c.unspan(now, e, left, allocator.CauseLinkLost, true, out)
-		}
+		left := nodes[max(slices.Index(nodes, node), slices.Index(nodes, other))]
+		out = c.unspan(now, e, left, cause, true, out)
 	}
 	return out
 }

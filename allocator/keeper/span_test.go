@@ -22,6 +22,8 @@ type fleet struct {
 	sessions map[edgeagent.NodeID]int // of the call
 	epochs   map[edgeagent.NodeID]uint64
 	lost     map[edgeagent.NodeID][]edgeagent.NodeID
+	lossy    map[edgeagent.NodeID][]edgeagent.NodeID
+	loss     map[edgeagent.NodeID]float64                 // of its listeners
 	plain    map[edgeagent.NodeID][]edgeagent.CallOnANode // further calls
 	full     map[edgeagent.NodeID]bool
 	ports    map[edgeagent.NodeID]uint16    // added to that of its links
@@ -38,7 +40,7 @@ var theCall = sfu.CallID{ID: 7}
 
 func newFleet(t *testing.T) *fleet {
 	f := &fleet{t: t, c: New(1), now: time.Unix(1_800_000_000, 0), relays: map[edgeagent.NodeID][]edgeagent.RelayOnANode{},
-		sessions: map[edgeagent.NodeID]int{}, epochs: map[edgeagent.NodeID]uint64{}, lost: map[edgeagent.NodeID][]edgeagent.NodeID{},
+		sessions: map[edgeagent.NodeID]int{}, epochs: map[edgeagent.NodeID]uint64{}, lost: map[edgeagent.NodeID][]edgeagent.NodeID{}, lossy: map[edgeagent.NodeID][]edgeagent.NodeID{}, loss: map[edgeagent.NodeID]float64{},
 		plain: map[edgeagent.NodeID][]edgeagent.CallOnANode{}, full: map[edgeagent.NodeID]bool{},
 		ports: map[edgeagent.NodeID]uint16{}, finds: map[edgeagent.NodeID]bool{}, deaf: map[edgeagent.NodeID]bool{}, led: map[[2]edgeagent.NodeID]uint16{}}
 	f.c.Synced(f.now, f.now, time.Hour)
@@ -49,9 +51,13 @@ func newFleet(t *testing.T) *fleet {
 func (f *fleet) beat(nodes ...edgeagent.NodeID) {
 	for _, n := range nodes {
 		hb := edgeagent.Heartbeat{
-			Node: n, State: edgeagent.Ready, Region: string(n), At: f.now, Started: f.now.Add(-time.Hour),
+			Node: n, State: edgeagent.Ready, Region: string(n), At: f.now, Started: time.Unix(1_799_990_000, 0),
 			Capacity: edgeagent.Capacity{PPS: 1e5, BPS: 1e9, Sessions: 1000}, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 			Link: &edgeagent.LinkAddr{Port: 1 + f.ports[n], Fingerprint: string(n)}, Relays: f.relays[n], LostLinks: f.lost[n],
+			LossyLinks: f.lossy[n],
+		}
+		if f.loss[n] > 0 {
+			hb.Load = edgeagent.Load{Loss: f.loss[n], Sessions: 9}
 		}
 		if !f.finds[n] {
 			hb.ProbeKey = make(sfu.ProbeKey, sfu.ProbeKeyLen)
@@ -222,6 +228,38 @@ func TestLostLinkFallsBack(t *testing.T) {
 	f.pass(time.Minute, "a", "b", "c")
 	if n := f.join(5, atB); n != "b" {
 		t.Errorf("after a minute: %s", n)
+	}
+}
+
+// TestLossyLinkFallsBack: as that, when packets get lost between the nodes; but where one
+// of them loses them to everybody, which its heartbeats tell of first, it is left alone.
+func TestLossyLinkFallsBack(t *testing.T) {
+	for _, ill := range []bool{false, true} {
+		f := spanned(t)
+		if ill {
+			f.loss["a"] = 0.05
+			f.beat("a")
+		}
+		f.lossy["b"] = []edgeagent.NodeID{"a"}
+		f.beat("b")
+		if ill {
+			if len(f.told) != 0 {
+				t.Fatalf("told %+v", f.told)
+			}
+			f.pass(5*time.Second, "a", "b", "c") // it is found
+			if e := f.entry(); e.Node == "a" || slices.ContainsFunc(f.told, func(m allocator.Moved) bool { return m.Cause == allocator.CauseLinkLossy }) {
+				t.Fatalf("%+v, told %+v", e, f.told)
+			}
+			continue
+		}
+		if len(f.told) != 1 || f.told[0].From != "b" || f.told[0].To != "a" || f.told[0].Cause != allocator.CauseLinkLossy || !f.told[0].Planned {
+			t.Fatalf("told %+v", f.told)
+		}
+		f.lossy["b"] = nil
+		f.sessions["b"]--
+		if n := f.join(2, atB); n != "a" {
+			t.Errorf("who comes from there is seated on %s", n)
+		}
 	}
 }
 

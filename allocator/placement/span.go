@@ -24,7 +24,7 @@ const (
 	// MaxSpans bounds the further nodes of a call: each speaker crosses to every one.
 	MaxSpans = 3
 	// spanRest is how long a call stays on one node, and two nodes share no call,
-	// after a link was lost.
+	// after a link was lost, or lost packets.
 	spanRest = time.Minute
 )
 
@@ -36,7 +36,7 @@ func pairOf(a, b edgeagent.NodeID) pair { return pair{min(a, b), max(a, b)} }
 // spans is what is known of calls that span nodes.
 type spans struct {
 	calls map[edgeagent.NodeID]map[sfu.CallID]struct{} // by further node
-	cut   map[pair]time.Time                           // pairs whose link was lost, and when
+	cut   map[pair]time.Time                           // pairs whose link was lost or lossy, and when
 	// guests are the seats on further nodes, by the time until which they count.
 	guests []guest
 }
@@ -81,7 +81,7 @@ func (c *Core) Guest(now time.Time, node edgeagent.NodeID) {
 	c.spans.guests = append(c.spans.guests, guest{now.Add(seatKept), node})
 }
 
-// Cut tells that two nodes cannot reach each other.
+// Cut tells that two nodes cannot reach each other, or lose packets between them.
 func (c *Core) Cut(now time.Time, a, b edgeagent.NodeID) {
 	if c.spans.cut == nil {
 		c.spans.cut = map[pair]time.Time{}
@@ -168,7 +168,7 @@ func saves(far, near, ms, share float64) bool { return far-near >= ms && far-nea
 
 // maySpan says whether a call may take a node in.
 func (c *Core) maySpan(now time.Time, e *allocator.CallEntry, node edgeagent.NodeID) bool {
-	if len(e.Spans) >= MaxSpans || e.Move != nil && e.Move.Cause == allocator.CauseLinkLost && now.Sub(e.Move.At) < spanRest {
+	if len(e.Spans) >= MaxSpans || e.Move != nil && e.Move.Parted() && now.Sub(e.Move.At) < spanRest {
 		return false
 	}
 	for _, n := range append([]edgeagent.NodeID{node}, e.Nodes()...) {

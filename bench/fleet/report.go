@@ -18,7 +18,7 @@ const elsewhere = "judged elsewhere: two owners of a call, and nodes taken for l
 // conclude makes the report of all rounds there are.
 func (r *run) conclude() {
 	if r.void > 0 {
-		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d rounds were done again, because the harness itself was more than %v late in them (%v where only losses count): the machine was busy with something else", r.void, lateAtMost, lateUnsent))
+		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d rounds were done again, because the harness itself was more than %v late in them, or half of the shortest gap that is judged (%v where only losses count): the machine was busy with something else", r.void, lateAtMost, lateUnsent))
 	}
 	if len(r.config.Untimed) > 0 {
 		r.report.Notes = append(r.report.Notes, "of "+strings.Join(r.config.Untimed, ", ")+" times and rates are told and not judged (--untimed), but for silence of seconds")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"voicefleet/bench"
+	"voicefleet/bench/internal/cgroup"
 	"voicefleet/bench/internal/netns"
 	"voicefleet/bench/internal/target"
 )
@@ -63,7 +64,7 @@ var (
 	Soak = Plan{Kills: 60, Others: 24, Outage: 10 * time.Minute}
 	// Short is for every change, in four minutes: of each family of faults one. Its
 	// outage is the shortest that is one: people give up on less.
-	Short = Plan{Kills: 2, Others: 1, Outage: 90 * time.Second, Leave: []string{"agent", "upgrade", "cable", "stall", "loss", "lossbus", "central", "herd"}}
+	Short = Plan{Kills: 2, Others: 1, Outage: 90 * time.Second, Leave: []string{"agent", "upgrade", "cable", "stall", "loss", "lossbus", "losslink", "central", "herd"}}
 )
 
 // Bounds of a run.
@@ -271,6 +272,12 @@ func (r *run) perform(ctx context.Context) error {
 		case t.isolated && r.network == nil:
 			r.report.Notes = append(r.report.Notes, t.title+": left out, it needs namespaces")
 			continue
+		case t.tight:
+			if err := cgroup.Missing(); err != nil {
+				r.report.Notes = append(r.report.Notes, fmt.Sprintf("%s: left out: %v", t.title, err))
+				r.say("%s", r.report.Notes[len(r.report.Notes)-1])
+				continue
+			}
 		}
 		res := result{trial: t}
 		for i := range rounds {

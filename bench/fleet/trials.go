@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"time"
 
 	"voicefleet/allocator"
+	"voicefleet/bench/internal/cgroup"
 	"voicefleet/bench/internal/netns"
 	"voicefleet/bench/internal/target"
 	"voicefleet/edgeagent"
@@ -20,6 +22,7 @@ type trial struct {
 	name     string // as --only has it
 	title    string
 	isolated bool // needs cables and filters
+	tight    bool // needs control groups of memory
 	rounds   func(Plan) int
 	do       func(ctx context.Context, r *run, one *round, i int) error
 	goals    []goal
@@ -61,12 +64,16 @@ func (r *run) bound(res *result, g goal) float64 {
 	return g.bound + math.Floor(sparedOf*float64(due))
 }
 
-// lateAtMost is how late the harness may be for a round to count.
+// lateAtMost is how late the harness may be for a round to count: no more than half of the
+// shortest gap that is judged, as what it sends late is heard late.
 func (r *run) lateAtMost(t *trial) time.Duration {
-	if slices.ContainsFunc(t.goals, func(g goal) bool { return g.gap && r.judged(t, g) }) {
-		return lateAtMost
+	most := lateUnsent
+	for _, g := range t.goals {
+		if g.gap && r.judged(t, g) {
+			most = min(most, lateAtMost, time.Duration(g.bound*float64(time.Second))/2)
+		}
 	}
-	return lateUnsent
+	return most
 }
 
 // result is a trial with its rounds.
@@ -82,6 +89,9 @@ func once(Plan) int { return 1 }
 
 // half is of faults that come in two forms, or are two in one.
 func half(p Plan) int { return max(p.Others/2, 1) }
+
+// few is of faults whose rounds have to wait for one another.
+func few(p Plan) int { return max(p.Others/8, 1) }
 
 // trials are all there are. Whoever is killed or cut off has calls, and rounds go on
 // from where the last one left everybody.
@@ -112,6 +122,16 @@ var trials = []trial{
 	{name: "stall", title: "bus stalls for 1 s", rounds: others, do: stall, goals: []goal{movedGoal, lostGoal}},
 	{name: "loss", title: "30 % loss", isolated: true, rounds: half, do: lose, goals: lossGoals},
 	{name: "lossbus", title: "30 % loss, of the bus, too", isolated: true, rounds: half, do: loseBus, goals: lossGoals},
+	{name: "losslink", title: "5 % loss between two nodes", isolated: true, rounds: few, do: loseLink, goals: []goal{
+		timedGoal("until a call on both is on one", "s", figure(foundFigure), 10), farGap("gap of a listener by another node", faraway, 1), farBackGoal,
+		mostGoal("packets lost to it afterwards", "packets", figure(afterFigure), 0), mostGoal("nodes taken for bad or lost", "nodes", figure("nodes blamed"), 0),
+		lostGoal, movedGoal, endedGoal,
+	}},
+	{name: "memory", title: "node short of memory", tight: true, rounds: half, do: squeeze, goals: []goal{
+		timedGoal("until it says that it is full", "s", figure("full s"), 3), timedGoal("until it takes newcomers again", "s", figure("free s"), 10),
+		mostGoal("newcomers on it meanwhile", "sessions", figure("newcomers"), 0), mostGoal("joins that failed", "joins", figure("joins failed"), 0),
+		lostGoal, endedGoal,
+	}},
 	{name: "central", title: "one of two central killed", rounds: others, do: killCentral, goals: []goal{
 		lostGoal, timedGoal("slowest join", "s", figure("slowest join"), 2), mostGoal("joins that failed", "joins", figure("joins failed"), 0),
 	}},
@@ -680,6 +700,146 @@ func (r *run) lose(ctx context.Context, one *round, ports ...int) error {
 		one.Figures[foundFigure] = found[0].At.Sub(begun).Seconds()
 	}
 	return nil
+}
+
+const (
+	// linkPercent is what the way between two nodes loses.
+	linkPercent = 5
+	// linkRest is how long two nodes share no call after that, and until then there may
+	// be none to lose packets of.
+	linkRest = 75 * time.Second
+)
+
+// afterFigure is what the far listener has lost once its call is on one node.
+const afterFigure = "lost afterwards"
+
+// loseLink loses datagrams between the two nodes of a call, and nobody else's: it goes
+// to one of them, and what is heard then is whole though the way is as bad as before.
+func loseLink(ctx context.Context, r *run, one *round, _ int) error {
+	victim := r.pick()
+	far, err := r.seatFar(ctx, victim.Name)
+	for end := time.Now().Add(linkRest); err != nil && time.Now().Before(end) && ctx.Err() == nil; {
+		victim = r.pick()
+		far, err = r.seatFar(ctx, victim.Name)
+	}
+	if err != nil {
+		return err
+	}
+	defer far.close()
+	on := func() string { return far[faraway].call.Stats().Voice.Node }
+	w, err := r.watch(ctx, far[:]...)
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	if err := r.hosts[victim.Name].LoseWith(r.hosts[on()], linkPercent); err != nil {
+		return err
+	}
+	for on() != victim.Name && time.Since(begun) < lossFor {
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	one.Figures[foundFigure] = time.Since(begun).Seconds()
+	if err := sleep(ctx, runUp); err != nil { // the old path is let go of
+		return err
+	}
+	if err := w.conclude(ctx, one, victim.Name); err != nil {
+		return err
+	}
+	one.Figures[farFigure] = float64(len(one.Far))
+	after := &round{Figures: make(map[string]float64)}
+	if w, err = r.watch(ctx, far[:]...); err != nil {
+		return err
+	}
+	if err := errors.Join(sleep(ctx, runUp), w.conclude(ctx, after, victim.Name)); err != nil {
+		return err
+	}
+	one.Figures[afterFigure] = float64(after.Far[faraway].Lost)
+	entries, err := r.entries(ctx)
+	if err != nil {
+		return err
+	}
+	one.Figures["nodes blamed"] = float64(len(since(entries, begun, allocator.DeedDegraded, "")) + len(since(entries, begun, allocator.DeedLost, "")))
+	return nil
+}
+
+const (
+	// tightLimit is how much a node may allocate from when it is squeezed on, and
+	// tightShare how much of it is used by another: a node says that it is full at 80 %.
+	tightLimit = 128 << 20
+	tightShare = 0.85
+	// tightFor is for how long after it says so.
+	tightFor = 5 * time.Second
+)
+
+// squeeze has something else use the memory that a node may have: it takes nobody more,
+// and serves on; some of its calls go to others, as those of every full node.
+func squeeze(ctx context.Context, r *run, one *round, _ int) (err error) {
+	victim := r.pick()
+	pids, err := victim.PIDs()
+	if err != nil {
+		return err
+	}
+	g, err := cgroup.New(fmt.Sprintf("voicebench-%d-%s", os.Getpid(), victim.Name), tightLimit)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.Close()) }()
+	if err := g.Add(pids...); err != nil {
+		return err
+	}
+	w, err := r.watch(ctx)
+	if err != nil {
+		return err
+	}
+	release, err := g.Fill(tightShare)
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	full, err := r.awaitFull(ctx, victim, true)
+	if err != nil {
+		return errors.Join(err, release())
+	}
+	one.Figures["full s"] = time.Since(begun).Seconds()
+	v := r.visits(ctx)
+	defer v.end()
+	err = sleep(ctx, tightFor)
+	later, err2 := r.fleet.Nodes(ctx)
+	released := time.Now()
+	if err = errors.Join(err, err2, release()); err != nil {
+		return err
+	}
+	slowest, failed, n := v.end()
+	one.Figures["slowest join"], one.Figures["joins failed"], one.Figures["joins"] = slowest.Seconds(), float64(failed), float64(n)
+	for _, n := range later {
+		if n.Node == full.Node {
+			one.Figures["newcomers"] = float64(n.Load.Sessions - full.Load.Sessions)
+		}
+	}
+	if _, err := r.awaitFull(ctx, victim, false); err != nil {
+		return err
+	}
+	one.Figures["free s"] = time.Since(released).Seconds()
+	return w.conclude(ctx, one, victim.Name)
+}
+
+// awaitFull waits until a node says that it is full, or is not, and gives what it says.
+func (r *run) awaitFull(ctx context.Context, u *target.Unit, full bool) (allocator.NodeView, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, believedWithin, fmt.Errorf("%s: full is not %v within %v", u.Name, full, believedWithin))
+	defer cancel()
+	for {
+		nodes, err := r.fleet.Nodes(ctx)
+		for _, n := range nodes {
+			if err == nil && n.Node == edgeagent.NodeID(u.Name) && (n.Capacity.Sessions <= max(n.Load.Sessions, 1)) == full {
+				return n, nil
+			}
+		}
+		if sleep(ctx, 50*time.Millisecond) != nil {
+			return allocator.NodeView{}, errors.Join(context.Cause(ctx), err)
+		}
+	}
 }
 
 // forget has the allocators begin anew, so that none remembers an illness: a node that

@@ -185,6 +185,9 @@ func TestJudged(t *testing.T) {
 	if got := r.lateAtMost(of("node")); got != lateAtMost {
 		t.Errorf("node: %v late at most, want %v", got, lateAtMost)
 	}
+	if got := (&run{}).lateAtMost(of("drain")); got != 20*time.Millisecond {
+		t.Errorf("a drain that is timed: %v late at most, want half of its gap", got)
+	}
 	rounds := []*round{{Hit: []Heard{{Expected: 9_000}}, Spared: []Heard{{Expected: 16_000}}}, {Hit: []Heard{{Expected: 100}}}}
 	for name, want := range map[string]float64{"outage": 2, "agent": 0} {
 		if got := r.bound(&result{trial: *of(name), rounds: rounds}, lostGoal); got != want {

@@ -203,7 +203,8 @@ func (s *Server) describe(now time.Time, r custody.Report) edgeagent.Heartbeat {
 		Relays: r.Relays,
 	}
 	if s.links != nil {
-		hb.Link, hb.LostLinks = s.links.addr(), s.links.lost()
+		hb.Link = s.links.addr()
+		hb.LostLinks, hb.LossyLinks = s.links.lost()
 	}
 	if loss := s.last.Loss; loss.Of >= edgeagent.LossVoters {
 		hb.Load.Loss, hb.Load.LossOf = loss.Middle, loss.Of

@@ -40,6 +40,10 @@ type link struct {
 	open          atomic.Bool // something came over conn
 	known         atomic.Bool // something came ever
 	lost          atomic.Bool
+	// taken and missed count the datagrams that came and those that did not; lossy says
+	// that these are many, all the time.
+	taken, missed atomic.Int64
+	lossy         atomic.Bool
 }
 
 func newLink(all *links, who edgeagent.RelayPeer, number uint16) *link {
@@ -123,12 +127,20 @@ func (k *link) doubt(conn *quic.Conn) {
 func (k *link) watch() {
 	tick := time.NewTicker(aliveEvery)
 	defer tick.Stop()
-	trusted := time.Now()
+	trusted, judged := time.Now(), time.Now()
+	var quality linkwire.Quality
+	var taken, missed int64
 	for {
 		select {
 		case <-k.ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if time.Since(judged) >= time.Second {
+			judged = time.Now()
+			came, gone := k.taken.Load(), k.missed.Load()
+			k.judge(quality.Second(int(came-taken), int(gone-missed)))
+			taken, missed = came, gone
 		}
 		k.all.socket.flush()
 		silent := k.silent()
@@ -151,6 +163,19 @@ func (k *link) watch() {
 			k.all.changed()
 		}
 	}
+}
+
+// judge takes in whether the link loses packets all the time.
+func (k *link) judge(share float64, lossy bool) {
+	if lossy == k.lossy.Load() {
+		return
+	}
+	k.lossy.Store(lossy)
+	if lossy {
+		k.all.metrics.lossy.Inc()
+		k.all.log.Log(slog.LevelWarn, "lossy "+string(k.node), "a link loses packets: its calls fall back to one node", "peer", k.node, "percent", fmt.Sprintf("%.1f", 100*share))
+	}
+	k.all.changed()
 }
 
 // connect makes a connection, or waits for the one that the peer makes. Patience
@@ -316,7 +341,7 @@ func (k *link) receive(conn *quic.Conn) error {
 	var tally linkwire.Tally
 	var halves linkwire.Joiner
 	var parcels parcels
-	lost, orphans := uint64(0), uint64(0)
+	lost, orphans, missing := uint64(0), uint64(0), int64(0)
 	for {
 		d, err := conn.ReceiveDatagram(k.ctx)
 		if err != nil {
@@ -329,7 +354,11 @@ func (k *link) receive(conn *quic.Conn) error {
 		}
 		k.hear()
 		tally.Came(number)
-		if now := tally.Lost(); now > lost { // what comes late is counted as lost, too
+		k.taken.Add(1)
+		now := tally.Lost()
+		k.missed.Add(int64(now) - missing)
+		missing = int64(now)
+		if now > lost { // what comes late is counted as lost, too
 			m.lost.Add(float64(now - lost))
 			lost = now
 		}

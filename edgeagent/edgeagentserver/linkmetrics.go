@@ -29,9 +29,9 @@ var linkDropNames = [linkDrops]string{"stranger", "malformed", "call", "epoch", 
 
 // linkMetrics count what links carry.
 type linkMetrics struct {
-	drops                                                     [linkDrops]prometheus.Counter
-	in, out, datagrams, lost, split, losses, refused, rosters prometheus.Counter
-	wanted, up                                                prometheus.Gauge
+	drops                                                            [linkDrops]prometheus.Counter
+	in, out, datagrams, lost, split, losses, lossy, refused, rosters prometheus.Counter
+	wanted, up                                                       prometheus.Gauge
 }
 
 func newLinkMetrics(reg prometheus.Registerer) *linkMetrics {
@@ -48,6 +48,7 @@ func newLinkMetrics(reg prometheus.Registerer) *linkMetrics {
 		lost:      counter("datagrams_lost_total", "Datagrams of other nodes that did not come, or late."),
 		split:     counter("packets_split_total", "Relay packets too long for one datagram, sent in halves."),
 		losses:    counter("losses_total", "Times that a node could not be reached any more."),
+		lossy:     counter("lossy_total", "Times that so many packets from a node were lost that calls are to fall back to one node."),
 		refused:   counter("refused_total", "Links refused for the certificate of the other node, or because no call is shared, and ended when it was not believed any more."),
 		rosters:   counter("rosters_missed_total", "Nodes that did not say in time who is in a call they share."),
 		wanted:    gauge("peers", "Nodes that calls are shared with."),

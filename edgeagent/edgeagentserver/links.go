@@ -84,7 +84,7 @@ type links struct {
 	socket  *linkSocket // of outer
 	outer   *quic.Transport
 	port    uint16
-	changed func() // a link is lost or found again
+	changed func() // a link is lost or lossy, or no more
 
 	// calls is how each call is to be carried; the maps in it are not changed.
 	calls atomic.Pointer[map[sfu.CallID]*carried]
@@ -334,18 +334,22 @@ func (l *links) linkLocked(who edgeagent.RelayPeer, number uint16) *link {
 	return k
 }
 
-// lost lists the nodes that cannot be reached, by name.
-func (l *links) lost() []edgeagent.NodeID {
+// lost lists the nodes that cannot be reached, by name, and lossy those that are with
+// many packets lost.
+func (l *links) lost() (lost, lossy []edgeagent.NodeID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var list []edgeagent.NodeID
 	for node, k := range l.peers {
-		if k.lost.Load() {
-			list = append(list, node)
+		switch {
+		case k.lost.Load():
+			lost = append(lost, node)
+		case k.lossy.Load():
+			lossy = append(lossy, node)
 		}
 	}
-	slices.Sort(list)
-	return list
+	slices.Sort(lost)
+	slices.Sort(lossy)
+	return lost, lossy
 }
 
 // fromEngine hands what the engine forwards to the links of its calls.

@@ -67,6 +67,12 @@ func (e *linkEnd) peer() edgeagent.RelayPeer {
 	return edgeagent.RelayPeer{Node: e.links.node, Addrs: []netip.Addr{ownHost}, Link: *e.links.addr()}
 }
 
+// lost are the nodes it cannot reach.
+func (e *linkEnd) lost() []edgeagent.NodeID {
+	lost, _ := e.links.lost()
+	return lost
+}
+
 // share has the node share a call.
 func (e *linkEnd) share(call uint64, peers ...edgeagent.RelayPeer) {
 	port := uint16(e.engine.LocalAddr().(*net.UDPAddr).Port)
@@ -354,7 +360,7 @@ func TestLinkLossIsNoticed(t *testing.T) {
 	relay.cut(true)
 	began := time.Now()
 	for _, e := range []*linkEnd{a, b} {
-		for len(e.links.lost()) == 0 {
+		for len(e.lost()) == 0 {
 			select {
 			case <-e.changes:
 			case <-time.After(edgeagenttest.Timeout):
@@ -368,7 +374,7 @@ func TestLinkLossIsNoticed(t *testing.T) {
 	}
 	relay.cut(false)
 	for _, e := range []*linkEnd{a, b} {
-		for len(e.links.lost()) != 0 {
+		for len(e.lost()) != 0 {
 			select {
 			case <-e.changes:
 			case <-time.After(edgeagenttest.Timeout):
@@ -385,6 +391,38 @@ func TestLinkLossIsNoticed(t *testing.T) {
 	}
 }
 
+// TestLossyLinkIsFound: where one in twelve datagrams is lost for seconds, both sides
+// tell so, and when it is over; the link is not taken for lost.
+func TestLossyLinkIsFound(t *testing.T) {
+	t.Parallel()
+	relay := newCut(t)
+	a, b := newLinkEnd(t, "edge-a", nil), newLinkEnd(t, "edge-b", nil)
+	relay.lead(b.outer.LocalAddr().(*net.UDPAddr).AddrPort())
+	there := b.peer()
+	there.Link.Port = relay.port()
+	a.share(7, there)
+	b.share(7, a.peer())
+	a.up(1)
+	b.up(1)
+	for _, holes := range []int{12, 0} {
+		relay.lose(holes)
+		for _, e := range []*linkEnd{a, b} {
+			for found := holes == 0; found == (holes == 0); {
+				select {
+				case <-e.changes:
+				case <-time.After(2 * edgeagenttest.Timeout):
+					t.Fatalf("%s does not find that one in %d is lost", e.links.node, holes)
+				}
+				_, lossy := e.links.lost()
+				found = len(lossy) > 0
+			}
+		}
+	}
+	if n := gauge(t, a.links.metrics.lossy); n != 1 {
+		t.Errorf("%v times lossy", n)
+	}
+}
+
 // TestLinkEndsWithItsCalls: a link lives as long as a call is shared.
 func TestLinkEndsWithItsCalls(t *testing.T) {
 	a, b := pairOfLinks(t, nil)
@@ -398,7 +436,7 @@ func TestLinkEndsWithItsCalls(t *testing.T) {
 	b.share(8)
 	a.up(0)
 	b.up(0)
-	if len(a.links.lost())+len(b.links.lost()) != 0 || gauge(t, a.links.metrics.losses) != 0 {
+	if len(a.lost())+len(b.lost()) != 0 || gauge(t, a.links.metrics.losses) != 0 {
 		t.Error("the end of a link counts as a loss")
 	}
 }
@@ -513,6 +551,8 @@ type cutWay struct {
 	// Guarded by mu.
 	from, to netip.AddrPort
 	isCut    bool
+	holes    int // one in so many is lost; 0: none
+	carried  int
 }
 
 func newCut(t *testing.T) *cutWay {
@@ -535,7 +575,8 @@ func newCut(t *testing.T) *cutWay {
 				return
 			}
 			w.mu.Lock()
-			to, isCut := w.to, w.isCut
+			w.carried++
+			to, isCut := w.to, w.isCut || w.holes > 0 && w.carried%w.holes == 0
 			if back {
 				to = w.from
 			} else {
@@ -565,4 +606,11 @@ func (w *cutWay) cut(on bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.isCut = on
+}
+
+// lose has one in so many datagrams get lost.
+func (w *cutWay) lose(holes int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.holes = holes
 }

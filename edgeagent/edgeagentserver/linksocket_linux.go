@@ -1,6 +1,7 @@
 package edgeagentserver
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -205,7 +206,17 @@ func (s *linkSocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int,
 		return len(b), len(oob), nil
 	}
 	s.put(1, b, oob, to)
-	return len(b), len(oob), s.sendLocked(2)
+	if err = s.sendLocked(2); droppedHere(err) {
+		err = nil
+	}
+	return len(b), len(oob), err
+}
+
+// droppedHere says that a datagram was dropped on its way out of this host, by a filter
+// or a full queue: to QUIC, which ends a connection for an error, that is a loss like any
+// other.
+func droppedHere(err error) bool {
+	return errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
 
 // reaches tells whether the socket can send to an address: where the system has no

@@ -52,7 +52,7 @@ func (s *Server) complete(ctx context.Context, rep edgeagent.SessionReply) edgea
 		return rep
 	}
 	// Who is on a node that cannot be reached is not heard either, and about to come.
-	lost := s.links.lost()
+	lost, _ := s.links.lost()
 	peers = slices.DeleteFunc(slices.Clone(peers), func(p edgeagent.RelayPeer) bool { return slices.Contains(lost, p.Node) })
 	ctx, cancel := context.WithTimeout(ctx, rosterTime)
 	defer cancel()

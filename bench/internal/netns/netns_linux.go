@@ -221,13 +221,21 @@ func ends(port int, more string) []string {
 // Lose drops a share of all datagrams in both directions, at random, in percent, and of
 // the packets of TCP connections to or from these ports.
 func (h *Host) Lose(percent int, ports ...int) error {
-	share := fmt.Sprintf("numgen random mod 100 < %d", percent)
+	share := lost(percent)
 	matches := []string{"meta l4proto udp " + share}
 	for _, port := range ports {
 		matches = append(matches, ends(port, share)...)
 	}
 	return h.filter(matches, In, Out)
 }
+
+// LoseWith drops a share of the datagrams to and from another host, as Lose does.
+func (h *Host) LoseWith(other *Host, percent int) error {
+	return h.filter([]string{fmt.Sprintf("ip daddr %v meta l4proto udp %s", other.Addr, lost(percent)),
+		fmt.Sprintf("ip saddr %v meta l4proto udp %s", other.Addr, lost(percent))}, In, Out)
+}
+
+func lost(percent int) string { return fmt.Sprintf("numgen random mod 100 < %d", percent) }
 
 // Mend drops nothing any more.
 func (h *Host) Mend() error { return h.nft("add table inet fault\ndelete table inet fault\n") }

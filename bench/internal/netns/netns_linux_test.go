@@ -2,6 +2,7 @@ package netns
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -76,8 +77,9 @@ func TestCableAndFilters(t *testing.T) {
 	n := open(t)
 	server, err1 := n.Host("server")
 	client, err2 := n.Host("client")
-	if err1 != nil || err2 != nil {
-		t.Fatal(err1, err2)
+	other, err3 := n.Host("other")
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "NETNS_ECHO=1")
@@ -130,6 +132,8 @@ func TestCableAndFilters(t *testing.T) {
 		{"only TCP", func() error { return server.Filter("meta l4proto tcp", In, Out) }, true},
 		{"no UDP", func() error { return server.Filter("meta l4proto udp", In, Out) }, false},
 		{"some lost", func() error { return server.Lose(10) }, true},
+		{"nearly all lost with the client", func() error { return server.LoseWith(client, 99) }, false},
+		{"nearly all lost with another", func() error { return server.LoseWith(other, 99) }, true},
 		{"mended", server.Mend, true},
 		{"mended twice", server.Mend, true},
 	} {
