@@ -90,7 +90,7 @@ func once(Plan) int { return 1 }
 // half is of faults that come in two forms, or are two in one.
 func half(p Plan) int { return max(p.Others/2, 1) }
 
-// few is of faults whose rounds have to wait for one another.
+// few is of faults whose rounds take long, or have to wait for one another.
 func few(p Plan) int { return max(p.Others/8, 1) }
 
 // trials are all there are. Whoever is killed or cut off has calls, and rounds go on
@@ -127,7 +127,7 @@ var trials = []trial{
 		mostGoal("packets lost to it afterwards", "packets", figure(afterFigure), 0), mostGoal("nodes taken for bad or lost", "nodes", figure("nodes blamed"), 0),
 		lostGoal, movedGoal, endedGoal,
 	}},
-	{name: "memory", title: "node short of memory", tight: true, rounds: half, do: squeeze, goals: []goal{
+	{name: "memory", title: "node short of memory", tight: true, rounds: few, do: squeeze, goals: []goal{
 		timedGoal("until it says that it is full", "s", figure("full s"), 3), timedGoal("until it takes newcomers again", "s", figure("free s"), 10),
 		mostGoal("newcomers on it meanwhile", "sessions", figure("newcomers"), 0), mostGoal("joins that failed", "joins", figure("joins failed"), 0),
 		lostGoal, endedGoal,
