@@ -844,40 +844,47 @@ func (r *run) awaitFull(ctx context.Context, u *target.Unit, full bool) (allocat
 
 // forget has the allocators begin anew, so that none remembers an illness: a node that
 // was ill is left alone for a while, which doubles each time, and while one is no other
-// of three may be. It returns when nobody is ill.
+// of three may be. It returns when none of them thinks that anybody is ill: the one that
+// is asked may not have found what the other has, which the journal tells.
 func (r *run) forget(ctx context.Context) error {
-	ill := func() (bool, error) {
-		nodes, err := r.fleet.Nodes(ctx)
-		return slices.ContainsFunc(nodes, func(n allocator.NodeView) bool { return n.Degraded != "" || n.Load.Loss > 0.01 }), err
-	}
-	entries, err := r.entries(ctx)
-	if err != nil {
-		return err
-	}
-	// The one that is asked may not have found what the other has.
-	if was, err := ill(); err != nil || !was && len(since(entries, r.forgot, allocator.DeedDegraded, "")) == 0 {
-		return err
-	}
-	for _, u := range r.fleet.Centrals {
-		if err := u.Kill(); err != nil {
+	ctx, cancel := context.WithTimeoutCause(ctx, inWithin, errors.New("nodes are ill though nothing is done to them"))
+	defer cancel()
+	for {
+		entries, err := r.entries(ctx)
+		nodes, err2 := r.fleet.Nodes(ctx)
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		ill := slices.ContainsFunc(nodes, func(n allocator.NodeView) bool { return n.Degraded != "" || hurts(n) })
+		if !ill && len(since(entries, r.forgot, allocator.DeedDegraded, "")) == 0 {
+			return nil
+		}
+		// What heartbeats still tell of the last seconds would be found anew.
+		for slices.ContainsFunc(nodes, hurts) {
+			if err := sleep(ctx, 100*time.Millisecond); err != nil {
+				return context.Cause(ctx)
+			}
+			if nodes, err = r.fleet.Nodes(ctx); err != nil {
+				return err
+			}
+		}
+		for _, u := range r.fleet.Centrals {
+			if err := u.Kill(); err != nil {
+				return err
+			}
+		}
+		r.forgot = time.Now()
+		if err := launchAll(ctx, r.fleet.Centrals); err != nil {
+			return err
+		}
+		if err := errors.Join(r.fleet.AwaitReady(ctx, r.fleet.Centrals...), r.crowd.settled(ctx, inWithin)); err != nil {
 			return err
 		}
 	}
-	if err := launchAll(ctx, r.fleet.Centrals); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, inWithin)
-	defer cancel()
-	for {
-		if is, err := ill(); err == nil && !is {
-			r.forgot = time.Now()
-			return r.crowd.settled(ctx, inWithin)
-		}
-		if err := sleep(ctx, 100*time.Millisecond); err != nil {
-			return errors.New("nodes are ill though nothing is done to them")
-		}
-	}
 }
+
+// hurts says whether a node's last heartbeats are those of one that is hurt.
+func hurts(n allocator.NodeView) bool { return n.Suspect || n.Load.Loss > 0.01 }
 
 // mends is how often the agents have had a listener seated anew that heard nothing.
 func (r *run) mends(ctx context.Context) (sum float64, err error) {

@@ -246,6 +246,18 @@ func onBoth(t *testing.T, test func(t *testing.T, f *fleet)) {
 	}
 }
 
+// answered asks until the server that is asked has heard of who answers: those of a
+// cluster learn of each other's subscriptions a moment later.
+func answered(t *testing.T, conn *bus.Conn, subject string) (rep beat, err error) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		rep, err = bus.Request[beat, beat](t.Context(), conn, subject, beat{})
+		if !errors.Is(err, bus.ErrNobody) || time.Now().After(deadline) {
+			return rep, err
+		}
+	}
+}
+
 // TestANodePublishesOnlyAsItself is what an enrolled edge can and cannot do on the
 // bus.
 func TestANodePublishesOnlyAsItself(t *testing.T) {
@@ -355,7 +367,7 @@ func TestANodePublishesOnlyAsItself(t *testing.T) {
 		if err == nil {
 			t.Cleanup(foreign.Stop)
 		}
-		if rep, err := bus.Request[beat, beat](t.Context(), f.conn, bus.NodeSubject("fra1", "ask"), beat{}); err != nil || rep.Node != "fra1" {
+		if rep, err := answered(t, f.conn, bus.NodeSubject("fra1", "ask")); err != nil || rep.Node != "fra1" {
 			t.Errorf("it answers %+v, error %v", rep, err)
 		}
 		if _, err := bus.Request[beat, beat](soon(t), f.conn, bus.NodeSubject("fra2", "ask"), beat{}); err == nil {
@@ -370,11 +382,7 @@ func TestANodePublishesOnlyAsItself(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(other.Stop)
-		rep, err := bus.Request[beat, beat](t.Context(), edge, bus.NodeSubject("fra2", "roster"), beat{})
-		for deadline := time.Now().Add(20 * time.Second); errors.Is(err, bus.ErrNobody) && time.Now().Before(deadline); { // its server has not heard of it yet
-			rep, err = bus.Request[beat, beat](t.Context(), edge, bus.NodeSubject("fra2", "roster"), beat{})
-		}
-		if err != nil || rep.Node != "fra2" {
+		if rep, err := answered(t, edge, bus.NodeSubject("fra2", "roster")); err != nil || rep.Node != "fra2" {
 			t.Errorf("another node's roster: %+v, error %v", rep, err)
 		}
 		if _, err := bus.Request[beat, beat](soon(t), edge, bus.NodeSubject("fra2", "close"), beat{}); err == nil {

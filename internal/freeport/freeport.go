@@ -83,8 +83,11 @@ func row(n int, open func(port int) error) (int, error) {
 		}
 		port := next.port
 		next.port++
-		if last = open(port); last == nil && !take(port) {
-			last = errors.New("other processes were given them")
+		// In this order: to look at a port is to use it for a moment, in which whoever it
+		// was given to may begin to.
+		last = errors.New("other processes were given them")
+		if take(port) {
+			last = open(port)
 		}
 		if last != nil {
 			found = 0
