@@ -132,6 +132,11 @@ func Run(ctx context.Context, config Config) (*bench.Report, error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(garbage))
 	r := &run{config: config, report: &bench.Report{Kind: "store", Command: config.Command, Seed: config.Seed, Started: time.Now().UTC(), Machine: bench.ThisMachine()}}
 	defer func() { r.report.Took = bench.Seconds(time.Since(r.report.Started)) }()
+	if config.Address == "" { // the disks of a store of yours are elsewhere
+		if err := r.disk(ctx); err != nil && ctx.Err() == nil {
+			return nil, err
+		}
+	}
 	for _, name := range config.Only {
 		if err := r.engine(ctx, name); err != nil {
 			if len(r.report.Tables) == 0 {

@@ -32,21 +32,21 @@ func TestSQLite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Tables) != 4 || len(r.Goals) != 4 || r.Partial != "" {
+	if len(r.Tables) != 5 || len(r.Goals) != 4 || r.Partial != "" {
 		t.Fatalf("%d tables, %d goals, %q", len(r.Tables), len(r.Goals), r.Partial)
 	}
 	for _, g := range r.Missed() {
 		t.Errorf("missed: %v", g)
 	}
-	rows, ok := r.Tables[2].Values.([]historyResult)
+	rows, ok := r.Tables[3].Values.([]historyResult)
 	if !ok || len(rows) != 1 || rows[0].Messages != 20_000 || rows[0].Page < 40 || rows[0].P50 <= 0 || len(rows[0].Depths) != len(depths) || rows[0].Depths[4].P50 <= 0 {
-		t.Errorf("history: %+v", r.Tables[2].Values)
+		t.Errorf("history: %+v", r.Tables[3].Values)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 	r, err = Run(t.Context(), Config{Only: []string{SQLite}, Dir: dir, Length: 100 * time.Millisecond, Rate: 10, History: 1, MinWrites: 1e9, MaxLookUp: time.Minute})
-	if err != nil || len(r.Missed()) != 1 || len(r.Tables) != 2 {
+	if err != nil || len(r.Missed()) != 1 || len(r.Tables) != 3 {
 		t.Errorf("a goal that cannot be met: %+v, %v", r, err)
 	}
 }

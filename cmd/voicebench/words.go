@@ -135,6 +135,9 @@ const wordsStore = `Store measures what keeps the messages, through the same int
 the embedded store (SQLite) on this machine's disk, and one node of Apache Cassandra that
 it starts (Java 17 and Maven; two cores and 2 GB are its share), or a CQL cluster of yours.
 
+First what the disk alone can do, as no store is faster than that: a block appended and
+synced, again and again.
+
 For each: durable messages a second of many writers; the time of inserts and pages at a
 rate, from when each was due, and on CQL where it goes; on CQL what equal reads cost in
 queries; and pages of a history of ten million messages, as it grows. That last step
