@@ -716,8 +716,9 @@ const afterFigure = "lost afterwards"
 // loseLink loses datagrams between the two nodes of a call, and nobody else's: it goes
 // to one of them, and what is heard then is whole though the way is as bad as before.
 func loseLink(ctx context.Context, r *run, one *round, _ int) error {
-	victim := r.pick()
-	far, err := r.seatFar(ctx, victim.Name)
+	var victim *target.Unit
+	var far farListeners
+	err := errors.New("no try")
 	for end := time.Now().Add(linkRest); err != nil && time.Now().Before(end) && ctx.Err() == nil; {
 		victim = r.pick()
 		far, err = r.seatFar(ctx, victim.Name)

@@ -341,7 +341,7 @@ func (k *link) receive(conn *quic.Conn) error {
 	var tally linkwire.Tally
 	var halves linkwire.Joiner
 	var parcels parcels
-	lost, orphans, missing := uint64(0), uint64(0), int64(0)
+	lost, missing, orphans := uint64(0), uint64(0), uint64(0)
 	for {
 		d, err := conn.ReceiveDatagram(k.ctx)
 		if err != nil {
@@ -355,12 +355,13 @@ func (k *link) receive(conn *quic.Conn) error {
 		k.hear()
 		tally.Came(number)
 		k.taken.Add(1)
-		now := tally.Lost()
-		k.missed.Add(int64(now) - missing)
-		missing = int64(now)
-		if now > lost { // what comes late is counted as lost, too
-			m.lost.Add(float64(now - lost))
-			lost = now
+		if now := tally.Lost(); now != missing {
+			k.missed.Add(int64(now) - int64(missing))
+			missing = now
+			if now > lost { // what comes late is counted as lost, too
+				m.lost.Add(float64(now - lost))
+				lost = now
+			}
 		}
 		for len(rest) > 0 {
 			var packet []byte
