@@ -84,6 +84,10 @@ func (f *fleet) allKnow(call sfu.CallID) {
 func (f *fleet) why(call sfu.CallID, node edgeagent.NodeID) (allocator.Explanation, allocator.Candidate) {
 	f.t.Helper()
 	rep, err := NewClient(f.conn).Explain(f.ctx, call)
+	// Whoever of several is asked may not have read yet what another has placed.
+	for deadline := time.Now().Add(30 * time.Second); err == nil && rep.Entry == nil && time.Now().Before(deadline); {
+		rep, err = NewClient(f.conn).Explain(f.ctx, call)
+	}
 	if err != nil || rep.Entry == nil {
 		f.t.Fatalf("explain %v: %+v, %v", call, rep, err)
 	}

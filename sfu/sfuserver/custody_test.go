@@ -85,6 +85,7 @@ type record struct {
 	rtcp    map[uint32]map[uint32][]byte
 	resent  int
 	first   map[uint32]uint64 // index of the first packet of a source
+	payload []byte            // of the last RTP packet
 }
 
 func newRecord(opener crypt.Opener) *record {
@@ -129,7 +130,7 @@ func (r *record) take(d []byte) (ssrc uint32, index uint64, err error) {
 	if index, ok = w.Estimate(h.Sequence); !ok {
 		return 0, 0, fmt.Errorf("SSRC %d: sequence %d has no index", h.SSRC, h.Sequence)
 	}
-	if _, ok := r.opener.OpenRTP(bytes.Clone(d), h.Length, index); !ok {
+	if r.payload, ok = r.opener.OpenRTP(bytes.Clone(d), h.Length, index); !ok {
 		return 0, 0, fmt.Errorf("SSRC %d: index %#x is not the one it was sealed with", h.SSRC, index)
 	}
 	w.Accept(index)
