@@ -65,11 +65,15 @@ type UpdateRequest struct {
 	Rights sfu.Rights `json:"rights"`
 }
 
-// RemoveRequest ends a user's session in a live call.
+// RemoveRequest ends a user's session in a live call. With a Session it does so only if
+// that is the user's: however late it comes, it ends none that began after it.
 type RemoveRequest struct {
-	Call   sfu.CallID `json:"call"`
-	User   sfu.UserID `json:"user"`
-	Reason string     `json:"reason"`
+	Call sfu.CallID `json:"call"`
+	User sfu.UserID `json:"user"`
+
+	Session sfu.SessionID `json:"session,omitempty"`
+
+	Reason string `json:"reason"`
 }
 
 // CallEntry is the value of a call in the calls bucket.

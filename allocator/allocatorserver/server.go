@@ -430,7 +430,7 @@ func (s *Server) update(ctx context.Context, req allocator.UpdateRequest) (bus.D
 }
 
 func (s *Server) remove(ctx context.Context, req allocator.RemoveRequest) (bus.Done, error) {
-	return tell(ctx, s, req.Call, req.User, "close", edgeagent.CloseRequest{Call: req.Call, User: req.User, Reason: req.Reason})
+	return tell(ctx, s, req.Call, req.User, "close", edgeagent.CloseRequest{Session: req.Session, Call: req.Call, User: req.User, Reason: req.Reason})
 }
 
 // live is the entry of a call. Where calls are still being read none is taken for ended:

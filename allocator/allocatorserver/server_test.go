@@ -303,6 +303,12 @@ func TestOrdersReachTheNode(t *testing.T) {
 	if ended != (edgeagent.CloseRequest{Call: call, User: user, Reason: "kicked"}) {
 		t.Errorf("the node was told %+v", ended)
 	}
+	if err := c.Remove(f.ctx, allocator.RemoveRequest{Call: call, User: user, Session: "s1", Reason: "left"}); err != nil {
+		t.Fatal(err)
+	}
+	if ended != (edgeagent.CloseRequest{Session: "s1", Call: call, User: user, Reason: "left"}) {
+		t.Errorf("the node was told %+v", ended)
+	}
 	for name, err := range map[string]error{
 		string(allocator.CodeNoCall):     c.Remove(f.ctx, allocator.RemoveRequest{Call: call, User: sfu.UserID{ID: 9}, Reason: "kicked"}),
 		string(allocator.CodeBadRequest): c.Remove(f.ctx, allocator.RemoveRequest{Call: call, Reason: "nobody"}),

@@ -43,6 +43,7 @@ type voiceSide struct {
 	unheard int                // removals to come that nobody answers
 	key     ed25519.PrivateKey // when set, tokens are grants signed by it
 	hold    chan struct{}      // when set, Place waits for it, or to be cancelled
+	parked  chan struct{}      // when set, Remove waits for it
 	arrived chan string        // every order, as it comes
 
 	subscribed chan struct{} // one for each Run that listens
@@ -113,7 +114,16 @@ func (v *voiceSide) Update(_ context.Context, r allocator.UpdateRequest) error {
 func (v *voiceSide) Remove(_ context.Context, r allocator.RemoveRequest) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.note("remove %v %s", r.User, r.Reason)
+	of := ""
+	if r.Session != "" {
+		of = " of " + string(r.Session)
+	}
+	v.note("remove %v %s%s", r.User, r.Reason, of)
+	if parked := v.parked; parked != nil {
+		v.mu.Unlock()
+		<-parked
+		v.mu.Lock()
+	}
 	if v.unheard > 0 {
 		v.unheard--
 		return allocator.Refuse(allocator.CodeUnavailable, "nobody answers")

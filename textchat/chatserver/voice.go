@@ -32,7 +32,9 @@ const (
 )
 
 // lanes carry out the effects of guilds: those of one user in one guild in
-// order, those of different users side by side.
+// order, those of different users side by side. A removal that names a session goes
+// beside all others: an allocator that dies with it must not keep a user waiting who
+// comes again, and it ends nothing newer.
 type lanes struct {
 	srv *Server
 
@@ -43,7 +45,10 @@ type lanes struct {
 	moving chan struct{} // holds one token for each placement of a moved call
 }
 
-type laneKey struct{ guild, user textchat.ID }
+type laneKey struct {
+	guild, user textchat.ID
+	aside       bool // for removals of named sessions
+}
 
 type lane struct {
 	queue  []guild.Effect
@@ -59,7 +64,7 @@ func (l *lanes) begin(o *owner, effects []guild.Effect) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range effects {
-		key := laneKey{o.id, e.User}
+		key := laneKey{o.id, e.User, e.Remove != nil && e.Remove.Session != ""}
 		ln := l.lanes[key]
 		if ln == nil {
 			ln = &lane{}
@@ -110,10 +115,6 @@ func (l *lanes) run(o *owner, key laneKey, ln *lane) {
 		cancel()
 	}
 }
-
-// ofOwnWill are the reasons of removals of those who left by themselves: their clients
-// have closed their paths, or never had one.
-var ofOwnWill = []string{"left", "gateway_session_ended", "cancelled", "not_opened", "not_placed"}
 
 // yields has a removal be given up when its user is to be seated anew; it is false when
 // that is so already.
@@ -182,7 +183,7 @@ func (l *lanes) carryOut(ctx context.Context, o *owner, e guild.Effect) (done bo
 			return err
 		})
 	case e.Remove != nil:
-		done = l.try(ctx, "remove", func() error { return p.Remove(ctx, *e.Remove) }) || slices.Contains(ofOwnWill, e.Remove.Reason)
+		done = l.try(ctx, "remove", func() error { return p.Remove(ctx, *e.Remove) }) || guild.OfOwnWill(e.Remove.Reason)
 	}
 	return done
 }

@@ -123,6 +123,43 @@ func TestRemovalIsKeptUp(t *testing.T) {
 	join()
 }
 
+// TestLeaverComesAgain: the removal of who left names its session, and whoever comes again
+// is seated while nobody answers it. That of who was sent away names none.
+func TestLeaverComesAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss, ann := w.boss(), w.guest("Ann")
+	a := w.enter(ann)
+	lobby := w.channelID(ann, "Lobby")
+	open := func(session string) {
+		a.joinVoice(w.guildID(), lobby, false)
+		w.voice.expect(t, "place")
+		a.event("VOICE_STATE_UPDATE")
+		a.event("VOICE_SERVER_UPDATE")
+		w.voice.tell(edgeagent.CallEvent{Call: w.callOf(lobby), Opened: &edgeagent.SessionStart{Session: sfu.SessionID(session), User: ann.user()}})
+	}
+	parked := make(chan struct{})
+	w.voice.mu.Lock()
+	w.voice.parked = parked
+	w.voice.mu.Unlock()
+	open("vs1")
+	a.joinVoice(w.guildID(), nil, false)
+	a.event("VOICE_STATE_UPDATE")
+	w.voice.expect(t, "remove "+ann.id+" left of vs1")
+	open("vs2")
+	close(parked)
+	w.do("PATCH", "/guilds/"+w.guildID()+"/members/"+ann.id, boss.token, map[string]any{"channel_id": nil})
+	a.event("VOICE_STATE_UPDATE")
+	select {
+	case got := <-w.voice.arrived:
+		if want := "remove " + ann.id + " disconnected"; got != want {
+			t.Errorf("sent away: %q, want %q", got, want)
+		}
+	case <-time.After(patience):
+		t.Error("who was sent away is not removed")
+	}
+}
+
 func TestModeration(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil, nil)
 	boss, ann, bob := w.boss(), w.guest("Ann"), w.guest("Bob")

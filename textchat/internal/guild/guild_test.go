@@ -426,7 +426,11 @@ func show(o Out) string {
 			}
 			line("update user=%s call=%s speak=%v mute=%v deaf=%v%s", nameOf(e.Update.User.ID), nameOf(e.Update.Call.ID), e.Update.Rights.Speak, e.Update.Rights.Mute, e.Update.Rights.Deaf, held)
 		case e.Remove != nil:
-			line("remove user=%s call=%s reason=%s", nameOf(e.Remove.User.ID), nameOf(e.Remove.Call.ID), e.Remove.Reason)
+			only := ""
+			if e.Remove.Session != "" {
+				only = " only=" + string(e.Remove.Session)
+			}
+			line("remove user=%s call=%s reason=%s%s", nameOf(e.Remove.User.ID), nameOf(e.Remove.Call.ID), e.Remove.Reason, only)
 		}
 	}
 	return b.String()

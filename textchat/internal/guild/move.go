@@ -13,9 +13,6 @@ import (
 )
 
 const (
-	// clientLeft is the reason of a session that its client closed.
-	clientLeft = "left"
-
 	// moveWait is the wait before a move that was refused is asked for again; it
 	// doubles up to moveWaitMax. After moveTries, some 30 s, the user is out.
 	moveWait    = 250 * time.Millisecond
@@ -136,7 +133,7 @@ func (g *Guild) later(now time.Time, in PlaceFailed, p *pending, out *Out) bool 
 		return false
 	case p.Moving.Tries >= moveTries:
 		if !v.Opened {
-			g.leave(now, out, in.User, "not_placed")
+			g.leave(now, out, in.User, notPlaced)
 		}
 		return false
 	}

@@ -58,7 +58,8 @@ type Event struct {
 }
 
 // Effect is an order to the voice side for one user; exactly one pointer is
-// set. Effects of one user are done in order.
+// set. Effects of one user are done in order, but for the removal of a named session,
+// which waits for none and has none wait.
 type Effect struct {
 	User  textchat.ID
 	Place *PlaceOrder
@@ -66,6 +67,25 @@ type Effect struct {
 	// CallOpened, with CodeNoCall a CallLeft with the reason EngineLost.
 	Update *allocator.UpdateRequest
 	Remove *allocator.RemoveRequest
+}
+
+// Reasons of removals of those who left by themselves: their clients have closed their
+// paths, or never had one.
+const (
+	clientLeft          = "left" // a node gives it, too, for a session that its client closed
+	gatewaySessionEnded = "gateway_session_ended"
+	cancelled           = "cancelled"
+	notOpened           = "not_opened"
+	notPlaced           = "not_placed"
+)
+
+// OfOwnWill says whether a removal is of somebody who left, and was not sent away.
+func OfOwnWill(reason string) bool {
+	switch reason {
+	case clientLeft, gatewaySessionEnded, cancelled, notOpened, notPlaced:
+		return true
+	}
+	return false
 }
 
 // PlaceOrder asks for a seat; its answer is Placed or PlaceFailed.

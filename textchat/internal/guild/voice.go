@@ -238,7 +238,7 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 			g.cancel(out, in.User)
 		}
 		if v != nil && v.Session == in.Session {
-			g.leave(now, out, in.User, "left")
+			g.leave(now, out, in.User, clientLeft)
 		}
 		return
 	}
@@ -411,13 +411,15 @@ func (g *Guild) cancel(out *Out, user textchat.ID) {
 		g.setLine(p.Channel, next)
 	}
 	if v := g.voice[user]; v == nil || v.Channel != p.Channel {
-		g.remove(out, user, p.Channel, "cancelled")
+		g.remove(out, user, p.Channel, cancelled, "")
 	}
 }
 
-func (g *Guild) remove(out *Out, user, channel textchat.ID, reason string) {
+// remove ends the voice session of a user in a call: that one, or without a session
+// any that the user has there.
+func (g *Guild) remove(out *Out, user, channel textchat.ID, reason string, session sfu.SessionID) {
 	out.Effects = append(out.Effects, Effect{User: user, Remove: &allocator.RemoveRequest{
-		Call: callID(channel), User: userID(user), Reason: reason}})
+		Call: callID(channel), User: userID(user), Session: session, Reason: reason}})
 }
 
 // leave ends a voice state and the voice session behind it.
@@ -426,7 +428,11 @@ func (g *Guild) leave(now time.Time, out *Out, user textchat.ID, reason string) 
 	drop(g, g.voice, user)
 	g.went(now, v.Channel)
 	g.tell(out, user, v.Channel, v.Session)
-	g.remove(out, user, v.Channel, reason)
+	session := sfu.SessionID("")
+	if v.Opened && OfOwnWill(reason) {
+		session = v.Call
+	}
+	g.remove(out, user, v.Channel, reason, session)
 }
 
 func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
@@ -443,7 +449,7 @@ func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
 	if old != nil {
 		was = old.Channel
 		if old.Channel != p.Channel {
-			g.remove(out, in.User, old.Channel, "moved")
+			g.remove(out, in.User, old.Channel, "moved", "")
 		}
 	}
 	v := &voice{Channel: p.Channel, Session: p.Session, SelfMute: p.SelfMute, SelfDeaf: p.SelfDeaf,
@@ -493,7 +499,7 @@ func (g *Guild) handleCallOpened(in CallOpened, out *Out) {
 	v := g.voice[in.User]
 	if v == nil || v.Channel != in.Channel {
 		if p := g.pending[in.User]; p == nil || p.Channel != in.Channel {
-			g.remove(out, in.User, in.Channel, "no_voice_state") // a grant outlived its voice state
+			g.remove(out, in.User, in.Channel, "no_voice_state", "") // a grant outlived its voice state
 		}
 		return
 	}
@@ -534,7 +540,7 @@ func (g *Guild) handleSessionGone(now time.Time, in SessionGone, out *Out) {
 		g.cancel(out, in.User)
 	}
 	if v := g.voice[in.User]; v != nil && v.Session == in.Session {
-		g.leave(now, out, in.User, "gateway_session_ended")
+		g.leave(now, out, in.User, gatewaySessionEnded)
 	}
 	g.endSession(now, out, in.User, in.Session)
 }
@@ -559,7 +565,7 @@ func (g *Guild) handleTick(now time.Time, out *Out) {
 					Call: callID(v.Channel), User: userID(user), Session: v.Call, Rights: v.Rights}})
 			}
 		case g.openTimeout != 0 && !v.Opened && now.Sub(v.Placed) >= g.openTimeout:
-			g.leave(now, out, user, "not_opened")
+			g.leave(now, out, user, notOpened)
 		}
 	}
 }
@@ -598,7 +604,7 @@ func (g *Guild) refreshAll(out *Out) {
 func (g *Guild) Abandon() []Effect {
 	var out Out
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
-		g.remove(&out, user, g.voice[user].Channel, "guild_restarted")
+		g.remove(&out, user, g.voice[user].Channel, "guild_restarted", "")
 	}
 	return out.Effects
 }
