@@ -2,6 +2,7 @@ package edgeagentserver
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func refusal(err error) (code, message string) {
 }
 
 func (s *Server) open(ctx context.Context, req edgeagent.OpenRequest) (edgeagent.SessionReply, error) {
-	grant, err := edgeagent.ReadGrant(req.Token, s.keys.Key)
+	grant, err := edgeagent.ReadGrant(req.Token, func(kid string) ed25519.PublicKey { return s.keys.Find(ctx, kid) })
 	if err != nil {
 		return edgeagent.SessionReply{}, err
 	}

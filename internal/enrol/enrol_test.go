@@ -303,6 +303,23 @@ func TestANodePublishesOnlyAsItself(t *testing.T) {
 		if _, err := calls.Put(soon(t), "1", beat{"fra1"}); err == nil {
 			t.Error("it wrote into the bucket of calls")
 		}
+		// A key that it has not been told of yet it looks up.
+		if all, err = bus.OpenBucket[beat](t.Context(), f.conn, bus.KeysBucket); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := all.Put(t.Context(), "k", beat{"central9"}); err != nil {
+			t.Fatal(err)
+		}
+		signers, err := bus.OpenBucket[beat](t.Context(), edge, bus.KeysBucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := signers.Find(t.Context(), "k"); err != nil || got.Value.Node != "central9" {
+			t.Errorf("a key of grants: %+v, error %v", got, err)
+		}
+		if _, err := signers.Put(soon(t), "k", beat{"fra1"}); err == nil {
+			t.Error("it wrote into the bucket of keys")
+		}
 		looking, enough := context.WithTimeout(t.Context(), 20*time.Second)
 		saw := false
 		nodes.Watch(looking, func(ch bus.Change[beat]) {

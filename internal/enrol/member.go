@@ -81,6 +81,7 @@ func (m Member) permissions() jwt.Permissions {
 		bus.CallSubject("*", m.Name), bus.PresenceSubject("*", m.Name),
 		bus.AllocatorSubject+"peers", bus.NodeSubject("*", "roster"),
 		"$JS.API.STREAM.INFO.KV_"+bus.CallsBucket, "$JS.API.DIRECT.GET.KV_"+bus.CallsBucket+".>",
+		"$JS.API.DIRECT.GET.KV_"+bus.KeysBucket+".>",
 	)
 	for _, b := range []string{bus.NodesBucket, bus.KeysBucket, bus.EnrolledBucket} {
 		// No consumers, as bus.Bucket.Watch needs none for a guest.
