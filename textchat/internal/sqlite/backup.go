@@ -56,10 +56,8 @@ func openFile(file, extra string) (*sql.DB, error) {
 		return nil, err
 	}
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: file}).EscapedPath()}
-	// The log is brought into the file every 16 MiB: a page that is written again and
-	// again, as the newest of a channel, is then brought once for many times. What is
-	// deleted is overwritten, see Scrub.
-	return sql.Open("sqlite", u.String()+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(0)&_pragma=secure_delete(1)&_pragma=wal_autocheckpoint(4000)"+extra)
+	// What is deleted is overwritten, see Scrub.
+	return sql.Open("sqlite", u.String()+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(0)&_pragma=secure_delete(1)"+extra)
 }
 
 // Check says whether the database in dir is whole and of a version that this

@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +29,9 @@ const (
 	groupMax = 256
 	// readers run at once; each costs a connection with a page cache of 2 MiB.
 	readers = 4
+	// writerCache is the writer's, in KiB: a page that is split takes its neighbours along,
+	// and to read those again from the log is a fifth of the writer's time with 2 MiB.
+	writerCache = 16 << 10
 	// defaultPatience is how long a write may take: a disk that is slow answers with
 	// an error within 1 s.
 	defaultPatience = 800 * time.Millisecond
@@ -45,11 +50,14 @@ type Store struct {
 	// Immutable.
 	read      *sql.DB
 	write     *sql.DB
+	log       *sql.DB   // of the bringer
 	tokenUser *sql.Stmt // of read
 	patience  time.Duration
 	metrics   *metrics
 	jobs      chan *job
 	done      chan struct{} // closed when the writer has ended
+	bring     chan struct{} // asks for the log to be brought
+	brought   chan struct{} // closed when that is over
 	tx        *txn          // owned by the writer
 	once      sync.Once
 
@@ -57,6 +65,8 @@ type Store struct {
 	// while there is none. The writer sets it.
 	begun atomic.Int64
 	epoch time.Time
+	// rest says that the log was brought but for what came meanwhile.
+	rest atomic.Bool
 
 	mu sync.RWMutex
 	// Guarded by mu: jobs is open. A writer holds it shared while it enqueues.
@@ -74,55 +84,66 @@ type job struct {
 }
 
 // Open opens or makes the database in dir.
-func Open(dir string, c Config) (*Store, error) {
+func Open(dir string, c Config) (_ *Store, err error) {
 	if c.Patience == 0 {
 		c.Patience = defaultPatience
 	}
+	var opened []io.Closer
+	defer func() {
+		if err != nil {
+			for _, o := range slices.Backward(opened) {
+				_ = o.Close()
+			}
+			err = fmt.Errorf("open store: %w", err)
+		}
+	}()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, err
 	}
 	file := filepath.Join(dir, File)
-	write, err := openFile(file, "")
-	if err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+	use := func(most int, extra string) (*sql.DB, error) {
+		db, err := openFile(file, extra)
+		if err == nil {
+			opened = append(opened, db)
+			db.SetMaxOpenConns(most)
+			db.SetMaxIdleConns(most)
+		}
+		return db, err
 	}
-	write.SetMaxOpenConns(1)
+	write, err := use(1, fmt.Sprintf("&_pragma=cache_size(-%d)&_pragma=wal_autocheckpoint(%d)", writerCache, logPages))
+	if err != nil {
+		return nil, err
+	}
 	if err := migrate(write); err != nil {
-		write.Close()
-		return nil, fmt.Errorf("open store: %w", explained(err))
+		return nil, explained(err)
 	}
-	read, err := openFile(file, "&_pragma=query_only(1)")
+	log, err := use(1, "")
 	if err != nil {
-		write.Close()
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, err
 	}
-	read.SetMaxOpenConns(readers)
-	read.SetMaxIdleConns(readers)
+	read, err := use(readers, "&_pragma=query_only(1)")
+	if err != nil {
+		return nil, err
+	}
 	conn, err := write.Conn(context.Background())
 	if err != nil {
-		read.Close()
-		write.Close()
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, err
 	}
+	opened = append(opened, conn)
 	// To prepare a statement takes longer than to run it, and this one is run for every
 	// request.
 	tokenUser, err := read.Prepare("SELECT u.data FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.hash = ?")
 	if err != nil {
-		conn.Close()
-		read.Close()
-		write.Close()
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, err
 	}
-	s := &Store{read: read, write: write, tokenUser: tokenUser, patience: c.Patience, jobs: make(chan *job, writeQueue), done: make(chan struct{}),
-		tx: &txn{conn: conn, kept: make(map[string]*sql.Stmt)}, epoch: time.Now(), open: true}
+	opened = append(opened, tokenUser)
+	s := &Store{read: read, write: write, log: log, tokenUser: tokenUser, patience: c.Patience, jobs: make(chan *job, writeQueue), done: make(chan struct{}),
+		bring: make(chan struct{}, 1), brought: make(chan struct{}), tx: &txn{conn: conn, kept: make(map[string]*sql.Stmt)}, epoch: time.Now(), open: true}
 	if s.metrics, err = newMetrics(c.Metrics, s); err != nil {
-		tokenUser.Close()
-		conn.Close()
-		read.Close()
-		write.Close()
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, err
 	}
 	go s.writer()
+	go s.bringer()
 	return s, nil
 }
 
@@ -147,9 +168,11 @@ func (s *Store) Close() error {
 		close(s.jobs)
 		s.mu.Unlock()
 		<-s.done
+		close(s.bring)
+		<-s.brought
 		ferr := s.tx.forget()
 		_, cerr := s.tx.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
-		err = errors.Join(ferr, cerr, s.tx.conn.Close(), s.tokenUser.Close(), s.read.Close(), s.write.Close())
+		err = errors.Join(ferr, cerr, s.tx.conn.Close(), s.tokenUser.Close(), s.read.Close(), s.log.Close(), s.write.Close())
 	})
 	return err
 }
@@ -274,6 +297,7 @@ func (s *Store) commit(group []*job) {
 	for i, j := range group {
 		j.done <- results[i]
 	}
+	s.tend()
 }
 
 // attempt is one transaction: all jobs or, with savepoints, those that succeed. When
@@ -342,6 +366,7 @@ const keptMost = 128
 type txn struct {
 	conn *sql.Conn
 	kept map[string]*sql.Stmt
+	made int64 // rows that were written since the log was brought into the file last
 }
 
 func (t *txn) prepare(q string) (*sql.Stmt, error) {
@@ -380,7 +405,9 @@ func exec(t *txn, q string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return r.RowsAffected()
+	n, err := r.RowsAffected()
+	t.made += n
+	return n, err
 }
 
 func (t *txn) rows(q string, args ...any) (*sql.Rows, error) {
