@@ -18,7 +18,7 @@ const elsewhere = "judged elsewhere: two owners of a call, and nodes taken for l
 // conclude makes the report of all rounds there are.
 func (r *run) conclude() {
 	if r.void > 0 {
-		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d rounds were done again, because the harness itself was more than %v late in them, or half of the shortest gap that is judged (%v where only losses count): the machine was busy with something else", r.void, lateAtMost, lateUnsent))
+		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d rounds were done again, because the harness itself was more than %v late in them, or half of the shortest gap that is judged (%v where only losses count), or the host took as much of a core away within 100ms: the machine was busy with something else", r.void, lateAtMost, lateUnsent))
 	}
 	if len(r.config.Untimed) > 0 {
 		r.report.Notes = append(r.report.Notes, "of "+strings.Join(r.config.Untimed, ", ")+" times and rates are told and not judged (--untimed), but for silence of seconds")
@@ -77,7 +77,7 @@ func (res *result) figures() []string {
 
 // table is a trial round by round.
 func (res *result) table() bench.Table {
-	t := bench.Table{Title: res.title, Head: []string{"round", "victim", "listeners", "median s", "worst s", "worst listener", "recovered", "lost", "others' worst s", "others lost", "paths opened", "resumed", "ended", "harness late s"},
+	t := bench.Table{Title: res.title, Head: []string{"round", "victim", "listeners", "median s", "worst s", "worst listener", "recovered", "lost", "others' worst s", "others lost", "paths opened", "resumed", "ended", "harness late s", "host took s"},
 		Values: res.rounds}
 	figures := res.figures()
 	t.Head = append(t.Head, figures...)
@@ -88,7 +88,7 @@ func (res *result) table() bench.Table {
 		row := []string{
 			fmt.Sprint(i + 1), one.Victim, fmt.Sprint(len(one.Hit)), fmt.Sprintf("%.3f", quantile(g, 0.5)), fmt.Sprintf("%.3f", w.Gap.Seconds()), fmt.Sprint(w.Member),
 			fmt.Sprint(recovered(one.Hit)), fmt.Sprint(hitLost), fmt.Sprintf("%.3f", worst(one.Spared).Gap.Seconds()), fmt.Sprint(sparedLost),
-			fmt.Sprint(one.Moved), fmt.Sprint(one.Resumed), fmt.Sprint(one.Ended), fmt.Sprintf("%.3f", one.Late.Seconds()),
+			fmt.Sprint(one.Moved), fmt.Sprint(one.Resumed), fmt.Sprint(one.Ended), fmt.Sprintf("%.3f", one.Late.Seconds()), fmt.Sprintf("%.2f", one.Taken.Seconds()),
 		}
 		for _, name := range figures {
 			cell := "-" // of a round that went without

@@ -14,6 +14,7 @@ import (
 	"voicefleet/bench"
 	"voicefleet/bench/internal/cgroup"
 	"voicefleet/bench/internal/netns"
+	"voicefleet/bench/internal/steal"
 	"voicefleet/bench/internal/target"
 )
 
@@ -143,6 +144,7 @@ type run struct {
 	hosts   map[string]*netns.Host
 	fleet   *target.Fleet
 	crowd   *crowd
+	host    *steal.Watch
 	lots    *rand.Rand
 	begun   time.Time
 
@@ -209,6 +211,7 @@ func open(ctx context.Context, config Config) (_ *run, err error) {
 	if r.crowd, err = openCrowd(ctx, r.fleet.Remote(), at, config); err != nil {
 		return nil, err
 	}
+	r.host = steal.Begin()
 	if err := r.crowd.settled(ctx, inWithin); err != nil {
 		return nil, fmt.Errorf("bring everybody in: %w", err)
 	}
@@ -247,6 +250,9 @@ func (r *run) say(format string, args ...any) {
 // close ends everything in the reverse order of its start.
 func (r *run) close() error {
 	var errs []error
+	if r.host != nil {
+		r.host.End()
+	}
 	if r.crowd != nil {
 		errs = append(errs, r.crowd.close())
 	}
@@ -283,9 +289,9 @@ func (r *run) perform(ctx context.Context) error {
 		for i := range rounds {
 			r.config.Progress.Status(fmt.Sprintf("%s, round %d of %d", t.title, i+1, rounds))
 			one, err := r.round(ctx, t, i)
-			for again := 0; err == nil && one.Late > r.lateAtMost(&t) && again < moreTries; again++ {
+			for again := 0; err == nil && max(one.Late, one.Taken) > r.lateAtMost(&t) && again < moreTries; again++ {
 				r.void++
-				r.say("%s\n        not counted: the harness itself was %v late, the machine is busy; once more", one.line(t, i, rounds), one.Late.Round(time.Millisecond))
+				r.say("%s\n        not counted: the harness itself was %v late, and the host took %v of a core at once; once more", one.line(t, i, rounds), one.Late.Round(time.Millisecond), one.Taken)
 				one, err = r.round(ctx, t, i)
 			}
 			if err != nil {

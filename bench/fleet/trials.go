@@ -64,8 +64,9 @@ func (r *run) bound(res *result, g goal) float64 {
 	return g.bound + math.Floor(sparedOf*float64(due))
 }
 
-// lateAtMost is how late the harness may be for a round to count: no more than half of the
-// shortest gap that is judged, as what it sends late is heard late.
+// lateAtMost is how late the harness may be, and how much the host may take of a core at
+// once, for a round to count: no more than half of the shortest gap that is judged, as what
+// is sent late is heard late.
 func (r *run) lateAtMost(t *trial) time.Duration {
 	most := lateUnsent
 	for _, g := range t.goals {

@@ -25,7 +25,9 @@ type round struct {
 	Split      int // calls on two nodes at the end of the window
 	// Late is how far the harness itself was behind its schedule at worst: what is
 	// heard of that is not the fleet's doing.
-	Late    time.Duration
+	Late time.Duration
+	// Taken is the most that the host took away of one core within 0.1 s: nor is that.
+	Taken   time.Duration
 	Figures map[string]float64
 }
 
@@ -106,7 +108,7 @@ func (one *round) line(t trial, i, of int) string {
 	for _, name := range slices.Sorted(maps.Keys(one.Figures)) {
 		text += fmt.Sprintf("; %s %.4g", name, one.Figures[name])
 	}
-	return text + fmt.Sprintf("; harness late %.3f s", one.Late.Seconds())
+	return text + fmt.Sprintf("; harness late %.3f s, host took %.2f s", one.Late.Seconds(), one.Taken.Seconds())
 }
 
 // window is a judgement of everybody under way.
@@ -121,6 +123,7 @@ type window struct {
 func (r *run) watch(ctx context.Context, far ...*farListener) (*window, error) {
 	w := &window{run: r, before: r.crowd.stand(), far: far}
 	r.crowd.engine.Reset()
+	r.host.Reset()
 	from := r.crowd.clock.slot(time.Now()) + 3
 	for _, m := range r.crowd.members {
 		m.ear.judge(from)
@@ -148,7 +151,7 @@ func (w *window) conclude(ctx context.Context, one *round, victim string) error 
 	if err := sleep(ctx, time.Until(c.clock.due(to))+lastPackets); err != nil {
 		return err
 	}
-	one.Victim, one.Late = victim, c.engine.Pace().Worst
+	one.Victim, one.Late, one.Taken = victim, c.engine.Pace().Worst, w.run.host.Most()
 	for i, m := range c.members {
 		h := m.ear.heard()
 		if victim == "" || w.where[i] == victim {

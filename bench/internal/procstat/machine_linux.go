@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Machine is the time that all cores together spent, since the machine started.
+// Machine is the time that all cores together, or one of them, spent, since the machine
+// started.
 // What a guest used is a part of User already (proc_stat(5)).
 type Machine struct {
 	User, Nice, System, Idle, IOWait, IRQ, SoftIRQ, Steal time.Duration
@@ -41,26 +42,58 @@ func ReadMachine() (Machine, error) {
 	return ParseMachine(string(text))
 }
 
+// ReadCores reads the lines of the cores that are on, in their order.
+func ReadCores() ([]Machine, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return nil, fmt.Errorf("read CPU time of the cores: %w", err)
+	}
+	return ParseCores(string(text))
+}
+
 // ParseMachine reads the line "cpu" of a /proc/stat. What an old kernel does not
 // tell is zero.
 func ParseMachine(text string) (Machine, error) {
-	var m Machine
+	list, err := parseTimes(text, func(name string) bool { return name == "cpu" })
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("no line of all cores in %.80q", text)
+	}
+	if err != nil {
+		return Machine{}, fmt.Errorf("read CPU time of the machine: %w", err)
+	}
+	return list[0], nil
+}
+
+// ParseCores reads the lines "cpu0" and so on of a /proc/stat.
+func ParseCores(text string) ([]Machine, error) {
+	list, err := parseTimes(text, func(name string) bool { return len(name) > 3 && name[:3] == "cpu" })
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("no line of a core in %.80q", text)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read CPU time of the cores: %w", err)
+	}
+	return list, nil
+}
+
+func parseTimes(text string, named func(string) bool) (list []Machine, err error) {
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
-		if len(fields) < 5 || fields[0] != "cpu" {
+		if len(fields) < 5 || !named(fields[0]) {
 			continue
 		}
+		var m Machine
 		into := []*time.Duration{&m.User, &m.Nice, &m.System, &m.Idle, &m.IOWait, &m.IRQ, &m.SoftIRQ, &m.Steal}
 		for i, f := range fields[1:min(len(fields), 1+len(into))] {
 			n, err := strconv.ParseInt(f, 10, 64)
 			if err != nil {
-				return Machine{}, fmt.Errorf("read CPU time of the machine: %w", err)
+				return nil, err
 			}
 			*into[i] = time.Duration(n) * tick
 		}
-		return m, nil
+		list = append(list, m)
 	}
-	return Machine{}, fmt.Errorf("read CPU time of the machine: no line of all cores in %.80q", text)
+	return list, nil
 }
 
 // Thread is a thread of a process.

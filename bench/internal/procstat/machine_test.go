@@ -34,6 +34,27 @@ func TestParseMachine(t *testing.T) {
 	}
 }
 
+func TestParseCores(t *testing.T) {
+	const text = "cpu  4990 10 2733 182194 343 5 42 14 7 3\ncpu0 2126 0 1173 91794 18 0 10 6 0 0\ncpu3 1 2 3 4 5 6 7 8\nintr 1\n"
+	const cs = 10 * time.Millisecond
+	got, err := ParseCores(text)
+	want := []Machine{
+		{User: 2126 * cs, System: 1173 * cs, Idle: 91794 * cs, IOWait: 18 * cs, SoftIRQ: 10 * cs, Steal: 6 * cs},
+		{User: cs, Nice: 2 * cs, System: 3 * cs, Idle: 4 * cs, IOWait: 5 * cs, IRQ: 6 * cs, SoftIRQ: 7 * cs, Steal: 8 * cs},
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "cpu 1 2 3 4\n", "cpu0 1 2\n", "cpu0 1 2 x 4\n"} {
+		if _, err := ParseCores(bad); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+	if here, err := ReadCores(); err != nil || here[0].Total() <= 0 {
+		t.Errorf("%+v, %v", here, err)
+	}
+}
+
 func TestReadMachine(t *testing.T) {
 	m, err := ReadMachine()
 	if err != nil || m.Total() <= 0 || m.Busy() <= 0 || m.Busy() > m.Total() {
