@@ -47,7 +47,7 @@ func TestLogIsBrought(t *testing.T) {
 	write(bringRows + bulkMost)
 	settled(bringRows * 50)
 	log := size(File + "-wal")
-	for range 3 {
+	for range 5 {
 		before := size(File)
 		write(bringRows + bulkMost)
 		settled(before + bringRows*50)
