@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// Machine is the time that all cores together, or one of them, spent, since the machine
-// started.
-// What a guest used is a part of User already (proc_stat(5)).
+// Machine is the time that all cores together, or one of them, spent since the machine
+// started. What a guest used is a part of User already (proc_stat(5)).
 type Machine struct {
 	User, Nice, System, Idle, IOWait, IRQ, SoftIRQ, Steal time.Duration
 }

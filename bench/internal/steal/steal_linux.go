@@ -73,7 +73,7 @@ func (w *Watch) End() {
 
 // taken is what was taken of each core.
 type taken struct {
-	readings []reading // of the last 100 ms, the oldest first
+	readings []reading // of the last 100 ms and one before, the oldest first
 	most     time.Duration
 }
 
@@ -92,7 +92,7 @@ func (t *taken) see(now time.Time, cores []procstat.Machine) {
 		t.readings = nil
 	}
 	t.readings = append(t.readings, r)
-	for now.Sub(t.readings[0].at) > atOnce {
+	for len(t.readings) > 2 && now.Sub(t.readings[1].at) >= atOnce { // one is kept that late looks may count from
 		t.readings = t.readings[1:]
 	}
 	for i, steal := range r.steal {

@@ -31,6 +31,12 @@ func TestTaken(t *testing.T) {
 			t.Errorf("%s: %v, want %v; %d readings are kept", c.name, taken.most, c.want, len(taken.readings))
 		}
 	}
+	var late taken
+	late.see(begin, []procstat.Machine{{}})
+	late.see(begin.Add(time.Second), []procstat.Machine{{Steal: 300 * ms}})
+	if late.most != 300*ms {
+		t.Errorf("the look was late, and %v were taken", late.most)
+	}
 	var changing taken
 	changing.see(begin, []procstat.Machine{{Steal: ms}, {Steal: ms}})
 	changing.see(begin.Add(ms), []procstat.Machine{{Steal: 500 * ms}})

@@ -25,7 +25,7 @@ const bringPages = "PRAGMA wal_checkpoint(PASSIVE)"
 func (s *Store) tend() {
 	if s.rest.CompareAndSwap(true, false) {
 		s.begun.Store(int64(time.Since(s.epoch))) // a disk may stand still here, too
-		_, _ = exec(s.tx, bringPages)             // what it cannot bring stays where it is
+		_ = s.tx.order(bringPages)                // what it cannot bring stays where it is
 		s.begun.Store(0)
 	}
 	if s.tx.made < bringRows {

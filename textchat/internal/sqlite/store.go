@@ -303,7 +303,7 @@ func (s *Store) commit(group []*job) {
 // attempt is one transaction: all jobs or, with savepoints, those that succeed. When
 // it was not committed every job has an error.
 func (s *Store) attempt(group []*job, results []error, savepoints bool) error {
-	_, err := exec(s.tx, "BEGIN IMMEDIATE")
+	err := s.tx.order("BEGIN IMMEDIATE")
 	if err != nil {
 		return failed(results, err)
 	}
@@ -315,10 +315,10 @@ func (s *Store) attempt(group []*job, results []error, savepoints bool) error {
 		}
 	}
 	if err == nil {
-		_, err = exec(s.tx, "COMMIT")
+		err = s.tx.order("COMMIT")
 	}
 	if err != nil {
-		_, _ = exec(s.tx, "ROLLBACK")
+		_ = s.tx.order("ROLLBACK")
 		return failed(results, err)
 	}
 	return nil
@@ -336,14 +336,14 @@ func failed(results []error, err error) error {
 
 // apart is one job inside its savepoint: it fails alone.
 func (s *Store) apart(j *job) error {
-	if _, err := exec(s.tx, "SAVEPOINT one"); err != nil {
+	if err := s.tx.order("SAVEPOINT one"); err != nil {
 		return err
 	}
 	err := s.run(j)
 	if err != nil {
-		_, _ = exec(s.tx, "ROLLBACK TO one")
+		_ = s.tx.order("ROLLBACK TO one")
 	}
-	_, rerr := exec(s.tx, "RELEASE one")
+	rerr := s.tx.order("RELEASE one")
 	return errors.Join(err, rerr)
 }
 
@@ -397,17 +397,28 @@ func (t *txn) forget() error {
 
 // exec runs one statement of a job.
 func exec(t *txn, q string, args ...any) (int64, error) {
-	st, err := t.prepare(q)
-	if err != nil {
-		return 0, err
-	}
-	r, err := st.ExecContext(context.Background(), args...)
+	r, err := t.do(q, args...)
 	if err != nil {
 		return 0, err
 	}
 	n, err := r.RowsAffected()
 	t.made += n
 	return n, err
+}
+
+// order runs a statement that writes no rows itself: SQLite says of it how many the last
+// one before it wrote.
+func (t *txn) order(q string) error {
+	_, err := t.do(q)
+	return err
+}
+
+func (t *txn) do(q string, args ...any) (sql.Result, error) {
+	st, err := t.prepare(q)
+	if err != nil {
+		return nil, err
+	}
+	return st.ExecContext(context.Background(), args...)
 }
 
 func (t *txn) rows(q string, args ...any) (*sql.Rows, error) {
