@@ -22,6 +22,7 @@ type journal struct {
 	// Immutable.
 	metrics *metrics
 	wake    chan struct{} // holds one
+	allRead chan struct{} // closed when what there was before is known
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -29,7 +30,9 @@ type journal struct {
 	waiting []allocator.JournalEntry
 }
 
-func newJournal(m *metrics) *journal { return &journal{metrics: m, wake: make(chan struct{}, 1)} }
+func newJournal(m *metrics) *journal {
+	return &journal{metrics: m, wake: make(chan struct{}, 1), allRead: make(chan struct{})}
+}
 
 // note has an entry written; it never blocks.
 func (j *journal) note(e allocator.JournalEntry) {
@@ -95,6 +98,10 @@ func (j *journal) done(e allocator.JournalEntry) {
 // see takes in an entry of the journal. One that comes before those known belongs
 // to a stream made anew.
 func (j *journal) see(p bus.Past[allocator.JournalEntry]) {
+	if p.Synced {
+		close(j.allRead)
+		return
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if n := len(j.past); n > 0 && p.Seq <= j.past[n-1].Seq {
@@ -106,13 +113,18 @@ func (j *journal) see(p bus.Past[allocator.JournalEntry]) {
 	j.past = append(j.past, p)
 }
 
-// read answers from what is known.
-func (j *journal) read(_ context.Context, req allocator.JournalRequest) (allocator.JournalReply, error) {
+// read answers from what is known, when all there was before is.
+func (j *journal) read(ctx context.Context, req allocator.JournalRequest) (allocator.JournalReply, error) {
 	switch {
 	case req.Limit < 0 || req.Limit > allocator.JournalPage:
 		return allocator.JournalReply{}, allocator.Refuse(allocator.CodeBadRequest, "limit %d: want 1 to %d", req.Limit, allocator.JournalPage)
 	case req.Limit == 0:
 		req.Limit = allocator.JournalPage
+	}
+	select {
+	case <-j.allRead:
+	case <-ctx.Done():
+		return allocator.JournalReply{}, allocator.Refuse(allocator.CodeUnavailable, "the allocator has just begun and reads the journal: try again")
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()

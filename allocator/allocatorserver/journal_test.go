@@ -1,6 +1,7 @@
 package allocatorserver
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -21,6 +22,12 @@ func TestJournalAnswersFromTheNewest(t *testing.T) {
 		}
 		j.see(bus.Past[allocator.JournalEntry]{Seq: n + 1, Value: e})
 	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := j.read(over, allocator.JournalRequest{}); codeOf(err) != allocator.CodeUnavailable {
+		t.Errorf("before all is read: %v", err)
+	}
+	j.see(bus.Past[allocator.JournalEntry]{Synced: true})
 	seqs := func(req allocator.JournalRequest) (list []uint64, more bool) {
 		t.Helper()
 		rep, err := j.read(t.Context(), req)

@@ -118,7 +118,7 @@ func (s *Server) tick(ctx context.Context) {
 	away := s.cfg.Bus.Ready() != nil
 	s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out {
 		s.core.Bus(now, away)
-		if s.unsynced > 0 {
+		if len(s.unread) > 0 {
 			return out
 		}
 		return s.core.Tick(now, out)
@@ -150,7 +150,7 @@ func (s *Server) seeNode(ctx context.Context, ch bus.Change[edgeagent.Heartbeat]
 	s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out {
 		switch {
 		case ch.Synced:
-			s.syncedLocked()
+			s.readLocked(bus.NodesBucket)
 			s.core.Bus(now, true) // it was read again: nobody could beat meanwhile
 			s.core.Bus(now, false)
 		case ch.Gone && ch.Revision == 0: // not in a bucket made anew: its heartbeats tell
@@ -166,7 +166,7 @@ func (s *Server) seeNode(ctx context.Context, ch bus.Change[edgeagent.Heartbeat]
 func (s *Server) seeCall(ctx context.Context, ch bus.Change[allocator.CallEntry]) {
 	s.think(ctx, func(now time.Time, out []keeper.Out) []keeper.Out {
 		if ch.Synced {
-			s.syncedLocked()
+			s.readLocked(bus.CallsBucket)
 			s.core.Synced(now, ch.Born, ch.Age)
 			return out
 		}

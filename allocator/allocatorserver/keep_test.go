@@ -233,6 +233,18 @@ func (m *moves) until(t testing.TB, what string, ok func(told map[sfu.CallID][]a
 	}
 }
 
+// newPair is a fleet of two nodes that are puppets: calls of size users each are on a.
+func newPair(t testing.TB, on servers, allocators, calls, size int) (ps *puppets, f *fleet, a, b *puppet) {
+	t.Helper()
+	ps = &puppets{all: map[edgeagent.NodeID]*puppet{}}
+	f = newFleetOn(t, on, allocators, ps.probe)
+	a = ps.start(f, "a")
+	f.settle(a, calls, size)
+	b = ps.start(f, "b")
+	f.await("two nodes", func(nodes []allocator.NodeView) bool { return ready(2)(nodes) && nodes[0].CallCount == calls })
+	return ps, f, a, b
+}
+
 // settle places n calls of size sessions each on the only node, and shows them.
 func (f *fleet) settle(p *puppet, n, size int) {
 	f.t.Helper()
@@ -358,12 +370,7 @@ func failover(t *testing.T, s servers) {
 // TestFrozenNodeIsFenced: a node that stands still is lost within 2.5 s; when it
 // wakes, its sessions of calls that live elsewhere are ended at once.
 func TestFrozenNodeIsFenced(t *testing.T) {
-	ps := &puppets{all: map[edgeagent.NodeID]*puppet{}}
-	f := newFleetOn(t, startOne(t), 2, ps.probe)
-	a := ps.start(f, "a")
-	f.settle(a, 3, 2)
-	ps.start(f, "b")
-	f.await("two nodes", func(nodes []allocator.NodeView) bool { return ready(2)(nodes) && nodes[0].CallCount == 3 })
+	ps, f, a, _ := newPair(t, startOne(t), 2, 3, 2)
 	m := f.moves()
 	frozen := time.Now()
 	a.die()
@@ -499,12 +506,7 @@ func (f *fleet) reason(deed allocator.Deed, node edgeagent.NodeID) string {
 // waits for it, and then takes the call to the other one; of another call an order is
 // refused at once.
 func TestCutOffNode(t *testing.T) {
-	ps := &puppets{all: map[edgeagent.NodeID]*puppet{}}
-	f := newFleetOn(t, startOne(t), 1, ps.probe)
-	a := ps.start(f, "a")
-	f.settle(a, 2, 2)
-	ps.start(f, "b")
-	f.await("two nodes", func(nodes []allocator.NodeView) bool { return ready(2)(nodes) && nodes[0].CallCount == 2 })
+	_, f, a, _ := newPair(t, startOne(t), 1, 2, 2)
 	m := f.moves()
 	a.mute()
 	f.journal("it is held", func(deeds map[allocator.Deed]map[edgeagent.NodeID]bool) bool { return deeds[allocator.DeedHold]["a"] })
@@ -527,12 +529,7 @@ func TestCutOffNode(t *testing.T) {
 // TestAMoveThatWasNotToldIsTold: an allocator dies after it has written a move and
 // before it has told it. Another one tells it; nobody moves the call again.
 func TestAMoveThatWasNotToldIsTold(t *testing.T) {
-	ps := &puppets{all: map[edgeagent.NodeID]*puppet{}}
-	f := newFleetOn(t, startOne(t), 2, ps.probe)
-	a := ps.start(f, "a")
-	f.settle(a, 1, 2)
-	ps.start(f, "b")
-	f.await("two nodes", func(nodes []allocator.NodeView) bool { return ready(2)(nodes) && nodes[0].CallCount == 1 })
+	_, f, _, _ := newPair(t, startOne(t), 2, 1, 2)
 	calls, err := bus.OpenBucket[allocator.CallEntry](f.ctx, f.conn, bus.CallsBucket)
 	if err != nil {
 		t.Fatal(err)
@@ -565,13 +562,8 @@ func TestAMoveThatWasNotToldIsTold(t *testing.T) {
 func TestDrainMovesCalls(t *testing.T) { onBoth(t, drainMovesCalls) }
 
 func drainMovesCalls(t *testing.T, s servers) {
-	ps := &puppets{all: map[edgeagent.NodeID]*puppet{}}
-	f := newFleetOn(t, s, 2, ps.probe)
-	a := ps.start(f, "a")
 	const calls, size = 40, 5
-	f.settle(a, calls, size)
-	b := ps.start(f, "b")
-	f.await("two nodes", func(nodes []allocator.NodeView) bool { return ready(2)(nodes) && nodes[0].CallCount == calls })
+	_, f, a, b := newPair(t, s, 2, calls, size)
 	c := NewClient(f.conn)
 	plan, err := c.Drain(f.ctx, allocator.Order{Node: "a", By: "test", DryRun: true})
 	if err != nil || len(plan.Plan) != calls || plan.Plan[0].To != "b" || plan.State != edgeagent.Ready {

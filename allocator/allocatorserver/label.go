@@ -55,7 +55,7 @@ func (s *Server) seeLabel(ch bus.Change[allocator.GuildLabel]) {
 	defer s.mu.Unlock()
 	switch {
 	case ch.Synced:
-		s.syncedLocked()
+		s.readLocked(bus.LabelsBucket)
 	case ch.Gone:
 		s.core.Place().Fleet().Try(allocator.GuildLabel{Guild: ch.Key})
 	default:

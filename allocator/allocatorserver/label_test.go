@@ -1,17 +1,14 @@
 package allocatorserver
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"voicefleet/allocator"
 	"voicefleet/edgeagent"
-	"voicefleet/internal/bus"
 	"voicefleet/internal/snowflake"
 	"voicefleet/sfu"
 )
@@ -89,23 +86,7 @@ func TestLabel(t *testing.T) {
 
 	// The bus is restarted; the next allocator has never heard of it.
 	f.servers.restart(true)
-	conn, err := bus.Connect(f.ctx, bus.Config{URL: f.servers.URL()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	third, err := New(Config{Bus: conn, Seed: 3})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(f.ctx)
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := third.Run(ctx); err != nil {
-			t.Errorf("allocator: %v", err)
-		}
-	})
-	t.Cleanup(func() { stop(); running.Wait(); conn.Close() })
-	f.serving = append(f.serving, third)
+	third := f.begin(Config{Seed: 3})
 	f.await("three nodes again", ready(3))
 	f.knows(third, "1 tries next of 2 by ada;")
 	if _, at := place(third, "1"); !strings.HasPrefix(string(at), "next-") {

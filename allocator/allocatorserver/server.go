@@ -68,11 +68,13 @@ type Server struct {
 	endpoints map[string]string // signaling instance → endpoint
 	decisions *decisions
 	draw      *mathrand.Rand
-	unsynced  int                           // buckets not read to the end yet
+	unread    map[string]struct{}           // buckets not read to the end yet
 	ending    map[edgeagent.NodeID]struct{} // nodes that are told which calls they have no more
 	stopped   bool                          // no task begins any more
 
 	tasks sync.WaitGroup // Add under mu while not stopped
+
+	allRead chan struct{} // closed when unread is empty
 }
 
 // New makes an allocator with a signing key of its own.
@@ -104,7 +106,8 @@ func New(cfg Config) (*Server, error) {
 		ending:    map[edgeagent.NodeID]struct{}{},
 		decisions: newDecisions(),
 		draw:      mathrand.New(mathrand.NewPCG(cfg.Seed, 1)),
-		unsynced:  4,
+		unread:    map[string]struct{}{bus.NodesBucket: {}, bus.CallsBucket: {}, bus.SignalingBucket: {}, bus.LabelsBucket: {}},
+		allRead:   make(chan struct{}),
 	}, nil
 }
 
@@ -174,24 +177,24 @@ func (s *Server) Run(ctx context.Context) error {
 	all.Go(func() { gateways.Watch(ctx, s.seeGateway) })
 	all.Go(func() { s.tries.Watch(ctx, s.seeLabel) })
 	all.Go(func() { s.journal.run(ctx, past) })
-	serving, err := bus.Serve(ctx, s.cfg.Bus, s.service())
-	if err != nil {
-		err = unlessOver(ctx, err)
-		cancel()
-		all.Wait()
-		return err
-	}
 	defer all.Wait()
-	defer serving.Stop()
+	defer cancel()
 	tick, sweep, rekey := time.NewTicker(tickEvery), time.NewTicker(sweepEvery), time.NewTicker(keyEvery)
 	defer tick.Stop()
 	defer sweep.Stop()
 	defer rekey.Stop()
+	allRead := s.allRead
 	for {
 		select {
 		case <-ctx.Done():
-			cancel()
 			return nil
+		case <-allRead: // until then another answers, or whoever asks asks again
+			allRead = nil
+			serving, err := bus.Serve(ctx, s.cfg.Bus, s.service())
+			if err != nil {
+				return unlessOver(ctx, err)
+			}
+			defer serving.Stop()
 		case <-tick.C:
 			s.tick(ctx)
 		case <-sweep.C:
@@ -217,7 +220,7 @@ func unlessOver(ctx context.Context, err error) error {
 func (s *Server) Ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.unsynced > 0 {
+	if len(s.unread) > 0 {
 		return errors.New("allocator is reading nodes, calls and labels")
 	}
 	return s.cfg.Bus.Ready()
@@ -228,7 +231,7 @@ func (s *Server) seeGateway(ch bus.Change[string]) {
 	defer s.mu.Unlock()
 	switch {
 	case ch.Synced:
-		s.syncedLocked()
+		s.readLocked(bus.SignalingBucket)
 	case ch.Gone:
 		delete(s.endpoints, ch.Key)
 	default:
@@ -236,9 +239,16 @@ func (s *Server) seeGateway(ch bus.Change[string]) {
 	}
 }
 
-// syncedLocked counts the buckets read; a later Synced, after a reconnect, finds
-// the count at zero.
-func (s *Server) syncedLocked() { s.unsynced = max(0, s.unsynced-1) }
+// readLocked takes a bucket as read; after a reconnect it is read once more.
+func (s *Server) readLocked(bucket string) {
+	if _, ok := s.unread[bucket]; !ok {
+		return
+	}
+	delete(s.unread, bucket)
+	if len(s.unread) == 0 {
+		close(s.allRead)
+	}
+}
 
 // service is what an allocator answers.
 func (s *Server) service() bus.Service {
@@ -433,19 +443,15 @@ func (s *Server) remove(ctx context.Context, req allocator.RemoveRequest) (bus.D
 	return tell(ctx, s, req.Call, req.User, "close", edgeagent.CloseRequest{Session: req.Session, Call: req.Call, User: req.User, Reason: req.Reason})
 }
 
-// live is the entry of a call. Where calls are still being read none is taken for ended:
-// whoever asks would have its users seated anew.
+// live is the entry of a call.
 func (s *Server) live(id sfu.CallID) (allocator.CallEntry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch e, ok := s.core.Place().Call(id); {
-	case ok:
-		return e, nil
-	case s.unsynced > 0:
-		return e, allocator.Refuse(allocator.CodeUnavailable, "the allocator has just begun and reads calls, try again in a moment")
-	default:
+	e, ok := s.core.Place().Call(id)
+	if !ok {
 		return e, allocator.Refuse(allocator.CodeNoCall, "call %v is not live", id)
 	}
+	return e, nil
 }
 
 // cut says whether no order comes to a node.

@@ -35,6 +35,9 @@ type fleet struct {
 	nodes   *bus.Bucket[edgeagent.Heartbeat]
 	keys    *bus.Keys
 	serving []*Server
+
+	all   sync.WaitGroup
+	conns []*bus.Conn
 }
 
 func newFleet(t testing.TB, allocators int, nodes ...string) *fleet {
@@ -59,24 +62,14 @@ func newFleetOf(t testing.TB, cfg fleetConfig, nodes ...string) *fleet {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &fleet{t: t, servers: cfg.servers, ctx: ctx, keys: bus.NewKeys()}
-	var all sync.WaitGroup
-	var conns []*bus.Conn
 	t.Cleanup(func() {
 		cancel()
-		all.Wait()
-		for _, c := range conns {
+		f.all.Wait()
+		for _, c := range f.conns {
 			c.Close()
 		}
 	})
-	connect := func() *bus.Conn {
-		c, err := bus.Connect(ctx, bus.Config{URL: cfg.servers.URL()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		conns = append(conns, c)
-		return c
-	}
-	f.conn = connect()
+	f.conn = f.connect()
 	var err error
 	if f.nodes, err = bus.OpenBucket[edgeagent.Heartbeat](ctx, f.conn, bus.NodesBucket); err != nil {
 		t.Fatal(err)
@@ -85,10 +78,10 @@ func newFleetOf(t testing.TB, cfg fleetConfig, nodes ...string) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all.Go(func() { bus.Lease(ctx, gateways, "sig-1", ":8443", time.Second) })
-	all.Go(func() { _ = f.keys.Run(ctx, f.conn) })
+	f.all.Go(func() { bus.Lease(ctx, gateways, "sig-1", ":8443", time.Second) })
+	f.all.Go(func() { _ = f.keys.Run(ctx, f.conn) })
 	for _, n := range nodes {
-		all.Go(func() {
+		f.all.Go(func() {
 			bus.Lease(ctx, f.nodes, n, edgeagent.Heartbeat{
 				Node: edgeagent.NodeID(n), State: edgeagent.Ready, Region: "eu",
 				Capacity: edgeagent.Capacity{PPS: 90e6, BPS: 700e9, Sessions: 100_000},
@@ -96,18 +89,36 @@ func newFleetOf(t testing.TB, cfg fleetConfig, nodes ...string) *fleet {
 		})
 	}
 	for i := range cfg.allocators {
-		s, err := New(Config{Bus: connect(), Seed: uint64(i) + 1, Probe: cfg.probe, Metrics: cfg.metrics})
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.serving = append(f.serving, s)
-		all.Go(func() {
-			if err := s.Run(ctx); err != nil {
-				t.Errorf("allocator: %v", err)
-			}
-		})
+		f.begin(Config{Seed: uint64(i) + 1, Probe: cfg.probe, Metrics: cfg.metrics})
 	}
 	return f
+}
+
+func (f *fleet) connect() *bus.Conn {
+	f.t.Helper()
+	c, err := bus.Connect(f.ctx, bus.Config{URL: f.servers.URL()})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.conns = append(f.conns, c)
+	return c
+}
+
+// begin starts one more allocator, on a connection of its own.
+func (f *fleet) begin(cfg Config) *Server {
+	f.t.Helper()
+	cfg.Bus = f.connect()
+	s, err := New(cfg)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.serving = append(f.serving, s)
+	f.all.Go(func() {
+		if err := s.Run(f.ctx); err != nil {
+			f.t.Errorf("allocator: %v", err)
+		}
+	})
+	return s
 }
 
 // place asks until the allocators have seen the nodes and gateways.
@@ -437,28 +448,39 @@ func BenchmarkPlace(b *testing.B) {
 }
 
 // TestReadsYet: an allocator that has not read the calls takes none for ended.
-func TestReadsYet(t *testing.T) {
+// TestFirstAnswerIsWhole: one that begins answers when it has read all there is.
+func TestFirstAnswerIsWhole(t *testing.T) {
 	f := newFleet(t, 0)
-	s, err := New(Config{Bus: f.conn})
+	calls, err := bus.OpenBucket[allocator.CallEntry](f.ctx, f.conn, bus.CallsBucket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	call, user := sfu.CallID{ID: 7}, sfu.UserID{ID: 9}
-	ask := func() allocator.ErrorCode {
-		_, err := s.update(f.ctx, allocator.UpdateRequest{Call: call, User: user})
-		refused := (*allocator.Error)(nil)
-		if !errors.As(err, &refused) {
-			t.Fatalf("answered with %v", err)
+	past, err := bus.OpenHistory[allocator.JournalEntry](f.ctx, f.conn, bus.JournalHistory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const many = 900 // of which one answer tells
+	now := time.Now()
+	for id := range snowflake.ID(many) {
+		e := allocator.CallEntry{Call: sfu.CallID{ID: id + 1}, Node: "a", Epoch: 1, Created: now, Touched: now}
+		if _, err := calls.Put(f.ctx, e.Call.String(), e); err != nil {
+			t.Fatal(err)
 		}
-		return refused.Code
+		if err := past.Append(f.ctx, "", allocator.JournalEntry{At: now, By: "ada", Deed: allocator.DeedMove, Node: "a", Call: e.Call}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if code := ask(); code != allocator.CodeUnavailable {
-		t.Errorf("before it has read: %s", code)
-	}
-	for s.Ready() != nil {
-		s.seeGateway(bus.Change[string]{Synced: true})
-	}
-	if code := ask(); code != allocator.CodeNoCall {
-		t.Errorf("when it has: %s", code)
+	client := NewClient(f.conn)
+	for seed := range uint64(3) {
+		f.begin(Config{Seed: seed + 1})
+		for range 20 {
+			if got, err := client.Calls(f.ctx); err != nil || len(got) != many {
+				t.Fatalf("%d of %d calls are told, %v", len(got), many, err)
+			}
+		}
+		j, err := client.Journal(f.ctx, allocator.JournalRequest{Limit: 1})
+		if err != nil || len(j.Entries) != 1 || j.Entries[0].Call.ID != many {
+			t.Errorf("the newest of its journal is %+v, %v", j.Entries, err)
+		}
 	}
 }

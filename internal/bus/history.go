@@ -117,21 +117,22 @@ func (h *History[T]) Append(ctx context.Context, id string, value T) error {
 	return nil
 }
 
-// Past is an entry of a history. Seq grows; when the stream itself was lost it
-// begins anew.
+// Past is an entry of a history, or, with Synced alone, says that all there was has
+// been told. Seq grows; when the stream itself was lost it begins anew.
 type Past[T any] struct {
-	Seq   uint64
-	Value T
+	Seq    uint64
+	Value  T
+	Synced bool
 }
 
-// Follow calls fn with every entry there is, oldest first, and then with every new
-// one, until ctx ends. After the bus was away it goes on where it was, or from the
+// Follow calls fn with every entry there is, oldest first, once with Synced, and then
+// with every new one, until ctx ends. After the bus was away it goes on where it was, or from the
 // beginning where the stream was lost. Entries that cannot be read are counted and
 // left out.
 func (h *History[T]) Follow(ctx context.Context, fn func(Past[T])) {
-	seen, born := uint64(0), time.Time{}
+	var at place
 	for ctx.Err() == nil {
-		err := h.followOnce(ctx, &seen, &born, fn)
+		err := h.followOnce(ctx, &at, fn)
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
@@ -144,9 +145,16 @@ func (h *History[T]) Follow(ctx context.Context, fn func(Past[T])) {
 	}
 }
 
+// place is how far a history was followed.
+type place struct {
+	seen   uint64    // the last entry
+	born   time.Time // when the stream was made
+	synced bool      // all there was has been told, in this stream or one before
+}
+
 // followOnce follows until ctx ends, the connection was lost and is back, or the
 // stream is another one.
-func (h *History[T]) followOnce(ctx context.Context, seen *uint64, born *time.Time, fn func(Past[T])) error {
+func (h *History[T]) followOnce(ctx context.Context, at *place, fn func(Past[T])) error {
 	reconnected := h.c.Reconnected()
 	opening, cancel := withDeadline(ctx)
 	defer cancel()
@@ -157,11 +165,21 @@ func (h *History[T]) followOnce(ctx context.Context, seen *uint64, born *time.Ti
 	if err != nil {
 		return err
 	}
-	if made := s.CachedInfo().Created; !made.Equal(*born) {
-		*seen, *born = 0, made
+	info := s.CachedInfo()
+	if !info.Created.Equal(at.born) {
+		at.seen, at.born = 0, info.Created
+	}
+	left := func(n uint64) {
+		if n == 0 && !at.synced {
+			at.synced = true
+			fn(Past[T]{Synced: true})
+		}
+	}
+	if info.State.LastSeq <= at.seen || info.State.Msgs == 0 {
+		left(0)
 	}
 	// A consumer that keeps itself in order, and is gone with this process.
-	consumer, err := s.OrderedConsumer(opening, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *seen + 1})
+	consumer, err := s.OrderedConsumer(opening, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: at.seen + 1})
 	if err != nil {
 		return fmt.Errorf("follow history %s: %w", h.name, err)
 	}
@@ -171,13 +189,14 @@ func (h *History[T]) followOnce(ctx context.Context, seen *uint64, born *time.Ti
 		if err != nil {
 			return // no message of a stream
 		}
-		*seen = meta.Sequence.Stream
+		at.seen = meta.Sequence.Stream
+		defer left(meta.NumPending)
 		var v T
 		if json.Unmarshal(m.Data(), &v) != nil {
 			h.c.metrics.malformed.Inc()
 			return
 		}
-		fn(Past[T]{meta.Sequence.Stream, v})
+		fn(Past[T]{Seq: at.seen, Value: v})
 	}, jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		if errors.Is(err, jetstream.ErrConsumerDeleted) || lost(err) {
 			select {
@@ -207,7 +226,7 @@ func (h *History[T]) followOnce(ctx context.Context, seen *uint64, born *time.Ti
 			asking, cancel := withDeadline(ctx)
 			info, err := s.Info(asking)
 			cancel()
-			if err == nil && !info.Created.Equal(*born) || lost(err) {
+			if err == nil && !info.Created.Equal(at.born) || lost(err) {
 				return fmt.Errorf("follow history %s: it was made anew", h.name)
 			}
 		}

@@ -28,8 +28,8 @@ func await(t *testing.T, seen <-chan Past[question], n int) Past[question] {
 	t.Helper()
 	select {
 	case p := <-seen:
-		if p.Value.N != n {
-			t.Fatalf("saw %d, want %d", p.Value.N, n)
+		if p.Value.N != n || p.Synced {
+			t.Fatalf("saw %+v, want %d", p, n)
 		}
 		return p
 	case <-time.After(10 * time.Second):
@@ -38,9 +38,23 @@ func await(t *testing.T, seen <-chan Past[question], n int) Past[question] {
 	return Past[question]{}
 }
 
+// awaitTold waits for the word that all there was has been told.
+func awaitTold(t *testing.T, seen <-chan Past[question]) {
+	t.Helper()
+	select {
+	case p := <-seen:
+		if !p.Synced {
+			t.Fatalf("saw %+v, want Synced", p)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Synced was not seen")
+	}
+}
+
 func TestHistoryTellsPastAndPresentOnce(t *testing.T) {
 	_, conns := start(t, 3)
 	h, first := followed(t, conns[0])
+	awaitTold(t, first)
 	for n, id := range []string{"a", "b", "b", "", ""} {
 		if err := h.Append(t.Context(), id, question{n}); err != nil {
 			t.Fatal(err)
@@ -58,6 +72,7 @@ func TestHistoryTellsPastAndPresentOnce(t *testing.T) {
 	for _, n := range []int{0, 1, 3, 4} {
 		await(t, late, n)
 	}
+	awaitTold(t, late)
 	if err := other.Append(t.Context(), "c", question{5}); err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +83,7 @@ func TestHistoryTellsPastAndPresentOnce(t *testing.T) {
 func TestHistoryRefusesLongEntriesAndLeavesOutStrangers(t *testing.T) {
 	_, conns := start(t, 1)
 	h, seen := followed(t, conns[0])
+	awaitTold(t, seen)
 	long, err := OpenHistory[string](t.Context(), conns[0], JournalHistory)
 	if err != nil {
 		t.Fatal(err)
@@ -82,11 +98,18 @@ func TestHistoryRefusesLongEntriesAndLeavesOutStrangers(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, seen, 1)
+	if err := long.Append(t.Context(), "", "no question"); err != nil {
+		t.Fatal(err)
+	}
+	_, late := followed(t, conns[0])
+	await(t, late, 1)
+	awaitTold(t, late) // after one that cannot be read
 }
 
 func TestHistoryGoesOnWhereItsStreamWasLost(t *testing.T) {
 	_, conns := start(t, 1)
 	h, seen := followed(t, conns[0])
+	awaitTold(t, seen)
 	for n := range 3 {
 		if err := h.Append(t.Context(), "", question{n}); err != nil {
 			t.Fatal(err)
