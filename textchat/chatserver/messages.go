@@ -454,11 +454,9 @@ func (c *call) slowmode(p place, nonce string) (slowed, error) {
 	if p.channel.RateLimitPerUser == 0 || p.perms&exempt != 0 {
 		return slowed{}, nil
 	}
-	s := slowed{c: c, key: "slow|" + p.channel.ID.String() + "|" + c.user.ID.String()}
-	if nonce != "" {
-		s.nonce = s.key + "|" + nonce
-	}
-	a := c.srv.slow.Take(c.now, s.key, ratelimit.Rule{Limit: 1, Window: time.Duration(p.channel.RateLimitPerUser) * time.Second})
+	s := slowed{c: c}
+	s.key, s.nonce = slowKeys(p.channel.ID, c.user.ID, nonce)
+	a := c.srv.slow.Take(c.now, s.key, slowRule(&p.channel))
 	if a.OK {
 		return s, nil
 	}
@@ -468,6 +466,41 @@ func (c *call) slowmode(p place, nonce string) (slowed, error) {
 	e := c.limited(a, byUser)
 	e.Code, e.Message = textchat.CodeSlowmode, "This action cannot be performed due to slowmode rate limit"
 	return slowed{}, e
+}
+
+// slowKeys name what somebody wrote in a channel, and a message of those by its nonce;
+// empty: it has none.
+func slowKeys(channel, user textchat.ID, nonce string) (all, one string) {
+	all = "slow|" + channel.String() + "|" + user.String()
+	if nonce != "" {
+		one = all + "|" + nonce
+	}
+	return all, one
+}
+
+func slowRule(c *textchat.Channel) ratelimit.Rule {
+	return ratelimit.Rule{Limit: 1, Window: time.Duration(c.RateLimitPerUser) * time.Second}
+}
+
+// slowDown has messages that are told count in slow mode, which another instance may have
+// let pass. Two that come to two instances within the time that this takes both pass.
+func (o *owner) slowDown(events []guild.Event) {
+	for _, e := range events {
+		m, ok := e.Data.(guild.MessageEvent)
+		if !ok || e.Name != textchat.EventMessageCreate || m.Webhook != 0 {
+			continue
+		}
+		c := o.core.Channel(m.Channel)
+		if c == nil || c.RateLimitPerUser == 0 {
+			continue
+		}
+		nonce, _, _ := nonceField(m.Nonce) // was checked
+		all, one := slowKeys(c.ID, m.Author.ID, nonce)
+		o.srv.slow.Take(m.Timestamp.Time, all, slowRule(c))
+		if one != "" {
+			o.srv.slow.Take(m.Timestamp.Time, one, nonceRule)
+		}
+	}
 }
 
 // end is told whether the message is stored.

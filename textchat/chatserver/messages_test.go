@@ -289,6 +289,33 @@ func TestSlowmodeAgain(t *testing.T) {
 	}
 }
 
+// TestSlowmodeOfAll: who wrote by way of one instance waits at the others, too, and is
+// known there by the nonce.
+func TestSlowmodeOfAll(t *testing.T) {
+	t.Parallel()
+	all := newTogether(t, 3)
+	w := all.worlds
+	boss, ann := w[0].boss(), w[1].guest("ann")
+	sockets := []*socket{w[0].enter(boss), w[1].enter(boss), w[2].enter(boss)}
+	general := w[0].channelID(boss, "general")
+	path := "/channels/" + general + "/messages"
+	w[0].do("PATCH", "/channels/"+general, boss.token, map[string]any{"rate_limit_per_user": 21600})
+	for _, s := range sockets {
+		s.until("CHANNEL_UPDATE")
+	}
+	id := w[1].do("POST", path, ann.token, map[string]any{"content": "1", "nonce": "a"}).body["id"]
+	for i, s := range sockets {
+		s.until("MESSAGE_CREATE")
+		if r := w[i].try("POST", path, ann.token, map[string]any{"content": "2", "nonce": "b"}); r.status != 429 || r.body["code"] != 20016.0 || r.body["retry_after"].(float64) < 21500 {
+			t.Errorf("at instance %d: %d %s", i, r.status, r.raw)
+		}
+		if again := w[i].do("POST", path, ann.token, map[string]any{"content": "1", "nonce": "a"}).body["id"]; again != id {
+			t.Errorf("sent again at instance %d: message %v, before %v", i, again, id)
+		}
+		w[i].do("POST", path, boss.token, map[string]any{"content": "who moderates does not wait"})
+	}
+}
+
 func TestReactions(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil, nil)
 	boss, ann, bob := w.boss(), w.guest("Ann"), w.guest("Bob")

@@ -387,6 +387,7 @@ func (o *owner) handle(in guild.Input, result *guild.Out) error {
 // where several instances serve the guild.
 func (o *owner) spread(out *guild.Out, seq uint64) {
 	o.turn()
+	o.slowDown(out.Events)
 	o.repage(out, seq)
 	o.ordered(func() { o.spreadOrdered(out, seq) })
 	o.remindOf(out, seq)
