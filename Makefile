@@ -104,10 +104,10 @@ fleet-test: ## kill, freeze, cut off and drain the nodes of a whole fleet; what 
 fleet-soak: ## the same at length, with an outage of 10 minutes; before it schedules in virtual time, closed-test and cascade-test; at its end a summary of all (needs root and nft; two hours)
 	@MAKE="$(MAKE)" ARGS="$(ARGS)" sh deploy/soak.sh fleet-schedules closed-test cascade-test fleet-soak-alone
 
-fleet-schedules:
+fleet-schedules: ## two owners of a call, false deaths, false mends: seeded schedules in virtual time
 	@$(ENV) && go test -count=1 -v -run '^(TestNoCallHasTwoOwners|TestLossIsNoDeath|TestNoFalseMends)$$' ./allocator/keeper ./sfu/internal/ear
 
-fleet-soak-alone:
+fleet-soak-alone: ## fleet-soak without what comes before it (needs root)
 	@$(FLEET) soak --log out/fleet-soak.log --json out/fleet-soak.json --html out/fleet-soak.html $(ARGS)
 
 sim: ## a day and a month of 1,000 nodes in virtual time, placed by our rule and by others (half an hour)

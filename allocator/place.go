@@ -47,7 +47,7 @@ type Assignment struct {
 	Session sfu.SessionID `json:"session"`
 	// Token is the signed edgeagent.Grant.
 	Token string `json:"token"`
-	// Endpoints are the voice gateways, host:port, best first. An empty host
+	// Endpoints are the voice gateways, host:port, in random order. An empty host
 	// stands for the one the client reached the text gateway at.
 	Endpoints []string `json:"endpoints"`
 	// New tells that the call was not live before.

@@ -6,9 +6,10 @@ cost the server.
 Scenarios are loads that are written down; scenario run runs one, capacity searches the
 largest that a server bears, and call is the smallest of them: one channel with real
 WebRTC bots. Join times the way into a call, gateway and crowd load the text side. Forward and
-memory measure one media node closely, beside yardsticks.
+memory measure one media node closely, beside yardsticks, store the stores of messages. Fleet
+hurts a whole fleet; simulate places the calls of a large one in virtual time, without any server.
 
-All of them start the server they need on this machine; call, join, gateway, scenario and
+All but that start the servers they need on this machine; call, join, gateway, scenario and
 capacity go to one that runs with --server or --data. Run doctor first: it tells what on
 this machine would spoil the figures.
 
@@ -94,7 +95,7 @@ is late the generator is the bottleneck: the report says so and a goal is missed
 Refusals are named and counted: 429, op 9, close codes.
 
 A server takes 10 messages in 5 s of one account, 16 sessions of one account, 1,024
-connections of one address, and 128 of it at the same moment, so there are enough
+connections of one address, and some 2,000 of it that have said nothing yet, so there are enough
 accounts and, to a server on this machine, addresses (127.0.0.2 and on). Across a
 network all connections come from one address: keep below these.
 

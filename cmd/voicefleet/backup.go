@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -28,7 +29,8 @@ const (
 const backupTime = 6 * time.Hour
 
 // backedUp is what a backup consists of besides what the chat server keeps: the
-// small files of the data folder, but for those of the running program.
+// small files of the data folder, but for those of the running program, and the
+// folders of keys.
 func backedUp(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -37,12 +39,16 @@ func backedUp(dir string) ([]string, error) {
 	var names []string
 	for _, e := range entries {
 		skip := []string{fileLock, fileURL, "textchat.db", "textchat.db-wal", "textchat.db-shm"}
-		if e.Type().IsRegular() && !slices.Contains(skip, e.Name()) {
+		if e.Type().IsRegular() && !slices.Contains(skip, e.Name()) || e.IsDir() && slices.Contains(foldersOfKeys, e.Name()) {
 			names = append(names, e.Name())
 		}
 	}
 	return names, nil
 }
+
+// foldersOfKeys know more with time, as who was shut out: a restore leaves those that
+// are there as they are.
+var foldersOfKeys = []string{folderFleet, folderACME}
 
 // backup makes a copy of the house in a folder of its data folder, while it runs,
 // and names it.
@@ -92,15 +98,34 @@ func copyNamed(from, to string) error {
 		return err
 	}
 	for _, n := range names {
-		body, err := os.ReadFile(filepath.Join(from, n))
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(to, n), body, 0o600); err != nil {
+		if err := copySmall(filepath.Join(from, n), filepath.Join(to, n)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// copySmall copies a small file, or a folder of such.
+func copySmall(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			return os.MkdirAll(filepath.Join(to, rel), 0o700)
+		case !d.Type().IsRegular():
+			return nil
+		}
+		body, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), body, 0o600)
+	})
 }
 
 // serveBackup answers POST /api/admin/backup.
@@ -201,6 +226,12 @@ func restore(ctx context.Context, from, data string, now time.Time) (before stri
 	for _, e := range entries {
 		if e.Name() == folderTold { // of no use any more, and with words of people who may be erased
 			if err := os.RemoveAll(filepath.Join(f.path, e.Name())); err != nil {
+				return "", fmt.Errorf("restore: %w (what was moved is in %s)", err, before)
+			}
+			continue
+		}
+		if slices.Contains(foldersOfKeys, e.Name()) {
+			if err := os.RemoveAll(filepath.Join(fresh, e.Name())); err != nil {
 				return "", fmt.Errorf("restore: %w (what was moved is in %s)", err, before)
 			}
 			continue

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -85,6 +86,14 @@ func TestBackupAndRestore(t *testing.T) {
 	r := launchUp(t)
 	w := r.writer()
 	r.say(w, "before")
+	issued := filepath.Join(r.data, "fleet", "bus", "issued")
+	authority := func(text string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(issued), 0o700), os.WriteFile(issued, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	authority("one")
 	folder := strings.TrimSpace(ctlSays(t, r.data, "backup"))
 	if _, err := os.Stat(filepath.Join(folder, "textchat.db")); err != nil || !strings.HasPrefix(folder, r.data) {
 		t.Fatalf("ctl backup says %q: %v", folder, err)
@@ -101,6 +110,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("restored under a running house: %s", out)
 	}
 	r.ends(syscall.SIGTERM)
+	authority("one and two")
 
 	bad := t.TempDir()
 	if err := os.WriteFile(filepath.Join(bad, "textchat.db"), bytes.Repeat([]byte("no database "), 1000), 0o600); err != nil {
@@ -111,7 +121,7 @@ func TestBackupAndRestore(t *testing.T) {
 			t.Errorf("restored from %s: %s", from, out)
 		}
 	}
-	for range 2 {
+	for _, want := range []string{"one and two", "one"} {
 		out, err := restore(folder)
 		if err != nil || !strings.Contains(out, ".before-restore") {
 			t.Fatalf("restore: %v: %s", err, out)
@@ -121,12 +131,22 @@ func TestBackupAndRestore(t *testing.T) {
 				t.Errorf("of what was before there is %v (%v)", list, err)
 			}
 		}
+		if got, err := os.ReadFile(issued); err != nil || string(got) != want {
+			t.Errorf("of the authority there is %q, want %q: %v", got, want, err)
+		}
+		if info, err := os.Stat(issued); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("readable by others: %v, %v", info, err)
+		}
 		again := r.again()
 		if got := again.heard(w); got != "before" {
 			t.Errorf("restored: %q", got)
 		}
 		again.say(w, "later")
 		again.ends(syscall.SIGTERM)
+		// The machine is lost, and all but the backup with it.
+		if err := os.RemoveAll(filepath.Join(r.data, "fleet")); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

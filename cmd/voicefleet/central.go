@@ -28,19 +28,24 @@ import (
 // is 5 s.
 const leaseEvery = time.Second
 
-// newSignaling makes a voice gateway that is known on the bus under endpoint, and
-// the keys it checks grants with, which have to run before it.
+// newSignaling makes a voice gateway that is known on the bus under endpoint, if that is
+// not empty, and the keys it checks grants with, which have to run before it.
 func newSignaling(conn *bus.Conn, endpoint string, metrics prometheus.Registerer, log *slog.Logger) (*signalingserver.Server, *bus.Keys, error) {
 	keys := bus.NewKeys()
 	id := make([]byte, 8)
 	rand.Read(id) // never fails
-	s, err := signalingserver.New(signalingserver.Config{
+	cfg := signalingserver.Config{
 		Nodes: edgeagentserver.NewClient(conn),
 		Keys:  keys.Key,
 		Silent: func(s edgeagent.Silence) {
 			_ = bus.Publish(conn, bus.SilenceSubject, s) // the bus counts what it cannot take
 		},
-		Announce: func(ctx context.Context) error {
+		Build:   "voicefleet " + version,
+		Metrics: metrics,
+		Log:     log,
+	}
+	if endpoint != "" {
+		cfg.Announce = func(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return nil
@@ -52,11 +57,9 @@ func newSignaling(conn *bus.Conn, endpoint string, metrics prometheus.Registerer
 			}
 			bus.Lease(ctx, b, hex.EncodeToString(id), endpoint, leaseEvery)
 			return nil
-		},
-		Build:   "voicefleet " + version,
-		Metrics: metrics,
-		Log:     log,
-	})
+		}
+	}
+	s, err := signalingserver.New(cfg)
 	return s, keys, err
 }
 
@@ -96,6 +99,7 @@ func centralCommand() *cobra.Command {
 	var at busAt
 	var data, endpoint, advertise, domain string
 	var port int
+	var noClients bool
 	cmd := &cobra.Command{
 		Use:     "central",
 		Short:   "Run a voice gateway and an allocator",
@@ -156,7 +160,11 @@ func centralCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			voice, keys, err := newSignaling(conn, endpoint, shown.registry(), log)
+			known := endpoint
+			if noClients {
+				known = ""
+			}
+			voice, keys, err := newSignaling(conn, known, shown.registry(), log)
 			if err != nil {
 				return err
 			}
@@ -197,6 +205,7 @@ func centralCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&port, "port", 8444, "TCP port of the voice gateway, http and https")
 	f.StringVar(&endpoint, "advertise-endpoint", "", "HOST:PORT that clients are sent to; :PORT for the host that their page came from (default: the first address of this host)")
+	f.BoolVar(&noClients, "no-clients", false, "send no clients here: it places calls, and with --authority lets members in")
 	f.StringVar(&advertise, "advertise", "auto", "addresses to name in the certificate first, separated by commas")
 	f.StringVar(&domain, "acme-domain", "", "public name of this host: its certificate comes from Let's Encrypt")
 	f.StringVar(&data, "data", "./data-central", "data folder: admin token and certificates")

@@ -20,7 +20,10 @@ const (
 	fileURL   = "admin.url"   // where ctl finds the running program
 	fileLock  = "lock"
 
-	folderTold = "told" // what gateway sessions were told of late; no backup has it
+	folderTold  = "told"  // what gateway sessions were told of late; no backup has it
+	folderBus   = "bus"   // of the embedded NATS; no backup has it
+	folderFleet = "fleet" // the fleet's authority
+	folderACME  = "acme"  // account and keys of certificates
 )
 
 // folder is the data folder of a running program.

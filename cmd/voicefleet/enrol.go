@@ -217,7 +217,7 @@ func startFleetBus(folder, listen string, addrs []netip.Addr, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	a, err := enrol.Open(filepath.Join(folder, "fleet"))
+	a, err := enrol.Open(filepath.Join(folder, folderFleet))
 	if err != nil {
 		return nil, err
 	}
@@ -228,8 +228,8 @@ func startFleetBus(folder, listen string, addrs []netip.Addr, log *slog.Logger) 
 	for _, addr := range addrs {
 		hosts = append(hosts, addr.String())
 	}
-	at := filepath.Join(folder, "fleet", "bus")
-	spec := enrol.ServerSpec{Name: "voicefleet", Listen: net.JoinHostPort(host, strconv.Itoa(port)), Hosts: hosts, Store: filepath.Join(folder, "bus"), At: at}
+	at := filepath.Join(folder, folderFleet, "bus")
+	spec := enrol.ServerSpec{Name: "voicefleet", Listen: net.JoinHostPort(host, strconv.Itoa(port)), Hosts: hosts, Store: filepath.Join(folder, folderBus), At: at}
 	text, err := a.ServerBundle(at, spec)
 	if err != nil {
 		return nil, err

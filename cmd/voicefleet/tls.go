@@ -36,7 +36,7 @@ func vouch(folder, domain string, addrs func() []netip.Addr) (*vouching, error) 
 		v.acme = &autocert.Manager{
 			Prompt:     autocert.AcceptTOS,
 			HostPolicy: autocert.HostWhitelist(domain),
-			Cache:      autocert.DirCache(filepath.Join(folder, "acme")),
+			Cache:      autocert.DirCache(filepath.Join(folder, folderACME)),
 		}
 	}
 	return v, nil

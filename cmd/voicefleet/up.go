@@ -224,7 +224,7 @@ func (f *upFlags) startBus(h *house, log *slog.Logger) (server *bus.Embedded, ac
 		}
 		join = busURL(host, port, token)
 	}
-	server, err = startBus(bus.EmbeddedConfig{StoreDir: filepath.Join(h.folder.path, "bus"), Token: token, Log: log}, f.busListen, "--bus-listen")
+	server, err = startBus(bus.EmbeddedConfig{StoreDir: filepath.Join(h.folder.path, folderBus), Token: token, Log: log}, f.busListen, "--bus-listen")
 	return server, nil, join, nil, err
 }
 

@@ -219,6 +219,21 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 		if !c.Hidden && c.Name() != "help" && (c.Example == "" || c.Short == "") {
 			t.Errorf("%s has no example or no description", c.CommandPath())
 		}
+		// What follows a backslash, a pipe or a comment's sign is the shell's.
+		for line := range strings.Lines(strings.ReplaceAll(c.Example, "\\\n", "")) {
+			line, _, _ = strings.Cut(line, "|")
+			words := strings.Fields(line)
+			if len(words) == 0 || words[0] != "voicefleet" {
+				continue
+			}
+			of, rest, err := root().Find(words[1:])
+			if err == nil {
+				err = of.ParseFlags(rest)
+			}
+			if err != nil {
+				t.Errorf("%s: %s: %v", c.CommandPath(), line, err)
+			}
+		}
 	}
 }
 

@@ -32,12 +32,13 @@ or each role runs on machines of its own, joined by a NATS server:
 	wordsUp = `Starts everything in one process: page, accounts, text, calls and one media node.
 
 The page, the REST API and all WebSockets answer on one TCP port, by http and by https; voice
-comes in on one UDP port per worker. Open both in the firewall to be reached from elsewhere.`
+comes in on one UDP port per worker, and from closed networks by TURN. To be reached from elsewhere
+open them in the firewall: TCP 8443, UDP from 50000 on, TCP and UDP 3478.`
 
 	wordsUpExamples = `  # At home or at a LAN party: just this.
   voicefleet up
 
-  # Behind a router that forwards TCP 8443 and UDP 50000 to this PC:
+  # Behind a router that forwards TCP 8443 and 3478 and UDP 50000, 50001 and 3478 to this PC:
   voicefleet up --advertise 203.0.113.9
 
   # On a server with a name of its own; certificates come from Let's Encrypt:
@@ -75,11 +76,11 @@ them may run; when one dies, clients resume at another and audio goes on meanwhi
 	wordsEdge = `Runs one media node: an agent, and the media engine as its child process. The agent opens the
 media ports; when the engine dies it starts another one on them.`
 
-	wordsEdgeExamples = `  voicefleet edge --bus nats://bus.internal:4222 --name fra1 --region eu-central
+	wordsEdgeExamples = `  voicefleet edge --bus nats://bus.internal:4222 --node fra1 --region eu-central
   voicefleet edge --bus nats://192.168.1.5:4222 --advertise 203.0.113.9 --workers 8`
 
 	wordsBus = `Runs the NATS server that is built in: alone, or as one of three that form a cluster, each with the
-others' --cluster-listen as --routes. Without --store it keeps everything in memory.
+others' --cluster-listen as --routes. Without --store what it keeps ends with it.
 
 Whoever reaches its port, and has the token if there is one, commands the fleet: listen where only
 its members can. For a fleet whose machines are enrolled one by one see voicefleet fleet --help.`
@@ -116,7 +117,7 @@ it may publish on the bus only as itself. Revoked, its connection is closed and 
   voicefleet ctl node list
   voicefleet ctl node revoke fra1`
 
-	wordsCtl = `Asks or changes a running "voicefleet up" or "voicefleet text". It finds its address and its admin
+	wordsCtl = `Asks or changes a running "voicefleet up" or "voicefleet text" or, of nodes and calls, "central". It finds its address and its admin
 token in the data folder; for one elsewhere give --url and --token.`
 
 	wordsCtlExamples = `  voicefleet ctl status
@@ -201,7 +202,8 @@ func wordsNotRunning(data string) string {
 
 const wordsRestore = `Checks a backup that "voicefleet ctl backup" made, moves what is in the data folder to
 backups/TIME.before-restore in it, and copies the backup there. The backup itself stays as it is.
-What gateway sessions were told of late (told/) is removed: they begin anew.
+What gateway sessions were told of late (told/) is removed: they begin anew. An authority (fleet/) and
+keys of certificates (acme/) that are there stay as they are: who was shut out stays out.
 The program must not run on the folder meanwhile. Until the copy is whole nothing is moved.
 
 With --files it also brings the attachments of the backup to a bucket, those that it lacks: so it is

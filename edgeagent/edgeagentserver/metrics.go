@@ -123,8 +123,8 @@ func newEngineCollector() *engineCollector {
 		return prometheus.NewDesc("voicefleet_sfu_"+name, help, labels, nil)
 	}
 	return &engineCollector{
-		packets:     desc("packets_total", "Media and control packets the engine received (in) and sent (out).", "direction"),
-		bytes:       desc("bytes_total", "Bytes of these packets, without UDP and IP headers.", "direction"),
+		packets:     desc("packets_total", "Datagrams that came to the media ports (in), dropped ones too, and that the engine sent (out).", "direction"),
+		bytes:       desc("bytes_total", "Bytes of these datagrams, without UDP and IP headers.", "direction"),
 		resent:      desc("packets_resent_total", "Packets sent again because a listener missed them; a part of those sent."),
 		checks:      desc("stun_checks_total", "Valid STUN connectivity checks answered."),
 		probes:      desc("probes_total", "Probes of the fleet and of clients that were answered."),
