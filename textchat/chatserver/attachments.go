@@ -147,7 +147,7 @@ func (c *call) multipart(v any, p place, user textchat.ID) (list []upload, err e
 		return nil, textchat.ErrInvalidJSON
 	}
 	var payload []byte
-	fields := map[string]any{}
+	fields, left := map[string]any{}, textchat.MaxMessageBody
 	mr := multipart.NewReader(body, params["boundary"])
 	for n := 0; ; n++ {
 		part, err := mr.NextRawPart()
@@ -160,11 +160,12 @@ func (c *call) multipart(v any, p place, user textchat.ID) (list []upload, err e
 		name := part.FormName()
 		m := fileField.FindStringSubmatch(name)
 		if m == nil {
-			b, err := io.ReadAll(io.LimitReader(part, textchat.MaxMessageBody+1))
+			b, err := io.ReadAll(io.LimitReader(part, int64(left)+1))
+			left -= len(b)
 			switch {
 			case err != nil:
 				return list, formError(err)
-			case len(b) > textchat.MaxMessageBody:
+			case left < 0: // all of them together
 				return list, textchat.ErrTooLarge
 			case name == "payload_json" && payload != nil:
 				return list, textchat.ErrInvalidJSON

@@ -72,7 +72,15 @@ func (c *call) join(u textchat.User, i textchat.Invite) error {
 	if err != nil {
 		return err
 	}
-	in, err := read(c.ctx, o, func(g *guild.Guild) (bool, error) { return g.Member(u.ID) != nil, nil })
+	in, err := read(c.ctx, o, func(g *guild.Guild) (bool, error) {
+		if g.Member(u.ID) != nil {
+			return true, nil
+		}
+		if err := g.MayJoin(u.ID); err != nil { // else each try would use the invite up
+			return false, err
+		}
+		return false, nil
+	})
 	if err != nil || in {
 		return err
 	}

@@ -46,7 +46,10 @@ func (o *owner) publishTo(e guild.Event, to iter.Seq[*session]) {
 		return
 	}
 	var open, hidden, bare *gatewaysession.Event
-	public := o.core.Public(e.Channel)
+	if c := o.core.Channel(e.Channel); c != nil && c.Type.Voice() && e.Intent&ofMessages != 0 {
+		e.Need |= textchat.Connect
+	}
+	public := e.Need == 0 && o.core.Public(e.Channel)
 	for s := range to {
 		show, isOpen := o.wants(s, e, public)
 		switch {
@@ -69,6 +72,10 @@ func (o *owner) publishTo(e guild.Event, to iter.Seq[*session]) {
 		}
 	}
 }
+
+// ofMessages are the intents of what is written: in a voice channel it is for those who
+// may connect.
+const ofMessages = textchat.IntentGuildMessages | textchat.IntentGuildReactions | textchat.IntentGuildTyping
 
 // lateness tells which events may wait for others.
 func lateness(e guild.Event) gatewaysession.Key {

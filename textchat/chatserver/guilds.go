@@ -429,6 +429,7 @@ func (c *call) channelPatch() (int, any, error) {
 	if ch.Type.Thread() {
 		return c.threadPatch(o, ch)
 	}
+	was := ch
 	var in channelForm
 	if err := c.body(&in); err != nil {
 		return 0, nil, err
@@ -442,15 +443,14 @@ func (c *call) channelPatch() (int, any, error) {
 		}
 		ch.Type = *in.Type
 	}
-	before := regionOf(ch)
 	if err := in.apply(&ch); err != nil {
 		return 0, nil, err
 	}
-	out, err := c.do(o, guild.PutChannel{Actor: c.user.ID, Channel: ch, Overwrites: in.Overwrites != nil})
+	out, err := c.do(o, guild.PutChannel{Actor: c.user.ID, Channel: ch, Was: &was, Overwrites: in.Overwrites != nil})
 	if err != nil {
 		return 0, nil, err
 	}
-	if now := regionOf(ch); now != before && now != "" {
+	if now := regionOf(ch); now != regionOf(was) && now != "" {
 		c.relocate(ch.ID, now)
 	}
 	return http.StatusOK, out.Channel, nil
@@ -527,20 +527,14 @@ func (c *call) overwrite(set *textchat.Overwrite) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	list := slices.DeleteFunc(slices.Clone(ch.Overwrites), func(x textchat.Overwrite) bool { return x.ID == id })
-	if set == nil && len(list) == len(ch.Overwrites) {
-		return 0, nil, textchat.ErrUnknownOver
-	}
 	if set != nil {
 		set.Allow, set.Deny = set.Allow&textchat.AllPermissions, set.Deny&textchat.AllPermissions
 		if set.Type != textchat.OverwriteRole && set.Type != textchat.OverwriteMember {
 			return 0, nil, textchat.InvalidField("type", "BASE_TYPE_CHOICES", "Must be 0 (role) or 1 (member).")
 		}
 		set.ID = id
-		list = append(list, *set)
 	}
-	ch.Overwrites = list
-	_, err = c.do(o, guild.PutChannel{Actor: c.user.ID, Channel: ch, Overwrites: true})
+	_, err = c.do(o, guild.PutOverwrite{Actor: c.user.ID, Channel: ch.ID, ID: id, Set: set})
 	return http.StatusNoContent, nil, err
 }
 
@@ -738,6 +732,9 @@ func (c *call) inviteDelete() (int, any, error) {
 	return http.StatusOK, pub, err
 }
 
+// deadInvites bounds the dead ones that go with each that is made.
+const deadInvites = 25
+
 func (c *call) inviteCreate() (int, any, error) {
 	o, ch, _, err := c.channel(textchat.CreateInvite)
 	if err == nil && ch.Type.Thread() {
@@ -770,7 +767,14 @@ func (c *call) inviteCreate() (int, any, error) {
 		return 0, nil, err
 	}
 	// Unless it must be unique, a like one of the same maker does.
+	live, dead := 0, []string(nil)
 	for _, i := range list {
+		switch {
+		case i.Live(c.now):
+			live++
+		case len(dead) < deadInvites:
+			dead = append(dead, i.Code)
+		}
 		if !in.Unique && i.Channel == ch.ID && i.Inviter == c.user.ID && i.MaxAge == age && i.MaxUses == in.MaxUses && i.Temporary == in.Temporary &&
 			i.Uses == 0 && i.Live(c.now.Add(time.Duration(age/2)*time.Second)) {
 			pub, err := c.invitePublic(i)
@@ -779,7 +783,7 @@ func (c *call) inviteCreate() (int, any, error) {
 	}
 	i := textchat.Invite{Code: randomCode(10), Guild: o.id, Channel: ch.ID, Inviter: c.user.ID, MaxAge: age, MaxUses: in.MaxUses,
 		Temporary: in.Temporary, CreatedAt: textchat.Time{Time: c.now}}
-	if _, err := c.do(o, guild.PutInvite{Actor: c.user.ID, Invite: i, Count: len(list)}); err != nil {
+	if _, err := c.do(o, guild.PutInvite{Actor: c.user.ID, Invite: i, Count: live, Dead: dead}); err != nil {
 		return 0, nil, err
 	}
 	pub, err := c.invitePublic(i)

@@ -667,7 +667,7 @@ func (c *call) edit(p place, m textchat.Message, in *messageForm, files []upload
 	if m.Type != textchat.MessageDefault && m.Type != textchat.MessageReply {
 		return 0, nil, textchat.ErrSystemMessage
 	}
-	if err := in.check(p.perms | textchat.EmbedLinks); err != nil {
+	if err := in.check(p.perms); err != nil {
 		return 0, nil, err
 	}
 	before := m.Attachments

@@ -448,6 +448,9 @@ func (o *owner) wants(s *session, e guild.Event, public bool) (show, open bool) 
 		return false, false
 	case e.NeedAny != 0 && o.core.Base(s.user)&e.NeedAny == 0:
 		return false, false
+	case e.Need != 0:
+		has := o.core.Permissions(s.user, e.Channel).Has(textchat.ViewChannel | e.Need)
+		return has, has
 	case public && o.core.Member(s.user) != nil, e.Channel == 0, o.core.Permissions(s.user, e.Channel).Has(textchat.ViewChannel):
 		return true, true
 	}

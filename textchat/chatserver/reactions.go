@@ -48,6 +48,15 @@ func (c *call) reactionAdd() (int, any, error) {
 		if len(first) == 0 {
 			return 0, nil, textchat.ErrMissingPerms
 		}
+		if p.owner != nil { // who is timed out joins none
+			silent, err := read(c.ctx, p.owner, func(g *guild.Guild) (bool, error) { return g.TimedOut(c.user.ID), nil })
+			if err != nil {
+				return 0, nil, err
+			}
+			if silent {
+				return 0, nil, textchat.ErrMissingPerms
+			}
+		}
 	}
 	in := guild.Reacted{Channel: m.Channel, Message: m.ID, Author: m.Author.ID, User: c.user.ID, Emoji: e}
 	added, err := c.srv.store.React(c.srv.life, m.Channel, m.ID, e, c.user.ID, most)

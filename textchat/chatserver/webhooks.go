@@ -58,16 +58,22 @@ func (c *call) webhookCreate() (int, any, error) {
 	return c.webhookPut(o, guild.PutWebhook{By: c.user.ID, Webhook: w})
 }
 
-// webhookPut makes or changes a webhook and answers with it.
+// webhookPut makes or changes a webhook and answers with it. One that was deleted
+// meanwhile does not come back.
 func (c *call) webhookPut(o *owner, in guild.PutWebhook) (int, any, error) {
 	list, err := c.srv.store.Webhooks(c.ctx, o.id)
 	if err != nil {
 		return 0, nil, err
 	}
+	there := in.Before == nil
 	for _, w := range list {
 		if w.Channel == in.Webhook.Channel {
 			in.Count++
 		}
+		there = there || w.ID == in.Webhook.ID
+	}
+	if !there {
+		return 0, nil, textchat.ErrUnknownWebhook
 	}
 	if in.By == 0 {
 		_, err = o.do(c.ctx, in)
@@ -148,15 +154,15 @@ func (c *call) webhookGet() (int, any, error) {
 }
 
 func (c *call) webhookPatch() (int, any, error) {
-	o, w, byToken, err := c.webhook()
-	if err != nil {
-		return 0, nil, err
-	}
 	var in struct {
 		Name    *string     `json:"name"`
 		Channel textchat.ID `json:"channel_id"`
 	}
 	if err := c.body(&in); err != nil {
+		return 0, nil, err
+	}
+	o, w, byToken, err := c.webhook() // as it is when the body has come
+	if err != nil {
 		return 0, nil, err
 	}
 	put := guild.PutWebhook{By: c.user.ID, Before: &w, Webhook: w}

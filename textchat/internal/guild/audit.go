@@ -47,6 +47,8 @@ func (g *Guild) auditBefore(in Input) any {
 		return g.self
 	case PutChannel:
 		return object(g.channels[in.Channel.ID])
+	case PutOverwrite:
+		return object(g.channels[in.Channel])
 	case DropChannel:
 		return object(g.channels[in.Channel])
 	case PutThread:
@@ -103,6 +105,8 @@ func (g *Guild) auditEntries(in Input, before any, out *Out) []textchat.AuditEnt
 			return g.auditOverwrite(old, *out.Channel)
 		}
 		return entry(textchat.AuditChannelUpdate, in.Channel.ID, before, *out.Channel)
+	case PutOverwrite:
+		return g.auditOverwrite(before.(textchat.Channel), *out.Channel)
 	case DropChannel:
 		return entry(textchat.AuditChannelDelete, in.Channel, before, nil)
 	case PutThread:

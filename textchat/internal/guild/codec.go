@@ -9,7 +9,7 @@ import (
 // inputs are all kinds of Input but Audited, which holds one, by their names.
 var inputs = kindsOf(
 	VoiceUpdate{}, Placed{}, PlaceFailed{}, CallOpened{}, CallLeft{}, Moved{}, Mend{}, SessionCame{}, SessionGone{}, TakeOver{}, Tick{},
-	Join{}, Leave{}, UserChanged{}, PatchMember{}, PatchVoice{}, PatchGuild{}, SetOwner{}, PutRole{}, DropRole{}, PutChannel{}, DropChannel{},
+	Join{}, Leave{}, UserChanged{}, PatchMember{}, PatchVoice{}, PatchGuild{}, SetOwner{}, PutRole{}, DropRole{}, PutChannel{}, PutOverwrite{}, DropChannel{},
 	PutInvite{}, DropInvite{}, PutWebhook{}, DropWebhook{}, Ban{}, Unban{}, Forget{}, Arrange{}, PutThread{}, DropThread{}, FollowThread{},
 	Posted{}, Erased{}, ErasedMany{}, Reacted{}, Unreacted{}, PinsMoved{}, Touched{}, Typing{},
 )

@@ -153,6 +153,12 @@ func (g *Guild) Role(id textchat.ID) *textchat.Role       { return g.roles[id] }
 func (g *Guild) Channel(id textchat.ID) *textchat.Channel { return g.channels[id] }
 func (g *Guild) Member(id textchat.ID) *textchat.Member   { return g.members[id] }
 
+// TimedOut says whether a member may only look and read for now.
+func (g *Guild) TimedOut(user textchat.ID) bool {
+	_, is := g.timedOut[user]
+	return is
+}
+
 // ByID are all channels as they are now.
 func (g *Guild) ByID() map[textchat.ID]*textchat.Channel { return maps.Clone(g.channels) }
 
@@ -212,7 +218,8 @@ func (g *Guild) Base(user textchat.ID) textchat.Permissions {
 
 // Permissions are what user may do in a channel; nothing for strangers and in
 // unknown channels. A thread has those of the channel it hangs on; a private one is
-// seen by its members and by who manages threads.
+// seen by its members and by who manages threads. Who may not connect to a voice channel
+// sees that it is there, and no more.
 func (g *Guild) Permissions(user, channel textchat.ID) textchat.Permissions {
 	s, ok := g.subject(user)
 	c := g.channels[channel]
@@ -230,7 +237,11 @@ func (g *Guild) Permissions(user, channel textchat.ID) textchat.Permissions {
 		}
 		return p
 	}
-	return textchat.Resolve(s, g.rolePermissions, c.Overwrites)
+	p := textchat.Resolve(s, g.rolePermissions, c.Overwrites)
+	if c.Type.Voice() && !p.Has(textchat.Connect) {
+		p &= textchat.ViewChannel
+	}
+	return p
 }
 
 // Public says that every member sees a channel, without a look at each: @everyone may,

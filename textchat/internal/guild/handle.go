@@ -44,12 +44,8 @@ func (in Join) handle(g *Guild, now time.Time, out *Out) {
 		out.Member = m
 		return
 	}
-	if g.banned[in.User.ID] {
-		out.refuse(textchat.ErrBanned)
-		return
-	}
-	if len(g.members) >= textchat.MaxMembers {
-		out.refuse(textchat.Refuse(400, textchat.CodeMaxGuilds, "This guild is full."))
+	if err := g.MayJoin(in.User.ID); err != nil {
+		out.refuse(err)
 		return
 	}
 	m := &textchat.Member{User: in.User, Nick: in.Nick, Roles: []textchat.ID{}, JoinedAt: textchat.Time{Time: now}, Temporary: in.Temporary}
@@ -59,6 +55,17 @@ func (in Join) handle(g *Guild, now time.Time, out *Out) {
 	out.Joined = append(out.Joined, in.User.ID)
 	out.event(Event{Name: textchat.EventMemberAdd, Intent: textchat.IntentGuildMembers, Except: in.User.ID,
 		Data: MemberEvent{Member: *m, Guild: g.self.ID}})
+}
+
+// MayJoin is why somebody who is no member cannot become one, or nil.
+func (g *Guild) MayJoin(user textchat.ID) *textchat.Error {
+	switch {
+	case g.banned[user]:
+		return textchat.ErrBanned
+	case len(g.members) >= textchat.MaxMembers:
+		return textchat.Refuse(400, textchat.CodeMaxGuilds, "This guild is full.")
+	}
+	return nil
 }
 
 // Leave ends the membership of User, at its own wish or (Actor set) kicked.
@@ -175,10 +182,12 @@ func (in PatchMember) handle(g *Guild, now time.Time, out *Out) {
 		return
 	}
 	v := g.voice[in.User]
-	if *in.Channel == 0 {
+	switch {
+	case v == nil: // the time-out has ended it
+	case *in.Channel == 0:
 		g.cancel(out, in.User)
 		g.leave(now, out, in.User, "disconnected")
-	} else if *in.Channel != v.Channel {
+	case *in.Channel != v.Channel:
 		g.place(out, VoiceUpdate{User: in.User, Session: v.Session, Channel: *in.Channel, SelfMute: v.SelfMute, SelfDeaf: v.SelfDeaf})
 	}
 }
@@ -395,12 +404,15 @@ func (in DropRole) handle(g *Guild, _ time.Time, out *Out) {
 	g.refreshAll(out)
 }
 
-// PutChannel makes a channel (New) or replaces one by its changed copy. Patch
-// tells that the overwrites changed.
+// PutChannel makes a channel (New) or changes one.
 type PutChannel struct {
-	Actor      textchat.ID
-	New        bool
-	Channel    textchat.Channel
+	Actor   textchat.ID
+	New     bool
+	Channel textchat.Channel
+	// Was is the channel as the actor read it: what Channel has otherwise is changed.
+	Was *textchat.Channel
+	// Overwrites: its overwrites are those of Channel; else they stay. A new channel
+	// without any has those of its category.
 	Overwrites bool
 }
 
@@ -408,17 +420,27 @@ func (in PutChannel) handle(g *Guild, _ time.Time, out *Out) {
 	c := in.Channel
 	old := g.channels[c.ID]
 	var perms textchat.Permissions
-	if in.New {
-		perms = g.Base(in.Actor)
-	} else {
-		perms = g.Permissions(in.Actor, c.ID)
-	}
 	need := textchat.ManageChannels
-	if in.Overwrites {
-		need |= textchat.ManageRoles
-	}
-	if in.Overwrites && !in.New && old != nil && sameButOverwrites(*old, c) {
-		need = textchat.ManageRoles
+	switch {
+	case in.New:
+		perms = g.Base(in.Actor)
+		if p := g.channels[parentOf(&c)]; len(c.Overwrites) == 0 && p != nil {
+			c.Overwrites, in.Overwrites = p.Overwrites, false
+		}
+	default:
+		perms = g.Permissions(in.Actor, c.ID)
+		if old != nil {
+			c = since(*old, in.Was, c)
+			if !in.Overwrites {
+				c.Overwrites = old.Overwrites
+			}
+		}
+		switch {
+		case in.Overwrites && old != nil && sameButOverwrites(*old, c):
+			need = textchat.ManageRoles
+		case in.Overwrites:
+			need |= textchat.ManageRoles
+		}
 	}
 	switch {
 	case !in.New && (old == nil || !perms.Has(textchat.ViewChannel)):
@@ -445,7 +467,8 @@ func (in PutChannel) handle(g *Guild, _ time.Time, out *Out) {
 		if old != nil {
 			before = old.Overwrites
 		}
-		if overwriteBits(before, c.Overwrites)&^perms != 0 {
+		bits := overwriteBits(before, c.Overwrites)
+		if bits&^perms != 0 || bits.Has(textchat.ManageRoles) && !g.mayHandOn(in.Actor, before) {
 			out.refuse(textchat.ErrMissingPerms)
 			return
 		}
@@ -466,6 +489,78 @@ func (in PutChannel) handle(g *Guild, _ time.Time, out *Out) {
 	}
 	out.event(Event{Name: name, Intent: textchat.IntentGuilds, Channel: c.ID, Data: c})
 	g.refreshAll(out)
+}
+
+// since is a channel as it is now with what was changed since somebody read it.
+func since(now textchat.Channel, was *textchat.Channel, changed textchat.Channel) textchat.Channel {
+	if was == nil {
+		return changed
+	}
+	c := now
+	replace(&c.Type, was.Type, changed.Type)
+	replace(&c.Name, was.Name, changed.Name)
+	replace(&c.Position, was.Position, changed.Position)
+	replace(&c.NSFW, was.NSFW, changed.NSFW)
+	replace(&c.RateLimitPerUser, was.RateLimitPerUser, changed.RateLimitPerUser)
+	replace(&c.Flags, was.Flags, changed.Flags)
+	replace(&c.Bitrate, was.Bitrate, changed.Bitrate)
+	replace(&c.UserLimit, was.UserLimit, changed.UserLimit)
+	replace(&c.Echo, was.Echo, changed.Echo)
+	if !same(was.Parent, changed.Parent) {
+		c.Parent = changed.Parent
+	}
+	if !same(was.Topic, changed.Topic) {
+		c.Topic = changed.Topic
+	}
+	if !same(was.RTCRegion, changed.RTCRegion) {
+		c.RTCRegion = changed.RTCRegion
+	}
+	c.Overwrites = changed.Overwrites
+	return c
+}
+
+func replace[T comparable](now *T, was, changed T) {
+	if was != changed {
+		*now = changed
+	}
+}
+
+// mayHandOn says whether somebody may have others manage the overwrites of a channel
+// whose overwrites are list: administrators may, and who may manage them by one of the
+// list.
+func (g *Guild) mayHandOn(user textchat.ID, list []textchat.Overwrite) bool {
+	m := g.members[user]
+	if m == nil || g.Base(user).Has(textchat.Administrator) {
+		return m != nil
+	}
+	return slices.ContainsFunc(list, func(o textchat.Overwrite) bool {
+		own := o.Type == textchat.OverwriteMember && o.ID == user || o.Type == textchat.OverwriteRole && slices.Contains(m.Roles, o.ID)
+		return own && o.Allow.Has(textchat.ManageRoles)
+	})
+}
+
+// PutOverwrite sets one overwrite of a channel or, without Set, takes it away.
+type PutOverwrite struct {
+	Actor, Channel, ID textchat.ID
+	Set                *textchat.Overwrite
+}
+
+func (in PutOverwrite) handle(g *Guild, now time.Time, out *Out) {
+	old := g.channels[in.Channel]
+	if old == nil || !g.Permissions(in.Actor, in.Channel).Has(textchat.ViewChannel) {
+		out.refuse(textchat.ErrUnknownChannel)
+		return
+	}
+	c := *old
+	c.Overwrites = slices.DeleteFunc(slices.Clone(old.Overwrites), func(x textchat.Overwrite) bool { return x.ID == in.ID })
+	switch {
+	case in.Set != nil:
+		c.Overwrites = append(c.Overwrites, *in.Set)
+	case len(c.Overwrites) == len(old.Overwrites):
+		out.refuse(textchat.ErrUnknownOver)
+		return
+	}
+	PutChannel{Actor: in.Actor, Channel: c, Overwrites: true}.handle(g, now, out)
 }
 
 // keepWritten has a channel keep what messages, and who follows it, made of it: who
@@ -559,11 +654,13 @@ func (in DropChannel) handle(g *Guild, now time.Time, out *Out) {
 // Forget ends the life of a deleted channel, after its last event went out.
 func (g *Guild) Forget(channel textchat.ID) { delete(g.channels, channel) }
 
-// PutInvite makes an invite; Count is how many the guild has.
+// PutInvite makes an invite; Count is how many the guild has that let people in, Dead
+// are some of those that do not any more, which go.
 type PutInvite struct {
 	Actor  textchat.ID
 	Invite textchat.Invite
 	Count  int
+	Dead   []string
 }
 
 func (in PutInvite) handle(g *Guild, _ time.Time, out *Out) {
@@ -579,13 +676,16 @@ func (in PutInvite) handle(g *Guild, _ time.Time, out *Out) {
 		out.refuse(textchat.Refuse(400, textchat.CodeMaxInvites, "Maximum number of invites reached (1000)"))
 		return
 	}
+	for _, code := range in.Dead {
+		out.change(textchat.Change{DropInvite: code})
+	}
 	i := in.Invite
 	out.change(textchat.Change{PutInvite: &i})
 	e := InviteEvent{Code: i.Code, Guild: g.self.ID, Channel: i.Channel, MaxAge: i.MaxAge, MaxUses: i.MaxUses, Temporary: i.Temporary, CreatedAt: i.CreatedAt}
 	if m := g.members[in.Actor]; m != nil {
 		e.Inviter = m.User
 	}
-	out.event(Event{Name: textchat.EventInviteCreate, Intent: textchat.IntentGuildInvites, Channel: i.Channel, Data: e})
+	out.event(Event{Name: textchat.EventInviteCreate, Intent: textchat.IntentGuildInvites, Channel: i.Channel, Need: textchat.ManageChannels, Data: e})
 }
 
 // DropInvite deletes an invite.
@@ -601,7 +701,7 @@ func (in DropInvite) handle(g *Guild, _ time.Time, out *Out) {
 		return
 	}
 	out.change(textchat.Change{DropInvite: i.Code})
-	out.event(Event{Name: textchat.EventInviteDelete, Intent: textchat.IntentGuildInvites, Channel: i.Channel,
+	out.event(Event{Name: textchat.EventInviteDelete, Intent: textchat.IntentGuildInvites, Channel: i.Channel, Need: textchat.ManageChannels,
 		Data: InviteGone{Code: i.Code, Guild: g.self.ID, Channel: i.Channel}})
 }
 

@@ -44,6 +44,9 @@ type Event struct {
 	Was     textchat.ID
 	Hidden  any
 
+	// Need, when set, are permissions in Channel besides to view it.
+	Need textchat.Permissions `json:",omitzero"`
+
 	// NeedAny, when set, keeps it from those who have none of these permissions in
 	// the guild.
 	NeedAny textchat.Permissions

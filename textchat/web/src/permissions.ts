@@ -27,8 +27,8 @@ export function base(r: Rights): bigint {
   return bits & bit.ADMINISTRATOR ? everything : bits;
 }
 
-/** In a channel with these overwrites: @everyone's first, then those of all roles at once, then one's own. A thread of the channel has its own bit for writing. */
-export function resolve(r: Rights, overwrites: readonly Overwrite[], thread = false): bigint {
+/** In a channel with these overwrites: @everyone's first, then those of all roles at once, then one's own. A thread of the channel has its own bit for writing; of a voice channel those who may not connect see only that it is there. */
+export function resolve(r: Rights, overwrites: readonly Overwrite[], kind?: 'thread' | 'voice'): bigint {
   let p = base(r);
   if (p & bit.ADMINISTRATOR) return p;
   const steps = [
@@ -38,8 +38,9 @@ export function resolve(r: Rights, overwrites: readonly Overwrite[], thread = fa
   ];
   for (const s of steps) p = (p & ~s.reduce((a, o) => a | BigInt(o.deny), 0n)) | s.reduce((a, o) => a | BigInt(o.allow), 0n);
   p &= ~bit.ADMINISTRATOR;
-  if (thread) p = p & bit.SEND_IN_THREADS ? p | bit.SEND : p & ~bit.SEND;
+  if (kind === 'thread') p = p & bit.SEND_IN_THREADS ? p | bit.SEND : p & ~bit.SEND;
   if (!(p & bit.VIEW)) return 0n;
+  if (kind === 'voice' && !(p & bit.CONNECT)) return bit.VIEW;
   if (!(p & bit.SEND)) p &= ~(bit.MENTION_EVERYONE | bit.ATTACH | bit.EMBED_LINKS);
   return p;
 }

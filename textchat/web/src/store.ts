@@ -82,7 +82,7 @@ const everywhere = computed(() => {
 export const may = (bit: bigint) => (everywhere.value & bit) !== 0n;
 export function mayIn(channel: Channel | null | undefined, bit: bigint): boolean {
   const h = channel && houseOf(channel.id);
-  return !!h && !!me.value && (resolve(rightsOf(h, me.value.id), (parentOf(channel) ?? channel).permission_overwrites ?? [], isThread(channel)) & bit) !== 0n;
+  return !!h && !!me.value && (resolve(rightsOf(h, me.value.id), (parentOf(channel) ?? channel).permission_overwrites ?? [], isThread(channel) ? 'thread' : channel!.type === VOICE ? 'voice' : undefined) & bit) !== 0n;
 }
 function rightsOf(h: House, user: string): Rights {
   return { user, guild: h.guild.id, owner: h.guild.owner_id === user, roles: h.members.get(user)?.roles ?? [], all: h.guild.roles };

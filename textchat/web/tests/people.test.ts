@@ -29,8 +29,11 @@ test('permissions follow the public order', () => {
   assert.equal(resolve(who(), [{ id: 'g', type: 0, allow: '0', deny: String(bit.VIEW) }]), 0n, 'who sees nothing may nothing');
   assert.ok(may(['boss'], [['g', 0, 0n, bit.VIEW]], bit.VIEW), 'administrators pass');
   const quiet = [{ id: 'g', type: 0 as const, allow: String(bit.SEND_IN_THREADS), deny: String(bit.SEND) }];
-  assert.equal(resolve(who(), quiet, true) & (bit.SEND | bit.ATTACH), bit.SEND | bit.ATTACH, 'threads have a bit of their own');
-  assert.equal(resolve(who(), [], true) & (bit.SEND | bit.ATTACH), 0n, 'and want it');
+  assert.equal(resolve(who(), quiet, 'thread') & (bit.SEND | bit.ATTACH), bit.SEND | bit.ATTACH, 'threads have a bit of their own');
+  assert.equal(resolve(who(), [], 'thread') & (bit.SEND | bit.ATTACH), 0n, 'and want it');
+  const closed = [{ id: 'g', type: 0 as const, allow: '0', deny: String(bit.CONNECT) }];
+  assert.equal(resolve(who(), closed, 'voice'), bit.VIEW, 'who may not connect sees that it is there');
+  assert.notEqual(resolve(who(), closed), bit.VIEW, 'of text nothing is lost by that');
   assert.ok(!may([], [['u', 1, bit.ADMINISTRATOR, 0n]], bit.MANAGE_MESSAGES), 'a channel makes no administrator');
   assert.equal(base({ ...who(), owner: true }) & bit.BAN, bit.BAN);
   const shown = offered.flatMap((g) => g.bits.map(([k]) => k));
