@@ -216,6 +216,7 @@ const (
 	CodeNoCall      ErrorCode = "no_call"  // update or remove of a call that is not live
 	CodeBadRequest  ErrorCode = "bad_request"
 	CodeUnavailable ErrorCode = "unavailable" // bus or node does not answer; try again
+	CodeRefused     ErrorCode = "refused"     // the node says no to an order, and why
 )
 
 // Error is a refused request, as it crosses the bus.

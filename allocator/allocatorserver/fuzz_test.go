@@ -16,7 +16,7 @@ import (
 
 // codes are all that a request may be refused with.
 var codes = map[allocator.ErrorCode]bool{
-	allocator.CodeNoNodes: true, allocator.CodeFull: true, allocator.CodeNoCall: true, allocator.CodeBadRequest: true, allocator.CodeUnavailable: true,
+	allocator.CodeNoNodes: true, allocator.CodeFull: true, allocator.CodeNoCall: true, allocator.CodeBadRequest: true, allocator.CodeUnavailable: true, allocator.CodeRefused: true,
 }
 
 // FuzzBusMsg: whatever comes on a subject that allocators hear, in whatever name, is

@@ -31,6 +31,7 @@ type puppet struct {
 	hb     edgeagent.Heartbeat
 	alive  bool
 	closed map[sfu.CallID]time.Time // when its sessions were ended
+	sent   []sfu.UserID             // away
 	nodes  *bus.Bucket[edgeagent.Heartbeat]
 	stop   context.CancelFunc
 	beat   chan struct{}
@@ -159,7 +160,14 @@ func (p *puppet) close(_ context.Context, r edgeagent.CloseRequest) (bus.Done, e
 			hb.Calls = slices.DeleteFunc(slices.Clone(hb.Calls), func(c edgeagent.CallOnANode) bool { return c.Call == r.Call })
 			p.closed[r.Call] = time.Now()
 		})
+		return bus.Done{}, nil
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.ContainsFunc(p.hb.Calls, func(c edgeagent.CallOnANode) bool { return c.Call == r.Call }) {
+		return bus.Done{}, &edgeagent.Error{Code: edgeagent.CodeNoSession, Message: "no such session"}
+	}
+	p.sent = append(p.sent, r.User)
 	return bus.Done{}, nil
 }
 
@@ -230,6 +238,40 @@ func (m *moves) until(t testing.TB, what string, ok func(told map[sfu.CallID][]a
 		case <-deadline:
 			t.Fatalf("%s: not in time, told %v", what, m.told)
 		}
+	}
+}
+
+// TestKickedWhileItsCallMoves: who is sent away while its call moves as planned is sent
+// away from the node that it still hears, too.
+func TestKickedWhileItsCallMoves(t *testing.T) {
+	_, f, a, b := newPair(t, startOne(t), 1, 1, 2)
+	c := NewClient(f.conn)
+	if _, err := c.Move(f.ctx, allocator.MoveRequest{Call: sfu.CallID{ID: 1}, By: "test", Cause: allocator.CauseOverload}); err != nil {
+		t.Fatal(err)
+	}
+	remove := func(user int) {
+		t.Helper()
+		if err := c.Remove(f.ctx, allocator.RemoveRequest{Call: sfu.CallID{ID: 1}, User: sfu.UserID{ID: snowflake.ID(user)}, Reason: "kicked"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent := func(p *puppet) int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.sent)
+	}
+	remove(7) // nobody has come to b yet
+	if sent(a) != 1 || sent(b) != 0 {
+		t.Errorf("%d sent away from the old node, %d from the new one", sent(a), sent(b))
+	}
+	e, err := c.Explain(f.ctx, sfu.CallID{ID: 1})
+	if err != nil || e.Entry == nil || e.Entry.Node != "b" {
+		t.Fatalf("the call is %+v, %v", e.Entry, err)
+	}
+	b.seat(1, e.Entry.Epoch, 1)
+	remove(8)
+	if sent(a) != 2 || sent(b) != 1 {
+		t.Errorf("%d sent away from the old node, %d from the new one", sent(a), sent(b))
 	}
 }
 

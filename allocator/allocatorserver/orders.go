@@ -59,7 +59,7 @@ func (s *Server) order(ctx context.Context, o allocator.Order, verb string, req 
 	req.By, req.Reason = o.By, o.Reason
 	rep, err := bus.Request[edgeagent.DrainRequest, edgeagent.DrainReply](ctx, s.cfg.Bus, bus.NodeSubject(string(o.Node), verb), req)
 	if refused := (*bus.Error)(nil); errors.As(err, &refused) {
-		code := allocator.CodeUnavailable
+		code := allocator.CodeRefused
 		if refused.Code == string(edgeagent.CodeBadRequest) {
 			code = allocator.CodeBadRequest
 		}

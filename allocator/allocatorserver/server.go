@@ -43,6 +43,7 @@ const (
 	// keyEvery is how often the public key is put again: a bucket that was lost
 	// must not refuse grants for long.
 	keyEvery = 10 * time.Second
+	keyAgain = 200 * time.Millisecond // after a first put that failed
 	// sweepEvery is how often ended calls are looked for.
 	sweepEvery = 5 * time.Second
 	// tickEvery is how precise the times of suspicions and moves are.
@@ -136,15 +137,20 @@ func (s *Server) Run(ctx context.Context) error {
 		return unlessOver(ctx, err)
 	}
 	public := s.key.Public().(ed25519.PublicKey)
-	if _, err := keys.Put(ctx, edgeagent.KeyID(public), public); err != nil {
-		return unlessOver(ctx, fmt.Errorf("publish grant key: %w", err))
-	}
-
-	rekeyed := func(ctx context.Context) {
+	rekeyed := func(ctx context.Context) bool {
 		ctx, cancel := context.WithTimeout(ctx, keyEvery/2)
 		defer cancel()
-		if _, err := keys.Put(ctx, edgeagent.KeyID(public), public); err != nil && ctx.Err() == nil {
-			s.cfg.Log.Warn("grant key could not be put again", "err", err)
+		_, err := keys.Put(ctx, edgeagent.KeyID(public), public)
+		if err != nil && ctx.Err() == nil {
+			s.cfg.Log.Warn("grant key could not be put", "err", err)
+		}
+		return err == nil
+	}
+	for !rekeyed(ctx) { // without it every grant would be refused
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(keyAgain):
 		}
 	}
 
@@ -461,6 +467,23 @@ func (s *Server) cut(node edgeagent.NodeID) bool {
 	return s.core.Watch().Cut(time.Now(), node)
 }
 
+// leavingTime is for how long members may be on the node that their call left as planned.
+const leavingTime = 15 * time.Second
+
+// leaving is the node that a call is just leaving, and that serves on; empty: none.
+func (s *Server) leaving(e allocator.CallEntry) edgeagent.NodeID {
+	m := e.Move
+	if m == nil || !m.Planned || time.Since(m.At) > leavingTime || slices.Contains(e.Nodes(), m.From) {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.core.Watch().Up(m.From) {
+		return ""
+	}
+	return m.From
+}
+
 func tell[Req any](ctx context.Context, s *Server, id sfu.CallID, user sfu.UserID, verb string, req Req) (bus.Done, error) {
 	if id.ID == 0 || user.ID == 0 { // without a user the node would take all of the call
 		return bus.Done{}, allocator.Refuse(allocator.CodeBadRequest, "call and user are required")
@@ -470,18 +493,34 @@ func tell[Req any](ctx context.Context, s *Server, id sfu.CallID, user sfu.UserI
 		return bus.Done{}, err
 	}
 	var away edgeagent.NodeID
-	for _, node := range entry.Nodes() { // the user is on one of them
-		if s.cut(node) {
-			away = node
-			continue
-		}
+	done := false
+	ask := func(node edgeagent.NodeID) error {
 		_, err := bus.Request[Req, bus.Done](ctx, s.cfg.Bus, bus.NodeSubject(string(node), verb), req)
-		switch refused := (*bus.Error)(nil); {
-		case err == nil:
-			return bus.Done{}, nil
-		case !errors.As(err, &refused) || refused.Code != string(edgeagent.CodeNoSession):
-			return bus.Done{}, allocator.Refuse(allocator.CodeUnavailable, "node %s: %v", node, err)
+		refused := (*bus.Error)(nil)
+		if err != nil && (!errors.As(err, &refused) || refused.Code != string(edgeagent.CodeNoSession)) {
+			return allocator.Refuse(allocator.CodeUnavailable, "node %s: %v", node, err)
 		}
+		done = done || err == nil
+		return nil
+	}
+	for _, node := range entry.Nodes() { // the user is on one of them
+		switch {
+		case done:
+		case s.cut(node):
+			away = node
+		default:
+			if err := ask(node); err != nil {
+				return bus.Done{}, err
+			}
+		}
+	}
+	if from := s.leaving(entry); from != "" { // and may be there still
+		if err := ask(from); err != nil && !done {
+			return bus.Done{}, err
+		}
+	}
+	if done {
+		return bus.Done{}, nil
 	}
 	if away != "" {
 		return bus.Done{}, allocator.Refuse(allocator.CodeUnavailable, "node %s is cut off from the bus", away)

@@ -23,7 +23,7 @@ func (s *Server) upgrade(ctx context.Context, o allocator.Order) (edgeagent.Upgr
 	rep, err := bus.Request[edgeagent.UpgradeRequest, edgeagent.UpgradeReply](ctx, s.cfg.Bus, bus.NodeSubject(string(o.Node), "upgrade"),
 		edgeagent.UpgradeRequest{By: o.By, Reason: o.Reason})
 	if refused := (*bus.Error)(nil); errors.As(err, &refused) {
-		code := allocator.CodeUnavailable
+		code := allocator.CodeRefused
 		if refused.Code == string(edgeagent.CodeBadRequest) {
 			code = allocator.CodeBadRequest
 		}

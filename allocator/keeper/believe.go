@@ -17,6 +17,8 @@ const (
 	maxPPS      = edgeagent.MaxPPS
 	maxBPS      = edgeagent.MaxBPS
 	maxSessions = edgeagent.MaxSessions
+	// maxWhere bounds the names of region, zone and label, in bytes.
+	maxWhere = 128
 	// refusedKept is how long after its last lie of a kind a node is known for it: all
 	// of that time is one line in the journal.
 	refusedKept = time.Minute
@@ -49,6 +51,12 @@ func (c *Core) believe(now time.Time, hb edgeagent.Heartbeat, out []Out) (_ edge
 		if *v < 0 || *v > maxSessions {
 			refuse(what, "%s of %d sessions, of at most %d", what, *v, maxSessions)
 			*v = min(max(*v, 0), maxSessions)
+		}
+	}
+	for _, name := range []*string{&hb.Region, &hb.Zone, &hb.Label} {
+		if len(*name) > maxWhere {
+			refuse("place", "a region, zone or label of %d bytes, of at most %d", len(*name), maxWhere)
+			*name = ""
 		}
 	}
 	within("capacity", &hb.Capacity.PPS, maxPPS)

@@ -33,6 +33,8 @@ func TestLiesAreNotBelieved(t *testing.T) {
 			func(got edgeagent.Heartbeat, _ int) bool { return got.Epoch == 0 }},
 		"a call of such an epoch": {func(hb *edgeagent.Heartbeat) { hb.Calls = []edgeagent.CallOnANode{on(1, 1<<63, 2), on(2, 5, 2)} }, "call 1",
 			func(_ edgeagent.Heartbeat, calls int) bool { return calls == 1 }},
+		"a region without end": {func(hb *edgeagent.Heartbeat) { hb.Region = strings.Repeat("x", 1<<16) }, "of 65536 bytes",
+			func(got edgeagent.Heartbeat, _ int) bool { return got.Region == "" }},
 		"a weight of two": {func(hb *edgeagent.Heartbeat) { hb.Weight = 2 }, "weight", func(got edgeagent.Heartbeat, _ int) bool { return got.Weight == 1 }},
 	} {
 		t.Run(name, func(t *testing.T) {

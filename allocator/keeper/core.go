@@ -227,9 +227,13 @@ func (c *Core) SeeNode(now time.Time, hb edgeagent.Heartbeat, written time.Time,
 func (c *Core) leave(now time.Time, hb edgeagent.Heartbeat, out []Out) []Out {
 	c.watch.Beat(now, hb, now, nil)
 	c.health.Forget(hb.Node)
-	if _, known := c.lost[hb.Node]; !known && len(c.hosted[hb.Node]) > 0 {
+	switch _, known := c.lost[hb.Node]; {
+	case known: // it is barred until it is back
+	case len(c.hosted[hb.Node]) > 0:
 		c.lost[hb.Node] = loss{at: now, goodbye: true}
 		c.exits[hb.Node] = &exit{cause: allocator.CauseDrain}
+	default:
+		c.place.Unbar(now, hb.Node, false) // what ailed it ends with it
 	}
 	delete(c.awaited, hb.Node)
 	delete(c.shifted, hb.Node)

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -49,6 +50,85 @@ func TestForgottenNodeComesBack(t *testing.T) {
 	speak()
 	if !chosen() {
 		t.Error("it speaks again and is not chosen")
+	}
+}
+
+// TestGoodbyeEndsWhatAiled has a node say good-bye, without calls, while it is suspect or
+// bad: begun anew it is chosen.
+func TestGoodbyeEndsWhatAiled(t *testing.T) {
+	for name, ails := range map[string]func(c *Core, now time.Time){
+		"suspect":  func(c *Core, now time.Time) { c.Closed(now, "n1", now, nil) },
+		"degraded": func(c *Core, now time.Time) { c.ailments = c.health.Deaf(now, "n1", nil); c.treat(now, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := New(1)
+			now := time.Unix(1_800_000_000, 0)
+			c.Synced(now, now, time.Hour)
+			hb := edgeagent.Heartbeat{Node: "n1", State: edgeagent.Ready, Region: "r", At: now, Started: now.Add(-time.Hour),
+				Capacity: edgeagent.Capacity{PPS: 1e5, BPS: 1e9, Sessions: 1000}}
+			chosen := func() bool {
+				_, refused := c.place.Elsewhere(now, allocator.PlaceRequest{Call: sfu.CallID{ID: 1}}, 1, "", c.draw)
+				return refused == nil
+			}
+			for i := range 6 { // others that are full: one of so many may fall ill
+				other := hb
+				other.Node, other.Load.Sessions = edgeagent.NodeID(fmt.Sprint("full", i)), hb.Capacity.Sessions
+				c.SeeNode(now, other, now, nil)
+			}
+			c.SeeNode(now, hb, now, nil)
+			if !chosen() {
+				t.Fatal("a node that is ready is not chosen")
+			}
+			ails(c, now)
+			if chosen() {
+				t.Fatal("it is chosen all the same")
+			}
+			now = now.Add(time.Second)
+			gone := hb
+			gone.State, gone.At = edgeagent.Gone, now
+			c.SeeNode(now, gone, now, nil)
+			c.NodeGone(now, "n1", true, nil)
+			now = now.Add(10 * time.Second)
+			hb.At, hb.Started = now, now
+			c.SeeNode(now, hb, now, nil)
+			if !chosen() {
+				t.Error("begun anew it is not chosen")
+			}
+		})
+	}
+}
+
+// TestFewMakeNoNodeBad: it takes as many clients in silence as there are to ask, or four,
+// to have a node that beats and answers emptied.
+func TestFewMakeNoNodeBad(t *testing.T) {
+	for _, v := range []struct {
+		sessions, silent int
+		bad              bool
+	}{{200, 1, false}, {200, 3, false}, {200, 4, true}, {3, 1, false}, {3, 2, true}, {1, 1, true}} {
+		var w Watch
+		now := start
+		hb := edgeagent.Heartbeat{Node: "n", State: edgeagent.Ready, At: now, Load: edgeagent.Load{Sessions: v.sessions}}
+		w.Beat(now, hb, now, nil)
+		bad := false
+		for range 80 { // four seconds
+			now = now.Add(step)
+			hb.At = now
+			w.Beat(now, hb, now, nil)
+			var out []Verdict
+			if now.Sub(start)%time.Second == 0 {
+				out = w.Silence(now, edgeagent.Silence{Node: "n", Silent: v.silent, Of: v.silent}, out)
+			}
+			out = w.Tick(now, out)
+			for i := range out {
+				if out[i].Ask {
+					w.Answered(now, "n", Answer{Came: true}, nil)
+				}
+			}
+			bad = bad || len(w.Deaf(now)) > 0
+		}
+		if bad != v.bad {
+			t.Errorf("%d of %d in silence: bad %v", v.silent, v.sessions, bad)
+		}
 	}
 }
 

@@ -122,6 +122,7 @@ type watched struct {
 	closed  time.Time           // of its connection, by the clock of the bus; zero: open
 	silent  time.Time           // the last silence report that counts
 	deaf    int                 // such reports in a row, about once a second
+	voices  int                 // clients in silence, of the last one
 
 	standing     standing
 	cause        cause
@@ -296,6 +297,7 @@ func (w *Watch) Silence(now time.Time, s edgeagent.Silence, out []Verdict) []Ver
 	if now.Sub(n.silent) > silenceKept {
 		n.deaf = 0
 	}
+	n.voices = s.Silent
 	if n.deaf == 0 || now.Sub(n.silent) >= askAgain/2 {
 		n.deaf++
 		n.silent = now
@@ -593,11 +595,12 @@ func (w *Watch) back(now time.Time, id edgeagent.NodeID, n *watched, why string,
 }
 
 // Deaf lists the nodes that beat and answer us, and whose clients have reported
-// silence for some seconds: by name.
+// silence for some seconds, so many at a time that no few of them make a node bad: by name.
 func (w *Watch) Deaf(now time.Time) []edgeagent.NodeID {
 	var out []edgeagent.NodeID
 	for id, n := range w.nodes {
-		if n.standing == up && n.answered && n.deaf >= deafReports && now.Sub(n.silent) <= silenceKept {
+		enough := n.voices >= min(edgeagent.LossVoters, (n.hb.Load.Sessions+1)/2)
+		if n.standing == up && n.answered && n.deaf >= deafReports && enough && now.Sub(n.silent) <= silenceKept {
 			out = append(out, id)
 		}
 	}

@@ -3,6 +3,7 @@ package placement
 import (
 	"cmp"
 	"hash/fnv"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -26,7 +27,7 @@ type Fleet struct {
 	gists    []gist     // by slot
 	free     []int32
 	index    map[edgeagent.NodeID]int32
-	pools    []pool // one per region, never removed
+	pools    []pool // one per region; one that is empty is the next new region's
 	byRegion map[string]int32
 	zones    map[zoneID]*zone
 	atlas    atlas
@@ -179,17 +180,34 @@ func (f *Fleet) take(hb edgeagent.Heartbeat) int32 {
 func (f *Fleet) enter(i int32, hb edgeagent.Heartbeat) {
 	p, ok := f.byRegion[hb.Region]
 	if !ok {
-		p = int32(len(f.pools))
-		f.pools = append(f.pools, pool{region: hb.Region})
-		f.byRegion[hb.Region] = p
+		p = f.newPool(hb.Region)
 	}
 	f.pools[p].slots = append(f.pools[p].slots, i)
 	id := zoneID{hb.Region, hb.Zone}
 	if f.zones[id] == nil {
+		if len(f.zones) > 2*len(f.nodes) { // most are of nodes that are no more
+			maps.DeleteFunc(f.zones, func(_ zoneID, z *zone) bool { return z.nodes == 0 })
+		}
 		f.zones[id] = &zone{}
 	}
 	f.zones[id].nodes++
 	f.nodes[i].pool, f.nodes[i].zone = p, f.zones[id]
+}
+
+// newPool is the pool of a region that has none. However often nodes change theirs, there
+// are no more than there are nodes.
+func (f *Fleet) newPool(region string) int32 {
+	p := slices.IndexFunc(f.pools, func(p pool) bool { return len(p.slots) == 0 })
+	if p < 0 {
+		p = len(f.pools)
+		f.pools = append(f.pools, pool{})
+	} else {
+		delete(f.byRegion, f.pools[p].region)
+		f.atlas.moved, f.atlas.mapped = true, time.Time{} // which knows the distances of the old one
+	}
+	f.pools[p] = pool{region: region}
+	f.byRegion[region] = int32(p)
+	return int32(p)
 }
 
 func (f *Fleet) leave(i int32) {

@@ -169,6 +169,32 @@ func TestRamp(t *testing.T) {
 	}
 }
 
+// TestRegionsThatChange: what is kept of regions and zones is bounded by the nodes there
+// are, however often these change theirs.
+func TestRegionsThatChange(t *testing.T) {
+	f := &Fleet{}
+	f.Observe(start, node("stays", "eu", 100))
+	draw := rand.New(rand.NewPCG(1, 1))
+	for i := range 1000 {
+		hb := node("wanders", fmt.Sprint("region ", i), 0)
+		hb.Zone = fmt.Sprint("zone ", i)
+		f.Observe(start, hb)
+		for _, region := range []string{hb.Region, "eu"} {
+			req := allocator.PlaceRequest{Call: channel(i), Region: region}
+			want := edgeagent.NodeID("wanders")
+			if region == "eu" {
+				want = "stays"
+			}
+			if got := f.Choose(start, &req, 1, draw).Node; got != want {
+				t.Fatalf("after %d regions a call of %q is on %s", i, region, got)
+			}
+		}
+	}
+	if len(f.pools) > 3 || len(f.byRegion) > 3 || len(f.zones) > 8 {
+		t.Errorf("%d pools, %d regions and %d zones are kept", len(f.pools), len(f.byRegion), len(f.zones))
+	}
+}
+
 // TestCanary: a labelled node takes its share of the calls, always the same ones.
 func TestCanary(t *testing.T) {
 	f := &Fleet{}

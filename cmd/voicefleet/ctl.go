@@ -386,6 +386,7 @@ func (c *ctl) drain(ctx context.Context, node string, o allocator.Order, leave b
 			return ctx.Err()
 		case <-look.C:
 		}
+		p = allocator.Progress{} // what is not said again is over
 		if err := c.ask(ctx, "GET", fleetPath+"nodes/"+url.PathEscape(node)+"/progress", nil, &p); err != nil {
 			return err
 		}

@@ -176,6 +176,8 @@ func fleetStatus(err error) int {
 		return http.StatusBadRequest
 	case allocator.CodeNoCall:
 		return http.StatusNotFound
+	case allocator.CodeRefused:
+		return http.StatusConflict
 	}
 	return http.StatusServiceUnavailable
 }

@@ -133,6 +133,7 @@ func TestDrainRoutes(t *testing.T) {
 		"no JSON":     {"please", nil, 400, "read order"},
 		"a book":      {`{"reason":"` + strings.Repeat("x", maxDrainBody) + `"}`, nil, 400, "longer than 4096 bytes"},
 		"refused":     {"", allocator.Refuse(allocator.CodeBadRequest, "at most 256"), 400, "at most 256"},
+		"says no":     {"", allocator.Refuse(allocator.CodeRefused, "node fra1: an upgrade is under way"), 409, "under way"},
 		"no such one": {"", allocator.Refuse(allocator.CodeUnavailable, "node fra1: nobody"), 503, "voicefleet ctl nodes"},
 	} {
 		d.err = c.err

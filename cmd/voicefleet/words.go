@@ -12,6 +12,7 @@ import (
 
 	"voicefleet/allocator"
 	"voicefleet/edgeagent"
+	"voicefleet/internal/bus"
 	"voicefleet/internal/enrol"
 	"voicefleet/textchat/chatserver"
 )
@@ -462,7 +463,11 @@ func wordsInvited(i invited) string {
 }
 
 func wordsRevoked(e enrol.Entry) string {
-	return fmt.Sprintf("%v is shut out. The name is free again: voicefleet ctl node add %s", e.Member, e.Name)
+	again := "voicefleet ctl node add " + e.Name
+	if e.Role != bus.RoleEdge {
+		again += " --role " + e.Role
+	}
+	return fmt.Sprintf("%v is shut out. The name is free again: %s", e.Member, again)
 }
 
 func wordsAuthority(dir string, known bool) string {

@@ -63,6 +63,8 @@ type fleet struct {
 	conn *bus.Conn
 	e    *Enroller
 	urls []string
+	// servers are where the authority tells what it revoked.
+	servers bus.Config
 	// clock is what the authority believes the time to be, as an offset.
 	clock time.Duration
 }
@@ -106,6 +108,7 @@ func newFleet(t testing.TB, servers int) *fleet {
 			t.Fatal(err)
 		}
 	}
+	f.servers = cfg
 	if f.e, err = New(t.Context(), Config{Authority: a, Bus: f.conn, Servers: cfg, URLs: f.urls}); err != nil {
 		t.Fatal(err)
 	}
@@ -551,6 +554,41 @@ func TestRevoke(t *testing.T) {
 		}
 		connect(t, back)
 	})
+}
+
+// TestRevokedForEver: who was shut out under a name that somebody else has by now stays
+// out, too, when another program, whose copy of the authority is older, revokes a third.
+func TestRevokedForEver(t *testing.T) {
+	f := newFleet(t, 1)
+	copied := t.TempDir()
+	if err := os.CopyFS(copied, os.DirFS(f.a.dir)); err != nil {
+		t.Fatal(err)
+	}
+	first, third := f.enrol(t, "fra1"), f.enrol(t, "fra2")
+	if _, err := f.e.Revoke(patient(t), first.Member, "ada"); err != nil {
+		t.Fatal(err)
+	}
+	f.clock = 2 * time.Hour
+	second := f.enrol(t, "fra1")
+	f.clock = 0
+	old, err := Open(copied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := New(t.Context(), Config{Authority: old, Bus: f.conn, Servers: f.servers, URLs: f.urls})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Revoke(patient(t), third.Member, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	for _, out := range []*Identity{first, third} {
+		if c, err := bus.Connect(soon(t), bus.Config{URL: out.BusURL(), Credentials: out.Credentials()}); err == nil {
+			c.Close()
+			t.Errorf("%v is let in again", out.Member)
+		}
+	}
+	connect(t, second)
 }
 
 func TestTokens(t *testing.T) {

@@ -42,7 +42,10 @@ type Entry struct {
 	At        time.Time `json:"at"`               // of the last change
 
 	UserKey string `json:"user_key,omitempty"` // of the bus
-	Serial  string `json:"serial,omitempty"`   // of the newest certificate, in hex
+	// ShutOut are the keys that were revoked, of all who went by the name, separated by
+	// spaces: whoever tells the bus servers next tells them these, too.
+	ShutOut string `json:"shut_out,omitempty"`
+	Serial  string `json:"serial,omitempty"` // of the newest certificate, in hex
 	// Previous is the serial of the certificate that the newest was given for. It is
 	// good for another until the newest was shown: the reply may have been lost.
 	Previous string    `json:"previous,omitempty"`
@@ -55,7 +58,20 @@ type Entry struct {
 // Belongs makes it a bus.Keyed. What is no user's key is none of this fleet's, and to
 // revoke "*" would be to revoke everybody.
 func (e *Entry) Belongs(key string) bool {
-	return e.key() == key && e.validate() == nil && (e.UserKey == "" || nkeys.IsValidPublicUserKey(e.UserKey))
+	good := nkeys.IsValidPublicUserKey
+	return e.key() == key && e.validate() == nil && (e.UserKey == "" || good(e.UserKey)) &&
+		!slices.ContainsFunc(strings.Fields(e.ShutOut), func(k string) bool { return !good(k) })
+}
+
+// shutOut adds keys to those that are refused for ever.
+func (e *Entry) shutOut(keys []string) {
+	all := strings.Fields(e.ShutOut)
+	for _, k := range keys {
+		if !slices.Contains(all, k) {
+			all = append(all, k)
+		}
+	}
+	e.ShutOut = strings.Join(all, " ")
 }
 
 // Code is the closed list of reasons for which the authority refuses.
@@ -186,7 +202,7 @@ func (e *Enroller) Add(ctx context.Context, m Member, region, by string, ttl tim
 	case old.Value.State == Invited && now.Before(old.Value.Expires):
 		return Token{}, refuse(CodeNameTaken, "%v is invited already, until %s; revoke it to invite it anew", m, old.Value.Expires.Format(time.DateTime))
 	default:
-		next.RevokedAt, next.RevokedBy = old.Value.RevokedAt, old.Value.RevokedBy
+		next.RevokedAt, next.RevokedBy, next.ShutOut = old.Value.RevokedAt, old.Value.RevokedBy, old.Value.ShutOut
 		_, err = e.entries.Update(ctx, m.key(), next, old.Revision)
 	}
 	if errors.Is(err, bus.ErrConflict) {
@@ -348,6 +364,16 @@ func (e *Enroller) Revoke(ctx context.Context, m Member, by string) (Entry, erro
 	if err != nil {
 		return Entry{}, fmt.Errorf("revoke %v: %w", m, err)
 	}
+	if old, err := e.entries.Find(ctx, m.key()); err == nil && old.Value.UserKey != "" {
+		userKeys = append(userKeys, old.Value.UserKey)
+	}
+	// The servers first: who was broken into hears of the bucket, and could answer in its
+	// place.
+	var untold error
+	known := len(userKeys)
+	if known > 0 {
+		untold = e.tell(ctx, userKeys)
+	}
 	now := e.cfg.Authority.now()
 	var next Entry
 	for {
@@ -355,13 +381,15 @@ func (e *Enroller) Revoke(ctx context.Context, m Member, by string) (Entry, erro
 		switch {
 		case err == nil:
 			next = old.Value
-			if next.UserKey != "" {
+			if next.UserKey != "" && !slices.Contains(userKeys, next.UserKey) {
 				userKeys = append(userKeys, next.UserKey)
 			}
+			next.shutOut(userKeys)
 			next.State, next.At, next.RevokedAt, next.RevokedBy, next.TokenHash = Revoked, now, now, by, ""
 			_, err = e.entries.Update(ctx, m.key(), next, old.Revision)
 		case errors.Is(err, bus.ErrNotFound) && len(userKeys) > 0: // enrolled by hand, or the bucket was lost
 			next = Entry{Member: m, State: Revoked, At: now, RevokedAt: now, RevokedBy: by}
+			next.shutOut(userKeys)
 			_, err = e.entries.Create(ctx, m.key(), next)
 		case errors.Is(err, bus.ErrNotFound):
 			return Entry{}, refuse(CodeUnknown, "%v is not enrolled", m)
@@ -374,8 +402,11 @@ func (e *Enroller) Revoke(ctx context.Context, m Member, by string) (Entry, erro
 		}
 		break
 	}
-	if err := e.tell(ctx, userKeys); err != nil {
-		return next, fmt.Errorf("revoke %v: it is revoked, but the bus servers do not know; revoke it again: %w", m, err)
+	if len(userKeys) > known { // it joined meanwhile
+		untold = e.tell(ctx, userKeys)
+	}
+	if untold != nil {
+		return next, fmt.Errorf("revoke %v: it is revoked, but the bus servers do not know; revoke it again: %w", m, untold)
 	}
 	if m.Role == bus.RoleEdge {
 		if e.cfg.Farewell != nil {
@@ -400,15 +431,15 @@ func (e *Enroller) tell(ctx context.Context, userKeys []string) error {
 	if err != nil {
 		return err
 	}
+	userKeys = slices.Clone(userKeys)
 	for _, other := range all {
 		if other.State == Revoked && other.UserKey != "" {
 			userKeys = append(userKeys, other.UserKey)
 		}
+		userKeys = append(userKeys, strings.Fields(other.ShutOut)...)
 	}
 	slices.Sort(userKeys)
-	if userKeys = slices.Compact(userKeys); len(userKeys) == 0 {
-		return nil // it was invited only
-	}
+	userKeys = slices.Compact(userKeys)
 	accountJWT, err := e.cfg.Authority.revoke(userKeys)
 	if err != nil {
 		return err

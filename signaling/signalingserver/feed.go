@@ -1,6 +1,7 @@
 package signalingserver
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
@@ -62,7 +63,10 @@ type feeds struct {
 }
 
 type feed struct {
+	ready chan struct{} // closed when it is subscribed to, or that failed
+	// Written before that.
 	cancel func()
+	err    error
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -70,22 +74,40 @@ type feed struct {
 }
 
 // join sends the events of the call to box until the function it returns is
-// called.
+// called. The bus is asked without a lock: others join other calls meanwhile.
 func (f *feeds) join(call sfu.CallID, box *mailbox) (leave func(), err error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	one := f.calls[call]
-	if one == nil {
-		one = &feed{boxes: make(map[*mailbox]bool)}
-		if one.cancel, err = f.nodes.SubscribeCall(call, func(ev edgeagent.CallEvent) { f.spread(one, ev) }); err != nil {
-			return nil, fmt.Errorf("subscribe to call %v: %w", call, err)
-		}
+	first := one == nil
+	if first {
+		one = &feed{ready: make(chan struct{}), boxes: make(map[*mailbox]bool)}
 		f.calls[call] = one
 	}
 	one.mu.Lock()
 	one.boxes[box] = true
 	one.mu.Unlock()
+	f.mu.Unlock()
+	if first {
+		f.subscribe(call, one)
+	}
+	if <-one.ready; one.err != nil {
+		return nil, fmt.Errorf("subscribe to call %v: %w", call, one.err)
+	}
 	return func() { f.leave(call, one, box) }, nil
+}
+
+// subscribe asks the bus. When that fails, or panics, who joins from then on asks anew.
+func (f *feeds) subscribe(call sfu.CallID, one *feed) {
+	one.err = errors.New("the bus was not asked to the end")
+	defer func() {
+		if one.err != nil {
+			f.mu.Lock()
+			delete(f.calls, call)
+			f.mu.Unlock()
+		}
+		close(one.ready)
+	}()
+	one.cancel, one.err = f.nodes.SubscribeCall(call, func(ev edgeagent.CallEvent) { f.spread(one, ev) })
 }
 
 func (f *feeds) spread(one *feed, ev edgeagent.CallEvent) {

@@ -641,6 +641,41 @@ func (f *faulty) Negotiate(ctx context.Context, node edgeagent.NodeID, req edgea
 	return f.Node.Negotiate(ctx, node, req)
 }
 
+// slow subscribes to one call when it is let.
+type slow struct {
+	*signalingtest.Node
+	at      sfu.CallID
+	asked   chan struct{}
+	release chan struct{}
+}
+
+func (s *slow) SubscribeCall(call sfu.CallID, on func(edgeagent.CallEvent)) (func(), error) {
+	if call == s.at {
+		s.asked <- struct{}{}
+		<-s.release
+	}
+	return s.Node.SubscribeCall(call, on)
+}
+
+// A bus that takes its time for one call keeps nobody from another.
+func TestSlowSubscription(t *testing.T) {
+	f := newFixture()
+	nodes := &slow{f.node, sfu.CallID{ID: 66}, make(chan struct{}, 2), make(chan struct{})}
+	f.cfg.Nodes = nodes
+	i := serve(t, f.cfg, false)
+	g := grantOf(1, "a")
+	g.Call = nodes.at
+	a := dial(t, i.url+"/?v=8")
+	a.send(signaling.OpIdentify, identify(g, f.issuer.Token(g)))
+	<-nodes.asked
+	f.join(t, i, 2, "b") // another call
+	close(nodes.release)
+	a.want(signaling.OpReady, nil)
+	if len(nodes.asked) > 0 {
+		t.Error("the call was subscribed to twice")
+	}
+}
+
 // A panic ends one session's serving and nothing else.
 func TestPanicEndsOneUnit(t *testing.T) {
 	f := newFixture()

@@ -262,6 +262,7 @@ func (c *Core) Open(now time.Time, id uint64, g edgeagent.Grant, token Token, ou
 		c.calls[g.Call] = k
 	}
 	k.epoch = max(k.epoch, g.Epoch)
+	k.emptied = now // it is remembered until the engine has answered
 	s := &session{
 		token: token,
 		seats: make(map[int]edgeagent.Seat),

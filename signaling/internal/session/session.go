@@ -17,10 +17,12 @@ import (
 const (
 	// maxPending bounds the call events kept while the node opens a session.
 	maxPending = 1024
-	// updateTries is how often an Update that the node did not answer is made,
-	// updateRetry how long after the last try.
+	// updateTries is how often an Update that the node did not answer is made in a
+	// row, updateRetry how long after the last try. After that only mutes are told
+	// again, every updateLater.
 	updateTries = 4
 	updateRetry = time.Second
+	updateLater = 5 * time.Second
 	// maxSilent is the longest silence that is told; more says nothing more.
 	maxSilent = time.Minute
 )
@@ -75,9 +77,11 @@ type Session struct {
 	muteRest   bool
 	flags      *int
 	sinks      bool // mutes are to be told
+	sinking    bool // the update under way tells them
 	updating   bool
 	tries      int
 	retryAt    time.Time
+	later      bool // retryAt is so far away that what is wished anew does not wait for it
 
 	reportAfter time.Time // what is reported before is not read
 	received    uint64    // as last reported; grewAt is when that grew last
@@ -451,7 +455,7 @@ func (s *Session) muted() []sfu.UserID {
 // update tells the node what the client wants, one request at a time: what
 // changes meanwhile goes with the next one.
 func (s *Session) update(out *Out) {
-	if s.updating || !s.retryAt.IsZero() || s.phase < phaseReady || s.flags == nil && !s.sinks && s.hears == nil {
+	if s.updating || !s.retryAt.IsZero() && !s.later || s.phase < phaseReady || s.flags == nil && !s.sinks && s.hears == nil {
 		return
 	}
 	u := &edgeagent.UpdateRequest{Session: s.record.Session, Flags: s.flags, Hears: s.hears}
@@ -459,7 +463,7 @@ func (s *Session) update(out *Out) {
 		list := s.muted()
 		u.Muted = &list
 	}
-	s.flags, s.hears, s.sinks, s.updating = nil, nil, false, true
+	s.flags, s.hears, s.sinks, s.sinking, s.updating, s.retryAt, s.later = nil, nil, false, s.sinks, true, time.Time{}, false
 	out.Calls = append(out.Calls, Call{Node: s.record.Node, Update: u})
 }
 
@@ -473,11 +477,15 @@ func (s *Session) handleUpdated(now time.Time, err error, out *Out) {
 			s.end(now, out, signaling.CloseSessionInvalid)
 			return
 		case edgeagent.CodeUnavailable:
+			// The mutes are told again from what is wanted then; flags
+			// are not, the engine hears who speaks by itself.
+			s.sinks = s.sinks || s.sinking
 			if s.tries++; s.tries < updateTries {
-				// The mutes are told again from what is wanted then; flags
-				// are not, the engine hears who speaks by itself.
-				s.sinks = s.sinks || s.muteRest || len(s.mutedUsers) > 0
 				s.retryAt = now.Add(updateRetry)
+				return
+			}
+			if s.sinks {
+				s.retryAt, s.later = now.Add(updateLater), true
 				return
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"voicefleet/allocator"
+	"voicefleet/sfu"
 	"voicefleet/textchat"
 )
 
@@ -42,6 +44,43 @@ func TestTimeoutAndMove(t *testing.T) {
 		out := do(PatchMember{Actor: ids["boss"], User: ids["bob"], Timeout: &until, Channel: &channel})
 		if out.Err != nil || g.voice[ids["bob"]] != nil || !g.TimedOut(ids["bob"]) || len(g.pending) > 0 {
 			t.Errorf("to %d: %v; in voice %v, on the way %v", channel, out.Err, g.voice, g.pending)
+		}
+	}
+}
+
+// TestMuteOfUnopenedGrant: what a grant says of a session is old when rights were changed
+// before it was used, or another was: the node is told those of now.
+func TestMuteOfUnopenedGrant(t *testing.T) {
+	for name, c := range map[string]struct {
+		opened sfu.SessionID
+		mute   bool
+		told   bool
+	}{"as granted": {"grant", false, false}, "muted meanwhile": {"grant", true, true}, "an older grant": {"older", false, true}} {
+		_, do := mightier(t, 0)
+		bob := ids["bob"]
+		out := do(VoiceUpdate{User: bob, Session: "b", Channel: ids["lobby"]})
+		if len(out.Effects) != 1 || out.Effects[0].Place == nil {
+			t.Fatalf("%+v, %v", out.Effects, out.Err)
+		}
+		do(Placed{User: bob, Attempt: out.Effects[0].Place.Attempt, Assignment: allocator.Assignment{Node: "n", Epoch: 1, Session: "grant"}})
+		if c.mute {
+			mute := true
+			if out := do(PatchMember{Actor: ids["boss"], User: bob, Mute: &mute}); out.Err != nil {
+				t.Fatal(out.Err)
+			}
+		}
+		out = do(CallOpened{Channel: ids["lobby"], User: bob, Session: c.opened})
+		if told := len(out.Effects) == 1 && out.Effects[0].Update != nil; told != c.told || len(out.Effects) > 1 {
+			t.Fatalf("%s: %+v", name, out.Effects)
+		}
+		if !c.told {
+			continue
+		}
+		if u := out.Effects[0].Update; u.Session != c.opened || u.User.ID != bob || u.Rights.Mute != c.mute {
+			t.Errorf("%s: told %+v", name, u)
+		}
+		if out = do(CallOpened{Channel: ids["lobby"], User: bob, Session: c.opened}); len(out.Effects) != 0 {
+			t.Errorf("%s: told again: %+v", name, out.Effects)
 		}
 	}
 }

@@ -32,6 +32,8 @@ type voice struct {
 	Opened bool
 	Placed time.Time
 	Rights sfu.Rights // as the voice side knows them
+	// Granted are the rights of the grant that Call is of.
+	Granted sfu.Rights `json:",omitzero"`
 
 	Node   edgeagent.NodeID
 	Epoch  uint64             // of the call there
@@ -453,7 +455,7 @@ func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
 		}
 	}
 	v := &voice{Channel: p.Channel, Session: p.Session, SelfMute: p.SelfMute, SelfDeaf: p.SelfDeaf,
-		Suppressed: g.suppressed(in.User, p.Channel), Call: in.Assignment.Session, Placed: now, Rights: p.Rights,
+		Suppressed: g.suppressed(in.User, p.Channel), Call: in.Assignment.Session, Placed: now, Rights: p.Rights, Granted: p.Rights,
 		Node: in.Assignment.Node, Epoch: in.Assignment.Epoch, RTT: p.RTT, Region: p.Region, Where: p.Where}
 	if old != nil && old.Channel == v.Channel {
 		v.Asked = old.Asked
@@ -503,9 +505,16 @@ func (g *Guild) handleCallOpened(in CallOpened, out *Out) {
 		}
 		return
 	}
-	// An older grant of the same call may have been used: that session lives now.
+	// An older grant of the same call may have been used: that session lives now. What
+	// rights it was opened with are those of the grant, whatever was changed since.
+	old := v.Call != in.Session || v.Granted != v.Rights
 	v = edit(g, g.voice, in.User)
 	v.Call, v.Opened, v.Check = in.Session, true, time.Time{}
+	if old {
+		v.Granted = v.Rights
+		out.Effects = append(out.Effects, Effect{User: in.User, Update: &allocator.UpdateRequest{
+			Call: callID(v.Channel), User: userID(in.User), Session: in.Session, Rights: v.Rights}})
+	}
 }
 
 func (g *Guild) handleCallLeft(now time.Time, in CallLeft, out *Out) {
