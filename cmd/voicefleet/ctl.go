@@ -362,8 +362,13 @@ func (c *ctl) drainCommand() *cobra.Command {
 	return cmd
 }
 
-// drainLook is how often a drain is looked at.
-const drainLook = 500 * time.Millisecond
+const (
+	// drainLook is how often a drain is looked at.
+	drainLook = 500 * time.Millisecond
+	// drainDoubts is how many looks in a row must find the node not draining: an allocator
+	// that has just lost the bus hears late what the node says.
+	drainDoubts = 7
+)
 
 // drain empties a node and tells how it goes until it is empty or the time is over.
 func (c *ctl) drain(ctx context.Context, node string, o allocator.Order, leave bool) error {
@@ -376,8 +381,9 @@ func (c *ctl) drain(ctx context.Context, node string, o allocator.Order, leave b
 	}
 	look := time.NewTicker(drainLook)
 	defer look.Stop()
-	for last := ""; !leave && p.Sessions > 0; {
-		if line := wordsDraining(p); !c.json && line != last {
+	doubts := 0
+	for last := ""; !leave && (p.Sessions > 0 || doubts > 0); {
+		if line := wordsDraining(p); !c.json && line != last && doubts == 0 {
 			fmt.Fprintln(c.out, line)
 			last = line
 		}
@@ -390,7 +396,9 @@ func (c *ctl) drain(ctx context.Context, node string, o allocator.Order, leave b
 		if err := c.ask(ctx, "GET", fleetPath+"nodes/"+url.PathEscape(node)+"/progress", nil, &p); err != nil {
 			return err
 		}
-		if p.State != edgeagent.Draining {
+		if p.State == edgeagent.Draining {
+			doubts = 0
+		} else if doubts++; doubts == drainDoubts {
 			return fmt.Errorf("%s is not drained any more: it is %s", node, p.State)
 		}
 		if time.Now().After(o.Deadline) && p.Sessions > 0 {

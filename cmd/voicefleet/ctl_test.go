@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -65,10 +66,12 @@ func TestPenaltiesAreTold(t *testing.T) {
 	}
 }
 
-// crowded is a foreman whose node stands as it is told to, whoever looks.
+// crowded is a foreman whose node stands as it is told to, whoever looks; the first who do
+// see it as it was before.
 type crowded struct {
 	foreman
 	stands  allocator.Progress
+	late    atomic.Int32
 	ordered chan allocator.Order
 }
 
@@ -78,6 +81,9 @@ func (c *crowded) Drain(_ context.Context, o allocator.Order) (allocator.Progres
 }
 
 func (c *crowded) Progress(context.Context, edgeagent.NodeID) (allocator.Progress, error) {
+	if c.late.Add(-1) >= 0 {
+		return allocator.Progress{Node: "fra1", State: edgeagent.Ready}, nil
+	}
 	return c.stands, nil
 }
 
@@ -88,34 +94,40 @@ func TestDrainEndsWithItsDeadline(t *testing.T) {
 	for name, c := range map[string]struct {
 		stands   allocator.Progress
 		args     []string
+		late     int32
 		out, err string // of standard output and standard error, the whole of the latter
 	}{
 		"people are left": {
-			allocator.Progress{Node: "fra1", State: edgeagent.Draining, Emptying: true, Calls: 1, Sessions: 3, Stuck: "no node has room for 3"}, []string{"--deadline", "1ms"},
+			allocator.Progress{Node: "fra1", State: edgeagent.Draining, Emptying: true, Calls: 1, Sessions: 3, Stuck: "no node has room for 3"}, []string{"--deadline", "1ms"}, 0,
 			"fra1: 2 calls with 7 people left",
 			"voicefleet: fra1 is not empty in time: 1 calls with 3 people are left: no node has room for 3. It takes no new calls; take it back with voicefleet ctl undrain fra1.\n",
 		},
 		"in JSON, too": {
-			allocator.Progress{Node: "fra1", State: edgeagent.Draining, Emptying: true, Calls: 1, Sessions: 3}, []string{"--deadline", "1ms", "--json"},
+			allocator.Progress{Node: "fra1", State: edgeagent.Draining, Emptying: true, Calls: 1, Sessions: 3}, []string{"--deadline", "1ms", "--json"}, 0,
 			"",
 			"voicefleet: fra1 is not empty in time: 1 calls with 3 people are left. It takes no new calls; take it back with voicefleet ctl undrain fra1.\n",
 		},
 		"it got empty at the last moment": {
-			allocator.Progress{Node: "fra1", State: edgeagent.Draining, Emptying: true}, []string{"--deadline", "1ms"},
+			allocator.Progress{Node: "fra1", State: edgeagent.Draining, Emptying: true}, []string{"--deadline", "1ms"}, 0,
+			"It has none left: it can be stopped now.", "",
+		},
+		"an allocator hears of it late": {
+			allocator.Progress{Node: "fra1", State: edgeagent.Draining, Emptying: true}, []string{"--deadline", "10m"}, 2,
 			"It has none left: it can be stopped now.", "",
 		},
 		"somebody took it back": {
-			allocator.Progress{Node: "fra1", State: edgeagent.Ready, Calls: 2, Sessions: 7}, []string{"--deadline", "10m"},
+			allocator.Progress{Node: "fra1", State: edgeagent.Ready, Calls: 2, Sessions: 7}, []string{"--deadline", "10m"}, 0,
 			"fra1: 2 calls with 7 people left", "voicefleet: fra1 is not drained any more: it is ready\n",
 		},
 		"nobody waits": {
-			allocator.Progress{}, []string{"--deadline", "1ms", "--no-wait"},
+			allocator.Progress{}, []string{"--deadline", "1ms", "--no-wait"}, 0,
 			"fra1 takes no new calls.", "",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := &crowded{stands: c.stands, ordered: make(chan allocator.Order, 1)}
+			f.late.Store(c.late)
 			mux := http.NewServeMux()
 			mountFleet(mux, &oracle{}, f, "secret")
 			server := httptest.NewServer(mux)

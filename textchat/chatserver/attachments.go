@@ -257,7 +257,7 @@ func (c *call) keep(part *multipart.Part, channel textchat.ID, most int64) (uplo
 		c.srv.cfg.Log.Error("keep attachment", "err", err)
 		return upload{}, textchat.Unavailable("The file could not be kept, try again.", 5*time.Second)
 	}
-	a.URL = "/attachments/" + key + "/" + url.PathEscape(a.Filename)
+	a.URL = filePath + key + "/" + url.PathEscape(a.Filename)
 	u := upload{file: a}
 	if a.Size > most {
 		c.discard([]upload{u})
@@ -293,7 +293,7 @@ func (c *call) discard(list []upload) {
 
 // fileOf is the key of an attachment.
 func fileOf(a textchat.Attachment) string {
-	key := strings.TrimPrefix(a.URL, "/attachments/")
+	key := strings.TrimPrefix(a.URL, filePath)
 	return key[:max(0, strings.LastIndexByte(key, '/'))]
 }
 
@@ -372,7 +372,7 @@ func attach(m *textchat.Message, list *[]attachmentForm, came []upload) error {
 			a.Description = f.Description
 			if f.Filename != nil {
 				a.Filename = filename(*f.Filename)
-				a.URL = "/attachments/" + fileOf(a) + "/" + url.PathEscape(a.Filename)
+				a.URL = filePath + fileOf(a) + "/" + url.PathEscape(a.Filename)
 			}
 		}
 		m.Attachments = append(m.Attachments, a)
@@ -413,7 +413,7 @@ func (s *Server) attachment(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// /attachments/channel/id/secret/name, of which only the name is a stranger's.
-	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/attachments/"), "/")
+	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), filePath), "/")
 	if len(parts) != 4 || len(parts[2]) != fileKeyLen {
 		http.NotFound(w, r)
 		return

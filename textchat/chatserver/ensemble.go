@@ -897,9 +897,14 @@ func (s *Server) forUsers(u usersEntry, at uint64) {
 	case u.Event != nil:
 		e := gatewayEvent(u.Event.Name, u.Event.Body)
 		e.At = at
+		files := filedBody(e)
 		for _, id := range u.Event.Users {
 			for _, x := range s.hub.of(id) {
-				if u.Event.Intent&^x.intents == 0 && x.shardHas(0) {
+				switch {
+				case u.Event.Intent&^x.intents != 0 || !x.shardHas(0):
+				case files != nil:
+					x.deliver(files.of(x))
+				default:
 					x.deliver(e)
 				}
 			}

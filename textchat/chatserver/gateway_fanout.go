@@ -46,6 +46,7 @@ func (o *owner) publishTo(e guild.Event, to iter.Seq[*session]) {
 		return
 	}
 	var open, hidden, bare *gatewaysession.Event
+	files := filedEvent(e.Name, late, at, e.Data)
 	if c := o.core.Channel(e.Channel); c != nil && c.Type.Voice() && e.Intent&ofMessages != 0 {
 		e.Need |= textchat.Connect
 	}
@@ -59,6 +60,8 @@ func (o *owner) publishTo(e guild.Event, to iter.Seq[*session]) {
 				bare = &gatewaysession.Event{Name: e.Name, Body: withoutContent(encode(e.Data)), At: at}
 			}
 			s.deliver(bare)
+		case isOpen && files != nil:
+			s.deliver(files.of(s))
 		case isOpen:
 			if open == nil {
 				open = &gatewaysession.Event{Name: e.Name, Body: encode(e.Data), Late: late, At: at}

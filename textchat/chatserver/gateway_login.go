@@ -108,7 +108,7 @@ func (c *conn) identify(now time.Time, in gatewaysession.Identify) {
 			return
 		}
 	}
-	s := &session{srv: c.srv, user: u.ID, token: hash, intents: in.Intents, large: in.Large,
+	s := &session{srv: c.srv, url: c.url, user: u.ID, token: hash, intents: in.Intents, large: in.Large,
 		shard: in.Shard, compress: in.Compress, passive: in.Passive && !u.Bot, version: c.version, presence: in.Presence,
 		replay: gatewaysession.Replay{Count: textchat.ReplayEvents, Bytes: textchat.ReplayBytes}}
 	if s.passive {

@@ -119,16 +119,16 @@ func (c *call) dress(channel textchat.ID, list []textchat.Message) ([]textchat.M
 
 // whole makes the lists of a message lists, and its URLs whole.
 func (c *call) whole(m *textchat.Message) {
-	base := c.srv.baseURL(c.r)
 	m.Attachments = append([]textchat.Attachment{}, m.Attachments...)
 	for i := range m.Attachments {
-		a := &m.Attachments[i]
-		a.URL = base + a.URL
-		a.ProxyURL = a.URL
+		m.Attachments[i].ProxyURL = m.Attachments[i].URL
 	}
 	m.Embeds = append([]textchat.Embed{}, m.Embeds...)
 	for i := range m.Embeds {
 		attachedPictures(&m.Embeds[i], m.Attachments)
+	}
+	if !c.paths {
+		*m = linked(*m, c.srv.baseURL(c.r))
 	}
 	if m.Components == nil {
 		m.Components = []json.RawMessage{}
@@ -142,10 +142,9 @@ func (c *call) whole(m *textchat.Message) {
 }
 
 // attachedPictures gives pictures that are files of the same message
-// (attachment://name) their URLs. What is behind the embed's pointers may be
-// shared: it is copied.
+// (attachment://name) their URLs.
 func attachedPictures(e *textchat.Embed, files []textchat.Attachment) {
-	find := func(u string) string {
+	pictures(e, func(u string) string {
 		name, ok := strings.CutPrefix(u, "attachment://")
 		if !ok {
 			return u
@@ -156,22 +155,7 @@ func attachedPictures(e *textchat.Embed, files []textchat.Attachment) {
 			}
 		}
 		return u
-	}
-	for _, m := range []**textchat.EmbedMedia{&e.Image, &e.Thumbnail} {
-		if *m != nil {
-			*m = &textchat.EmbedMedia{URL: find((*m).URL)}
-		}
-	}
-	if e.Footer != nil {
-		f := *e.Footer
-		f.IconURL = find(f.IconURL)
-		e.Footer = &f
-	}
-	if e.Author != nil {
-		a := *e.Author
-		a.IconURL = find(a.IconURL)
-		e.Author = &a
-	}
+	})
 }
 
 // message finds the message of the path.
@@ -391,11 +375,11 @@ func (c *call) post(p place, author textchat.User, webhook textchat.ID, in *mess
 	stored.Nonce = echoed
 	if repeated {
 		c.discard(files)
-		list, err := c.dress(p.channel.ID, []textchat.Message{stored})
+		list, err := c.forAll().dress(p.channel.ID, []textchat.Message{stored})
 		if err != nil {
 			return m, err
 		}
-		return list[0], c.toldAgain(p, func(later *call) bool { return p.tell(later.srv, guild.Posted{Message: list[0]}) })
+		return linked(list[0], c.srv.baseURL(c.r)), c.toldAgain(p, func(later *call) bool { return p.tell(later.srv, guild.Posted{Message: list[0]}) })
 	}
 	var shown textchat.Message
 	if err := c.told(func(later *call) (told bool) { shown, told = later.posted(p, stored, answered); return told }); err != nil {
@@ -406,15 +390,16 @@ func (c *call) post(p place, author textchat.User, webhook textchat.ID, in *mess
 
 // posted tells of a message that is stored, and returns it as it was shown.
 func (c *call) posted(p place, m textchat.Message, answered *textchat.Message) (shown textchat.Message, told bool) {
-	c.whole(&m)
+	all := c.forAll()
+	all.whole(&m)
 	if answered != nil {
-		c.whole(answered)
+		all.whole(answered)
 		m.Referenced = answered
 	}
 	if p.owner == nil && p.dm.LastMessage == nil {
 		c.introduce(p)
 	}
-	return m, p.tell(c.srv, guild.Posted{Message: m})
+	return linked(m, c.srv.baseURL(c.r)), p.tell(c.srv, guild.Posted{Message: m})
 }
 
 // awaitMessage has a message told that may be stored. One that does not show has its
@@ -741,7 +726,7 @@ func has(m textchat.Message, a textchat.Attachment) bool {
 
 // tellEdited tells of a message's new state.
 func (c *call) tellEdited(p place, m textchat.Message) error {
-	_, body, err := c.show(m)
+	_, body, err := c.forAll().show(m)
 	if err != nil {
 		return err
 	}

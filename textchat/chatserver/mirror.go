@@ -1367,7 +1367,7 @@ func (c *conn) resumeElsewhere(in gatewaysession.Resume, user textchat.ID, token
 		first, ok := e.mirrors.spots(from.Life, uint64(from.Base))
 		greet = !ok || at.at-first.at < loginTime.Milliseconds()
 	}
-	s := &session{srv: c.srv, id: in.Session, user: user, token: token, intents: what.Intents, large: what.Large, shard: what.Shard,
+	s := &session{srv: c.srv, id: in.Session, url: c.url, user: user, token: token, intents: what.Intents, large: what.Large, shard: what.Shard,
 		compress: what.Compress, passive: what.Passive, version: what.Version, presence: gatewaysession.PresenceUpdate{Status: gatewaysession.Online}, ready: true,
 		replay: gatewaysession.Replay{Count: textchat.ReplayEvents, Bytes: textchat.ReplayBytes}}
 	s.replay.Begin(in.Seq)
@@ -1507,7 +1507,11 @@ func (s *session) catchUpUsers(ctx context.Context, at spots) (moves []textchat.
 		case u.Leave != nil && u.Leave.User == s.user:
 			moves = append(moves, u.Leave.Guild)
 		case u.Event != nil && slices.Contains(u.Event.Users, s.user) && u.Event.Intent&^s.intents == 0 && s.shardHas(0):
-			s.deliver(gatewayEvent(u.Event.Name, u.Event.Body))
+			e := gatewayEvent(u.Event.Name, u.Event.Body)
+			if files := filedBody(e); files != nil {
+				e = files.of(s)
+			}
+			s.deliver(e)
 		}
 	}
 	if surplus := s.srv.hub.addSession(s); surplus != nil {

@@ -27,7 +27,7 @@ func (s *Server) newRoot() http.Handler {
 			s.api.ServeHTTP(w, r)
 		case p == "/gateway" || p == "/gateway/":
 			s.gateway(w, r)
-		case strings.HasPrefix(p, "/attachments/"):
+		case strings.HasPrefix(p, filePath):
 			s.attachment(w, r)
 		case s.cfg.Page == nil:
 			http.NotFound(w, r)

@@ -43,6 +43,7 @@ type call struct {
 	route string // the bucket that clients know the route by
 	user  textchat.User
 	token textchat.TokenHash
+	paths bool // see forAll
 }
 
 // run is a route's work: the status and body of a success (a nil body sends

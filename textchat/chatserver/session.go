@@ -38,6 +38,7 @@ type session struct {
 	lane     *gatewaysession.Lane // nil: nothing is held back
 	conn     *conn
 	host     string // by which the client reached us
+	url      string // of the gateway, by which it did
 	guilds   []*owner
 	late     []*owner  // guilds that were joined before READY was out
 	detached time.Time // zero while attached
@@ -249,7 +250,7 @@ func (s *session) attach(c *conn, seq uint64, last *gatewaysession.Event) (old *
 		return nil, false
 	}
 	old = s.conn
-	s.conn, s.host, s.detached, s.opened = c, c.host, time.Time{}, c.opened
+	s.conn, s.host, s.url, s.detached, s.opened = c, c.host, c.url, time.Time{}, c.opened
 	return old, true
 }
 
@@ -388,6 +389,13 @@ func (s *session) endpoint(list []string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return net.JoinHostPort(s.host, list[0][1:])
+}
+
+// reached is the address by which this client reached us: scheme and host.
+func (s *session) reached() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return baseOf(s.url)
 }
 
 // hub knows all sessions and connections.

@@ -3,6 +3,7 @@ package chatserver
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -14,6 +15,59 @@ import (
 )
 
 // What members may not do stays so by every way there is.
+
+// TestHostOfWriter: what the writer of a message calls this server is for the writer alone;
+// the others get the addresses of its files as they reach it, in a channel, in an answer,
+// by a pin, in private.
+func TestHostOfWriter(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil, nil)
+	boss, ann, bob := w.boss(), w.guest("ann"), w.guest("bob")
+	general := w.channelID(boss, "general")
+	dm := w.do("POST", "/users/@me/channels", ann.token, map[string]any{"recipient_id": bob.id}).body["id"].(string)
+	b := w.enter(bob)
+	evil := w.http.Client().Transport
+	w.http.Client().Transport = hosted{evil, "evil.example"}
+	defer func() { w.http.Client().Transport = evil }()
+	own := func(e map[string]any, at ...string) {
+		t.Helper()
+		for _, path := range at {
+			if url, _ := field(e, path).(string); !strings.HasPrefix(url, w.http.URL+filePath) {
+				t.Errorf("%s is %q", path, url)
+			}
+		}
+	}
+	created := func(channel string) map[string]any { // what tells of a pin is left out
+		for {
+			if e := b.until("MESSAGE_CREATE"); e["channel_id"] == channel && e["type"] != 6.0 {
+				return e
+			}
+		}
+	}
+	form := part{"payload_json", "", []byte(`{"embeds":[{"title":"e","image":{"url":"attachment://x.png"}}],"nonce":"1"}`)}
+	for _, channel := range []string{general, dm} {
+		sent := w.upload("POST", "/channels/"+channel+"/messages", ann.token, form, part{"files[0]", "x.png", picture(t)})
+		if url, _ := field(sent.body, "attachments.0.url").(string); !strings.HasPrefix(url, "http://evil.example"+filePath) || url != field(sent.body, "embeds.0.image.url") {
+			t.Errorf("the writer gets %d %s", sent.status, sent.raw)
+		}
+		own(created(channel), "attachments.0.url", "attachments.0.proxy_url", "embeds.0.image.url")
+		w.do("POST", "/channels/"+channel+"/messages", ann.token, map[string]any{"content": "see", "message_reference": map[string]any{"message_id": sent.body["id"]}})
+		own(created(channel), "referenced_message.attachments.0.url")
+		pins := map[string]person{general: boss, dm: ann}
+		w.do("PUT", "/channels/"+channel+"/messages/pins/"+sent.body["id"].(string), pins[channel].token, nil)
+		own(b.until("MESSAGE_UPDATE"), "attachments.0.url", "embeds.0.image.url")
+	}
+}
+
+// hosted calls the server by another name.
+type hosted struct {
+	http.RoundTripper
+	name string
+}
+
+func (h hosted) RoundTrip(r *http.Request) (*http.Response, error) {
+	r.Host = h.name
+	return h.RoundTripper.RoundTrip(r)
+}
 
 // TestDeadInvitesGo: invites that let nobody in any more take the room of none that does.
 func TestDeadInvitesGo(t *testing.T) {

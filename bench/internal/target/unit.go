@@ -332,6 +332,7 @@ func (u *Unit) run(ctx context.Context, args ...string) (string, error) {
 		_ = p.cmd.Process.Kill()
 		<-p.ended
 	}
+	<-p.copied // all that it said
 	if p.how != nil {
 		return out.String(), fmt.Errorf("%s: %w: %s", strings.Join(args, " "), errors.Join(p.how, ctx.Err()), bytes.TrimSpace(out.Bytes()))
 	}
