@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -166,16 +167,22 @@ func (v *voiceSide) tell(e edgeagent.CallEvent) {
 	}
 }
 
-// expect waits for an order that begins with want.
-func (v *voiceSide) expect(t testing.TB, want string) {
+// expect waits for an order that begins with want. Before it others may come that begin
+// with one of besides.
+func (v *voiceSide) expect(t testing.TB, want string, besides ...string) {
 	t.Helper()
-	select {
-	case got := <-v.arrived:
-		if !strings.HasPrefix(got, want) {
-			t.Fatalf("voice side was told %q, want %q", got, want)
+	for {
+		select {
+		case got := <-v.arrived:
+			if strings.HasPrefix(got, want) {
+				return
+			}
+			if !slices.ContainsFunc(besides, func(b string) bool { return strings.HasPrefix(got, b) }) {
+				t.Fatalf("voice side was told %q, want %q", got, want)
+			}
+		case <-time.After(patience):
+			t.Fatalf("voice side was not told %q", want)
 		}
-	case <-time.After(patience):
-		t.Fatalf("voice side was not told %q", want)
 	}
 }
 

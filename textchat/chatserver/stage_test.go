@@ -92,6 +92,7 @@ func TestStage(t *testing.T) {
 	call := w.callOf(stage)
 	w.voice.tell(edgeagent.CallEvent{Call: call, Opened: &edgeagent.SessionStart{Session: "vs2", User: ann.user()}})
 	w.voice.tell(edgeagent.CallEvent{Call: call, Left: &edgeagent.Left{Session: "vs2", User: ann.user(), Reason: edgeagent.EngineLost}})
+	w.voice.expect(t, "update "+ann.id+" speak=true mute=false") // the grant she came by had her listen
 	w.voice.expect(t, "place "+ann.id+" speak=true")
 	if r := granted(a); r != (sfu.Rights{Speak: true, Video: true}) {
 		t.Fatalf("who was let speak is granted %+v", r)

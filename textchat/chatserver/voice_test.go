@@ -317,7 +317,7 @@ func TestMovedCall(t *testing.T) {
 	// The old session ends; the new one is opened, hears nothing, and is mended.
 	w.voice.tell(edgeagent.CallEvent{Call: call, Node: "n1", Left: &edgeagent.Left{Session: "vs1", User: ann.user(), Reason: edgeagent.Moved}})
 	w.voice.tell(edgeagent.CallEvent{Call: call, Node: "n2", Left: &edgeagent.Left{Session: "vs2", User: ann.user(), Reason: edgeagent.EngineLost}})
-	w.voice.expect(t, "place "+ann.id)
+	w.voice.expect(t, "place "+ann.id, "update "+ann.id) // that vs1 was opened may be told after the move: rights, then
 	s = a.event("VOICE_SERVER_UPDATE")
 	if m, ok := s["move"].(map[string]any); !ok || m["from"] != "n2" || m["cause"] != "mend" || m["planned"] != nil {
 		t.Fatalf("mended: %v", s)

@@ -513,7 +513,7 @@ func (g *Guild) handleCallOpened(in CallOpened, out *Out) {
 	if old {
 		v.Granted = v.Rights
 		out.Effects = append(out.Effects, Effect{User: in.User, Update: &allocator.UpdateRequest{
-			Call: callID(v.Channel), User: userID(in.User), Session: in.Session, Rights: v.Rights}})
+			Call: callID(v.Channel), User: userID(in.User), Rights: v.Rights}})
 	}
 }
 
