@@ -24,23 +24,25 @@ func (c *call) forAll() *call {
 	return &all
 }
 
-// linked makes the addresses of a message's files whole.
+// linked makes the addresses of a message's files whole, unless they are: an instance of
+// an older version told them so.
 func linked(m textchat.Message, base string) textchat.Message {
+	whole := func(u string) string {
+		if strings.HasPrefix(u, filePath) {
+			return base + u
+		}
+		return u
+	}
 	if len(m.Attachments) > 0 {
 		m.Attachments = append([]textchat.Attachment{}, m.Attachments...)
 		for i := range m.Attachments {
 			a := &m.Attachments[i]
-			a.URL = base + a.URL
+			a.URL = whole(a.URL)
 			a.ProxyURL = a.URL
 		}
 		m.Embeds = append([]textchat.Embed{}, m.Embeds...)
 		for i := range m.Embeds {
-			pictures(&m.Embeds[i], func(u string) string {
-				if strings.HasPrefix(u, filePath) {
-					return base + u
-				}
-				return u
-			})
+			pictures(&m.Embeds[i], whole)
 		}
 	}
 	if m.Referenced != nil {

@@ -58,6 +58,15 @@ func TestHostOfWriter(t *testing.T) {
 	}
 }
 
+// TestLinkedOnce: what is whole stays as it is.
+func TestLinkedOnce(t *testing.T) {
+	m := textchat.Message{Attachments: []textchat.Attachment{{URL: filePath + "x"}}, Referenced: &textchat.Message{Attachments: []textchat.Attachment{{URL: filePath + "y"}}}}
+	m = linked(linked(m, "http://a"), "http://b")
+	if m.Attachments[0].URL != "http://a"+filePath+"x" || m.Attachments[0].ProxyURL != m.Attachments[0].URL || m.Referenced.Attachments[0].URL != "http://a"+filePath+"y" {
+		t.Errorf("linked twice: %+v, %+v", m.Attachments, m.Referenced.Attachments)
+	}
+}
+
 // hosted calls the server by another name.
 type hosted struct {
 	http.RoundTripper
