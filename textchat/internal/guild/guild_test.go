@@ -417,6 +417,9 @@ func show(o Out) string {
 			if r.Region != "" {
 				more += " region=" + r.Region
 			}
+			if r.Epoch != 0 {
+				more += fmt.Sprintf(" epoch=%d", r.Epoch)
+			}
 			line("place attempt=%d user=%s call=%s session=%s speak=%v mute=%v deaf=%v echo=%v%s", e.Place.Attempt, nameOf(r.User.ID), nameOf(r.Call.ID), r.Session,
 				r.Rights.Speak, r.Rights.Mute, r.Rights.Deaf, r.Echo, more)
 		case e.Update != nil:

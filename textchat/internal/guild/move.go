@@ -53,6 +53,7 @@ type moving struct {
 	Cause   allocator.Cause
 	Planned bool
 	Avoid   []edgeagent.NodeID
+	Epoch   uint64 // of the call where it is now; a seat of an older one is where it was
 
 	Tries int       // that were refused
 	Again time.Time // when to try again; zero: under way, or done
@@ -91,7 +92,7 @@ func (g *Guild) handleMoved(now time.Time, in Moved, out *Out) {
 	}
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
 		v, p := g.voice[user], g.pending[user]
-		m := moving{From: cmp.Or(v.Node, in.From), Cause: in.Cause, Planned: in.Planned}
+		m := moving{From: cmp.Or(v.Node, in.From), Cause: in.Cause, Planned: in.Planned, Epoch: in.Epoch}
 		switch {
 		case v.Channel != in.Channel || v.Epoch >= in.Epoch || in.From != "" && v.Node != "" && v.Node != in.From:
 		case p == nil:
@@ -110,7 +111,7 @@ func (g *Guild) move(out *Out, user textchat.ID, m moving) {
 	m.Again = time.Time{}
 	v.Wait = moving{}
 	g.order(out, user, &pending{Channel: v.Channel, Session: v.Session, SelfMute: v.SelfMute, SelfDeaf: v.SelfDeaf,
-		RTT: v.RTT, Region: v.Region, Where: v.Where, Moving: m, Moved: Moved{Epoch: v.Epoch}})
+		RTT: v.RTT, Region: v.Region, Where: v.Where, Moving: m, Moved: Moved{Epoch: max(v.Epoch, m.Epoch)}})
 }
 
 // outdated asks again when the answer is from before a move that came meanwhile.
@@ -139,6 +140,7 @@ func (g *Guild) later(now time.Time, in PlaceFailed, p *pending, out *Out) bool 
 	}
 	v = edit(g, g.voice, in.User)
 	v.Wait = p.Moving
+	v.Wait.Epoch = p.Moved.Epoch
 	// A fraction by user, so that a call does not ask in one instant.
 	pause := min(moveWait<<p.Moving.Tries, moveWaitMax)
 	v.Wait.Again = now.Add(pause + pause*time.Duration(uint64(in.User)%97)/97)
