@@ -77,7 +77,7 @@ if [ -z "$dir" ]; then
 fi
 mkdir -p "$dir/logs"
 # Each writer waits for the disk: many of them share one sync.
-commitlog='commitlog_sync: group\ncommitlog_sync_group_window: 2ms' segment=8MiB requests=128
+commitlog='commitlog_sync: group\ncommitlog_sync_group_window: 1ms' segment=8MiB requests=128
 case $profile in
 quick)
 	commitlog='commitlog_sync: periodic\ncommitlog_sync_period: 10s' memtable=96MiB writes=8 heap=${CQL_HEAP:-512m}
