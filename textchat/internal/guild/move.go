@@ -111,7 +111,24 @@ func (g *Guild) move(out *Out, user textchat.ID, m moving) {
 	m.Again = time.Time{}
 	v.Wait = moving{}
 	g.order(out, user, &pending{Channel: v.Channel, Session: v.Session, SelfMute: v.SelfMute, SelfDeaf: v.SelfDeaf,
-		RTT: v.RTT, Region: v.Region, Where: v.Where, Moving: m, Moved: Moved{Epoch: max(v.Epoch, m.Epoch)}})
+		RTT: v.RTT, Region: v.Region, Where: v.Where, Moving: m, Moved: Moved{Epoch: m.Epoch}})
+}
+
+// newest is the highest epoch of the call of a channel that is known. A seat of an older
+// one is where the call was before: whoever took it would be there alone.
+func (g *Guild) newest(channel textchat.ID) uint64 {
+	epoch := uint64(0)
+	for _, v := range g.voice {
+		if v.Channel == channel {
+			epoch = max(epoch, v.Epoch)
+		}
+	}
+	for _, p := range g.pending {
+		if p.Channel == channel {
+			epoch = max(epoch, p.Moved.Epoch)
+		}
+	}
+	return epoch
 }
 
 // outdated asks again when the answer is from before a move that came meanwhile.

@@ -59,7 +59,7 @@ type pending struct {
 
 	Line   line   // what it has to do with the queue of the channel
 	Moving moving // why a user who is in the call is seated anew
-	Moved  Moved  // what came while the placement was under way
+	Moved  Moved  // the last move of the call that is known; of one before the order only its epoch
 	Stale  int    // answers that were older than that
 }
 
@@ -386,6 +386,9 @@ func (g *Guild) order(out *Out, user textchat.ID, p *pending) {
 	g.undo = append(g.undo, func() { g.attempt = old })
 	g.attempt++
 	p.Attempt, p.Rights = g.attempt, g.rights(user, p.Channel)
+	if p.Moved.Epoch == 0 {
+		p.Moved.Epoch = g.newest(p.Channel)
+	}
 	put(g, g.pending, user, p)
 	rtt, region, where := p.RTT, p.Region, p.Where
 	if r := g.channels[p.Channel].RTCRegion; r != nil && *r != "" {
