@@ -28,7 +28,7 @@ type Config struct {
 	// Keyspace holds the tables; it and Keyspace_lwt are made when missing.
 	Keyspace string
 	// Replicas is in how many nodes of the data centre each row lies, when the
-	// keyspace is made (default 3, or 1 when there are fewer nodes).
+	// keyspace is made (default 3, or 1 where fewer nodes are named and known).
 	Replicas int
 	// DC is the data centre that this process stands in (default: that of the node
 	// that answers first), Rack its rack; with a rack its nodes are preferred.

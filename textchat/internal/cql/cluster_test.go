@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -38,9 +39,9 @@ type ledger struct {
 
 	mu      sync.Mutex
 	acked   map[textchat.ID][]textchat.ID // by channel, in the order of the answers
-	refused int
-	slowest time.Duration // answer
-	gap     time.Duration // between two acknowledged messages of one writer
+	refused map[string]int                // by why
+	slowest time.Duration                 // answer
+	gap     time.Duration                 // between two acknowledged messages of one writer
 }
 
 // fewest is how many messages were acknowledged to the one who was told of the fewest.
@@ -63,10 +64,10 @@ func (l *ledger) phase(t *testing.T, name string) time.Duration {
 		n += len(ids)
 	}
 	load, _ := os.ReadFile("/proc/loadavg")
-	t.Logf("%s, %s: %d acknowledged so far, %d refused; the slowest answer %v, the longest time without one that is good %v (load %.14s)",
+	t.Logf("%s, %s: %d acknowledged so far, refused %v; the slowest answer %v, the longest time without one that is good %v (load %.14s)",
 		name, l.name, n, l.refused, l.slowest.Round(time.Millisecond), l.gap.Round(time.Millisecond), load)
 	gap := l.gap
-	l.refused, l.slowest, l.gap = 0, 0, 0
+	l.refused, l.slowest, l.gap = make(map[string]int), 0, 0
 	return gap
 }
 
@@ -85,7 +86,8 @@ func (l *ledger) write(ctx context.Context, channel textchat.ID) {
 				l.acked[channel] = append(l.acked[channel], stored)
 				l.gap, last = max(l.gap, now.Sub(last)), now
 			} else if ctx.Err() == nil {
-				l.refused++
+				why, _, _ := strings.Cut(err.Error(), " (") // of the driver: how many are under way
+				l.refused[why]++
 			}
 			l.mu.Unlock()
 			if err == nil {
@@ -143,6 +145,7 @@ func TestCluster(t *testing.T) {
 	nodes := textchattest.CQLCluster(t)
 	address := func(n int) string { return nodes[n].Address(t) }
 	c := Config{Hosts: []string{address(0), address(1), address(2)}, Keyspace: runKeyspace(), Timeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler)}
+	var ledgers []*ledger
 	within := func(what string, is func() bool) {
 		t.Helper()
 		deadline, cancel := context.WithTimeout(ctx, clusterPatience)
@@ -154,6 +157,9 @@ func TestCluster(t *testing.T) {
 			select {
 			case <-look.C:
 			case <-deadline.Done():
+				for _, l := range ledgers {
+					l.phase(t, "until then")
+				}
 				t.Fatalf("%s: not within %v", what, clusterPatience)
 			}
 		}
@@ -175,6 +181,13 @@ func TestCluster(t *testing.T) {
 		return s
 	}
 	s, other := open(c), open(c)
+	for _, ks := range []string{c.Keyspace, c.Keyspace + lwtSuffix} {
+		var replication map[string]string
+		must(t, s.session.Query("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?", ks).WithContext(ctx).Scan(&replication))
+		if !slices.Contains(slices.Collect(maps.Values(replication)), "3") {
+			t.Fatalf("%s lies in %v, want 3 nodes", ks, replication)
+		}
+	}
 	c.Timeout = 0
 	strict := open(c) // as it is set in earnest
 	if strict.second.Attempts() == 0 {
@@ -215,7 +228,7 @@ func TestCluster(t *testing.T) {
 		t.Fatalf("node %d is asked for no channel", n)
 		return 0
 	}
-	ledgers := []*ledger{
+	ledgers = []*ledger{
 		{name: "by a nonce and a write", add: func(ctx context.Context, channel, id textchat.ID) (textchat.ID, error) {
 			m, _, err := strict.AddMessage(ctx, message(channel, id, "kept"), id.String())
 			return m.ID, err
@@ -233,7 +246,7 @@ func TestCluster(t *testing.T) {
 	defer writers.Wait()
 	defer stop()
 	for i, l := range ledgers {
-		l.acked = make(map[textchat.ID][]textchat.ID)
+		l.acked, l.refused = make(map[textchat.ID][]textchat.ID), make(map[string]int)
 		var channels []textchat.ID
 		for j := range []int{8, 2, 2}[i] {
 			channel := led(1 + j%2) // the two that will fail

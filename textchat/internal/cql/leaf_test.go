@@ -399,6 +399,23 @@ func TestFlights(t *testing.T) {
 	})
 }
 
+func TestReplicas(t *testing.T) {
+	three := []string{"a:9042", "b:9042", "c:9042"}
+	for _, c := range []struct {
+		config Config
+		nodes  int
+		want   int
+	}{
+		{Config{Hosts: three[:1]}, 1, 1}, {Config{Hosts: three[:1]}, 3, 3}, {Config{Hosts: three[:2]}, 2, 1},
+		{Config{Hosts: three}, 1, 3}, // the one that answered does not know the others yet
+		{Config{Hosts: three, Replicas: 1}, 3, 1}, {Config{Hosts: three[:1], Replicas: 2}, 5, 2},
+	} {
+		if got := c.config.replicas(c.nodes); got != c.want {
+			t.Errorf("%d named, replicas=%d, %d known: %d replicas, want %d", len(c.config.Hosts), c.config.Replicas, c.nodes, got, c.want)
+		}
+	}
+}
+
 func TestPending(t *testing.T) {
 	sum := checksum(migrations[0])
 	for _, c := range []struct {

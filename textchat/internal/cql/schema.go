@@ -1,6 +1,7 @@
 package cql
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,12 +152,6 @@ func (m *migrator) begin(ctx context.Context, replicas int) error {
 		if there {
 			continue
 		}
-		if replicas == 0 {
-			replicas = 3
-			if m.backend.nodes < 3 {
-				replicas = 1
-			}
-		}
 		stmt := fmt.Sprintf("CREATE KEYSPACE IF NOT EXISTS %s WITH replication = {'class': 'NetworkTopologyStrategy', '%s': %d}", ks, m.backend.dc, replicas)
 		if m.backend.scylla && strings.HasSuffix(ks, lwtSuffix) {
 			stmt += " AND tablets = {'enabled': false}"
@@ -179,6 +175,25 @@ func (m *migrator) begin(ctx context.Context, replicas int) error {
 		}
 	}
 	return nil
+}
+
+// replicas is in how many nodes of the data centre a row lies, where it is fewest.
+func (m *migrator) replicas(ctx context.Context) (int, error) {
+	fewest := 0
+	for _, ks := range []string{m.keyspace, m.keyspace + lwtSuffix} {
+		var replication map[string]string
+		if err := m.session.Query("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?", ks).WithContext(ctx).Scan(&replication); err != nil {
+			return 0, fmt.Errorf("read where rows of %s lie: %w", ks, err)
+		}
+		n, err := strconv.Atoi(cmp.Or(replication[m.backend.dc], replication["replication_factor"]))
+		if err != nil {
+			return 0, fmt.Errorf("keyspace %s has no replicas in data centre %s: give it some by ALTER KEYSPACE", ks, m.backend.dc)
+		}
+		if fewest == 0 || n < fewest {
+			fewest = n
+		}
+	}
+	return fewest, nil
 }
 
 // applied reads which migrations were done, by version.

@@ -37,6 +37,12 @@ const (
 	// asked of a second one when the first is slow. The driver takes it for failed when
 	// that second try finds no node left; it may have had two already, by a retry.
 	speculateNodes = 3
+	// usualReplicas is in how many nodes a row lies where there are as many.
+	usualReplicas = 3
+	// nodesTime is how long a cluster may take to know the nodes that were named, and
+	// nodesLook how often it is asked.
+	nodesTime = 10 * time.Second
+	nodesLook = 250 * time.Millisecond
 	// openTimeout bounds Open: 30 changes of the schema, each agreed on.
 	openTimeout = 2 * time.Minute
 	// casTries bounds how often a lightweight transaction is tried anew when others
@@ -133,8 +139,27 @@ func open(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
-// prepare migrates over a session that is in no keyspace yet.
-func prepare(ctx context.Context, c Config) (backend, error) {
+// prepare migrates over a session that is in no keyspace yet. A cluster that has just begun
+// may not know all of its nodes: it is waited for until it knows as many as were named.
+func prepare(ctx context.Context, c Config) (b backend, err error) {
+	patience, cancel := context.WithTimeout(ctx, nodesTime)
+	defer cancel()
+	for {
+		if b, err = prepareOver(ctx, c, patience.Err() != nil); !errors.Is(err, errFewNodes) {
+			return b, err
+		}
+		select {
+		case <-patience.Done():
+		case <-time.After(nodesLook):
+		}
+	}
+}
+
+var errFewNodes = errors.New("fewer nodes are known than were named")
+
+// prepareOver does it over one session, of which the driver asks for the nodes once; fewer
+// nodes than were named are enough if few is set.
+func prepareOver(ctx context.Context, c Config, few bool) (backend, error) {
 	setup, err := c.cluster().CreateSession()
 	if err != nil {
 		return backend{}, unreachable(err)
@@ -144,8 +169,32 @@ func prepare(ctx context.Context, c Config) (backend, error) {
 	if err != nil {
 		return b, err
 	}
+	if !few && len(setup.GetHosts()) < len(c.Hosts) {
+		return b, errFewNodes
+	}
 	m := migrator{session: setup, backend: b, keyspace: c.Keyspace}
-	return b, m.run(ctx, c.Replicas)
+	if err := m.run(ctx, c.replicas(b.nodes)); err != nil {
+		return b, err
+	}
+	if has, err := m.replicas(ctx); err != nil {
+		return b, err
+	} else if has < min(usualReplicas, b.nodes) && c.Replicas == 0 {
+		c.Log.Warn("each row lies on few nodes: what they lose is lost, and while they are away it cannot be read. Give both keyspaces more (ALTER KEYSPACE ... WITH replication) and repair them, "+
+			"or say replicas=N in the address that it is meant so", "keyspace", c.Keyspace, "replicas", has, "nodes", b.nodes)
+	}
+	return b, nil
+}
+
+// replicas is in how many nodes each row is to lie, of so many that are known: those that
+// are named are nodes, too, though the one that was asked may not know them yet.
+func (c Config) replicas(nodes int) int {
+	switch {
+	case c.Replicas > 0:
+		return c.Replicas
+	case max(nodes, len(c.Hosts)) >= usualReplicas:
+		return usualReplicas
+	}
+	return 1
 }
 
 // unreachable says in one line why there is no connection, and what to do. The driver
