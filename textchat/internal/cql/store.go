@@ -39,10 +39,11 @@ const (
 	speculateNodes = 3
 	// usualReplicas is in how many nodes a row lies where there are as many.
 	usualReplicas = 3
-	// nodesTime is how long a cluster may take to know the nodes that were named, and
-	// nodesLook how often it is asked.
-	nodesTime = 10 * time.Second
-	nodesLook = 250 * time.Millisecond
+	// nodesTime is how long a cluster may take to know the nodes that were named, settleTime
+	// how long one that is not of one schema keeps Open trying, and nodesLook how often.
+	nodesTime  = 10 * time.Second
+	settleTime = 45 * time.Second
+	nodesLook  = 250 * time.Millisecond
 	// openTimeout bounds Open: 30 changes of the schema, each agreed on.
 	openTimeout = 2 * time.Minute
 	// casTries bounds how often a lightweight transaction is tried anew when others
@@ -140,16 +141,19 @@ func open(ctx context.Context, c Config) (*Store, error) {
 }
 
 // prepare migrates over a session that is in no keyspace yet. A cluster that has just begun
-// may not know all of its nodes: it is waited for until it knows as many as were named.
+// may not know all of its nodes: it is waited for until it knows as many as were named. Nor
+// may all nodes know at once what one of them was told to make.
 func prepare(ctx context.Context, c Config) (b backend, err error) {
-	patience, cancel := context.WithTimeout(ctx, nodesTime)
-	defer cancel()
-	for {
-		if b, err = prepareOver(ctx, c, patience.Err() != nil); !errors.Is(err, errFewNodes) {
+	for begun := time.Now(); ; {
+		b, err = prepareOver(ctx, c, time.Since(begun) > nodesTime)
+		var invalid gocql.RequestError
+		unsettled := errors.Is(err, errFewNodes) || errors.As(err, &invalid) && invalid.Code() == gocql.ErrCodeInvalid
+		if !unsettled || time.Since(begun) > settleTime {
 			return b, err
 		}
 		select {
-		case <-patience.Done():
+		case <-ctx.Done():
+			return b, err
 		case <-time.After(nodesLook):
 		}
 	}
