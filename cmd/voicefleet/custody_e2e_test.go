@@ -39,7 +39,7 @@ func launchRolesWith(t *testing.T, program string) *roles {
 	central := launch(t, "central", "--bus", address, "--port", fmt.Sprint(r.control), "--data", filepath.Join(dir, "central"),
 		"--advertise-endpoint", fmt.Sprintf("127.0.0.1:%d", r.control))
 	r.args = []string{"edge", "--bus", address, "--node", "edge1", "--workers", "2", "--media-port", fmt.Sprint(freeMedia(t, 2)),
-		"--http", fmt.Sprintf("127.0.0.1:%d", r.side), "--capacity-pps", "100000"}
+		"--http", fmt.Sprintf("127.0.0.1:%d", r.side), "--capacity-pps", "100000", "--advertise", "127.0.0.1"}
 	r.text = &running{port: ports[3], data: filepath.Join(dir, "text")}
 	r.text.process = launch(t, "text", "--bus", address, "--store", "sqlite:"+r.text.data, "--port", fmt.Sprint(ports[3]))
 	r.text.invite = r.text.says(`/invite/([A-Za-z0-9_-]+)`)

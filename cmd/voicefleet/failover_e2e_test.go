@@ -37,7 +37,7 @@ func launchEdges(t *testing.T) *edges {
 	e := &edges{roles: r, all: map[string]*process{"edge1": r.edge}, told: make(chan told, 64)}
 	for _, id := range []string{"edge2", "edge3"} {
 		e.all[id] = launch(t, "edge", "--bus", address, "--node", id, "--workers", "1", "--media-port", fmt.Sprint(freeMedia(t, 1)),
-			"--http", "", "--turn-port", "0", "--capacity-pps", "100000")
+			"--http", "", "--turn-port", "0", "--capacity-pps", "100000", "--advertise", "127.0.0.1")
 		e.all[id].says(`edge ` + id + ` is up`)
 		r.text.nodeIs(id, "ready")
 	}

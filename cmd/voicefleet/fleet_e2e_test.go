@@ -289,7 +289,7 @@ func TestRolesApart(t *testing.T) {
 			"--advertise-endpoint", fmt.Sprintf("127.0.0.1:%d", ports[1+i]))
 	}
 	edge := launch(t, "edge", "--bus", address, "--node", "edge1", "--workers", "1", "--media-port", fmt.Sprint(freeMedia(t, 1)),
-		"--http", fmt.Sprintf("127.0.0.1:%d", ports[3]), "--capacity-pps", "100000")
+		"--http", fmt.Sprintf("127.0.0.1:%d", ports[3]), "--capacity-pps", "100000", "--advertise", "127.0.0.1")
 	text := &running{port: ports[4], data: filepath.Join(dir, "text")}
 	text.process = launch(t, "text", "--bus", address, "--store", "sqlite:"+text.data, "--port", fmt.Sprint(ports[4]))
 	text.invite = text.says(`/invite/([A-Za-z0-9_-]+)`)

@@ -31,7 +31,7 @@ func TestOverload(t *testing.T) {
 	// A seat is 75 packets/s as long as nothing is known: four of them are 300, and one
 	// that was shown just now counts twice.
 	small := launch(t, "edge", "--bus", r.args[2], "--node", "small", "--workers", "1", "--media-port", fmt.Sprint(freeMedia(t, 1)),
-		"--http", "", "--turn-port", "0", "--capacity-pps", "400")
+		"--http", "", "--turn-port", "0", "--capacity-pps", "400", "--advertise", "127.0.0.1")
 	small.says(`edge small is up`)
 	r.text.nodeIs("small", "ready")
 	ctlSays(t, r.text.data, "cordon", "edge1", "--reason", "test")
