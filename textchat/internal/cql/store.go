@@ -182,7 +182,7 @@ func prepareOver(ctx context.Context, c Config, few bool) (backend, error) {
 	}
 	if has, err := m.replicas(ctx); err != nil {
 		return b, err
-	} else if has < min(usualReplicas, b.nodes) && c.Replicas == 0 {
+	} else if has < usualReplicas && b.nodes >= usualReplicas && c.Replicas == 0 {
 		c.Log.Warn("each row lies on few nodes: what they lose is lost, and while they are away it cannot be read. Give both keyspaces more (ALTER KEYSPACE ... WITH replication) and repair them, "+
 			"or say replicas=N in the address that it is meant so", "keyspace", c.Keyspace, "replicas", has, "nodes", b.nodes)
 	}
