@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -193,12 +192,10 @@ func TestCluster(t *testing.T) {
 		return s
 	}
 	s, other := open(c), open(c)
-	for _, ks := range []string{c.Keyspace, c.Keyspace + lwtSuffix} {
-		var replication map[string]string
-		must(t, s.session.Query("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?", ks).WithContext(ctx).Scan(&replication))
-		if !slices.Contains(slices.Collect(maps.Values(replication)), "3") {
-			t.Fatalf("%s lies in %v, want 3 nodes", ks, replication)
-		}
+	b, err := inspect(ctx, s.session, "")
+	must(t, err)
+	if n, err := (&migrator{session: s.session, backend: b, keyspace: c.Keyspace}).replicas(ctx); err != nil || n != 3 {
+		t.Fatalf("%d replicas, %v: want 3", n, err)
 	}
 	c.Timeout = 0
 	strict := open(c) // as it is set in earnest

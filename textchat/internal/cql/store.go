@@ -144,12 +144,17 @@ func open(ctx context.Context, c Config) (*Store, error) {
 // may not know all of its nodes: it is waited for until it knows as many as were named. Nor
 // may all nodes know at once what one of them was told to make.
 func prepare(ctx context.Context, c Config) (b backend, err error) {
+	said := ""
 	for begun := time.Now(); ; {
 		b, err = prepareOver(ctx, c, time.Since(begun) > nodesTime)
 		var invalid gocql.RequestError
 		unsettled := errors.Is(err, errFewNodes) || errors.As(err, &invalid) && invalid.Code() == gocql.ErrCodeInvalid
 		if !unsettled || time.Since(begun) > settleTime {
 			return b, err
+		}
+		if why := err.Error(); why != said {
+			said = why
+			c.Log.Info("the cluster is waited for", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -180,9 +185,14 @@ func prepareOver(ctx context.Context, c Config, few bool) (backend, error) {
 	if err := m.run(ctx, c.replicas(b.nodes)); err != nil {
 		return b, err
 	}
-	if has, err := m.replicas(ctx); err != nil {
+	if c.Replicas > 0 || b.nodes < usualReplicas {
+		return b, nil // it is meant so, or cannot be otherwise
+	}
+	has, err := m.replicas(ctx)
+	if err != nil {
 		return b, err
-	} else if has < usualReplicas && b.nodes >= usualReplicas && c.Replicas == 0 {
+	}
+	if has < usualReplicas {
 		c.Log.Warn("each row lies on few nodes: what they lose is lost, and while they are away it cannot be read. Give both keyspaces more (ALTER KEYSPACE ... WITH replication) and repair them, "+
 			"or say replicas=N in the address that it is meant so", "keyspace", c.Keyspace, "replicas", has, "nodes", b.nodes)
 	}

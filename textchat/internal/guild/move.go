@@ -81,10 +81,10 @@ func (m moving) told(node edgeagent.NodeID) *VoiceMove {
 // moved from. Who has a seat of that epoch or a later one has moved already.
 func (g *Guild) handleMoved(now time.Time, in Moved, out *Out) {
 	for _, user := range slices.Sorted(maps.Keys(g.pending)) {
-		if p := g.pending[user]; p.Channel == in.Channel && in.Epoch > p.Moved.Epoch {
+		if p := g.pending[user]; p.Channel == in.Channel && in.Epoch > p.Epoch {
 			// Its answer tells whether it is from before the move or after it.
 			p = edit(g, g.pending, user)
-			p.Moved = in
+			p.Epoch = in.Epoch
 			if p.Moving.on() {
 				p.Moving.Planned = p.Moving.Planned && in.Planned
 			}
@@ -111,7 +111,7 @@ func (g *Guild) move(out *Out, user textchat.ID, m moving) {
 	m.Again = time.Time{}
 	v.Wait = moving{}
 	g.order(out, user, &pending{Channel: v.Channel, Session: v.Session, SelfMute: v.SelfMute, SelfDeaf: v.SelfDeaf,
-		RTT: v.RTT, Region: v.Region, Where: v.Where, Moving: m, Moved: Moved{Epoch: m.Epoch}})
+		RTT: v.RTT, Region: v.Region, Where: v.Where, Moving: m, Epoch: m.Epoch})
 }
 
 // newest is the highest epoch of the call of a channel that is known. A seat of an older
@@ -120,12 +120,12 @@ func (g *Guild) newest(channel textchat.ID) uint64 {
 	epoch := uint64(0)
 	for _, v := range g.voice {
 		if v.Channel == channel {
-			epoch = max(epoch, v.Epoch)
+			epoch = max(epoch, v.Epoch, v.Wait.Epoch)
 		}
 	}
 	for _, p := range g.pending {
 		if p.Channel == channel {
-			epoch = max(epoch, p.Moved.Epoch)
+			epoch = max(epoch, p.Epoch)
 		}
 	}
 	return epoch
@@ -133,7 +133,7 @@ func (g *Guild) newest(channel textchat.ID) uint64 {
 
 // outdated asks again when the answer is from before a move that came meanwhile.
 func (g *Guild) outdated(out *Out, in Placed, p *pending) bool {
-	if in.Assignment.Epoch >= p.Moved.Epoch || p.Stale >= staleTries {
+	if in.Assignment.Epoch >= p.Epoch || p.Stale >= staleTries {
 		return false
 	}
 	again := *p
@@ -157,7 +157,7 @@ func (g *Guild) later(now time.Time, in PlaceFailed, p *pending, out *Out) bool 
 	}
 	v = edit(g, g.voice, in.User)
 	v.Wait = p.Moving
-	v.Wait.Epoch = p.Moved.Epoch
+	v.Wait.Epoch = p.Epoch
 	// A fraction by user, so that a call does not ask in one instant.
 	pause := min(moveWait<<p.Moving.Tries, moveWaitMax)
 	v.Wait.Again = now.Add(pause + pause*time.Duration(uint64(in.User)%97)/97)

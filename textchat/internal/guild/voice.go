@@ -59,7 +59,7 @@ type pending struct {
 
 	Line   line   // what it has to do with the queue of the channel
 	Moving moving // why a user who is in the call is seated anew
-	Moved  Moved  // the last move of the call that is known; of one before the order only its epoch
+	Epoch  uint64 // the newest of the call that is known
 	Stale  int    // answers that were older than that
 }
 
@@ -386,8 +386,8 @@ func (g *Guild) order(out *Out, user textchat.ID, p *pending) {
 	g.undo = append(g.undo, func() { g.attempt = old })
 	g.attempt++
 	p.Attempt, p.Rights = g.attempt, g.rights(user, p.Channel)
-	if p.Moved.Epoch == 0 {
-		p.Moved.Epoch = g.newest(p.Channel)
+	if p.Epoch == 0 {
+		p.Epoch = g.newest(p.Channel)
 	}
 	put(g, g.pending, user, p)
 	rtt, region, where := p.RTT, p.Region, p.Where
@@ -396,7 +396,7 @@ func (g *Guild) order(out *Out, user textchat.ID, p *pending) {
 	}
 	out.Effects = append(out.Effects, Effect{User: user, Place: &PlaceOrder{Attempt: p.Attempt, Move: p.Moving.on(), Request: allocator.PlaceRequest{
 		Guild: g.self.ID.String(), Call: callID(p.Channel), User: userID(user), Session: p.Session, Rights: p.Rights,
-		Echo: g.channels[p.Channel].Echo, RTT: rtt, Region: region, Location: where, Epoch: p.Moved.Epoch, Expected: g.expected(p.Channel), Avoid: p.Moving.Avoid, Mend: p.Moving.mends(),
+		Echo: g.channels[p.Channel].Echo, RTT: rtt, Region: region, Location: where, Epoch: p.Epoch, Expected: g.expected(p.Channel), Avoid: p.Moving.Avoid, Mend: p.Moving.mends(),
 		// Who only says that it is in the call takes no seat of those who are not.
 		Inside: g.voice[user] != nil && g.voice[user].Channel == p.Channel && g.voice[user].Check.IsZero(),
 	}}})
