@@ -28,6 +28,7 @@ type SessionReply struct {
 	Record Record   `json:"record"`
 	Roster []Member `json:"roster"`
 	Slots  []Seat   `json:"slots,omitempty"`
+	Views  []View   `json:"views,omitempty"`
 	// Relay are ways to the node for a client whose network lets no UDP through.
 	Relay []RelayServer `json:"relay,omitempty"`
 }
@@ -54,6 +55,7 @@ type NegotiateRequest struct {
 type NegotiateReply struct {
 	Answer string     `json:"answer"`
 	Slots  []sfu.Slot `json:"slots"`
+	Views  []sfu.Slot `json:"views,omitempty"`
 }
 
 // UpdateRequest changes a session. With User and Call set instead of Session it
@@ -125,6 +127,15 @@ type Seat struct {
 	SSRC sfu.SSRC   `json:"ssrc"`
 }
 
+// View is one view of a member, for video: whose camera is in it, or why none is.
+type View struct {
+	View int        `json:"view"`
+	MID  string     `json:"mid"`
+	User sfu.UserID `json:"user,omitzero"`
+	SSRC sfu.SSRC   `json:"ssrc,omitempty"` // of the user's voice
+	Why  sfu.Unseen `json:"why,omitempty"`
+}
+
 // CallEvent is a fact about a call, published by its node in order. Exactly one
 // of the pointers is set. Nodes with the same epoch of a call share it; one with an
 // earlier epoch has a call that was moved away.
@@ -137,6 +148,7 @@ type CallEvent struct {
 	Left     *Left         `json:"left,omitempty"`
 	Speaking *Member       `json:"speaking,omitempty"`
 	Seated   *Seated       `json:"seated,omitempty"`
+	Viewed   *Viewed       `json:"viewed,omitempty"`
 	Opened   *SessionStart `json:"opened,omitempty"`
 	Deaf     *Deaf         `json:"deaf,omitempty"`
 }
@@ -162,6 +174,12 @@ const (
 
 	Quarantined = "quarantined"
 )
+
+// Viewed tells one member whose camera is in a view.
+type Viewed struct {
+	Session sfu.SessionID `json:"session"`
+	View    View          `json:"view"`
+}
 
 // Seated tells one listener who sits in a slot.
 type Seated struct {

@@ -81,8 +81,9 @@ type Held struct {
 	Speaking   bool     `json:"speaking,omitempty"`
 	SelfDeaf   bool     `json:"self_deaf,omitempty"`
 	Muted      []UserID `json:"muted,omitempty"`
-	// Seats are the speakers in its slots.
-	Seats []Placed `json:"seats,omitempty"`
+	// Seats are the speakers in its slots, Views the cameras in its views.
+	Seats []Placed  `json:"seats,omitempty"`
+	Views []Viewing `json:"views,omitempty"`
 }
 
 // Advertise replaces the candidate addresses named to sessions negotiated from
@@ -136,8 +137,10 @@ type Negotiate struct {
 // Negotiated answers Negotiate.
 type Negotiated struct {
 	Answer string `json:"answer"`
-	// Slots are the receive streams of the session in order.
+	// Slots are the receive streams of the session for voices, in order.
 	Slots []Slot `json:"slots"`
+	// Views are those for video.
+	Views []Slot `json:"views,omitempty"`
 	// Ufrag is the engine's, by which the client's checks are known.
 	Ufrag string `json:"ufrag,omitempty"`
 }
@@ -223,6 +226,7 @@ type Event struct {
 	Ended     *Ended       `json:"ended,omitempty"`
 	Speaking  *Speaking    `json:"speaking,omitempty"`
 	Placed    *Placed      `json:"placed,omitempty"`
+	Viewing   *Viewing     `json:"viewing,omitempty"`
 	Snapshot  *Snapshot    `json:"snapshot,omitempty"`
 	Deaf      *Deaf        `json:"deaf,omitempty"`
 	Fenced    *Fenced      `json:"fenced,omitempty"`
@@ -285,6 +289,31 @@ type Placed struct {
 	SSRC    SSRC      `json:"ssrc"` // of the speaker, as in the CSRC
 }
 
+// Viewing tells a session whose camera is in which of its views from now on, or that
+// none is.
+type Viewing struct {
+	Call    CallID    `json:"call"`
+	Session SessionID `json:"session"`
+	View    int       `json:"view"`
+	MID     string    `json:"mid"`
+	// User and SSRC are whose camera it is, the SSRC that of its voice, as in the CSRC.
+	// Zero: nobody's.
+	User UserID `json:"user,omitzero"`
+	SSRC SSRC   `json:"ssrc,omitempty"`
+	// Why nobody's is in it any more.
+	Why Unseen `json:"why,omitempty"`
+}
+
+// Unseen says why a view is empty.
+type Unseen string
+
+// The reasons.
+const (
+	UnseenOff  Unseen = "off"  // the camera is off, or may not be sent
+	UnseenBusy Unseen = "busy" // the node sheds video, so that voices go on
+	UnseenLoss Unseen = "loss" // so much is lost on the way to this session that its voices come first
+)
+
 // Deaf tells that a session does not hear what is sent to it, though its client is
 // heard: there was no evidence of hearing for longer than loss explains (see
 // internal/ear). It is told again, with Hears, when there is.
@@ -312,8 +341,10 @@ type LoadReading struct {
 	ResentOut uint64 `json:"resent_out"`
 	// RelayOut are the packets given to the agent for other nodes, RelayIn those
 	// taken from there; neither is a part of PacketsOut.
-	RelayOut   uint64 `json:"relay_out"`
-	RelayIn    uint64 `json:"relay_in"`
+	RelayOut uint64 `json:"relay_out"`
+	RelayIn  uint64 `json:"relay_in"`
+	// VideoOut are packets of video, a part of PacketsOut.
+	VideoOut   uint64 `json:"video_out,omitempty"`
 	Checks     uint64 `json:"checks"` // valid STUN checks answered
 	Probes     uint64 `json:"probes"` // probes answered
 	Handshakes uint64 `json:"handshakes"`
@@ -331,6 +362,10 @@ type LoadReading struct {
 	// Busy is the share of the last second (0..1) in which the busiest worker was at
 	// work. Beyond some nine tenths it falls behind, and the kernel drops at random.
 	Busy float64 `json:"busy"`
+	// Cameras are those that are on, and Shedding says that a worker forwards none of
+	// them, as it has too much to do.
+	Cameras  int  `json:"cameras,omitempty"`
+	Shedding bool `json:"shedding,omitempty"`
 	// Memory is how much of its own limit (GOMEMLIMIT) the process uses, 0 without.
 	Memory float64 `json:"memory,omitempty"`
 	// Hearing counts listeners by the evidence of hearing that came last.
@@ -400,11 +435,12 @@ type Snapshot struct {
 	// and Tag says that it is the session's.
 	Record uint32 `json:"record,omitempty"`
 	Tag    uint64 `json:"tag,omitempty"`
-	// Without a ledger: highest SRTP index seen from the client, the next one to
-	// use towards it per slot, and the next of SRTCP.
-	InIndex    uint64   `json:"in_index"`
-	SlotIndex  []uint64 `json:"slot_index"`
-	SRTCPIndex uint32   `json:"srtcp_index"`
+	// Without a ledger: highest SRTP index seen from the client's microphone and
+	// camera, the next one to use towards it per slot and view, and the next of SRTCP.
+	InIndex     uint64   `json:"in_index"`
+	CameraIndex uint64   `json:"camera_index,omitempty"`
+	SlotIndex   []uint64 `json:"slot_index"`
+	SRTCPIndex  uint32   `json:"srtcp_index"`
 }
 
 // Media is the outcome of an offer.
@@ -417,4 +453,15 @@ type Media struct {
 	NACK        bool   `json:"nack"`         // audio NACK was negotiated
 	TransportCC uint8  `json:"transport_cc"` // id of transport-cc, 0 = none
 	Slots       []Slot `json:"slots"`
+
+	// Video: what the client sends, if CameraSSRC is not zero, and the streams it
+	// receives on, as Slots for sound.
+	CameraMID  string `json:"camera_mid,omitempty"`
+	CameraSSRC SSRC   `json:"camera_ssrc,omitempty"`
+	VP8PT      uint8  `json:"vp8_pt,omitempty"`     // payload type, both directions
+	VideoNACK  bool   `json:"video_nack,omitempty"` // NACK was negotiated for video
+	Views      []Slot `json:"views,omitempty"`
 }
+
+// Streams is how many streams go to the client at most: its slots and its views.
+func (m *Media) Streams() int { return len(m.Slots) + len(m.Views) }

@@ -1,5 +1,5 @@
-// Package sfu is the media engine: it forwards the voices of a call to its
-// members and does nothing else (selective forwarding middlebox, RFC 7667
+// Package sfu is the media engine: it forwards the voices and cameras of a call to
+// its members and does nothing else (selective forwarding middlebox, RFC 7667
 // section 3.7).
 //
 // In come datagrams of clients and a stream of [Command] from the node's agent;
@@ -9,7 +9,8 @@
 // The five nouns:
 //
 //   - session: one client in one call: an ICE-lite address, a pair of SRTP keys,
-//     one SSRC to speak with and K slots to listen on;
+//     one SSRC to speak with and K slots to listen on, and maybe a camera and
+//     views of those of others;
 //   - call: the sessions that hear one another. A call lives on one worker;
 //   - worker: one UDP port, one goroutine, the only owner of its calls and
 //     sessions, so that the packet path takes no lock;

@@ -21,10 +21,11 @@ const (
 	DropReplay                          // index seen before or too old (RFC 3711 3.3.2)
 	DropAuth                            // authentication failed
 	DropMalformed                       // authentic, but not RTP/RTCP we can read
-	DropPayloadType                     // not the negotiated Opus payload type
-	DropMuted                           // server mute, or no right to speak
+	DropPayloadType                     // not the negotiated payload type of Opus or VP8
+	DropMuted                           // server mute, or no right to speak or to send video
 	DropSilence                         // held back by the silence gate
-	DropNotOnStage                      // quieter than those on stage
+	DropNotOnStage                      // quieter than those on stage, or a camera too many
+	DropShed                            // video, while voices need all there is
 	DropRTCP                            // RTCP beyond the feedback rate, or of no use here
 	DropProbe                           // a probe out of its time, place or rate
 	DropRelaySource                     // a relay packet that is not our agent's
@@ -40,7 +41,7 @@ const (
 var dropNames = [DropReasons]string{
 	"too_short", "too_long", "unknown_source", "not_voice", "stun", "integrity", "ufrag", "rate_limited",
 	"half_open", "dtls", "no_keys", "ssrc", "replay", "auth", "malformed", "payload_type", "muted",
-	"silence", "not_on_stage", "rtcp", "probe",
+	"silence", "not_on_stage", "shed", "rtcp", "probe",
 	"relay_source", "relay_call", "relay_epoch", "relay_peer", "relay_speaker", "fenced", "send",
 }
 

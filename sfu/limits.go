@@ -11,6 +11,14 @@ const (
 	// MaxSlots bounds K. A stage holds one more, so that a speaker on it still
 	// hears K others.
 	MaxSlots = 32
+	// MaxViews bounds the views of a session, of which slots and views together are at
+	// most MaxSlots.
+	MaxViews = 9
+	// MaxCameras bounds the cameras of a call that are forwarded: those that came first.
+	MaxCameras = 25
+	// VideoPerSecond bounds the video packets of one session that are opened: some
+	// 9 Mbit/s.
+	VideoPerSecond = 1000
 	// MaxOfferBytes bounds an SDP offer.
 	MaxOfferBytes = 64 << 10
 	// MaxSections bounds the m-lines of an offer: 1 + MaxSlots audio and
@@ -85,7 +93,7 @@ const (
 // its default.
 type Limits struct {
 	// Sessions bounds the sessions of the node (default 4,000). One costs at
-	// most 64 KiB.
+	// most 64 KiB, and 160 KiB more while its camera is on.
 	Sessions int `json:"sessions,omitempty"`
 	// HalfOpen bounds the DTLS handshakes under way at once (default 256). One
 	// costs about 40 KiB and three goroutines while it lasts.
@@ -94,6 +102,10 @@ type Limits struct {
 	// one source prefix (/24 or /64) without a session there (default 2,000: a
 	// whole LAN party behind one address may join at once).
 	ChecksPerPrefix int `json:"checks_per_prefix,omitempty"`
+	// ShedVideo is the share of a second (0..1) that a worker may be busy: beyond it
+	// video is not forwarded, until there is room again (default 0.85; 1: always
+	// forwarded). Voices get the rest.
+	ShedVideo float64 `json:"shed_video,omitempty"`
 }
 
 // WithDefaults fills the zero fields.
@@ -106,6 +118,9 @@ func (l Limits) WithDefaults() Limits {
 	}
 	if l.ChecksPerPrefix == 0 {
 		l.ChecksPerPrefix = 2000
+	}
+	if l.ShedVideo == 0 {
+		l.ShedVideo = 0.85
 	}
 	return l
 }

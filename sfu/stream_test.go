@@ -78,7 +78,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q", id)
 		}
 	}
-	if l := (Limits{HalfOpen: 7}).WithDefaults(); l != (Limits{Sessions: 4000, HalfOpen: 7, ChecksPerPrefix: 2000}) {
+	if l := (Limits{HalfOpen: 7}).WithDefaults(); l != (Limits{Sessions: 4000, HalfOpen: 7, ChecksPerPrefix: 2000, ShedVideo: 0.85}) {
 		t.Errorf("%+v", l)
 	}
 }

@@ -18,7 +18,7 @@ const (
 	OpHello          Op = 8   // S
 	OpResumed        Op = 9   // S
 	OpClientsConnect Op = 11  // S, numbered
-	OpVideo          Op = 12  // C, ignored: there is no video yet
+	OpVideo          Op = 12  // C, ignored: a camera is what the offer says it is
 	OpDisconnect     Op = 13  // S, numbered
 	OpSessionUpdate  Op = 14  // C, ignored: there is one codec
 	OpSinkWants      Op = 15  // C
@@ -26,6 +26,7 @@ const (
 	OpNoRoute        Op = 32  // C, ignored: WebRTC has no UDP discovery to fail
 	OpSlots          Op = 100 // S, numbered; only to WebRTC clients
 	OpReceiveReport  Op = 101 // C
+	OpViews          Op = 102 // S, numbered; only to clients with views
 )
 
 var opNames = map[Op]string{
@@ -34,7 +35,7 @@ var opNames = map[Op]string{
 	OpHello: "hello", OpResumed: "resumed", OpClientsConnect: "clients_connect", OpVideo: "video",
 	OpDisconnect: "client_disconnect", OpSessionUpdate: "session_update", OpSinkWants: "media_sink_wants",
 	OpVersion: "backend_version", OpNoRoute: "no_route", OpSlots: "slots",
-	OpReceiveReport: "receive_report",
+	OpReceiveReport: "receive_report", OpViews: "views",
 }
 
 // String is the name of the op as a metric label; unknown ones are "unknown",
@@ -50,7 +51,7 @@ func (op Op) String() string {
 // and is replayed at a resume.
 func (op Op) Numbered() bool {
 	switch op {
-	case OpReady, OpDescription, OpSpeaking, OpClientsConnect, OpDisconnect, OpSlots:
+	case OpReady, OpDescription, OpSpeaking, OpClientsConnect, OpDisconnect, OpSlots, OpViews:
 		return true
 	}
 	return false

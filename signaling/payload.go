@@ -129,10 +129,11 @@ type Description struct {
 	Type         string     `json:"type"` // "answer"
 	SDP          string     `json:"sdp"`
 	AudioCodec   string     `json:"audio_codec"`
-	VideoCodec   string     `json:"video_codec"`
+	VideoCodec   string     `json:"video_codec"` // "VP8", or "" without views
 	MediaSession string     `json:"media_session_id"`
 	DAVE         int        `json:"dave_protocol_version"` // 0: no end-to-end encryption
 	Slots        []sfu.Slot `json:"slots"`
+	Views        []sfu.Slot `json:"views,omitempty"`
 }
 
 // Heartbeat (op 3) proves that the client lives. Before version 8 it is the
@@ -232,10 +233,27 @@ type Seat struct {
 	SSRC sfu.SSRC   `json:"ssrc"`
 }
 
+// Views (op 102) says whose camera is seen in which receive section from now on. With
+// All, views not named are empty.
+type Views struct {
+	Views []View `json:"views"`
+	All   bool   `json:"all,omitempty"`
+}
+
+// View is one of Views. SSRC is that of the user's voice, the CSRC of its packets. User
+// is 0 for an empty one, and Why is then the reason: off, busy or loss.
+type View struct {
+	View int        `json:"view"`
+	MID  string     `json:"mid"`
+	User sfu.UserID `json:"user_id"`
+	SSRC sfu.SSRC   `json:"ssrc"`
+	Why  sfu.Unseen `json:"why,omitempty"`
+}
+
 // ReceiveReport (op 101) is a client's word on what reaches it, once a second
 // while anybody is audible or the media path is silent.
 type ReceiveReport struct {
-	// Received counts the media packets of the session since its beginning.
+	// Received counts the packets of sound of the session since its beginning.
 	Received uint64 `json:"received"`
 	// Silent is for how many milliseconds nothing at all has come from the node,
 	// neither media nor an answer to a STUN check.

@@ -24,7 +24,7 @@ func visit(t *testing.T, v voice, url, ca string) *chromium.Page {
 	if _, err := exec.LookPath("chromium"); err != nil {
 		t.Skip("chromium is not installed")
 	}
-	p, err := chromium.Start(context.Background(), chromium.Options{Dir: t.TempDir(), Microphone: v.wav(t), TrustCA: ca, Script: ears.Script})
+	p, err := chromium.Start(context.Background(), chromium.Options{Dir: t.TempDir(), Microphone: v.wav(t), Camera: v.film(t), TrustCA: ca, Script: ears.Script})
 	if err != nil {
 		t.Fatal(err)
 	}

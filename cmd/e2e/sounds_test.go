@@ -14,10 +14,11 @@ type voice struct {
 	name  string
 	tones [2]float64
 	hums  bool
+	red   bool // is what its camera shows; else blue
 }
 
 var (
-	ada   = voice{name: "Ada", tones: [2]float64{440, 620}}
+	ada   = voice{name: "Ada", tones: [2]float64{440, 620}, red: true}
 	brian = voice{name: "Brian", tones: [2]float64{1010, 1430}}
 )
 

@@ -38,6 +38,7 @@ type media struct {
 	advertise string
 	capacity  float64
 	sessions  int
+	shed      float64
 	noGate    bool
 	turn      turnFlags
 	link      int
@@ -62,6 +63,7 @@ func (m *media) flags(cmd *cobra.Command, workers int) {
 	f.StringVar(&m.advertise, "advertise", "auto", "addresses to name first to clients, separated by commas: the public one behind NAT")
 	f.Float64Var(&m.capacity, "capacity-pps", 0, "packets/s the node can send (default: measured at the start)")
 	f.IntVar(&m.sessions, "max-sessions", 0, "sessions the node takes (default 4000)")
+	f.Float64Var(&m.shed, "shed-video", 0, "share of its time (0 to 1) that a worker may be busy before it forwards voices only, until there is room for video again; 1: never (default 0.85)")
 	f.BoolVar(&m.noGate, "no-silence-gate", false, "forward silence too; for measurements")
 	f.Lookup("no-silence-gate").Hidden = true
 	m.turn.flags(cmd)
@@ -101,6 +103,8 @@ func (m *media) check() ([]netip.Addr, error) {
 		return nil, fmt.Errorf("--link-packet %d: want %d to %d", m.linkMTU, edgeagentserver.MinLinkPacket, sfu.MaxDatagram)
 	case m.capacity < 0 || m.sessions < 0:
 		return nil, fmt.Errorf("--capacity-pps and --max-sessions cannot be negative")
+	case m.shed < 0 || m.shed > 1:
+		return nil, fmt.Errorf("--shed-video %v: want 0 to 1", m.shed)
 	}
 	if m.location != "" {
 		if _, err := edgeagent.ParseLocation(m.location); err != nil {
@@ -146,7 +150,7 @@ func (m *media) start(conn *bus.Conn, e *engines, closed *edgeagentserver.Closed
 		Version:       version,
 		Ports:         ports,
 		Advertise:     watch.Addrs,
-		Limits:        sfu.Limits{Sessions: m.sessions},
+		Limits:        sfu.Limits{Sessions: m.sessions, ShedVideo: m.shed},
 		NoSilenceGate: m.noGate,
 		CapacityPPS:   m.capacity,
 		Peers:         allocatorserver.NewClient(conn).Peers,

@@ -120,7 +120,7 @@ func (c *Client) subscribe(pattern string, fn func(edgeagent.CallEvent)) (func()
 // its subject does not name, or that is not exactly one fact.
 func credible(subject string, ev edgeagent.CallEvent) error {
 	facts := 0
-	for _, is := range []bool{ev.Joined != nil, ev.Left != nil, ev.Speaking != nil, ev.Seated != nil, ev.Opened != nil, ev.Deaf != nil} {
+	for _, is := range []bool{ev.Joined != nil, ev.Left != nil, ev.Speaking != nil, ev.Seated != nil, ev.Viewed != nil, ev.Opened != nil, ev.Deaf != nil} {
 		if is {
 			facts++
 		}

@@ -110,6 +110,7 @@ func (m *metrics) state(now edgeagent.State, r custody.Report) {
 // again at zero with each engine process.
 type engineCollector struct {
 	packets, bytes, resent, checks, probes, handshakes, socketDrops, drops *prometheus.Desc
+	video, cameras, shedding                                               *prometheus.Desc
 	sessions, speakers                                                     *prometheus.Desc
 	reported, loss, hearing                                                *prometheus.Desc
 
@@ -126,6 +127,9 @@ func newEngineCollector() *engineCollector {
 		packets:     desc("packets_total", "Datagrams that came to the media ports (in), dropped ones too, and that the engine sent (out).", "direction"),
 		bytes:       desc("bytes_total", "Bytes of these datagrams, without UDP and IP headers.", "direction"),
 		resent:      desc("packets_resent_total", "Packets sent again because a listener missed them; a part of those sent."),
+		video:       desc("video_packets_total", "Packets of video; a part of those sent."),
+		cameras:     desc("cameras", "Cameras that are on, in all calls."),
+		shedding:    desc("video_shed", "1 while a worker has too much to do and forwards voices only."),
 		checks:      desc("stun_checks_total", "Valid STUN connectivity checks answered."),
 		probes:      desc("probes_total", "Probes of the fleet and of clients that were answered."),
 		handshakes:  desc("handshakes_total", "DTLS handshakes completed."),
@@ -147,7 +151,7 @@ func (c *engineCollector) set(r sfu.LoadReading) {
 
 // Describe is of prometheus.Collector.
 func (c *engineCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.packets, c.bytes, c.resent, c.checks, c.probes, c.handshakes, c.socketDrops, c.drops, c.sessions, c.speakers, c.reported, c.loss, c.hearing} {
+	for _, d := range []*prometheus.Desc{c.packets, c.bytes, c.resent, c.video, c.cameras, c.shedding, c.checks, c.probes, c.handshakes, c.socketDrops, c.drops, c.sessions, c.speakers, c.reported, c.loss, c.hearing} {
 		out <- d
 	}
 }
@@ -168,6 +172,13 @@ func (c *engineCollector) Collect(out chan<- prometheus.Metric) {
 	counter(c.bytes, r.BytesIn, "in")
 	counter(c.bytes, r.BytesOut, "out")
 	counter(c.resent, r.ResentOut)
+	counter(c.video, r.VideoOut)
+	gauge(c.cameras, r.Cameras)
+	shedding := 0
+	if r.Shedding {
+		shedding = 1
+	}
+	gauge(c.shedding, shedding)
 	counter(c.checks, r.Checks)
 	counter(c.probes, r.Probes)
 	counter(c.handshakes, r.Handshakes)

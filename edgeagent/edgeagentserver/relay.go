@@ -88,5 +88,8 @@ func (s *Server) complete(ctx context.Context, rep edgeagent.SessionReply) edgea
 	rep.Slots = slices.DeleteFunc(rep.Slots, func(seat edgeagent.Seat) bool {
 		return !slices.ContainsFunc(rep.Roster, func(m edgeagent.Member) bool { return m.User == seat.User && m.SSRC == seat.SSRC })
 	})
+	rep.Views = slices.DeleteFunc(rep.Views, func(v edgeagent.View) bool {
+		return !slices.ContainsFunc(rep.Roster, func(m edgeagent.Member) bool { return m.User == v.User && m.SSRC == v.SSRC })
+	})
 	return rep
 }

@@ -131,6 +131,7 @@ func (s *session) held(w *worker) *sfu.Held {
 	}
 	if s.opener != nil {
 		h.Speaking, h.Seats = s.call.core.Shown(&s.member)
+		h.Views = s.call.video.Views(&s.viewer)
 	}
 	return h
 }

@@ -183,8 +183,10 @@ func (w *worker) activate(now time.Duration, s *session, p int) {
 	s.active = p
 	if s.opener != nil {
 		s.call.core.Redirect(&s.member, s.paths[p].out)
+		s.call.video.Redirect(&s.viewer, s.paths[p].out)
 		if !s.paths[p].proven {
 			s.call.core.Credit(&s.member, 0)
+			s.call.video.Limit(&s.viewer)
 			return
 		}
 		w.srv.events.snapshot(s.snapshot(now, w))

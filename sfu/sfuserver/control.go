@@ -18,6 +18,7 @@ import (
 	"voicefleet/sfu/internal/dtlsterm"
 	"voicefleet/sfu/internal/icelite"
 	"voicefleet/sfu/internal/sdpanswer"
+	"voicefleet/sfu/internal/video"
 )
 
 // maxMuted bounds the users one session can mute for itself.
@@ -127,7 +128,7 @@ func (s *Server) handleStart(seq uint64, c *sfu.Start, start func(func(context.C
 	if c.ProbeKey != nil && !c.ProbeKey.Valid() {
 		return sfu.Refuse(sfu.CodeBadCommand, "probe key of %d bytes, want %d", len(c.ProbeKey), sfu.ProbeKeyLen)
 	}
-	if c.Limits.Sessions < 0 || c.Limits.HalfOpen < 0 || c.Limits.ChecksPerPrefix < 0 {
+	if c.Limits.Sessions < 0 || c.Limits.HalfOpen < 0 || c.Limits.ChecksPerPrefix < 0 || c.Limits.ShedVideo < 0 {
 		return sfu.Refuse(sfu.CodeBadCommand, "negative limit")
 	}
 	s.limits, s.advertise, s.tcp = c.Limits.WithDefaults(), c.Advertise, c.TCP
@@ -253,12 +254,14 @@ func (s *Server) handleNegotiate(seq uint64, c *sfu.Negotiate) *sfu.Error {
 	// Slots are told by SSRC, so they need no MID.
 	m := &offer.Media
 	m.MIDExt = 0
-	used := map[sfu.SSRC]bool{m.MicSSRC: true}
-	for i := range m.Slots {
-		for m.Slots[i].SSRC == 0 || used[m.Slots[i].SSRC] {
-			m.Slots[i].SSRC = randomSSRC()
+	used := map[sfu.SSRC]bool{m.MicSSRC: true, m.CameraSSRC: true}
+	for _, streams := range [][]sfu.Slot{m.Slots, m.Views} {
+		for i := range streams {
+			for streams[i].SSRC == 0 || used[streams[i].SSRC] {
+				streams[i].SSRC = randomSSRC()
+			}
+			used[streams[i].SSRC] = true
 		}
-		used[m.Slots[i].SSRC] = true
 	}
 	local := sdpanswer.Local{
 		Ufrag: r.local.Ufrag, Pwd: r.local.Pwd, Fingerprint: s.term.Fingerprint(), SessionID: uint64(r.ssrc),
@@ -278,19 +281,19 @@ func (s *Server) handleNegotiate(seq uint64, c *sfu.Negotiate) *sfu.Error {
 		t.negotiated, t.media = max(now, 1), *m
 		t.remote, t.fingerprint = icelite.Credentials{Ufrag: offer.Ufrag, Pwd: offer.Pwd}, offer.Fingerprint
 		t.client = icelite.NewKey(offer.Pwd)
-		t.indices = t.record.Indices(len(m.Slots))
-		copy(t.indices, firstIndices(len(m.Slots)))
-		return &sfu.Event{Negotiated: &sfu.Negotiated{Answer: answer, Slots: m.Slots, Ufrag: t.local.Ufrag}}
+		t.indices = t.record.Indices(m.Streams())
+		copy(t.indices, firstIndices(m.Streams()))
+		return &sfu.Event{Negotiated: &sfu.Negotiated{Answer: answer, Slots: m.Slots, Views: m.Views, Ufrag: t.local.Ufrag}}
 	})
 }
 
 // firstIndices are random, as RFC 3550 section 5.1 wants sequence numbers, but
 // below 2^15: a receiver that misses the first packets still guesses rollover
 // counter zero (RFC 3711 section 3.3.1).
-func firstIndices(slots int) []uint64 {
-	b := make([]byte, 2*slots)
+func firstIndices(streams int) []uint64 {
+	b := make([]byte, 2*streams)
 	rand.Read(b) // never fails: it ends the program instead
-	list := make([]uint64, slots)
+	list := make([]uint64, streams)
 	for i := range list {
 		list[i] = uint64(binary.BigEndian.Uint16(b[2*i:]) & 0x3fff)
 	}
@@ -313,6 +316,7 @@ func (s *Server) handleUpdate(seq uint64, c *sfu.Update) *sfu.Error {
 		}
 		if t.opener != nil {
 			t.call.core.SetRights(&t.member, t.rights)
+			t.call.video.SetRights(now, &t.viewer, t.rights)
 			t.call.core.SetSelfDeaf(&t.member, t.selfDeaf)
 			if c.Muted != nil {
 				t.call.core.SetMuted(now, &t.member, t.muted)
@@ -388,9 +392,9 @@ func (s *Server) rebuild(c *sfu.Snapshot) (*worker, *session, *sfu.Error) {
 		return nil, nil, sfu.Refuse(sfu.CodeBadCommand, "snapshot without ICE credentials")
 	case profile.KeyingLen() == 0 || len(c.Keying) != profile.KeyingLen():
 		return nil, nil, sfu.Refuse(sfu.CodeBadCommand, "snapshot without keys")
-	case len(c.Media.Slots) > sfu.MaxSlots || c.Record == 0 && len(c.SlotIndex) != len(c.Media.Slots):
-		return nil, nil, sfu.Refuse(sfu.CodeBadCommand, "snapshot with %d slots and %d indices",
-			len(c.Media.Slots), len(c.SlotIndex))
+	case c.Media.Streams() > sfu.MaxSlots || c.Record == 0 && len(c.SlotIndex) != c.Media.Streams():
+		return nil, nil, sfu.Refuse(sfu.CodeBadCommand, "snapshot with %d slots and views and %d indices",
+			c.Media.Streams(), len(c.SlotIndex))
 	}
 	local := icelite.Credentials{Ufrag: c.LocalUfrag, Pwd: c.LocalPwd}
 	t := &session{
@@ -409,4 +413,7 @@ func (s *Server) rebuild(c *sfu.Snapshot) (*worker, *session, *sfu.Error) {
 	return w, t, nil
 }
 
-var _ call.Facts = (*events)(nil)
+var (
+	_ call.Facts  = (*events)(nil)
+	_ video.Facts = (*events)(nil)
+)

@@ -28,7 +28,7 @@ type events struct {
 
 // topic is what a fact is about, when only the newest counts.
 type topic struct {
-	kind    byte // 's'peaking, 'p'laced, s'n'apshot, 'd'eaf, 'f'enced, 'l'oad
+	kind    byte // 's'peaking, 'p'laced, 'v'iewing, s'n'apshot, 'd'eaf, 'f'enced, 'l'oad
 	session sfu.SessionID
 	slot    int
 }
@@ -124,7 +124,7 @@ func (e *events) drop() {
 	}
 }
 
-// Speaking and Placed make events the call.Facts of every call.
+// Speaking and Placed make events the call.Facts of every call, Viewing its video.Facts.
 
 func (e *events) Speaking(s sfu.Speaking) {
 	e.replace(topic{kind: 's', session: s.Session}, sfu.Event{Speaking: &s})
@@ -132,6 +132,10 @@ func (e *events) Speaking(s sfu.Speaking) {
 
 func (e *events) Placed(p sfu.Placed) {
 	e.replace(topic{kind: 'p', session: p.Session, slot: p.Slot}, sfu.Event{Placed: &p})
+}
+
+func (e *events) Viewing(v sfu.Viewing) {
+	e.replace(topic{kind: 'v', session: v.Session, slot: v.View}, sfu.Event{Viewing: &v})
 }
 
 func (e *events) fenced(f sfu.Fenced) {

@@ -43,10 +43,13 @@ func (s *Server) resume(t *session, c *sfu.Snapshot) *sfu.Error {
 		return sfu.Refuse(sfu.CodeBadCommand, "record %d of the ledger is not that of session %s", c.Record, t.id)
 	}
 	t.record, t.number, t.tag = r, c.Record, c.Tag
-	t.indices = r.Indices(len(c.Media.Slots))
+	t.indices = r.Indices(c.Media.Streams())
 	t.srtcp = r.Reports()
 	if index, ok := r.Highest(); ok {
 		t.window = crypt.Resume(index)
+	}
+	if index, ok := r.HighestSeen(); ok {
+		t.cameraWindow = crypt.Resume(index)
 	}
 	if ssrc := r.Mic(); ssrc != 0 {
 		t.media.MicSSRC = sfu.SSRC(ssrc)
@@ -66,7 +69,7 @@ func (s *Server) jump(t *session, c *sfu.Snapshot) *sfu.Error {
 	if !t.enter(s.ledger) {
 		return sfu.Refuse(sfu.CodeFull, "the ledger is full")
 	}
-	t.indices = t.record.Indices(len(c.Media.Slots))
+	t.indices = t.record.Indices(c.Media.Streams())
 	for i, index := range c.SlotIndex {
 		t.indices[i] = index + restoreJump
 	}
@@ -75,6 +78,10 @@ func (s *Server) jump(t *session, c *sfu.Snapshot) *sfu.Error {
 	if c.InIndex > 0 {
 		t.window = crypt.Resume(c.InIndex)
 		t.record.Heard(c.InIndex)
+	}
+	if c.CameraIndex > 0 {
+		t.cameraWindow = crypt.Resume(c.CameraIndex)
+		t.record.Seen(c.CameraIndex)
 	}
 	return nil
 }

@@ -93,6 +93,10 @@ func (w *worker) voice(now time.Duration, d []byte, from demux.Remote, i int) {
 		w.drop(sfu.DropMalformed)
 		return
 	}
+	if s.media.CameraSSRC != 0 && h.SSRC == uint32(s.media.CameraSSRC) {
+		w.video(now, s, &h, d, from, i)
+		return
+	}
 	if s.media.MicSSRC != 0 && h.SSRC != uint32(s.media.MicSSRC) {
 		w.drop(sfu.DropSSRC)
 		return
@@ -130,6 +134,49 @@ func (w *worker) voice(now time.Duration, d []byte, from demux.Remote, i int) {
 		return
 	}
 	s.call.core.Voice(now, &s.member, &h, index, payload, w.out)
+}
+
+// shedOpens is how many of a camera's packets there are for one that is opened while
+// video is shed: enough to follow its indices.
+const shedOpens = 32
+
+// video is the way of a sealed packet of a session's camera, as that of voice.
+func (w *worker) video(now time.Duration, s *session, h *rtpwire.Header, d []byte, from demux.Remote, i int) {
+	if w.shed.on && h.Sequence%shedOpens != 0 {
+		w.drop(sfu.DropShed)
+		return
+	}
+	if s.count(now); s.videos >= sfu.VideoPerSecond {
+		w.drop(sfu.DropRateLimited)
+		return
+	}
+	index, ok := s.cameraWindow.Estimate(h.Sequence)
+	if !ok || !s.cameraWindow.Fresh(index) {
+		w.drop(sfu.DropReplay)
+		return
+	}
+	payload, ok := s.opener.OpenRTP(d, h.Length, index)
+	if !ok {
+		w.drop(sfu.DropAuth)
+		return
+	}
+	s.videos++
+	highest, started := s.cameraWindow.Highest()
+	s.cameraWindow.Accept(index)
+	newer := !started || index > highest
+	if newer {
+		s.record.Seen(index)
+	}
+	w.heard(now, s, from, newer, len(d), i)
+	if h.PayloadType != s.media.VP8PT {
+		w.drop(sfu.DropPayloadType)
+		return
+	}
+	if payload, ok = h.Payload(payload); !ok {
+		w.drop(sfu.DropMalformed)
+		return
+	}
+	s.call.video.Video(now, &s.viewer, h, index, payload, w.out)
 }
 
 // rtcp is the way of a sealed RTCP packet. It ends in the call: nothing of it is
@@ -190,4 +237,7 @@ func (w *worker) rtcp(now time.Duration, d []byte, from demux.Remote, i int) {
 	s.feedback++
 	w.heard(now, s, from, newer, len(d), i)
 	s.call.core.Feedback(now, &s.member, compound, w.out)
+	if s.filmed() {
+		s.call.video.Feedback(now, &s.viewer, compound, w.out)
+	}
 }

@@ -215,6 +215,12 @@ func (s *Server) load() *sfu.LoadReading {
 		l.ResentOut += r.ResentOut
 		l.RelayOut += r.RelayOut
 		l.RelayIn += r.RelayIn
+		l.PacketsOut += r.video.PacketsOut
+		l.BytesOut += r.video.BytesOut
+		l.ResentOut += r.video.ResentOut
+		l.VideoOut += r.video.PacketsOut
+		l.Cameras += r.cameras
+		l.Shedding = l.Shedding || r.shedding
 		l.Checks += r.checks
 		l.Probes += r.probes
 		l.Handshakes += r.handshakes
@@ -233,7 +239,7 @@ func (s *Server) load() *sfu.LoadReading {
 			}
 		}
 		for why, n := range r.Drops {
-			if n > 0 {
+			if n += r.video.Drops[why]; n > 0 {
 				l.Drops[sfu.DropReason(why).String()] += n
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"voicefleet/sfu/internal/egress"
 	"voicefleet/sfu/internal/icelite"
 	"voicefleet/sfu/internal/ledger"
+	"voicefleet/sfu/internal/video"
 )
 
 const (
@@ -74,7 +75,7 @@ type session struct {
 	record  *ledger.Record
 	number  uint32
 	tag     uint64
-	indices []uint64 // of the slots, in record
+	indices []uint64 // of the slots and the views, in record
 
 	// Address.
 	paths   [maxPaths]path
@@ -87,19 +88,21 @@ type session struct {
 	greeted   demux.Remote // where it began: its answers show that they are received
 
 	// Connected: opener is set.
-	opener    crypt.Opener
-	sealer    crypt.Sealer
-	profile   crypt.Profile
-	keying    []byte
-	window    crypt.Window // of the microphone
-	reporters []reporter
-	srtcp     uint32 // index of the next SRTCP packet to the client
-	member    call.Member
+	opener       crypt.Opener
+	sealer       crypt.Sealer
+	profile      crypt.Profile
+	keying       []byte
+	window       crypt.Window // of the microphone
+	cameraWindow crypt.Window
+	reporters    []reporter
+	srtcp        uint32 // index of the next SRTCP packet to the client
+	member       call.Member
+	viewer       video.Member // if the session has video
 
-	voices, feedback int           // packets in the second
-	counted          time.Duration // that began then
-	turns            int           // of the wheel
-	stored           stored        // in the last snapshot
+	voices, videos, feedback int           // packets in the second
+	counted                  time.Duration // that began then
+	turns                    int           // of the wheel
+	stored                   stored        // in the last snapshot
 }
 
 // path is an address from which a valid check or an authentic packet came.
@@ -123,9 +126,9 @@ type reporter struct {
 
 // stored is what tells whether a snapshot is too old.
 type stored struct {
-	in    uint64
-	slots []uint64
-	srtcp uint32
+	in, camera uint64
+	slots      []uint64
+	srtcp      uint32
 }
 
 // room is a call with the sessions in it, connected or not.
@@ -133,6 +136,7 @@ type room struct {
 	id       sfu.CallID
 	echo     bool
 	core     *call.Call
+	video    *video.Call
 	sessions []*session
 	relay    *sfu.Relay // nil: it is on this node alone
 }
@@ -150,10 +154,13 @@ func (s *session) path(remote demux.Remote) int {
 	return -1
 }
 
+// filmed says whether the session has video at all.
+func (s *session) filmed() bool { return s.media.CameraSSRC != 0 || len(s.media.Views) > 0 }
+
 // count begins a new second if the last is over.
 func (s *session) count(now time.Duration) {
 	if now-s.counted >= time.Second {
-		s.voices, s.feedback, s.counted = 0, 0, now
+		s.voices, s.videos, s.feedback, s.counted = 0, 0, 0, now
 	}
 }
 
@@ -179,8 +186,9 @@ func (s *session) snapshot(now time.Duration, w *worker) *sfu.Snapshot {
 		return snap
 	}
 	in, _ := s.window.Highest()
-	s.stored = stored{in: in, slots: append(s.stored.slots[:0], s.indices...), srtcp: s.srtcp}
-	snap.InIndex, snap.SlotIndex, snap.SRTCPIndex = in, append([]uint64(nil), s.indices...), s.srtcp
+	camera, _ := s.cameraWindow.Highest()
+	s.stored = stored{in: in, camera: camera, slots: append(s.stored.slots[:0], s.indices...), srtcp: s.srtcp}
+	snap.InIndex, snap.CameraIndex, snap.SlotIndex, snap.SRTCPIndex = in, camera, append([]uint64(nil), s.indices...), s.srtcp
 	return snap
 }
 
@@ -188,7 +196,8 @@ func (s *session) snapshot(now time.Duration, w *worker) *sfu.Snapshot {
 // without a ledger.
 func (s *session) outdated() bool {
 	in, _ := s.window.Highest()
-	if in-s.stored.in >= snapshotStep || s.srtcp-s.stored.srtcp >= snapshotStep {
+	camera, _ := s.cameraWindow.Highest()
+	if in-s.stored.in >= snapshotStep || camera-s.stored.camera >= snapshotStep || s.srtcp-s.stored.srtcp >= snapshotStep {
 		return true
 	}
 	for i, index := range s.indices {

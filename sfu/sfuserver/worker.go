@@ -16,6 +16,7 @@ import (
 	"voicefleet/sfu/internal/ear"
 	"voicefleet/sfu/internal/egress"
 	"voicefleet/sfu/internal/icelite"
+	"voicefleet/sfu/internal/video"
 )
 
 // wheelSlots is how many ticks one turn of the wheel takes: a second. Each
@@ -60,6 +61,7 @@ type worker struct {
 	fencedAt time.Duration
 	blame    *room      // whose packet, order or tick is worked on
 	busy     sfu.CallID // its id, or that of the last one, as the ledger has it
+	shed     shedder
 
 	// Scratch of the call under way.
 	compound, sealed []byte
@@ -72,6 +74,7 @@ type worker struct {
 // counters are what a worker counts.
 type counters struct {
 	call.Counters
+	video                                                  video.Counters
 	packetsIn, bytesIn, checks, probes, handshakes, panics uint64
 }
 
@@ -83,6 +86,8 @@ type reading struct {
 	counters
 	socketDrops         uint64
 	sessions, connected int
+	cameras             int
+	shedding            bool
 	calls               []sfu.CallReading
 	losses              []float64 // of its sessions
 	worked, at          time.Duration
@@ -103,6 +108,7 @@ func newWorker(srv *Server, number int, sock *socket, limits sfu.Limits, noGate 
 		compound: make([]byte, 0, sfu.MaxDatagram),
 		sealed:   make([]byte, 0, sfu.MaxDatagram),
 	}
+	w.shed.limit = limits.ShedVideo
 	w.mail, w.relay = &mail{wake: sock.wake}, egress.NewBundle()
 	w.out = egress.NewBatch(func(b *egress.Batch) {
 		if w.late() {
@@ -261,6 +267,9 @@ func (w *worker) tick(now time.Duration) {
 	}
 	if w.turn == 0 {
 		w.publish(now)
+		if w.shed.second(now, w.reading.busy) {
+			w.shedVideo(now)
+		}
 	}
 }
 
@@ -268,6 +277,12 @@ func (w *worker) tickCall(now time.Duration, r *room) {
 	defer w.recovered(now)
 	w.workOn(r)
 	r.core.Tick(now, w.out)
+	r.video.Tick(now)
+	for _, m := range r.video.Asking(now) {
+		if s := w.sessions[m.Session]; s != nil {
+			w.sendRTCP(s, r.video.AppendRequests(now, m, w.compound[:0]))
+		}
+	}
 }
 
 // tickSession is the work of one second for a session.
@@ -302,6 +317,9 @@ func (w *worker) tickSession(now time.Duration, s *session) {
 	if s.turns++; s.turns%int(call.ReportEvery/time.Second) == 0 {
 		w.report(now, s)
 	}
+	if s.filmed() {
+		w.sendRTCP(s, s.call.video.AppendReport(now, &s.viewer, w.compound[:0]))
+	}
 	if !w.srv.shared && s.outdated() {
 		w.srv.events.snapshot(s.snapshot(now, w))
 	}
@@ -309,7 +327,11 @@ func (w *worker) tickSession(now time.Duration, s *session) {
 
 // report sends the RTCP that is due to a session.
 func (w *worker) report(now time.Duration, s *session) {
-	compound := s.call.core.AppendReport(now, &s.member, w.compound[:0])
+	w.sendRTCP(s, s.call.core.AppendReport(now, &s.member, w.compound[:0]))
+}
+
+// sendRTCP sends a compound, if there is any, to a session that has shown to receive.
+func (w *worker) sendRTCP(s *session, compound []byte) {
 	if len(compound) == 0 || !s.paths[s.active].proven || s.srtcp > crypt.MaxRTCPIndex {
 		return
 	}
@@ -328,10 +350,12 @@ func (w *worker) publish(now time.Duration) {
 		r.busy = min(1, float64(w.worked-r.worked)/float64(now-r.at))
 	}
 	r.worked, r.at = w.worked, now
+	r.cameras, r.shedding = 0, w.shed.on
 	r.counters, r.socketDrops = w.count, w.sock.drops()
 	r.sessions, r.connected, r.calls = len(w.sessions), 0, r.calls[:0]
 	for id, c := range w.calls {
 		r.connected += c.core.Members()
+		r.cameras += c.video.Cameras()
 		r.calls = append(r.calls, sfu.CallReading{Call: id, Sessions: len(c.sessions), Speakers: c.core.Speakers()})
 	}
 	r.losses, r.hearing = r.losses[:0], [ear.Kinds + 1]int{}
@@ -358,13 +382,28 @@ func (w *worker) publish(now time.Duration) {
 	}
 }
 
+// shedVideo has all calls forward video or not, as the shedder says.
+func (w *worker) shedVideo(now time.Duration) {
+	for _, r := range w.calls {
+		r.video.Shed(now, w.shed.on)
+	}
+	if w.shed.on {
+		w.srv.log.Warn("too much to do: video is not forwarded, so that voices are", "worker", w.number, "busy", w.shed.busy, "for", w.shed.hold)
+	} else {
+		w.srv.log.Info("video is forwarded again", "worker", w.number)
+	}
+}
+
 // add takes a session over.
 func (w *worker) add(now time.Duration, s *session, id sfu.CallID, echo bool) {
 	r := w.calls[id]
 	if r == nil {
 		r = &room{id: id, echo: echo, core: call.New(call.Config{
 			ID: id, Echo: echo, NoGate: w.noGate, Epoch: w.start, Facts: w.srv.events, Count: &w.count.Counters,
+		}), video: video.New(video.Config{
+			ID: id, Echo: echo, Epoch: w.start, Facts: w.srv.events, Count: &w.count.video,
 		})}
+		r.video.Shed(now, w.shed.on)
 		w.calls[id] = r
 	}
 	s.call, s.opened = r, now
@@ -387,6 +426,9 @@ func (w *worker) end(now time.Duration, s *session, why sfu.EndReason) {
 		s.call.core.Hush(w.fence != 0) // the others may have moved, too
 		s.call.core.Leave(now, &s.member, w.out)
 		s.call.core.Hush(false)
+		if s.filmed() {
+			s.call.video.Leave(now, &s.viewer)
+		}
 	}
 	w.forget(s, why)
 }
@@ -477,17 +519,25 @@ func (w *worker) connect(now time.Duration, s *session, p crypt.Profile, keying 
 		return err
 	}
 	s.opener, s.sealer, s.profile, s.keying = opener, sealer, p, keying
+	slots := len(s.media.Slots)
 	s.member = call.Member{
-		Session: s.id, User: s.user, SSRC: s.ssrc, Media: &s.media, Sealer: sealer, Indices: s.indices,
+		Session: s.id, User: s.user, SSRC: s.ssrc, Media: &s.media, Sealer: sealer, Indices: s.indices[:slots:slots],
+	}
+	s.viewer = video.Member{
+		Session: s.id, User: s.user, SSRC: s.ssrc, Media: &s.media, Sealer: sealer, Indices: s.indices[slots:],
 	}
 	w.latch(s, uint32(s.media.MicSSRC))
 	w.workOn(s.call)
 	s.call.core.Join(now, &s.member, s.rights, s.selfDeaf, s.muted, s.paths[s.active].out)
+	if s.filmed() {
+		s.call.video.Join(now, &s.viewer, s.rights, s.paths[s.active].out)
+	}
 	// Who ends a handshake where it began has received our half of it there.
 	if t := &s.paths[s.active]; t.remote == s.greeted {
 		t.proven = t.remote.IsValid()
 	} else {
 		s.call.core.Credit(&s.member, 0)
+		s.call.video.Limit(&s.viewer)
 		w.ask(now, s, s.active)
 	}
 	w.srv.events.snapshot(s.snapshot(now, w))

@@ -32,6 +32,8 @@ type Options struct {
 	Dir string
 	// Microphone is a WAV file that plays, looped, in place of a microphone.
 	Microphone string
+	// Camera is a y4m file that is shown, looped, in place of a camera.
+	Camera string
 	// TrustCA is a PEM file of a certificate authority to trust, put where a
 	// person's "trust this authority" would put it.
 	TrustCA string
@@ -72,6 +74,9 @@ func Start(ctx context.Context, o Options) (*Page, error) {
 	}
 	if o.Microphone != "" {
 		opts = append(opts, chromedp.Flag("use-file-for-fake-audio-capture", o.Microphone))
+	}
+	if o.Camera != "" {
+		opts = append(opts, chromedp.Flag("use-file-for-fake-video-capture", o.Camera))
 	}
 	actx, acancel := chromedp.NewExecAllocator(ctx, opts...)
 	tctx, tcancel := chromedp.NewContext(actx)

@@ -47,7 +47,7 @@ func (c *Core) held(now time.Time, h *sfu.Held) {
 		return
 	}
 	s := &session{
-		token: Token(k.Token), ufrag: h.Ufrag, speaking: h.Speaking, seats: make(map[int]edgeagent.Seat),
+		token: Token(k.Token), ufrag: h.Ufrag, speaking: h.Speaking, seats: make(map[int]edgeagent.Seat), views: make(map[int]edgeagent.View),
 		record: edgeagent.Record{
 			Session: o.Session, Node: c.cfg.Node, Guild: k.Guild, Call: o.Call, Epoch: k.Epoch, User: o.User, Gateway: k.Gateway,
 			Rights: o.Rights, SSRC: h.SSRC, Addrs: c.advertise, Port: h.Port, Opened: k.Opened,
@@ -62,6 +62,9 @@ func (c *Core) held(now time.Time, h *sfu.Held) {
 	}
 	for _, p := range h.Seats {
 		s.seats[p.Slot] = edgeagent.Seat{Slot: p.Slot, MID: p.MID, User: p.User, SSRC: p.SSRC}
+	}
+	for _, v := range h.Views {
+		s.views[v.View] = edgeagent.View{View: v.View, MID: v.MID, User: v.User, SSRC: v.SSRC}
 	}
 	at := seat{o.Call, o.User}
 	if other := c.users[at]; other != nil { // one was about to supersede the other

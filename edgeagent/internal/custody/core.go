@@ -148,6 +148,7 @@ type session struct {
 	selfDeaf *bool
 	muted    *[]sfu.UserID
 	seats    map[int]edgeagent.Seat
+	views    map[int]edgeagent.View
 	snapshot *sfu.Snapshot
 	lost     bool // the engine died and has not restored it yet
 	ufrag    string
@@ -265,7 +266,7 @@ func (c *Core) Open(now time.Time, id uint64, g edgeagent.Grant, token Token, ou
 	k.emptied = now // it is remembered until the engine has answered
 	s := &session{
 		token: token,
-		seats: make(map[int]edgeagent.Seat),
+		seats: make(map[int]edgeagent.Seat), views: make(map[int]edgeagent.View),
 		record: edgeagent.Record{
 			Session: g.ID, Node: c.cfg.Node, Guild: g.Guild, Call: g.Call, Epoch: g.Epoch, User: g.User,
 			Gateway: g.Session, Rights: g.Rights, Opened: now,
@@ -328,7 +329,8 @@ func (c *Core) Resume(id uint64, token Token, bad error, out []Out) []Out {
 	return append(out, replyErr(id, refuse(edgeagent.CodeNoSession, "session has ended")))
 }
 
-// describe is the session, everybody in its call and who sits in its slots.
+// describe is the session, everybody in its call, who sits in its slots and whose
+// cameras are in its views.
 func (c *Core) describe(s *session) *edgeagent.SessionReply {
 	rep := &edgeagent.SessionReply{Record: s.record}
 	for _, m := range c.calls[s.record.Call].members {
@@ -343,6 +345,10 @@ func (c *Core) describe(s *session) *edgeagent.SessionReply {
 		}
 	}
 	slices.SortFunc(rep.Slots, func(a, b edgeagent.Seat) int { return a.Slot - b.Slot })
+	for _, v := range s.views {
+		rep.Views = append(rep.Views, v)
+	}
+	slices.SortFunc(rep.Views, func(a, b edgeagent.View) int { return a.View - b.View })
 	return rep
 }
 
@@ -533,6 +539,7 @@ func (c *Core) EngineLost(now time.Time, crashed bool, out []Out) []Out {
 		s.lost = true
 		delete(c.deaf, s.record.Session) // the next engine finds out for itself
 		clear(s.seats)
+		clear(s.views)
 		out = c.setSpeaking(s, false, out)
 	}
 	return out

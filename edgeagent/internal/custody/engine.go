@@ -36,6 +36,8 @@ func (c *Core) Event(now time.Time, ev sfu.Event, out []Out) []Out {
 		}
 	case ev.Placed != nil:
 		out = c.placed(*ev.Placed, out)
+	case ev.Viewing != nil:
+		out = c.viewing(*ev.Viewing, out)
 	case ev.Deaf != nil:
 		out = c.hears(now, ev.Deaf, out)
 	case ev.Fenced != nil:
@@ -56,6 +58,20 @@ func (c *Core) placed(p sfu.Placed, out []Out) []Out {
 	seated := edgeagent.Seat{Slot: p.Slot, MID: p.MID, User: p.User, SSRC: p.SSRC}
 	s.seats[p.Slot] = seated
 	return c.event(s.record.Call, edgeagent.CallEvent{Seated: &edgeagent.Seated{Session: p.Session, Seat: seated}}, out)
+}
+
+func (c *Core) viewing(f sfu.Viewing, out []Out) []Out {
+	s := c.sessions[f.Session]
+	if s == nil || f.View < 0 || f.View >= sfu.MaxViews {
+		return out
+	}
+	v := edgeagent.View{View: f.View, MID: f.MID, User: f.User, SSRC: f.SSRC, Why: f.Why}
+	if f.User.ID == 0 {
+		delete(s.views, f.View)
+	} else {
+		s.views[f.View] = v
+	}
+	return c.event(s.record.Call, edgeagent.CallEvent{Viewed: &edgeagent.Viewed{Session: f.Session, View: v}}, out)
 }
 
 // answered takes in the answer to a command.
@@ -164,7 +180,7 @@ func (c *Core) negotiated(p pending, ev sfu.Event, out []Out) []Out {
 	case ev.Negotiated == nil:
 		return append(out, replyErr(p.id, refuse(edgeagent.CodeUnavailable, "media engine answered nothing")))
 	}
-	return append(out, Out{Reply: &Reply{ID: p.id, Negotiated: &edgeagent.NegotiateReply{Answer: ev.Negotiated.Answer, Slots: ev.Negotiated.Slots}}})
+	return append(out, Out{Reply: &Reply{ID: p.id, Negotiated: &edgeagent.NegotiateReply{Answer: ev.Negotiated.Answer, Slots: ev.Negotiated.Slots, Views: ev.Negotiated.Views}}})
 }
 
 // restored goes on with a session in the new engine; its own wishes are not in

@@ -44,11 +44,12 @@ type Record struct {
 	in    uint64        // highest index of the microphone, and one; 0: none yet
 	mic   uint64        // its SSRC, once known
 	srtcp uint64        // index of the next SRTCP packet to the client
-	slots [Slots]uint64 // index of the next SRTP packet in each slot
+	slots [Slots]uint64 // index of the next SRTP packet in each slot, then in each view
 	// reporters are the sources of the client's RTCP: SSRC in the upper half,
 	// a mark that the word is used, and the highest index in the lower 31 bits.
 	reporters [Reporters]uint64
-	_         [8]uint64
+	camera    uint64 // highest index of the camera, and one; 0: none yet
+	_         [7]uint64
 }
 
 // The sizes are those of the layout.
@@ -180,6 +181,12 @@ func (r *Record) Heard(index uint64) { atomic.StoreUint64(&r.in, index+1) }
 // Highest is the highest index heard; false when there is none.
 func (r *Record) Highest() (uint64, bool) { return r.in - 1, r.in != 0 }
 
+// Seen notes the highest index of the camera.
+func (r *Record) Seen(index uint64) { atomic.StoreUint64(&r.camera, index+1) }
+
+// HighestSeen is the highest index of the camera; false when there is none.
+func (r *Record) HighestSeen() (uint64, bool) { return r.camera - 1, r.camera != 0 }
+
 // SetMic notes the microphone's SSRC.
 func (r *Record) SetMic(ssrc uint32) { atomic.StoreUint64(&r.mic, uint64(ssrc)) }
 
@@ -192,7 +199,7 @@ func (r *Record) Reported(next uint32) { atomic.StoreUint64(&r.srtcp, uint64(nex
 // Reports is the index of the next SRTCP packet.
 func (r *Record) Reports() uint32 { return uint32(r.srtcp) }
 
-// Indices lends the words of the first n slots: the index of the next packet in
+// Indices lends the words of the first n slots and views: the index of the next packet in
 // each. They are written with atomic stores, before the packet is sent.
 func (r *Record) Indices(n int) []uint64 { return r.slots[:n:n] }
 

@@ -9,9 +9,12 @@ const (
 	Description    = 202
 	Goodbye        = 203
 	Feedback       = 205 // transport layer feedback; Count is its format
+	PayloadFeed    = 206 // payload-specific feedback; Count is its format
 
 	formatNACK        = 1
 	formatTransportCC = 15
+	formatPLI         = 1
+	formatFIR         = 4
 
 	header    = 4
 	blockLen  = 24
@@ -97,6 +100,26 @@ func (p Packet) Missing(i int) (ssrc uint32, seq, mask uint16, ok bool) {
 	}
 	return binary.BigEndian.Uint32(p.body[4:]), binary.BigEndian.Uint16(p.body[at:]),
 		binary.BigEndian.Uint16(p.body[at+2:]), true
+}
+
+// KeyFrame reads the i-th source that is asked for a key frame, by picture loss
+// indication or full intra request. It is false when there are no more, or the packet
+// is neither.
+func (p Packet) KeyFrame(i int) (ssrc uint32, ok bool) {
+	at := 4 // of the one source of a picture loss indication
+	switch {
+	case p.Type != PayloadFeed || p.Count == formatPLI && i > 0:
+		return 0, false
+	case p.Count == formatPLI:
+	case p.Count == formatFIR:
+		at = 8 + 8*i
+	default:
+		return 0, false
+	}
+	if at+4 > len(p.body) {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(p.body[at:]), true
 }
 
 // RoundTrip is the time a report took there and back, without the time it lay at

@@ -69,3 +69,31 @@ func AppendDescription(dst []byte, ssrc uint32, cname string) []byte {
 	binary.BigEndian.PutUint16(dst[start+2:], uint16((len(dst)-start)/4-1))
 	return dst
 }
+
+// AppendMissing appends a generic NACK of sequence numbers of a source, given in rising
+// order.
+func AppendMissing(dst []byte, from, ssrc uint32, missing []uint16) []byte {
+	begun := len(dst)
+	dst = append(dst, 2<<6|formatNACK, Feedback, 0, 0)
+	dst = binary.BigEndian.AppendUint32(dst, from)
+	dst = binary.BigEndian.AppendUint32(dst, ssrc)
+	for len(missing) > 0 {
+		first, mask := missing[0], uint16(0)
+		n := 1
+		for ; n < len(missing) && missing[n]-first-1 < 16; n++ {
+			mask |= 1 << (missing[n] - first - 1)
+		}
+		dst = binary.BigEndian.AppendUint16(dst, first)
+		dst = binary.BigEndian.AppendUint16(dst, mask)
+		missing = missing[n:]
+	}
+	binary.BigEndian.PutUint16(dst[begun+2:], uint16((len(dst)-begun)/4-1))
+	return dst
+}
+
+// AppendPictureLoss appends a picture loss indication: a request for a key frame.
+func AppendPictureLoss(dst []byte, from, ssrc uint32) []byte {
+	dst = append(dst, 2<<6|formatPLI, PayloadFeed, 0, 2)
+	dst = binary.BigEndian.AppendUint32(dst, from)
+	return binary.BigEndian.AppendUint32(dst, ssrc)
+}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"voicefleet/sfu"
 )
 
 // CNAME is the canonical name of all our sources (RFC 3550 section 6.5.1): they
@@ -34,9 +36,11 @@ func (o *Offer) Answer(local Local) (string, error) {
 	if len(local.Candidates) == 0 {
 		return "", errors.New("answer offer: no address to name")
 	}
-	for i, s := range o.Media.Slots {
-		if s.SSRC == 0 {
-			return "", fmt.Errorf("answer offer: slot %d has no SSRC", i)
+	for _, streams := range [][]sfu.Slot{o.Media.Slots, o.Media.Views} {
+		for i, s := range streams {
+			if s.SSRC == 0 {
+				return "", fmt.Errorf("answer offer: slot or view %d has no SSRC", i)
+			}
 		}
 	}
 	w := &writer{}
@@ -60,7 +64,11 @@ func (o *Offer) Answer(local Local) (string, error) {
 			w.rejected(s)
 			continue
 		}
-		w.audio(s, o, local)
+		if s.kind == "video" {
+			w.video(s, o, local)
+		} else {
+			w.audio(s, o, local)
+		}
 		if tagged {
 			w.candidates(local.Candidates, local.TCP)
 			tagged = false
@@ -89,15 +97,39 @@ func (w *writer) rejected(s *section) {
 	w.line("a=inactive")
 }
 
-// audio answers the microphone or a slot, without candidates.
-func (w *writer) audio(s *section, o *Offer, local Local) {
-	w.line("m=audio %d %s %d", local.Candidates[0].Port(), s.proto, s.payload)
+// media begins the answer to a section that is used.
+func (w *writer) media(s *section, local Local) {
+	w.line("m=%s %d %s %d", s.kind, local.Candidates[0].Port(), s.proto, s.payload)
 	w.line("c=IN %s", connection(local.Candidates[0].Addr()))
 	w.line("a=mid:%s", s.mid)
 	w.line("a=ice-ufrag:%s", local.Ufrag)
 	w.line("a=ice-pwd:%s", local.Pwd)
 	w.line("a=setup:passive")
 	w.line("a=rtcp-mux")
+}
+
+// video answers the camera or a view, without candidates.
+func (w *writer) video(s *section, o *Offer, local Local) {
+	w.media(s, local)
+	w.line("a=rtpmap:%d VP8/90000", s.payload)
+	if s.nack && o.Media.VideoNACK {
+		w.line("a=rtcp-fb:%d nack", s.payload)
+	}
+	if s.pli {
+		w.line("a=rtcp-fb:%d nack pli", s.payload)
+	}
+	if s.role == camera {
+		w.line("a=recvonly")
+		return
+	}
+	w.line("a=sendonly")
+	w.line("a=msid:view-%d view-%d", s.slot, s.slot)
+	w.line("a=ssrc:%d cname:%s", o.Media.Views[s.slot].SSRC, CNAME)
+}
+
+// audio answers the microphone or a slot, without candidates.
+func (w *writer) audio(s *section, o *Offer, local Local) {
+	w.media(s, local)
 	w.line("a=rtpmap:%d opus/48000/2", s.payload)
 	w.line("a=fmtp:%d %s", s.payload, opusFormat)
 	if s.nack && o.Media.NACK {

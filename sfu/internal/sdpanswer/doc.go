@@ -6,6 +6,8 @@
 // offer gets into the answer: only mids of a narrow alphabet and numbers do.
 // Candidates of the client are not read at all.
 //
-// One offer per connection: the first audio section that can send is the
-// microphone, those that can receive are slots, everything else is rejected.
+// One offer per connection: the first audio section that can send Opus is the
+// microphone, those that can receive it are slots; behind them the first video section
+// that can send VP8 from one source it names is the camera, those that can receive it
+// are views. Everything else is rejected.
 package sdpanswer

@@ -31,12 +31,12 @@ type section struct {
 	kind    string // of mediaKinds
 	proto   string // of protocols
 	mid     string
-	payload uint8 // Opus, or of a rejected section any of its own
-	slot    int   // of Media.Slots
+	payload uint8 // Opus or VP8, or of a rejected section any of its own
+	slot    int   // of Media.Slots, or of Media.Views
 
 	// What the section offers, 0 or false if it does not.
 	level, midExt, transportCC uint8
-	nack                       bool
+	nack, pli                  bool
 }
 
 type role uint8
@@ -45,6 +45,8 @@ const (
 	rejected role = iota
 	microphone
 	slot
+	camera
+	view
 )
 
 // The words of an m-line that may come back in an answer.
@@ -188,13 +190,51 @@ func validMID(mid string) bool {
 
 const alphanumeric = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
-// assign makes a section the microphone or a slot if it can be one.
+// assign gives a section its role, if it can have one.
 func (o *Offer) assign(s *section, m *sdp.MediaDescription) {
 	_, bundleOnly := m.Attribute("bundle-only")
-	if s.kind != "audio" || m.MediaName.Port.Value == 0 && !bundleOnly {
+	if m.MediaName.Port.Value == 0 && !bundleOnly {
 		return
 	}
-	opus := opusOf(m)
+	switch s.kind {
+	case "audio":
+		o.assignAudio(s, m)
+	case "video":
+		o.assignVideo(s, m)
+	}
+}
+
+// assignVideo makes a section the camera or a view. It needs a microphone or a slot
+// before it, which carries the transport.
+func (o *Offer) assignVideo(s *section, m *sdp.MediaDescription) {
+	list := payloads(m, "vp8/90000")
+	if o.Media.VP8PT != 0 && slices.Contains(list, o.Media.VP8PT) {
+		list = []uint8{o.Media.VP8PT}
+	}
+	if len(list) == 0 || o.Media.OpusPT == 0 || o.Media.VP8PT != 0 && list[0] != o.Media.VP8PT || list[0] == o.Media.OpusPT {
+		return
+	}
+	sends, receives := directionOf(m)
+	switch {
+	case sends && o.Media.CameraSSRC == 0 && ssrcOf(m) != 0 && ssrcOf(m) != o.Media.MicSSRC:
+		s.role = camera
+		o.Media.CameraMID, o.Media.CameraSSRC = s.mid, ssrcOf(m)
+	case receives && len(o.Media.Views) < sfu.MaxViews && o.Media.Streams() < sfu.MaxSlots:
+		s.role = view
+		s.slot = len(o.Media.Views)
+		o.Media.Views = append(o.Media.Views, sfu.Slot{MID: s.mid})
+	default:
+		return
+	}
+	s.payload = list[0]
+	o.Media.VP8PT = list[0]
+	s.nack, s.pli = feedback(m, s.payload, "nack"), feedback(m, s.payload, "nack pli")
+	o.Media.VideoNACK = o.Media.VideoNACK || s.role == view && s.nack
+}
+
+// assignAudio makes a section the microphone or a slot.
+func (o *Offer) assignAudio(s *section, m *sdp.MediaDescription) {
+	opus := payloads(m, "opus/48000/2")
 	if o.Media.OpusPT != 0 {
 		// A payload type means the same in the whole group (RFC 9143 section
 		// 9.1), so the sections after the first must know it too.
@@ -212,7 +252,7 @@ func (o *Offer) assign(s *section, m *sdp.MediaDescription) {
 		s.role = microphone
 		o.Media.MicMID = s.mid
 		o.Media.MicSSRC = ssrcOf(m)
-	case receives && len(o.Media.Slots) < sfu.MaxSlots:
+	case receives && o.Media.Streams() < sfu.MaxSlots:
 		s.role = slot
 		s.slot = len(o.Media.Slots)
 		o.Media.Slots = append(o.Media.Slots, sfu.Slot{MID: s.mid})
@@ -252,10 +292,10 @@ func directionOf(m *sdp.MediaDescription) (sends, receives bool) {
 	return true, true
 }
 
-// opusOf lists the payload types of opus/48000/2 (RFC 7587 section 7) in the
-// offer's order of preference, without those that RTCP multiplexing forbids (RFC
-// 5761 section 4).
-func opusOf(m *sdp.MediaDescription) []uint8 {
+// payloads lists the payload types of an encoding, as opus/48000/2 (RFC 7587 section
+// 7) and VP8/90000 (RFC 7741 section 6.2.1) spell theirs, in the offer's order of
+// preference, without those that RTCP multiplexing forbids (RFC 5761 section 4).
+func payloads(m *sdp.MediaDescription, encoding string) []uint8 {
 	var list []uint8
 	for _, format := range m.MediaName.Formats {
 		pt, err := strconv.ParseUint(format, 10, 7)
@@ -266,8 +306,8 @@ func opusOf(m *sdp.MediaDescription) []uint8 {
 			if a.Key != "rtpmap" {
 				continue
 			}
-			number, encoding, _ := strings.Cut(a.Value, " ")
-			if number == format && strings.EqualFold(strings.TrimSpace(encoding), "opus/48000/2") {
+			number, of, _ := strings.Cut(a.Value, " ")
+			if number == format && strings.EqualFold(strings.TrimSpace(of), encoding) {
 				list = append(list, uint8(pt))
 				break
 			}

@@ -53,6 +53,9 @@ func answer(t testing.TB, o *Offer) string {
 	for i := range o.Media.Slots {
 		o.Media.Slots[i].SSRC = sfu.SSRC(1000 + i)
 	}
+	for i := range o.Media.Views {
+		o.Media.Views[i].SSRC = sfu.SSRC(1050 + i)
+	}
 	a, err := o.Answer(local())
 	if err != nil {
 		t.Fatal(err)
@@ -67,10 +70,10 @@ func TestTranscripts(t *testing.T) {
 		name, ufrag, print, media string
 	}{
 		{"chromium", "", "", `{"mic_mid":"0","mic_ssrc":%d,"opus_pt":111,"level_ext":1,"mid_ext":4,"nack":true,"transport_cc":3,` +
-			`"slots":[{"mid":"1","ssrc":0},{"mid":"2","ssrc":0},{"mid":"3","ssrc":0}]}`},
+			`"slots":[{"mid":"1","ssrc":0},{"mid":"2","ssrc":0},{"mid":"3","ssrc":0}],"vp8_pt":96,"video_nack":true,"views":[{"mid":"17","ssrc":0}]}`},
 		{"firefox", "cf473467", "BD:C7:B7:52:B4:CC:60:53:D0:33:AB:AE:79:25:FB:2C:BB:C8:FD:2F:2F:2D:87:D6:FA:51:BD:79:54:8F:EF:15",
 			`{"mic_mid":"0","mic_ssrc":%d,"opus_pt":109,"level_ext":1,"mid_ext":3,"nack":false,"transport_cc":7,` +
-				`"slots":[{"mid":"1","ssrc":0},{"mid":"2","ssrc":0},{"mid":"3","ssrc":0}]}`},
+				`"slots":[{"mid":"1","ssrc":0},{"mid":"2","ssrc":0},{"mid":"3","ssrc":0}],"vp8_pt":120,"video_nack":true,"views":[{"mid":"17","ssrc":0}]}`},
 		{"pion", "xCFxCKdLOmQvUTqF", "C4:5D:19:0F:84:11:BC:07:D2:69:CB:4F:99:32:53:22:FC:21:14:21:F5:2E:3A:6E:49:D8:80:DD:59:A3:F5:13",
 			`{"mic_mid":"0","mic_ssrc":%d,"opus_pt":111,"level_ext":0,"mid_ext":0,"nack":false,"transport_cc":4,` +
 				`"slots":[{"mid":"1","ssrc":0},{"mid":"2","ssrc":0},{"mid":"3","ssrc":0}]}`},
@@ -169,14 +172,58 @@ func TestSections(t *testing.T) {
 	}
 }
 
+// TestVideo: which sections are camera and views. Each is a direction, what else stands
+// in it, and what it is taken for.
+func TestVideo(t *testing.T) {
+	const vp8 = "96 VP8/90000"
+	type section struct{ direction, codec, more, want string }
+	var nine []section
+	for range sfu.MaxViews {
+		nine = append(nine, section{"recvonly", vp8, "", "sendonly"})
+	}
+	for _, c := range []struct {
+		name     string
+		sections []section
+	}{
+		{"a camera and a view", []section{{"sendonly", vp8, "a=ssrc:77 cname:x\n", "recvonly"}, {"recvonly", vp8, "", "sendonly"}}},
+		{"a camera of no source", []section{{"sendonly", vp8, "", "inactive"}}},
+		{"a camera of two sources", []section{{"sendonly", vp8, "a=ssrc:77 cname:x\na=ssrc:78 cname:x\n", "inactive"}}},
+		{"two cameras", []section{{"sendonly", vp8, "a=ssrc:77 cname:x\n", "recvonly"}, {"sendonly", vp8, "a=ssrc:78 cname:x\n", "inactive"}}},
+		{"both ways twice", []section{{"sendrecv", vp8, "a=ssrc:77 cname:x\n", "recvonly"}, {"sendrecv", vp8, "a=ssrc:78 cname:x\n", "sendonly"}}},
+		{"another codec", []section{{"recvonly", "96 H264/90000", "", "inactive"}, {"recvonly", "97 VP8/90000", "", "sendonly"}}},
+		{"another number", []section{{"recvonly", vp8, "", "sendonly"}, {"recvonly", "97 VP8/90000", "", "inactive"}}},
+		{"the number of Opus", []section{{"recvonly", "111 VP8/90000", "", "inactive"}}},
+		{"ten views", append(nine, section{"recvonly", vp8, "", "inactive"})},
+	} {
+		text := read(t, "pion.offer")
+		var mids, b strings.Builder
+		for i, s := range c.sections {
+			number, _, _ := strings.Cut(s.codec, " ")
+			fmt.Fprintf(&mids, " v%d", i)
+			fmt.Fprintf(&b, "m=video 9 UDP/TLS/RTP/SAVPF %s\nc=IN IP4 0.0.0.0\na=mid:v%d\na=rtpmap:%s\na=rtcp-fb:%s nack\na=rtcp-fb:%s nack pli\n%sa=%s\n",
+				number, i, s.codec, number, number, s.more, s.direction)
+		}
+		o, err := Parse(wire(strings.Replace(text, " 0 1 2 3", " 0 1 2 3"+mids.String(), 1) + b.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Split(answer(t, o), "m=video ")[1:]
+		for i, s := range c.sections {
+			if i >= len(got) || !strings.Contains(got[i], "\r\na="+s.want+"\r\n") || s.want != "inactive" && !strings.Contains(got[i], "a=rtcp-fb:"+s.codec[:2]+" nack pli") {
+				t.Errorf("%s: section %d is not %s: %v", c.name, i, s.want, got)
+			}
+		}
+	}
+}
+
 // What the caller zeroes in Media is declined.
 func TestDeclined(t *testing.T) {
 	o, err := Parse(wire(read(t, "chromium.offer")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Media.LevelExt, o.Media.MIDExt, o.Media.TransportCC, o.Media.NACK = 0, 0, 0, false
-	if a := answer(t, o); strings.Contains(a, "a=extmap") || strings.Contains(a, "a=rtcp-fb") {
+	o.Media.LevelExt, o.Media.MIDExt, o.Media.TransportCC, o.Media.NACK, o.Media.VideoNACK = 0, 0, 0, false, false
+	if a := answer(t, o); strings.Contains(a, "a=extmap") || strings.Contains(strings.ReplaceAll(a, "a=rtcp-fb:96 nack pli\r\n", ""), "a=rtcp-fb") {
 		t.Errorf("answer\n%s", a)
 	}
 }
@@ -259,11 +306,12 @@ var grammar = regexp.MustCompile(`^(?:` + strings.Join([]string{
 	`v=0`, `o=- 42 1 IN IP4 192\.0\.2\.1`, `s=-`, `t=0 0`, `a=ice-lite`, `a=fingerprint:sha-256 (?:[0-9A-F]{2}:){31}[0-9A-F]{2}`,
 	`a=group:BUNDLE(?: [A-Za-z0-9_-]{1,16})+`,
 	`m=audio (?:50001|0) (?:UDP/TLS/RTP/SAVPF|RTP/SAVPF|TCP/DTLS/RTP/SAVPF) \d{1,3}`,
-	`m=video 0 (?:UDP/TLS/RTP/SAVPF|RTP/SAVPF|TCP/DTLS/RTP/SAVPF) \d{1,3}`,
+	`m=video (?:50001|0) (?:UDP/TLS/RTP/SAVPF|RTP/SAVPF|TCP/DTLS/RTP/SAVPF) \d{1,3}`,
 	`m=application 0 (?:(?:UDP|TCP)/DTLS/SCTP webrtc-datachannel|DTLS/SCTP 5000)`,
 	`c=IN IP4 (?:192\.0\.2\.1|0\.0\.0\.0)`, `a=mid:[A-Za-z0-9_-]{1,16}`, `a=inactive`, `a=sendonly`, `a=recvonly`,
 	`a=ice-ufrag:serverUfrag1`, `a=ice-pwd:serverPassword0123456789`, `a=setup:passive`, `a=rtcp-mux`,
-	`a=rtpmap:\d{2,3} opus/48000/2`, `a=fmtp:\d{2,3} minptime=10;useinbandfec=1`, `a=rtcp-fb:\d{2,3} (?:nack|transport-cc)`,
+	`a=rtpmap:\d{2,3} opus/48000/2`, `a=fmtp:\d{2,3} minptime=10;useinbandfec=1`, `a=rtcp-fb:\d{2,3} (?:nack|nack pli|transport-cc)`,
+	`a=rtpmap:\d{2,3} VP8/90000`, `a=msid:view-\d view-\d`,
 	`a=extmap:\d{1,2} (?:urn:ietf:params:rtp-hdrext:(?:ssrc-audio-level|sdes:mid)|http://www\.ietf\.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01)`,
 	`a=msid:slot-\d{1,2} slot-\d{1,2}`, `a=ssrc:10\d\d cname:voicefleet`,
 	`a=candidate:[123] 1 udp \d+ (?:192\.0\.2\.1|2001:db8::1|203\.0\.113\.9) 50001 typ host`,
@@ -309,8 +357,8 @@ func FuzzOffer(f *testing.F) {
 				t.Fatalf("section %d: mid %q for %q", i, ours, theirs)
 			}
 		}
-		if len(o.Media.Slots) > sfu.MaxSlots {
-			t.Fatalf("%d slots", len(o.Media.Slots))
+		if o.Media.Streams() > sfu.MaxSlots || len(o.Media.Views) > sfu.MaxViews {
+			t.Fatalf("%d slots and %d views", len(o.Media.Slots), len(o.Media.Views))
 		}
 	})
 }

@@ -37,6 +37,10 @@ func (s *Session) handleEvent(now time.Time, ev edgeagent.CallEvent, out *Out) {
 		if ev.Seated.Session == s.record.Session {
 			s.seated(ev.Seated.Seat, out)
 		}
+	case ev.Viewed != nil:
+		if ev.Viewed.Session == s.record.Session {
+			s.viewed(ev.Viewed.View, out)
+		}
 	}
 }
 
@@ -89,6 +93,11 @@ func (s *Session) remove(user sfu.UserID, out *Out) {
 			delete(s.seats, slot)
 		}
 	}
+	for view, v := range s.views {
+		if v.User == user {
+			delete(s.views, view)
+		}
+	}
 	if s.phase == phaseLive {
 		s.send(out, signaling.OpDisconnect, signaling.Disconnect{User: user})
 	}
@@ -105,6 +114,20 @@ func (s *Session) seated(seat edgeagent.Seat, out *Out) {
 	}
 	if s.phase == phaseLive {
 		s.send(out, signaling.OpSlots, signaling.Slots{Slots: []signaling.Seat{signaling.Seat(seat)}})
+	}
+}
+
+func (s *Session) viewed(v edgeagent.View, out *Out) {
+	if s.views[v.View] == v {
+		return
+	}
+	if v.User.ID == 0 {
+		delete(s.views, v.View)
+	} else {
+		s.views[v.View] = v
+	}
+	if s.phase == phaseLive {
+		s.send(out, signaling.OpViews, signaling.Views{Views: []signaling.View{signaling.View(v)}})
 	}
 }
 
@@ -136,6 +159,9 @@ func (s *Session) adopt(r *edgeagent.SessionReply, out *Out) {
 	}
 	for _, seat := range r.Slots {
 		s.seated(seat, out)
+	}
+	for _, v := range r.Views {
+		s.viewed(v, out)
 	}
 }
 

@@ -68,6 +68,7 @@ type Session struct {
 	// The call, without the session itself.
 	roster  map[sfu.UserID]edgeagent.Member
 	seats   map[int]edgeagent.Seat
+	views   map[int]edgeagent.View
 	pending []edgeagent.CallEvent
 	lost    bool // pending overflowed
 	resync  bool // a Resume for the roster's sake is under way
@@ -104,6 +105,7 @@ func New(now time.Time, version signaling.Version, settings Settings, out *Out) 
 		identifyBy: now.Add(signaling.IdentifyTimeout),
 		roster:     make(map[sfu.UserID]edgeagent.Member),
 		seats:      make(map[int]edgeagent.Seat),
+		views:      make(map[int]edgeagent.View),
 		mutedUsers: make(map[sfu.UserID]bool),
 	}
 	s.beat(now)
@@ -702,8 +704,13 @@ func (s *Session) handleNegotiated(now time.Time, r *NegotiateResult, out *Out) 
 	if slots == nil {
 		slots = []sfu.Slot{}
 	}
+	video := ""
+	if len(r.Reply.Views) > 0 {
+		video = "VP8"
+	}
 	s.send(out, signaling.OpDescription, signaling.Description{
-		Type: "answer", SDP: r.Reply.Answer, AudioCodec: "opus", MediaSession: string(s.record.Session), Slots: slots,
+		Type: "answer", SDP: r.Reply.Answer, AudioCodec: "opus", VideoCodec: video, MediaSession: string(s.record.Session),
+		Slots: slots, Views: r.Reply.Views,
 	})
 	out.Took = append(out.Took, Took{StageDescription, now.Sub(s.selectedAt)})
 	s.state(out)
@@ -719,15 +726,22 @@ func (s *Session) state(out *Out) {
 	for _, user := range users {
 		s.speaking(s.roster[user], out)
 	}
-	if len(s.seats) == 0 {
-		return
+	if len(s.seats) > 0 {
+		all := signaling.Slots{All: true}
+		for _, seat := range s.seats {
+			all.Slots = append(all.Slots, signaling.Seat(seat))
+		}
+		slices.SortFunc(all.Slots, func(a, b signaling.Seat) int { return a.Slot - b.Slot })
+		s.send(out, signaling.OpSlots, all)
 	}
-	all := signaling.Slots{All: true}
-	for _, seat := range s.seats {
-		all.Slots = append(all.Slots, signaling.Seat(seat))
+	if len(s.views) > 0 {
+		all := signaling.Views{All: true}
+		for _, v := range s.views {
+			all.Views = append(all.Views, signaling.View(v))
+		}
+		slices.SortFunc(all.Views, func(a, b signaling.View) int { return a.View - b.View })
+		s.send(out, signaling.OpViews, all)
 	}
-	slices.SortFunc(all.Slots, func(a, b signaling.Seat) int { return a.Slot - b.Slot })
-	s.send(out, signaling.OpSlots, all)
 }
 
 func (s *Session) users() []sfu.UserID {

@@ -9,7 +9,8 @@ import { Loudspeaker, Microphone, audio, chime, output } from './audio';
 import type { Gateway } from './gateway';
 import { reportFrom } from './pulse';
 import { distances, measure, moment } from './regions';
-import { QualityReader, audible, prepare, send, slots, type Quality } from './rtc';
+import { camera, filming } from './camera';
+import { QualityReader, audible, film, prepare, send, slots, views, type Quality } from './rtc';
 import { change, keepCall, settings, volumeOf } from './settings';
 import { channelOf, houseOf, inChannel, me, online, toast } from './store';
 import { isSilent, movedNotice } from './text';
@@ -46,7 +47,11 @@ const goesOn = 250; // whoever was heard within it is heard from the new address
 const crossEvery = 20;
 const checkEvery = 2_000; // each pause of a talk is a silence, too
 
-interface Connection { call: Call; ears: Loudspeaker; pc?: RTCPeerConnection; move?: VoiceMove; told: number }
+/** What is seen of the cameras of others, by user; and why some of it is not. */
+export const pictures = signal<ReadonlyMap<string, MediaStreamTrack>>(new Map());
+export const unseen = signal<'' | 'busy' | 'loss'>('');
+
+interface Connection { call: Call; ears: Loudspeaker; seen: Map<string, string>; why: '' | 'busy' | 'loss'; pc?: RTCPeerConnection; move?: VoiceMove; told: number }
 
 export const mic = new Microphone(() => settings.value);
 let gateway: Gateway | undefined;
@@ -184,6 +189,7 @@ function over() {
   callChannel.value = '';
   callState.value = 'none';
   node.value = '';
+  void setFilming(false);
   quiet();
   if (settings.value.chimes && (was === 'connected' || was === 'resuming')) chime('off');
   clearTimeout(cool);
@@ -193,6 +199,7 @@ function over() {
 
 function quiet() {
   speaking.value = new Set();
+  look();
   quality.value = {};
   ssrcs.clear();
 }
@@ -213,6 +220,7 @@ function dropOld() {
   clearInterval(crossing);
   drop(old);
   old = undefined;
+  look();
 }
 
 /** Signed out. */
@@ -237,12 +245,18 @@ export function onVoiceServer(server: VoiceServer) {
   drop(next);
   const ears = new Loudspeaker(volumeOf);
   ears.deaf = deafened.value;
-  pc.then((pc) => { for (const s of slots(pc)) ears.add(s.mid, s.track); }, () => {});
+  pc.then((pc) => { for (const s of slots(pc)) ears.add(s.mid, s.track); return camera.track && film(pc, camera.track); }).catch(() => {});
   const mine = () => live?.call === call || next?.call === call;
   const call: Call = new Call({ guild: server.guild_id, user: me.value.id, session: gateway.sessionId }, server, pc, {
     connected: () => { if (mine()) connected(call); },
     resuming: (yes) => { if (live?.call === call) callState.value = yes ? 'resuming' : 'connected'; },
     seat: (s) => ears.seat(s.mid, s.user_id),
+    view: (v) => {
+      if (v.user_id === '0') mineNow.seen.delete(v.mid); else mineNow.seen.set(v.mid, v.user_id);
+      if (v.user_id !== '0') mineNow.why = ''; else if (v.why === 'busy' || v.why === 'loss') mineNow.why = v.why;
+      look();
+    },
+    viewless: () => { mineNow.seen.clear(); mineNow.why = ''; look(); },
     speaking: (user, ssrc, on) => {
       if (!mine()) return;
       const isNew = ssrcs.get(user) !== ssrc;
@@ -272,7 +286,7 @@ export function onVoiceServer(server: VoiceServer) {
     silent: () => { if (live?.call === call) hush(); },
     over: (then) => { if (mine()) broken(call, then); else if (old?.call === call) dropOld(); },
   });
-  const mineNow: Connection = { call, ears, move: server.move, told: performance.now() };
+  const mineNow: Connection = { call, ears, seen: new Map(), why: '', move: server.move, told: performance.now() };
   pc.then((pc) => { mineNow.pc = pc; }, () => {});
   next = mineNow;
   // The node may be one that has just died.
@@ -289,6 +303,7 @@ function connected(call: Call) {
     if (before?.call.healthy && before.call.quiet < reportFrom) cross(before, live);
     else drop(before);
     reader = new QualityReader();
+    look();
     tellUnwanted();
     if (live.move && callSince.value) toast(movedNotice(live.move, call.node || live.move.to, performance.now() - live.told));
     if (!callSince.value) {
@@ -366,7 +381,7 @@ function broken(call: Call, then: 'again' | 'told') {
     clearInterval(crossing);
     live = old; // which was about to go
     old = undefined;
-    if (!live) quiet();
+    if (!live) quiet(); else look();
   }
   if (holding) asked = holding = false; // there is nothing to hold
   if (live || next || asked) return; // another one stands, or is on its way
@@ -508,6 +523,29 @@ export function setVolume(user: string, v: number) {
   old?.ears.refresh();
   if ((was === 0) !== (v === 0)) tellUnwanted();
 }
+
+/** Draws what the connections show: whom the live one does not show yet, the one before. */
+function look() {
+  const m = new Map<string, MediaStreamTrack>();
+  for (const c of [old, live]) {
+    if (!c?.pc) continue;
+    for (const v of views(c.pc)) {
+      const user = c.seen.get(v.mid);
+      if (user && (!v.track.muted || !m.has(user))) m.set(user, v.track);
+      v.track.onunmute = look;
+    }
+  }
+  pictures.value = m;
+  unseen.value = live?.why ?? '';
+}
+
+/** Begins or ends to show oneself. */
+export async function setFilming(on: boolean) {
+  const track = on ? await camera.acquire() : camera.release();
+  if (on && !callChannel.value) { camera.release(); return; } // the call is over meanwhile
+  for (const pc of [live?.call.pc, next?.call.pc, old?.call.pc]) pc?.then((pc) => film(pc, track)).catch(() => {});
+}
+export { filming };
 
 // ── Microphone and loudspeaker ──────────────────────────────────────────────
 

@@ -5,7 +5,7 @@ import type { Overwrite, Role } from './types';
 export const bit = {
   CREATE_INVITE: 1n << 0n, KICK: 1n << 1n, BAN: 1n << 2n, ADMINISTRATOR: 1n << 3n, MANAGE_CHANNELS: 1n << 4n, MANAGE_GUILD: 1n << 5n, ADD_REACTIONS: 1n << 6n,
   VIEW: 1n << 10n, SEND: 1n << 11n, MANAGE_MESSAGES: 1n << 13n, EMBED_LINKS: 1n << 14n, ATTACH: 1n << 15n, HISTORY: 1n << 16n, MENTION_EVERYONE: 1n << 17n,
-  CONNECT: 1n << 20n, SPEAK: 1n << 21n, MUTE: 1n << 22n, DEAFEN: 1n << 23n, MOVE: 1n << 24n, CHANGE_NICK: 1n << 26n, MANAGE_NICKS: 1n << 27n, MANAGE_ROLES: 1n << 28n, MANAGE_THREADS: 1n << 34n, MAKE_THREADS: 1n << 35n, SEND_IN_THREADS: 1n << 38n, PIN: 1n << 51n,
+  STREAM: 1n << 9n, CONNECT: 1n << 20n, SPEAK: 1n << 21n, MUTE: 1n << 22n, DEAFEN: 1n << 23n, MOVE: 1n << 24n, CHANGE_NICK: 1n << 26n, MANAGE_NICKS: 1n << 27n, MANAGE_ROLES: 1n << 28n, MANAGE_THREADS: 1n << 34n, MAKE_THREADS: 1n << 35n, SEND_IN_THREADS: 1n << 38n, PIN: 1n << 51n,
 } as const;
 
 /** The bits that a role can be given on this page, in the order they are shown in. */
@@ -13,7 +13,7 @@ export const offered: readonly { group: string; bits: readonly [keyof typeof bit
   { group: 'Community', bits: [['VIEW', 'See channels'], ['CREATE_INVITE', 'Invite people'], ['CHANGE_NICK', 'Change their own nickname'], ['MANAGE_NICKS', 'Change nicknames of others'], ['KICK', 'Remove members'], ['BAN', 'Ban members'],
     ['MANAGE_CHANNELS', 'Manage channels'], ['MANAGE_ROLES', 'Manage roles'], ['MANAGE_GUILD', 'Manage the community'], ['ADMINISTRATOR', 'Everything (administrator)']] },
   { group: 'Text', bits: [['SEND', 'Write messages'], ['HISTORY', 'Read older messages'], ['ATTACH', 'Attach files'], ['EMBED_LINKS', 'Embed links'], ['ADD_REACTIONS', 'Add reactions'], ['MENTION_EVERYONE', 'Mention everyone'], ['MAKE_THREADS', 'Begin threads'], ['SEND_IN_THREADS', 'Write in threads'], ['MANAGE_THREADS', 'Manage threads'], ['MANAGE_MESSAGES', 'Delete messages of others'], ['PIN', 'Pin messages']] },
-  { group: 'Voice', bits: [['CONNECT', 'Join voice channels'], ['SPEAK', 'Speak'], ['MUTE', 'Mute others'], ['DEAFEN', 'Deafen others'], ['MOVE', 'Move others']] },
+  { group: 'Voice', bits: [['CONNECT', 'Join voice channels'], ['SPEAK', 'Speak'], ['STREAM', 'Show their camera'], ['MUTE', 'Mute others'], ['DEAFEN', 'Deafen others'], ['MOVE', 'Move others']] },
 ];
 
 export interface Rights { user: string; guild: string; owner: boolean; roles: readonly string[]; all: readonly Pick<Role, 'id' | 'permissions'>[] }

@@ -55,7 +55,7 @@ export class Pulse {
 }
 
 /**
- * Bytes and media packets that a connection got so far, and the candidate it sends
+ * Bytes and packets of sound that a connection got so far, and the candidate it sends
  * from: it is another one when the node sees it at another address.
  */
 export function counted(stats: Iterable<any>): { bytes: number; received: number; from?: string } {
@@ -68,7 +68,7 @@ export function counted(stats: Iterable<any>): { bytes: number; received: number
     // The answers to STUN checks are among nobody's bytes. What is counted twice does
     // no harm: only changes count.
     if (s.type === 'transport' || s.type === 'candidate-pair') c.bytes += (s.bytesReceived ?? 0) + (s.responsesReceived ?? 0);
-    else if (s.type === 'inbound-rtp') c.received += s.packetsReceived ?? 0;
+    else if (s.type === 'inbound-rtp' && s.kind === 'audio') c.received += s.packetsReceived ?? 0;
   }
   return { ...c, from: from.get(pair) };
 }

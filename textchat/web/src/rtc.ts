@@ -1,14 +1,16 @@
-// The one PeerConnection of a call: the microphone goes out, K slots come in.
-// The offer is sent once, without candidates; the server is ICE-lite and answers
-// every slot with a stream of its own, so nothing is negotiated again when people
-// come and go.
+// The one PeerConnection of a call: microphone and camera go out, K slots of sound and
+// nine views of other cameras come in. The offer is sent once, without candidates; the
+// server is ICE-lite and answers every slot and view with a stream of its own, so nothing
+// is negotiated again when people come and go.
 import { midsOf, withNack } from './sdp';
 
 export const SLOTS = 16;
+export const VIEWS = 9;
+const cameraRate = 800_000; // bit/s, of 640 by 360
 
-function opusOnly(t: RTCRtpTransceiver) {
-  const codecs = RTCRtpReceiver.getCapabilities?.('audio')?.codecs.filter((c) => /opus$/i.test(c.mimeType));
-  if (codecs?.length && t.setCodecPreferences) t.setCodecPreferences(codecs);
+function only(kind: 'audio' | 'video', mimeType: RegExp) {
+  const codecs = RTCRtpReceiver.getCapabilities?.(kind)?.codecs.filter((c) => mimeType.test(c.mimeType));
+  return (t: RTCRtpTransceiver) => { if (codecs?.length && t.setCodecPreferences) t.setCodecPreferences(codecs); };
 }
 
 /**
@@ -42,6 +44,7 @@ export function peers() {
  */
 export async function prepare(mic: MediaStreamTrack | undefined, relayed = false): Promise<RTCPeerConnection> {
   const pc = new (peers().RTCPeerConnection)({ bundlePolicy: 'max-bundle' });
+  const opusOnly = only('audio', /opus$/i), vp8Only = only('video', /vp8$/i);
   opusOnly(pc.addTransceiver(mic ?? 'audio', { direction: 'sendonly' }));
   for (let i = 0; i < SLOTS; i++) {
     const slot = pc.addTransceiver('audio', { direction: 'recvonly' });
@@ -49,6 +52,8 @@ export async function prepare(mic: MediaStreamTrack | undefined, relayed = false
     // As little delay as the network allows: the browser raises it where it must.
     if ('jitterBufferTarget' in slot.receiver) (slot.receiver as { jitterBufferTarget: number | null }).jitterBufferTarget = 0;
   }
+  vp8Only(pc.addTransceiver('video', { direction: 'sendonly', sendEncodings: [{ maxBitrate: cameraRate }] }));
+  for (let i = 0; i < VIEWS; i++) vp8Only(pc.addTransceiver('video', { direction: 'recvonly' }));
   offers.set(pc, await pc.createOffer());
   if (!relayed && !noTCP) await settle(pc, undefined);
   return pc;
@@ -73,19 +78,26 @@ export async function settle(pc: RTCPeerConnection, relays: RTCIceServer[] | und
   }
 }
 
-/** What the slots are called and play. */
-export function slots(pc: RTCPeerConnection) {
+const receives = (kind: string) => (t: RTCRtpTransceiver) => t.direction === 'recvonly' && t.receiver.track.kind === kind;
+
+function streams(pc: RTCPeerConnection, kind: string) {
   const mids = midsOf(offers.get(pc)?.sdp ?? ''); // in the order of the transceivers
-  return pc.getTransceivers().map((t, i) => ({ t, mid: t.mid ?? mids[i] })).filter(({ t, mid }) => t.direction === 'recvonly' && mid !== undefined)
+  return pc.getTransceivers().map((t, i) => ({ t, mid: t.mid ?? mids[i] })).filter(({ t, mid }) => receives(kind)(t) && mid !== undefined)
     .map(({ t, mid }) => ({ mid: mid!, track: t.receiver.track }));
 }
 
+/** What the slots are called and play. */
+export const slots = (pc: RTCPeerConnection) => streams(pc, 'audio');
+/** What the views are called and show. */
+export const views = (pc: RTCPeerConnection) => streams(pc, 'video');
+
 export const send = (pc: RTCPeerConnection, mic: MediaStreamTrack) => pc.getSenders()[0]?.replaceTrack(mic);
+export const film = (pc: RTCPeerConnection, camera: MediaStreamTrack | null) => pc.getTransceivers()[1 + SLOTS]?.sender.replaceTrack(camera);
 
 /** The sections in which something was heard within the last `ms`. */
 export function audible(pc: RTCPeerConnection, ms: number): string[] {
   const since = performance.timeOrigin + performance.now() - ms;
-  return pc.getTransceivers().filter((t) => t.mid !== null && t.direction === 'recvonly' &&
+  return pc.getTransceivers().filter((t) => t.mid !== null && receives('audio')(t) &&
     t.receiver.getSynchronizationSources().some((s) => (s.timestamp < performance.timeOrigin ? s.timestamp + performance.timeOrigin : s.timestamp) >= since)).map((t) => t.mid!);
 }
 
@@ -107,6 +119,8 @@ export class QualityReader {
         q.rtt = s.currentRoundTripTime * 1000;
         const remote = byId.get(s.remoteCandidateId);
         if (remote?.address) q.path = `${remote.address.includes(':') ? `[${remote.address}]` : remote.address}:${remote.port} ${remote.protocol}`;
+      } else if (s.kind === 'video') {
+        continue; // the figures are of the voices
       } else if (s.type === 'inbound-rtp' && s.packetsReceived > 0) {
         now.lost += s.packetsLost ?? 0;
         now.received += s.packetsReceived;

@@ -8,6 +8,8 @@ import { Pulse, counted } from './pulse';
 import { offerOf, settle } from './rtc';
 import type { VoiceServer } from './types';
 
+/** Whose camera is in a view, '0' for nobody's; `why` then says why not. */
+export interface View { view: number; mid: string; user_id: string; why?: 'off' | 'busy' | 'loss' }
 export interface Seat { slot: number; mid: string; user_id: string; ssrc: number }
 
 export interface CallEvents {
@@ -16,6 +18,9 @@ export interface CallEvents {
   /** The socket is away and comes back, or is back; sound flows all the while. */
   resuming(yes: boolean): void;
   seat(s: Seat): void;
+  view(v: View): void;
+  /** All views are empty, until more is said. */
+  viewless(): void;
   speaking(user: string, ssrc: number, on: boolean): void;
   /** All who are there, the listener apart. */
   roster(users: string[]): void;
@@ -220,7 +225,7 @@ export class Call {
       case 8: this.hello(m.d.heartbeat_interval); break;
       case 9: this.backoff.reset(); this.on.resuming(false); break;
       case 11:
-        if (m.d.all) this.users.clear();
+        if (m.d.all) { this.users.clear(); this.on.viewless(); }
         for (const u of m.d.user_ids) this.users.add(u);
         if (!m.d.all) break;
         for (const u of this.talking) if (!this.users.has(u)) this.talking.delete(u);
@@ -240,6 +245,7 @@ export class Call {
         }
         break;
       }
+      case 102: for (const v of m.d.views as View[]) this.on.view(v); break;
     }
   }
 

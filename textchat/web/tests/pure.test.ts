@@ -72,7 +72,7 @@ test('what a connection got', () => {
   assert.deepEqual(counted([
     { type: 'transport', bytesReceived: 100, selectedCandidatePairId: 'p' }, { type: 'candidate-pair', id: 'o', localCandidateId: 'x', responsesReceived: 2 },
     { type: 'candidate-pair', id: 'p', localCandidateId: 'y' },
-    { type: 'inbound-rtp', packetsReceived: 3 }, { type: 'inbound-rtp', packetsReceived: 4 }, { type: 'outbound-rtp', packetsReceived: 5 },
+    { type: 'inbound-rtp', kind: 'audio', packetsReceived: 3 }, { type: 'inbound-rtp', kind: 'audio', packetsReceived: 4 }, { type: 'inbound-rtp', kind: 'video', packetsReceived: 9 }, { type: 'outbound-rtp', packetsReceived: 5 },
   ]), { bytes: 102, received: 7, from: 'y' });
 });
 

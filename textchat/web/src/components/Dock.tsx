@@ -1,8 +1,10 @@
-import { callState, deafened, leave, line, micProblem, muted, mutedHint, open, retryMic, setDeafened, setMuted, talking, waitInLine } from '../calls';
+import { callChannel, callState, deafened, filming, leave, line, micProblem, muted, mutedHint, open, retryMic, setDeafened, setFilming, setMuted, talking, unseen, waitInLine } from '../calls';
+import { camera, cameraProblem } from '../camera';
+import { bit } from '../permissions';
 import { settings } from '../settings';
-import { house, me } from '../store';
+import { channelOf, house, mayIn, me } from '../store';
 import { keyName } from '../text';
-import { Bars, Ear, EarOff, Leave, Mic, MicOff } from './icons';
+import { Bars, Camera, CameraOff, Ear, EarOff, Leave, Mic, MicOff } from './icons';
 import { panel, show } from './views';
 
 /** What one needs while talking; it stands at the same place all the time. */
@@ -16,6 +18,8 @@ export function Dock() {
         {line.value && <p class="hint">{line.value.message[0]?.toUpperCase() + line.value.message.slice(1)} {!line.value.waits && <button class="quiet" onClick={waitInLine}>Wait in line</button>}</p>}
         {silenced && <p class="hint">{silenced}</p>}
         {mutedHint.value && !silenced && <p class="hint">You are muted. Nobody hears you.</p>}
+        {unseen.value && <p class="hint">{unseen.value === 'busy' ? 'The node has too much to do for video just now. Voices go on; video comes back by itself.' : 'Too much is lost on your line for video just now. Voices come first; video comes back by itself.'}</p>}
+        {cameraProblem.value && <p class="hint">{cameraProblem.value}</p>}
         {micProblem.value && <p class="hint">{micProblem.value} <button class="quiet" onClick={retryMic}>Try again</button></p>}
       </div>
       <div class="controls" role="group" aria-label="Call controls">
@@ -28,6 +32,9 @@ export function Dock() {
         )}
         <button class={'round' + (m || d ? ' off' : '')} aria-label={m ? 'Unmute' : 'Mute'} title={m ? 'Unmute' : 'Mute'} onClick={() => setMuted(!m)}>{m || d ? <MicOff /> : <Mic />}</button>
         <button class={'round' + (d ? ' off' : '')} aria-label={d ? 'Undeafen' : 'Deafen'} title={d ? 'Undeafen' : 'Deafen'} onClick={() => setDeafened(!d)}>{d ? <EarOff /> : <Ear />}</button>
+ {camera.any && mayIn(channelOf(callChannel.value), bit.STREAM) && (
+          <button class={'round' + (filming.value ? ' on' : '')} aria-label={filming.value ? 'Turn off camera' : 'Turn on camera'} title={filming.value ? 'Turn off camera' : 'Turn on camera'} onClick={() => void setFilming(!filming.value)}>{filming.value ? <Camera /> : <CameraOff />}</button>
+        )}
         <button class="round" aria-label="Connection" title="Connection" aria-expanded={panel.value === 'connection'} onClick={() => show('connection')}><Bars /></button>
         <button class="round leave" aria-label="Leave call" title="Leave call" onClick={leave}><Leave /></button>
       </div>

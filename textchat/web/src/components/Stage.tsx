@@ -1,5 +1,6 @@
-import { useEffect, useState } from 'preact/hooks';
-import { callChannel, callSince, callState, quality } from '../calls';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { callChannel, callSince, callState, pictures, quality } from '../calls';
+import { cameraTrack } from '../camera';
 import { settings } from '../settings';
 import { channelOf, inChannel, nameOf, me } from '../store';
 import type { VoiceState } from '../types';
@@ -37,6 +38,7 @@ export function Stage() {
         <p class={`state ${s === 'connected' ? grade : 'busy'}`}><span role="status">{states[s]}</span>{s === 'connected' && rtt !== undefined && <span> · {Math.round(rtt)} ms</span>}</p>
       </header>
       {channel?.echo && <p class="note">Say something: after a moment you hear it back.</p>}
+      <Cameras />
       <ul class={'table' + (there.length > 12 ? ' many' : '')} aria-label="In this call">
         {there.slice(0, SHOWN).map((v) => <Tile key={v.user_id} v={v} />)}
         {there.length > SHOWN && <li class="more">and {there.length - SHOWN} more</li>}
@@ -44,6 +46,29 @@ export function Stage() {
       {there.length === 1 && there[0].user_id === me.value?.id && !channel?.echo && s === 'connected' && <p class="note">You are the first here. Copy the invite link and bring somebody in.</p>}
     </section>
   );
+}
+
+/** The cameras that are on, one's own first. */
+function Cameras() {
+  const own = cameraTrack.value;
+  if (!own && !pictures.value.size) return null;
+  return (
+    <ul class="cameras" aria-label="Cameras">
+      {own && <Picture key="own" track={own} name="You" own />}
+      {[...pictures.value].map(([user, track]) => <Picture key={user} track={track} name={nameOf(user)} />)}
+    </ul>
+  );
+}
+
+function Picture({ track, name, own }: { track: MediaStreamTrack; name: string; own?: boolean }) {
+  const box = useRef<HTMLVideoElement>(null);
+  useEffect(() => {
+    const v = box.current!;
+    v.srcObject = new MediaStream([track]);
+    void v.play().catch(() => {});
+    return () => { v.srcObject = null; };
+  }, [track]);
+  return <li class={own ? 'own' : ''}><video ref={box} muted autoplay playsInline aria-label={own ? 'Your camera' : `Camera of ${name}`} /><span>{name}</span></li>;
 }
 
 function Tile({ v }: { v: VoiceState }) {

@@ -3,6 +3,8 @@ const icon = (d: string) => () => (
   <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round"><path d={d} /></svg>
 );
 export const Mic = icon('M12 3a3 3 0 0 0-3 3v5a3 3 0 0 0 6 0V6a3 3 0 0 0-3-3zM5.5 11a6.5 6.5 0 0 0 13 0M12 17.5V21M9 21h6');
+export const Camera = icon('M4 7h10a1.5 1.5 0 0 1 1.5 1.5v7A1.5 1.5 0 0 1 14 17H4a1.5 1.5 0 0 1-1.5-1.5v-7A1.5 1.5 0 0 1 4 7zM15.5 11l5.5-3v8l-5.5-3');
+export const CameraOff = icon('M7 7H4a1.5 1.5 0 0 0-1.5 1.5v7A1.5 1.5 0 0 0 4 17h10c.5 0 .9-.2 1.2-.6M11 7h3a1.5 1.5 0 0 1 1.5 1.5V11l5.5-3v8l-3-1.6M4 4l16 16');
 export const MicOff = icon('M9 9v2a3 3 0 0 0 4.6 2.5M15 11V6a3 3 0 0 0-5.7-1.3M5.5 11a6.5 6.5 0 0 0 10 5.5M18 13.5a6.5 6.5 0 0 0 .5-2.5M12 17.5V21M9 21h6M4 4l16 16');
 export const Ear = icon('M4 14v-2a8 8 0 0 1 16 0v2M4 14v3a2 2 0 0 0 2 2h1v-6H5a1 1 0 0 0-1 1zM20 14v3a2 2 0 0 1-2 2h-1v-6h2a1 1 0 0 1 1 1z');
 export const EarOff = icon('M4 14v-2a8 8 0 0 1 2.5-5.8M9.5 4.4A8 8 0 0 1 20 12v4M4 14v3a2 2 0 0 0 2 2h1v-6H5a1 1 0 0 0-1 1zM17 17v2h1M4 4l16 16');
