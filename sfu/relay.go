@@ -8,25 +8,28 @@ import (
 )
 
 // A call with members far apart has a node near each of them. What one of these
-// nodes forwards of its own speakers it also gives to the others, once per node,
-// in relay packets; there they enter the call as speakers without a session. What
+// nodes forwards of its own speakers and cameras it also gives to the others, once per
+// node, in relay packets; there they enter the call as speakers without a session. What
 // came in a relay packet never goes out in one, so there are no loops: the nodes
 // of a call are a full mesh.
 //
 // A relay packet, big-endian:
 //
 //	 0  1  RelayVersion
-//	 1  1  flags: 1 the speaker has priority, 2 first half of a packet, 4 second half
+//	 1  1  flags: 1 the speaker has priority, 2 first half of a packet, 4 second half,
+//	       8 video, 16 marker bit of video, 32 the other way: that user's camera is asked
+//	       for a key frame
 //	 2  1  audio level (RFC 6464: V bit and -dBov), 0xff: none
 //	 3  1  zero
 //	 4  4  sequence number: rises by one per packet of the speaker on its way to
-//	       other nodes; what is missing was lost
+//	       other nodes; what is missing was lost. Of video, the low half of the SRTP
+//	       index that it came with
 //	 8  8  call
 //	16  8  epoch of the call
 //	24  8  user
 //	32  4  SSRC of the speaker on its node
-//	36  4  timestamp, 48 kHz
-//	40     Opus payload, at least one byte, of whatever payload type clients use
+//	36  4  timestamp, 48 kHz, of video 90 kHz
+//	40     Opus or VP8 payload, at least one byte, of whatever payload type clients use
 //
 // It does not depend on who listens. A packet too long for one datagram of the
 // link between two nodes goes in halves, each with the same header but the flag.
@@ -47,7 +50,20 @@ const (
 	relayPriority = 1 << iota
 	relayFirst
 	relaySecond
-	relayFlags = relayPriority | relayFirst | relaySecond
+	relayVideo
+	relayMarker
+	relayKeyFrame
+	relayFlags = relayKeyFrame<<1 - 1
+)
+
+// RelayKind says what a relay packet is.
+type RelayKind uint8
+
+// The kinds.
+const (
+	RelayVoice RelayKind = iota
+	RelayVideo
+	RelayKeyFrame // the wish for one
 )
 
 // RelayHalf says whether a relay packet is whole.
@@ -70,6 +86,8 @@ type RelayPacket struct {
 	Timestamp uint32
 	Level     uint8
 	Priority  bool
+	Kind      RelayKind
+	Marker    bool // of video
 	Half      RelayHalf
 	Payload   []byte
 }
@@ -89,6 +107,17 @@ func ReadRelayPacket(d []byte) (p RelayPacket, err error) {
 		p.Half = RelayFirst
 	case relaySecond:
 		p.Half = RelaySecond
+	}
+	switch d[1] & (relayVideo | relayMarker | relayKeyFrame) {
+	case 0:
+	case relayVideo:
+		p.Kind = RelayVideo
+	case relayVideo | relayMarker:
+		p.Kind, p.Marker = RelayVideo, true
+	case relayKeyFrame:
+		p.Kind = RelayKeyFrame
+	default:
+		return p, ErrRelayForm
 	}
 	p.Priority = d[1]&relayPriority != 0
 	p.Level = d[2]
@@ -116,6 +145,15 @@ func (p *RelayPacket) Append(dst []byte) []byte {
 		flags |= relayFirst
 	case RelaySecond:
 		flags |= relaySecond
+	}
+	switch p.Kind {
+	case RelayVideo:
+		flags |= relayVideo
+		if p.Marker {
+			flags |= relayMarker
+		}
+	case RelayKeyFrame:
+		flags |= relayKeyFrame
 	}
 	dst = append(dst, RelayVersion, flags, p.Level, 0)
 	dst = binary.BigEndian.AppendUint32(dst, p.Sequence)

@@ -33,6 +33,28 @@ func TestRelayPacket(t *testing.T) {
 	}
 }
 
+// TestRelayKinds: the flags of each kind, beside those of the halves.
+func TestRelayKinds(t *testing.T) {
+	for _, c := range []struct {
+		kind   RelayKind
+		marker bool
+		half   RelayHalf
+		flags  string
+	}{
+		{RelayVideo, false, RelayWhole, "08"}, {RelayVideo, true, RelayFirst, "1a"}, {RelayVideo, true, RelaySecond, "1c"}, {RelayKeyFrame, false, RelayWhole, "20"},
+	} {
+		p := relayed
+		p.Priority, p.Kind, p.Marker, p.Half = false, c.kind, c.marker, c.half
+		d := p.Append(nil)
+		if got := hex.EncodeToString(d[1:2]); got != c.flags {
+			t.Errorf("%+v: flags %s", c, got)
+		}
+		if back, err := ReadRelayPacket(d); err != nil || !reflect.DeepEqual(back, p) {
+			t.Errorf("%+v: %+v, %v", c, back, err)
+		}
+	}
+}
+
 func TestRelayPacketRefuses(t *testing.T) {
 	good, _ := hex.DecodeString(relayedBytes)
 	with := func(at int, b ...byte) []byte {
@@ -46,7 +68,9 @@ func TestRelayPacketRefuses(t *testing.T) {
 		"no payload":         good[:RelayHeader],
 		"too long":           append(bytes.Clone(good), make([]byte, MaxRelayPacket-len(good)+1)...),
 		"another version":    with(0, 0xF2),
-		"an unknown flag":    with(1, 0x08),
+		"an unknown flag":    with(1, 0x40),
+		"a marker of voice":  with(1, 0x10),
+		"video and a wish":   with(1, 0x28),
 		"both halves":        with(1, 0x06),
 		"something reserved": with(3, 1),
 		"no call":            with(8, make([]byte, 8)...),

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"voicefleet/allocator"
 	"voicefleet/cmd/internal/chromium"
 )
 
@@ -153,4 +154,36 @@ func TestVideoIsShedFirst(t *testing.T) {
 	}
 	hears(t, b, "Brian", ada)
 	hears(t, a, "Ada", brian)
+}
+
+// TestCamerasFollow: the cameras of a call on a fleet are seen again when a media engine
+// is killed, when their node is drained, and when it is killed.
+func TestCamerasFollow(t *testing.T) {
+	f := startFleet(t, "fra-1", "fra-2", "fra-3")
+	a, b := meet(t, f.house)
+	must(t, a.Click("button", "Turn on camera", 10*time.Second))
+	must(t, b.Click("button", "Turn on camera", 10*time.Second))
+	both := func(what string) {
+		t.Helper()
+		t.Logf("%s: Brian sees 20 frames of Ada after %v, Ada of Brian after %v more", what, sees(t, b, ada, "Camera of Ada"), sees(t, a, brian, "Camera of Brian"))
+	}
+	both("at first")
+
+	from := f.call(t).Node
+	f.edges[from].killChildren(t)
+	both("engine killed")
+	if now := f.call(t).Node; now != from {
+		t.Errorf("the call went from %s to %s", from, now)
+	}
+
+	_, err := f.calls.Drain(t.Context(), allocator.Order{Node: from, By: "e2e"})
+	must(t, err)
+	notices(t, "Moved to ", a, b)
+	both("drained")
+
+	from = f.call(t).Node
+	f.kill(t, from)
+	notices(t, string(from)+" was lost: moved to ", a, b)
+	both("node killed")
+	hears(t, b, "Brian", ada)
 }

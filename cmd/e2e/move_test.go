@@ -79,9 +79,17 @@ func (f *fleet) kill(t *testing.T, node edgeagent.NodeID) {
 	p := f.edges[node]
 	agent := p.cmd.Process.Pid
 	// The engine first: the agent alone would begin another one.
+	must(t, syscall.Kill(agent, syscall.SIGSTOP))
+	p.killChildren(t)
+	must(t, syscall.Kill(agent, syscall.SIGKILL))
+}
+
+// killChildren kills what a program has started, as the media engine of an edge.
+func (p *program) killChildren(t *testing.T) {
+	t.Helper()
+	agent := p.cmd.Process.Pid
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", agent))
 	must(t, err)
-	must(t, syscall.Kill(agent, syscall.SIGSTOP))
 	for _, task := range tasks {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", agent, task.Name()))
 		for _, child := range strings.Fields(string(b)) {
@@ -90,7 +98,6 @@ func (f *fleet) kill(t *testing.T, node edgeagent.NodeID) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
-	must(t, syscall.Kill(agent, syscall.SIGKILL))
 }
 
 // gaps listens to both pages while do happens, and for a time after that.

@@ -415,7 +415,7 @@ func (l *links) queue(packet []byte, used []*link) []*link {
 			l.metrics.drop(dropDown)
 			continue
 		}
-		k.ring.Put(packet)
+		k.ring.Put(packet, p.Kind == sfu.RelayVideo)
 		if !slices.Contains(used, k) {
 			used = append(used, k)
 		}

@@ -316,7 +316,9 @@ func (s *Server) handleUpdate(seq uint64, c *sfu.Update) *sfu.Error {
 		}
 		if t.opener != nil {
 			t.call.core.SetRights(&t.member, t.rights)
-			t.call.video.SetRights(now, &t.viewer, t.rights)
+			if t.filmed() {
+				t.call.video.SetRights(now, &t.viewer, t.rights)
+			}
 			t.call.core.SetSelfDeaf(&t.member, t.selfDeaf)
 			if c.Muted != nil {
 				t.call.core.SetMuted(now, &t.member, t.muted)

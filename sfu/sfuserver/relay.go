@@ -61,7 +61,9 @@ func (w *worker) setRelay(now time.Duration, c *sfu.Relay) bool {
 	w.workOn(r)
 	if len(c.Peers) == 0 || r.echo {
 		r.relay = nil
-		r.core.SetRelay(now, &sfu.Relay{Call: c.Call, Epoch: c.Epoch}, w.relay, w.out)
+		alone := &sfu.Relay{Call: c.Call, Epoch: c.Epoch}
+		r.core.SetRelay(now, alone, w.relay, w.out)
+		r.video.SetRelay(now, alone, w.relay)
 		return true
 	}
 	if now := (agent{remote: demux.RemoteFrom(c.To), secret: c.Secret}); now != w.agent {
@@ -70,6 +72,7 @@ func (w *worker) setRelay(now time.Duration, c *sfu.Relay) bool {
 	}
 	r.relay = c
 	r.core.SetRelay(now, c, w.relay, w.out)
+	r.video.SetRelay(now, c, w.relay)
 	return true
 }
 
@@ -103,6 +106,10 @@ func (w *worker) relayed(now time.Duration, d []byte, from demux.Remote) {
 			continue
 		}
 		w.workOn(r)
-		r.core.Relayed(now, peer, &p, w.out)
+		if p.Kind == sfu.RelayVoice {
+			r.core.Relayed(now, peer, &p, w.out)
+		} else if r.core.Admits(peer, &p) {
+			r.video.Relayed(now, peer, &p, w.out)
+		}
 	}
 }

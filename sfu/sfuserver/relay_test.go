@@ -2,6 +2,7 @@ package sfuserver_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -106,6 +107,116 @@ func TestCallOnTwoEngines(t *testing.T) {
 	if len(link.passed) != 2 || link.passed[sfutest.User(3)] != 0 {
 		t.Errorf("crossed: %v", link.passed)
 	}
+}
+
+// TestCamerasOnTwoEngines: members on both nodes see each other's cameras, which are
+// asked for key frames across.
+func TestCamerasOnTwoEngines(t *testing.T) {
+	left, right := sfutest.Start(t, 1, sfu.Start{}), sfutest.Start(t, 1, sfu.Start{})
+	a := sfutest.Dial(t, left, sfutest.Peer{Session: "a", Call: sfutest.Call(7), User: sfutest.User(1), Views: 2})
+	b := sfutest.Dial(t, right, sfutest.Peer{Session: "b", Call: sfutest.Call(7), User: sfutest.User(2), Views: 2})
+	c := sfutest.Dial(t, right, sfutest.Peer{Session: "c", Call: sfutest.Call(7), User: sfutest.User(3), Views: 2})
+	var link wire
+	link.join(t, sfutest.Call(7), left, right)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	// film goes on until everybody has seen enough of whom it is to see.
+	film := func(enough func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(sfutest.Timeout); !enough(); <-tick.C {
+			if time.Now().After(deadline) {
+				t.Fatalf("a saw %d packets, b %d, c %d", len(a.Seen()), len(b.Seen()), len(c.Seen()))
+			}
+			for who, from := range map[byte]*sfutest.Client{'a': a, 'b': b} {
+				if err := from.Film([]byte{who}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	of := func(k *sfutest.Client, who byte) (n int) {
+		before := make(map[int]uint16)
+		for i, h := range k.Seen() {
+			p := h.Packet
+			last, began := before[h.Slot]
+			if !began && p.Payload[1]&1 != 0 {
+				t.Fatalf("%s: view %d does not begin with a key frame", k.Peer.Session, h.Slot)
+			}
+			if began && p.SequenceNumber != last+1 {
+				t.Fatalf("%s: packet %d of view %d is number %d after %d", k.Peer.Session, i, h.Slot, p.SequenceNumber, last)
+			}
+			before[h.Slot] = p.SequenceNumber
+			if p.Payload[2] == who {
+				n++
+			}
+		}
+		return n
+	}
+	film(func() bool {
+		return of(a, 'b') >= 20 && of(b, 'a') >= 20 && of(c, 'a') >= 20 && of(c, 'b') >= 20
+	})
+	right.Await(t, "the view of a camera of the other node", func(ev sfu.Event) bool {
+		return ev.Viewing != nil && ev.Viewing.Session == "c" && ev.Viewing.User == sfutest.User(1) && ev.Viewing.SSRC == a.Opened.SSRC
+	})
+	if of(a, 'a')+of(b, 'b') > 0 {
+		t.Error("somebody sees itself")
+	}
+	ev := left.Await(t, "a load reading with cameras", func(ev sfu.Event) bool { return ev.Load != nil && ev.Load.Cameras == 2 && ev.Load.VideoOut > 0 })
+	if ev.Load.Shedding {
+		t.Error("video is shed")
+	}
+}
+
+// TestShedAndBack: cameras that keep a worker busier than it may be are not forwarded any
+// more, those who talk do not miss a packet, and when there is room the cameras are back.
+func TestShedAndBack(t *testing.T) {
+	e := sfutest.Start(t, 1, sfu.Start{Limits: sfu.Limits{ShedVideo: 0.02}})
+	a := sfutest.Dial(t, e, sfutest.Peer{Session: "a", Call: sfutest.Call(7), User: sfutest.User(1), Views: 4})
+	b := sfutest.Dial(t, e, sfutest.Peer{Session: "b", Call: sfutest.Call(7), User: sfutest.User(2), Views: 4})
+	for n := range 4 { // who make it more work
+		sfutest.Dial(t, e, sfutest.Peer{Session: sfu.SessionID(fmt.Sprint(n)), Call: sfutest.Call(7), User: sfutest.User(10 + uint64(n)), Views: 4})
+	}
+	defer talk(t, a, 'a')()
+	awaitVoices(t, b, time.Time{}, 20, 'a')
+	last := func() (l sfu.LoadReading) {
+		for _, ev := range e.Facts() {
+			if ev.Load != nil {
+				l = *ev.Load
+			}
+		}
+		return l
+	}
+	// film sends so many packets every 10 ms until the load reading is what is waited for.
+	film := func(packets int, what string, is func(sfu.LoadReading) bool) {
+		t.Helper()
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for n, deadline := 0, time.Now().Add(3*sfutest.Timeout); n%10 != 0 || !is(last()); n++ {
+			if time.Now().After(deadline) {
+				t.Fatalf("waited in vain for %s", what)
+			}
+			for range packets {
+				for _, c := range []*sfutest.Client{a, b} {
+					if err := c.Film([]byte("picture")); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			<-tick.C
+		}
+	}
+	film(10, "video to be shed", func(l sfu.LoadReading) bool { return l.Shedding })
+	e.Await(t, "the word that it is", func(ev sfu.Event) bool { return ev.Viewing != nil && ev.Viewing.Why == sfu.UnseenBusy })
+	shed := len(b.Seen())
+	began := time.Now()
+	film(1, "video to be back", func(l sfu.LoadReading) bool { return !l.Shedding && l.Cameras == 2 })
+	if took := time.Since(began); took < 5*time.Second {
+		t.Errorf("video was back after %v", took)
+	}
+	if len(b.Seen()) == shed {
+		t.Error("nothing is seen afterwards")
+	}
+	gapless(t, b)
 }
 
 // TestAdoptedTellsRelays: the next agent learns which calls span nodes.

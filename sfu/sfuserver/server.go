@@ -219,6 +219,8 @@ func (s *Server) load() *sfu.LoadReading {
 		l.BytesOut += r.video.BytesOut
 		l.ResentOut += r.video.ResentOut
 		l.VideoOut += r.video.PacketsOut
+		l.RelayOut += r.video.RelayOut
+		l.RelayIn += r.video.RelayIn
 		l.Cameras += r.cameras
 		l.Shedding = l.Shedding || r.shedding
 		l.Checks += r.checks
@@ -239,7 +241,7 @@ func (s *Server) load() *sfu.LoadReading {
 			}
 		}
 		for why, n := range r.Drops {
-			if n += r.video.Drops[why]; n > 0 {
+			if n > 0 {
 				l.Drops[sfu.DropReason(why).String()] += n
 			}
 		}

@@ -277,7 +277,7 @@ func (w *worker) tickCall(now time.Duration, r *room) {
 	defer w.recovered(now)
 	w.workOn(r)
 	r.core.Tick(now, w.out)
-	r.video.Tick(now)
+	r.video.Tick(now, w.out)
 	for _, m := range r.video.Asking(now) {
 		if s := w.sessions[m.Session]; s != nil {
 			w.sendRTCP(s, r.video.AppendRequests(now, m, w.compound[:0]))
@@ -401,7 +401,7 @@ func (w *worker) add(now time.Duration, s *session, id sfu.CallID, echo bool) {
 		r = &room{id: id, echo: echo, core: call.New(call.Config{
 			ID: id, Echo: echo, NoGate: w.noGate, Epoch: w.start, Facts: w.srv.events, Count: &w.count.Counters,
 		}), video: video.New(video.Config{
-			ID: id, Echo: echo, Epoch: w.start, Facts: w.srv.events, Count: &w.count.video,
+			ID: id, Echo: echo, Epoch: w.start, Facts: w.srv.events, Count: &w.count.video, Drops: &w.count.Drops,
 		})}
 		r.video.Shed(now, w.shed.on)
 		w.calls[id] = r

@@ -2,11 +2,13 @@ package sfutest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/pion/interceptor"
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
@@ -32,6 +34,8 @@ type Peer struct {
 	Echo    bool
 	Slots   int
 	NACK    bool // ask for lost packets again
+	// Views is how many cameras it can see at once; with any it has a camera of its own.
+	Views int
 	// TransportCC answers packets that ask for transport-wide feedback.
 	TransportCC bool
 	// Setting tunes the client's transports; nil leaves them.
@@ -50,9 +54,12 @@ type Client struct {
 	Peer   Peer
 	Opened sfu.Opened
 	Slots  []sfu.Slot
+	Views  []sfu.Slot
 	PC     *webrtc.PeerConnection
 
 	track   *webrtc.TrackLocalStaticRTP
+	camera  *webrtc.TrackLocalStaticRTP
+	filmed  uint16 // sequence number
 	levelID uint8
 	seq     uint16
 	ts      uint32
@@ -60,6 +67,8 @@ type Client struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	heard   []Heard
+	seen    []Heard       // in views
+	keys    int           // key frames its camera is to send
 	changed chan struct{} // closed and replaced when a packet comes
 }
 
@@ -98,7 +107,7 @@ func dial(e *Engine, p Peer) (*Client, error) {
 		p.Slots = 4
 	}
 	if p.Rights == nil {
-		p.Rights = &sfu.Rights{Speak: true}
+		p.Rights = &sfu.Rights{Speak: true, Video: p.Views > 0}
 	}
 	c := &Client{Peer: p, changed: make(chan struct{}), seq: 1000, ts: 5000}
 	ev, err := e.Do(sfu.Command{Open: &sfu.Open{Session: p.Session, Call: p.Call, User: p.User, Rights: *p.Rights, Echo: p.Echo}})
@@ -115,7 +124,7 @@ func dial(e *Engine, p Peer) (*Client, error) {
 		c.PC.Close()
 		return nil, err
 	}
-	c.Slots = answer.Slots
+	c.Slots, c.Views = answer.Slots, answer.Views
 	err = c.PC.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer.Answer})
 	if err != nil {
 		c.PC.Close()
@@ -124,7 +133,8 @@ func dial(e *Engine, p Peer) (*Client, error) {
 	return c, nil
 }
 
-// offer makes the PeerConnection and its offer: a microphone and the slots.
+// offer makes the PeerConnection and its offer: a microphone and the slots, a camera and
+// the views.
 func (c *Client) offer() (string, error) {
 	opus := webrtc.RTPCodecParameters{
 		RTPCodecCapability: webrtc.RTPCodecCapability{
@@ -137,6 +147,15 @@ func (c *Client) offer() (string, error) {
 	}
 	media, chain := &webrtc.MediaEngine{}, &interceptor.Registry{}
 	if err := media.RegisterCodec(opus, webrtc.RTPCodecTypeAudio); err != nil {
+		return "", err
+	}
+	vp8 := webrtc.RTPCodecParameters{
+		RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: webrtc.MimeTypeVP8, ClockRate: 90000, RTCPFeedback: []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}},
+		},
+		PayloadType: 96,
+	}
+	if err := media.RegisterCodec(vp8, webrtc.RTPCodecTypeVideo); err != nil {
 		return "", err
 	}
 	if err := media.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: levelURI}, webrtc.RTPCodecTypeAudio); err != nil {
@@ -180,6 +199,11 @@ func (c *Client) offer() (string, error) {
 			return "", err
 		}
 	}
+	if c.Peer.Views > 0 {
+		if err := c.offerVideo(vp8.RTPCodecCapability); err != nil {
+			return "", err
+		}
+	}
 	pc.OnTrack(c.listen)
 	offer, err := pc.CreateOffer(nil)
 	if err != nil {
@@ -196,21 +220,53 @@ func (c *Client) offer() (string, error) {
 	return offer.SDP, nil
 }
 
-// listen collects what comes in one slot.
+// offerVideo adds the camera and the views.
+func (c *Client) offerVideo(vp8 webrtc.RTPCodecCapability) error {
+	var err error
+	if c.camera, err = webrtc.NewTrackLocalStaticRTP(vp8, "camera", "camera"); err != nil {
+		return err
+	}
+	film, err := c.PC.AddTransceiverFromTrack(c.camera, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+	if err != nil {
+		return err
+	}
+	for range c.Peer.Views {
+		if _, err := c.PC.AddTransceiverFromKind(webrtc.RTPCodecTypeVideo, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}); err != nil {
+			return err
+		}
+	}
+	go func() { // ends with the PeerConnection
+		for {
+			list, _, err := film.Sender().ReadRTCP()
+			if err != nil {
+				return
+			}
+			for _, p := range list {
+				if _, asks := p.(*rtcp.PictureLossIndication); asks {
+					c.mu.Lock()
+					c.keys++
+					c.mu.Unlock()
+				}
+			}
+		}
+	}()
+	return nil
+}
+
+// listen collects what comes in one slot or view.
 func (c *Client) listen(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
 	for {
 		p, _, err := track.ReadRTP()
 		if err != nil {
 			return
 		}
-		slot := -1
-		for i, s := range c.Slots {
-			if s.SSRC == sfu.SSRC(p.SSRC) {
-				slot = i
-			}
+		streams, came := c.Slots, &c.heard
+		if track.Kind() == webrtc.RTPCodecTypeVideo {
+			streams, came = c.Views, &c.seen
 		}
+		slot := slices.IndexFunc(streams, func(s sfu.Slot) bool { return s.SSRC == sfu.SSRC(p.SSRC) })
 		c.mu.Lock()
-		c.heard = append(c.heard, Heard{Slot: slot, Packet: p, At: time.Now()})
+		*came = append(*came, Heard{Slot: slot, Packet: p, At: time.Now()})
 		close(c.changed)
 		c.changed = make(chan struct{})
 		c.mu.Unlock()
@@ -229,6 +285,26 @@ func (c *Client) Say(payload []byte, level uint8) error {
 		}
 	}
 	return c.track.WriteRTP(p)
+}
+
+// Film sends one picture of the camera in one packet: a key frame if one was asked for.
+func (c *Client) Film(payload []byte) error {
+	c.mu.Lock()
+	inner := byte(1)
+	if c.keys > 0 {
+		c.keys, inner = 0, 0
+	}
+	c.mu.Unlock()
+	c.filmed++
+	h := rtp.Header{Version: 2, SequenceNumber: c.filmed, Timestamp: uint32(c.filmed) * 3000, Marker: true}
+	return c.camera.WriteRTP(&rtp.Packet{Header: h, Payload: append([]byte{0x10, inner}, payload...)})
+}
+
+// Seen is all that came in views so far.
+func (c *Client) Seen() []Heard {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen[:len(c.seen):len(c.seen)]
 }
 
 // Heard is all that came so far.

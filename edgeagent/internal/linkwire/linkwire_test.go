@@ -120,9 +120,9 @@ func TestRing(t *testing.T) {
 		t.Error("something in an empty ring")
 	}
 	for i := range RingPackets + 10 {
-		r.Put([]byte{byte(i), byte(i >> 8)})
+		r.Put([]byte{byte(i), byte(i >> 8)}, false)
 	}
-	r.Put(make([]byte, sfu.MaxRelayPacket+1))
+	r.Put(make([]byte, sfu.MaxRelayPacket+1), false)
 	r.Rouse()
 	r.Rouse()
 	select {
@@ -138,7 +138,13 @@ func TestRing(t *testing.T) {
 			t.Fatalf("%d: %v %v", i, p, ok)
 		}
 	}
-	r.Put([]byte("a"))
+	for range RingPackets {
+		r.Put([]byte("v"), true)
+	}
+	if n, all := r.Clear(), r.Dropped(); n != RingPackets/2 || all != 10+RingPackets/2 {
+		t.Errorf("%d packets of video wait, %d were dropped", n, all)
+	}
+	r.Put([]byte("a"), false)
 	if r.Clear() != 1 {
 		t.Error("Clear")
 	}
@@ -146,7 +152,7 @@ func TestRing(t *testing.T) {
 		t.Error("something is left")
 	}
 	buf := make([]byte, 0, 100)
-	if n := testing.AllocsPerRun(100, func() { r.Put(buf[:50]); r.Rouse(); r.Take(buf) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { r.Put(buf[:50], false); r.Rouse(); r.Take(buf) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -28,12 +28,17 @@ type Ring struct {
 func NewRing() *Ring { return &Ring{wake: make(chan struct{}, 1)} }
 
 // Put copies a packet in; Rouse is to follow. It never waits. What is longer than a
-// packet may be is not taken.
-func (r *Ring) Put(packet []byte) {
+// packet may be is not taken, and video only while half of the ring is free for voices.
+func (r *Ring) Put(packet []byte, video bool) {
 	if len(packet) > sfu.MaxRelayPacket {
 		return
 	}
 	r.mu.Lock()
+	if video && r.n >= RingPackets/2 {
+		r.dropped++
+		r.mu.Unlock()
+		return
+	}
 	if r.n == RingPackets {
 		r.head = (r.head + 1) % RingPackets
 		r.n--
@@ -78,7 +83,7 @@ func (r *Ring) Clear() int {
 	return n
 }
 
-// Dropped is how many packets made room for others.
+// Dropped is how many packets made room for others, or found none.
 func (r *Ring) Dropped() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -35,7 +35,7 @@ type Joiner struct {
 func (j *Joiner) Join(p sfu.RelayPacket) (whole sfu.RelayPacket, ok bool) {
 	for i := range j.waiting {
 		w := &j.waiting[i]
-		if !w.used || w.packet.SSRC != p.SSRC || w.packet.Sequence != p.Sequence || w.packet.Call != p.Call || w.packet.Epoch != p.Epoch {
+		if !w.used || w.packet.Kind != p.Kind || w.packet.SSRC != p.SSRC || w.packet.Sequence != p.Sequence || w.packet.Call != p.Call || w.packet.Epoch != p.Epoch {
 			continue
 		}
 		if w.packet.Half == p.Half {

@@ -92,21 +92,28 @@ func (c *Call) sendRelay(m *Member, ts uint32, level uint8, payload []byte, out 
 	c.cfg.Count.RelayOut++
 }
 
-// Relayed takes a packet that another node forwards. Its payload is lent until
-// return. It allocates nothing but the state of a speaker not heard before.
-func (c *Call) Relayed(now time.Duration, peer uint16, p *sfu.RelayPacket, out *egress.Batch) {
+// Admits says whether a packet may come into the call from a node now, and counts one
+// that may not.
+func (c *Call) Admits(peer uint16, p *sfu.RelayPacket) bool {
 	switch {
 	case !c.relay.on:
 		c.drop(sfu.DropRelayCall)
-		return
 	case p.Epoch != c.relay.epoch:
 		c.drop(sfu.DropRelayEpoch)
-		return
 	case !c.relay.from(peer):
 		c.drop(sfu.DropRelayPeer)
-		return
 	case p.Half != sfu.RelayWhole:
 		c.drop(sfu.DropMalformed)
+	default:
+		return true
+	}
+	return false
+}
+
+// Relayed takes a packet of voice that another node forwards. Its payload is lent until
+// return. It allocates nothing but the state of a speaker not heard before.
+func (c *Call) Relayed(now time.Duration, peer uint16, p *sfu.RelayPacket, out *egress.Batch) {
+	if !c.Admits(peer, p) {
 		return
 	}
 	s := c.relay.byName[remoteName{peer, p.SSRC}]

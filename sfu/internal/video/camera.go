@@ -68,10 +68,12 @@ func (cam *camera) off() {
 	cam.key, cam.started, cam.missing, cam.kept = false, false, cam.missing[:0], nil
 }
 
-// arrived notes a packet, and those before it that did not come.
-func (cam *camera) arrived(now time.Duration, index uint64) {
+// arrived notes a packet, and those before it that did not come. What is lost on the way
+// between nodes is not asked for: viewers ask for a key frame.
+func (cam *camera) arrived(now time.Duration, index uint64, away bool) {
 	cam.came = now
 	switch {
+	case away:
 	case !cam.started:
 		cam.started, cam.highest = true, index
 		if cam.missing == nil {

@@ -23,6 +23,10 @@
 // that does not help, viewers ask for a key frame, and the camera is asked for one at
 // most every 500 ms, however many viewers want it.
 //
+// A call may span nodes ([Call.SetRelay]), as its voices do: each gives what comes of
+// the cameras of its own members to the others, once, and passes on who there wants a key
+// frame.
+//
 // Voices come first. A viewer that loses a tenth of its video or more gets none for a
 // while, as that loss hits the voices on the same way; and while the worker sheds
 // ([Call.Shed]) nobody gets any.

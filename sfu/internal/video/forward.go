@@ -17,8 +17,9 @@ import (
 //  2. descriptor: key frame or not, number of the picture
 //  3. stand:      one for each camera that is on
 //  4. kept:       for viewers that miss it
-//  5. views:      at a key frame, those that wait begin
-//  6. forward:    per viewer a header and numbers, sealed into the batch
+//  5. relay:      to the other nodes of the call, as it is
+//  6. views:      at a key frame, those that wait begin
+//  7. forward:    per viewer a header and numbers, sealed into the batch
 
 // maxPayload leaves room for our header and seal in a datagram.
 const maxPayload = sfu.MaxDatagram - rtpwire.PlainHeader - crypt.MaxOverhead
@@ -69,7 +70,7 @@ func (c *Call) Video(now time.Duration, m *Member, h *rtpwire.Header, index uint
 	// 1. camera
 	cam := &m.camera
 	cam.reception.Packet(index, h.Timestamp, c.clock(now))
-	cam.arrived(now, index)
+	cam.arrived(now, index, m.away)
 
 	// 2. descriptor
 	var d vp8wire.Descriptor
@@ -101,7 +102,12 @@ func (c *Call) Video(now time.Duration, m *Member, h *rtpwire.Header, index uint
 		cam.kept.put(index, h.Timestamp, h.Marker, payload)
 	}
 
-	// 5. views, 6. forward
+	// 5. relay
+	if c.relay.on && !m.away && len(payload) > 0 {
+		c.sendRelay(m, h, index, payload, out)
+	}
+
+	// 6. views, 7. forward
 	c.header.PutShared(uint32(m.SSRC))
 	for _, viewer := range c.members {
 		k := viewer.shown[m.stand]

@@ -27,7 +27,7 @@ type Facts interface {
 // Counters are what a worker counts. They belong to its goroutine.
 type Counters struct {
 	PacketsOut, BytesOut, ResentOut uint64
-	Drops                           [sfu.DropReasons]uint64
+	RelayOut, RelayIn               uint64
 }
 
 // Config of a Call.
@@ -37,6 +37,7 @@ type Config struct {
 	Epoch time.Time // what times are counted from
 	Facts Facts
 	Count *Counters
+	Drops *[sfu.DropReasons]uint64
 }
 
 // Call belongs to one goroutine.
@@ -50,6 +51,7 @@ type Call struct {
 	// nackers is how many members may ask for packets again.
 	nackers int
 	shed    bool
+	relay   relay
 
 	// Scratch of the call under way.
 	header rtpwire.Forwarded
@@ -78,6 +80,7 @@ type Member struct {
 	strain  strain
 	resends int // in the second that began at resent
 	resent  time.Duration
+	away    bool // it is filmed on another node; here is no session of it
 }
 
 // New makes an empty call.
@@ -219,6 +222,7 @@ func (c *Call) dark(now time.Duration, m *Member) {
 	}
 	c.stands[stand], m.stand = nil, none
 	m.camera.off()
+	c.forget(m)
 	for _, v := range c.members {
 		if k := v.shown[stand]; k != none {
 			c.free(v, int(k), sfu.UnseenOff)
@@ -282,10 +286,14 @@ func (c *Call) empty(m *Member, why sfu.Unseen) {
 }
 
 // Tick does what the passing of time alone brings about.
-func (c *Call) Tick(now time.Duration) {
+func (c *Call) Tick(now time.Duration, out *egress.Batch) {
 	for _, m := range c.stands {
-		if m != nil && now-m.camera.came >= darkAfter {
+		switch {
+		case m == nil:
+		case now-m.camera.came >= darkAfter:
 			c.dark(now, m)
+		case m.away && !c.shed && m.camera.askKey(now):
+			c.askAway(m, out)
 		}
 	}
 	for _, m := range c.members {
@@ -295,13 +303,13 @@ func (c *Call) Tick(now time.Duration) {
 	}
 }
 
-func (c *Call) drop(why sfu.DropReason) { c.cfg.Count.Drops[why]++ }
+func (c *Call) drop(why sfu.DropReason) { c.cfg.Drops[why]++ }
 
 // Asking lends the members whose cameras have something to be asked for now.
 func (c *Call) Asking(now time.Duration) []*Member {
 	c.asking = c.asking[:0]
 	for _, m := range c.stands {
-		if m != nil && !c.shed && m.camera.asks(now) {
+		if m != nil && !m.away && !c.shed && m.camera.asks(now) {
 			c.asking = append(c.asking, m)
 		}
 	}

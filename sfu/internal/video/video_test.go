@@ -51,13 +51,17 @@ func (plain) Overhead() int                                  { return 0 }
 type rig struct {
 	t     testing.TB
 	call  *Call
+	base  int // its members are numbered from here
 	count Counters
+	drops [sfu.DropReasons]uint64
 	out   *egress.Batch
 	now   time.Duration
 	names map[sfu.SSRC]string // of voices
 	all   map[string]*filmer
 	got   map[string][]*rtp.Packet // by who got it
 	told  []string
+	// relayed is what goes to other nodes, if the call spans some.
+	relayed []sfu.RelayPacket
 }
 
 // filmer is a member and the camera it has.
@@ -72,10 +76,14 @@ type filmer struct {
 
 func newRig(t testing.TB, echo bool) *rig {
 	r := &rig{t: t, names: make(map[sfu.SSRC]string), all: make(map[string]*filmer), got: make(map[string][]*rtp.Packet)}
-	r.call = New(Config{ID: sfu.CallID{ID: 1}, Echo: echo, Epoch: time.Unix(1_700_000_000, 0), Facts: r, Count: &r.count})
+	r.call = New(Config{ID: sfu.CallID{ID: 1}, Echo: echo, Epoch: time.Unix(1_700_000_000, 0), Facts: r, Count: &r.count, Drops: &r.drops})
 	r.out = egress.NewBatch(func(b *egress.Batch) {
 		for i := range b.Len() {
 			d, to := b.At(i)
+			if to.Len == relayLen {
+				r.relayed = append(r.relayed, unbundle(t, d)...)
+				continue
+			}
 			p := &rtp.Packet{}
 			if err := p.Unmarshal(bytes.Clone(d)); err != nil {
 				t.Fatal(err)
@@ -112,7 +120,7 @@ func (r *rig) path(number int) egress.Path {
 }
 
 func (r *rig) join(name string, views int) *filmer {
-	n := len(r.all) + 1
+	n := r.base + len(r.all) + 1
 	media := &sfu.Media{CameraSSRC: sfu.SSRC(100 + n), VP8PT: 96, VideoNACK: true}
 	for k := range views {
 		media.Views = append(media.Views, sfu.Slot{MID: fmt.Sprint(k), SSRC: sfu.SSRC(1000*n + k)})
@@ -174,7 +182,7 @@ func (r *rig) film(name string, key bool, packets int) {
 func (r *rig) advance(d time.Duration) (asked []string) {
 	for end := r.now + d; r.now < end; {
 		r.now += 20 * ms
-		r.call.Tick(r.now)
+		r.call.Tick(r.now, r.out)
 		for _, m := range r.call.Asking(r.now) {
 			list, err := rtcp.Unmarshal(r.call.AppendRequests(r.now, m, nil))
 			if err != nil {
@@ -207,6 +215,9 @@ func (r *rig) feedback(name string, packets ...rtcp.Packet) {
 	r.call.Feedback(r.now, r.all[name].Member, b, r.out)
 	r.out.Flush()
 }
+
+// pli is a picture loss indication of what a member sees first.
+func pli(f *filmer) rtcp.Packet { return &rtcp.PictureLossIndication{MediaSSRC: f.views[0].ssrc} }
 
 // take is what somebody got since the last time.
 func (r *rig) take(name string) []*rtp.Packet {
@@ -328,7 +339,7 @@ func TestKeyFramesAreRare(t *testing.T) {
 	for range 100 { // 2 s in which everybody asks all the time
 		for i := range 20 {
 			v := r.all[fmt.Sprint(i)]
-			r.feedback(fmt.Sprint(i), &rtcp.PictureLossIndication{MediaSSRC: v.views[0].ssrc})
+			r.feedback(fmt.Sprint(i), pli(v))
 			r.feedback(fmt.Sprint(i), &rtcp.FullIntraRequest{FIR: []rtcp.FIREntry{{SSRC: v.views[0].ssrc}}})
 		}
 		n += len(r.advance(20 * ms))
@@ -413,8 +424,8 @@ func TestViewsRunOut(t *testing.T) {
 		r.join(name, 0)
 		r.film(name, true, 1)
 	}
-	if n := r.call.Cameras(); n != sfu.MaxCameras || r.count.Drops[sfu.DropNotOnStage] != 5 {
-		t.Errorf("%d cameras, %d packets of others", n, r.count.Drops[sfu.DropNotOnStage])
+	if n := r.call.Cameras(); n != sfu.MaxCameras || r.drops[sfu.DropNotOnStage] != 5 {
+		t.Errorf("%d cameras, %d packets of others", n, r.drops[sfu.DropNotOnStage])
 	}
 }
 
@@ -427,7 +438,7 @@ func TestRightsAndEcho(t *testing.T) {
 	r.call.SetRights(r.now, ann.Member, sfu.Rights{Speak: true})
 	r.film("ann", true, 1)
 	r.want("told", r.tell(), "bob:0 nobody off")
-	if len(r.take("bob")) != 1 || r.count.Drops[sfu.DropMuted] != 1 {
+	if len(r.take("bob")) != 1 || r.drops[sfu.DropMuted] != 1 {
 		t.Error("video of who may not send it is forwarded")
 	}
 	r.call.SetRights(r.now, ann.Member, sfu.Rights{Video: true})
@@ -451,7 +462,7 @@ func TestShedAndStrain(t *testing.T) {
 	r.call.Shed(r.now, true)
 	r.want("told", r.tell(), "bob:0 nobody busy")
 	r.film("ann", true, 1)
-	if len(r.take("bob")) != 0 || r.count.Drops[sfu.DropShed] != 1 || len(r.advance(time.Second)) != 0 {
+	if len(r.take("bob")) != 0 || r.drops[sfu.DropShed] != 1 || len(r.advance(time.Second)) != 0 {
 		t.Error("video is forwarded or asked for while it is shed")
 	}
 	r.call.Shed(r.now, false)
@@ -635,7 +646,7 @@ func TestVideoDoesNotAllocate(t *testing.T) {
 			h.Timestamp = uint32(f.index) * 900
 			r.call.Video(r.now, f.Member, &h, f.index, p.payload, r.out)
 		}
-		r.call.Tick(r.now)
+		r.call.Tick(r.now, r.out)
 		for range r.call.Asking(r.now) {
 			f.camera.ask(r.now, make([]uint16, 0, maxMissing))
 		}
