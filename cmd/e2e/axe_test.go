@@ -217,6 +217,9 @@ func TestAccessible(t *testing.T) {
 
 	must(t, guest.Wait("button", "Leave call", 30*time.Second))
 	examine(t, guest, source, "a call")
+	must(t, guest.Click("button", "Turn on camera", 30*time.Second))
+	sees(t, guest, ada, "Your camera")
+	examine(t, guest, source, "a call with a camera")
 	must(t, guest.Click("button", "Connection", 30*time.Second))
 	must(t, guest.Wait("dialog", "Connection", 30*time.Second))
 	examine(t, guest, source, "the connection")

@@ -10,7 +10,7 @@ import (
 	"voicefleet/cmd/internal/firefox"
 )
 
-// TestFirefox is one short pass: Firefox and Chromium hear each other.
+// TestFirefox is one short pass: Firefox and Chromium hear and see each other.
 func TestFirefox(t *testing.T) {
 	if _, err := exec.LookPath("firefox-esr"); err != nil {
 		t.Skip("firefox-esr is not installed")
@@ -33,4 +33,9 @@ func TestFirefox(t *testing.T) {
 	awaitTone(t, a, "Ada", 2)
 	hears(t, f, "Fenja", ada)
 	must(t, a.Wait("listitem", "Fenja, speaking", 30*time.Second))
+
+	must(t, a.Click("button", "Turn on camera", 30*time.Second))
+	sees(t, f, ada, "Camera of Ada")
+	must(t, f.Click("button", "Turn on camera", 30*time.Second))
+	moves(t, a, "Camera of Fenja")
 }

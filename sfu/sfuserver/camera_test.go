@@ -213,3 +213,47 @@ func TestCameraKeysAndShed(t *testing.T) {
 		t.Errorf("afterwards %d sent, dropped %q", len(sent), drops)
 	}
 }
+
+// TestCameraDoesNotAllocate, on the whole way from the socket's batch to the next: good
+// packets, forged ones, those that come twice, while video is shed, and wishes.
+func TestCameraDoesNotAllocate(t *testing.T) {
+	b := newBench(t)
+	a, v := b.connect("a", 1, films(1, 1)), b.connect("v", 2, films(2, 1))
+	cam := &filming{peer: a, index: 1000}
+	b.receive(cam.frame(true), a.at)
+	b.w.out = egress.NewBatch(func(*egress.Batch) {})
+	const runs = 200
+	var good, forged, pli [][]byte
+	for range 2*runs + 10 {
+		good = append(good, cam.frame(false))
+		f := cam.frame(false)
+		f[len(f)-1] ^= 1
+		forged = append(forged, f)
+		c := []byte{0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0}
+		binary.BigEndian.PutUint32(c[8:], uint32(v.snap.Media.Views[0].SSRC))
+		pli = append(pli, v.control(c))
+	}
+	for _, c := range []struct {
+		name string
+		list [][]byte
+		from netip.AddrPort
+		shed bool
+	}{{"good", good, a.at, false}, {"again", good, a.at, false}, {"forged", forged, a.at, false}, {"wishes", pli, v.at, false}, {"shed", good[:1], a.at, true}} {
+		b.w.shed.on = c.shed
+		i := 0
+		work := func() {
+			b.inject(0, c.list[i%len(c.list)], c.from)
+			i++
+			b.now += 20 * time.Millisecond
+			b.w.packets(b.now, 0, 1)
+			b.w.flush(b.now)
+		}
+		work()
+		if n := testing.AllocsPerRun(runs, work); n != 0 {
+			t.Errorf("%s: %v allocations", c.name, n)
+		}
+	}
+	if b.w.count.video.PacketsOut < runs {
+		t.Errorf("%d packets went out", b.w.count.video.PacketsOut)
+	}
+}

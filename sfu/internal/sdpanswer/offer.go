@@ -216,9 +216,9 @@ func (o *Offer) assignVideo(s *section, m *sdp.MediaDescription) {
 	}
 	sends, receives := directionOf(m)
 	switch {
-	case sends && o.Media.CameraSSRC == 0 && ssrcOf(m) != 0 && ssrcOf(m) != o.Media.MicSSRC:
+	case sends && o.Media.CameraSSRC == 0 && cameraOf(m) != 0 && cameraOf(m) != o.Media.MicSSRC:
 		s.role = camera
-		o.Media.CameraMID, o.Media.CameraSSRC = s.mid, ssrcOf(m)
+		o.Media.CameraMID, o.Media.CameraSSRC = s.mid, cameraOf(m)
 	case receives && len(o.Media.Views) < sfu.MaxViews && o.Media.Streams() < sfu.MaxSlots:
 		s.role = view
 		s.slot = len(o.Media.Views)
@@ -374,6 +374,35 @@ func ssrcOf(m *sdp.MediaDescription) sfu.SSRC {
 		only = sfu.SSRC(n)
 	}
 	return only
+}
+
+// cameraOf is the source of a video section: the one it announces, or the first of two
+// of which the second is for its retransmissions (RFC 4588 section 8.1), which nobody is
+// to use here.
+func cameraOf(m *sdp.MediaDescription) sfu.SSRC {
+	group, _ := m.Attribute("ssrc-group")
+	words := strings.Fields(group)
+	if len(words) != 3 || words[0] != "FID" {
+		return ssrcOf(m)
+	}
+	var first sfu.SSRC
+	for _, a := range m.Attributes {
+		if a.Key != sdp.AttrKeySSRC {
+			continue
+		}
+		switch number, _, _ := strings.Cut(a.Value, " "); number {
+		case words[1]:
+			n, err := strconv.ParseUint(number, 10, 32)
+			if err != nil {
+				return 0
+			}
+			first = sfu.SSRC(n)
+		case words[2]:
+		default:
+			return 0
+		}
+	}
+	return first
 }
 
 // readTransport reads the attributes that hold for the whole group, each from

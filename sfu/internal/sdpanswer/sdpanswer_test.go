@@ -188,6 +188,8 @@ func TestVideo(t *testing.T) {
 		{"a camera and a view", []section{{"sendonly", vp8, "a=ssrc:77 cname:x\n", "recvonly"}, {"recvonly", vp8, "", "sendonly"}}},
 		{"a camera of no source", []section{{"sendonly", vp8, "", "inactive"}}},
 		{"a camera of two sources", []section{{"sendonly", vp8, "a=ssrc:77 cname:x\na=ssrc:78 cname:x\n", "inactive"}}},
+		{"one with retransmissions", []section{{"sendonly", vp8, "a=ssrc:77 cname:x\na=ssrc:78 cname:x\na=ssrc-group:FID 77 78\n", "recvonly"}}},
+		{"and one more", []section{{"sendonly", vp8, "a=ssrc:77 cname:x\na=ssrc:78 cname:x\na=ssrc:79 cname:x\na=ssrc-group:FID 77 78\n", "inactive"}}},
 		{"two cameras", []section{{"sendonly", vp8, "a=ssrc:77 cname:x\n", "recvonly"}, {"sendonly", vp8, "a=ssrc:78 cname:x\n", "inactive"}}},
 		{"both ways twice", []section{{"sendrecv", vp8, "a=ssrc:77 cname:x\n", "recvonly"}, {"sendrecv", vp8, "a=ssrc:78 cname:x\n", "sendonly"}}},
 		{"another codec", []section{{"recvonly", "96 H264/90000", "", "inactive"}, {"recvonly", "97 VP8/90000", "", "sendonly"}}},

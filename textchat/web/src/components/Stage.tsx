@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { callChannel, callSince, callState, pictures, quality } from '../calls';
+import { callChannel, callSince, callState, pictures, quality, speaking } from '../calls';
 import { cameraTrack } from '../camera';
 import { settings } from '../settings';
 import { channelOf, inChannel, nameOf, me } from '../store';
@@ -28,9 +28,10 @@ export function Stage() {
   const there = inChannel(callChannel.value);
   const rtt = quality.value.rtt;
   const s = callState.value;
+  const filmed = !!cameraTrack.value || pictures.value.size > 0;
   const grade = rtt === undefined ? '' : rtt < 80 ? 'good' : rtt < 200 ? 'fair' : 'poor';
   return (
-    <section class={`stage ${s}`} aria-label={`Call in ${channel?.name ?? ''}`}>
+    <section class={`stage ${s}${filmed ? ' filmed' : ''}`} aria-label={`Call in ${channel?.name ?? ''}`}>
       <div class="sea" aria-hidden="true" />
       <header class="head">
         <h2>{channel?.name}</h2>
@@ -38,8 +39,8 @@ export function Stage() {
         <p class={`state ${s === 'connected' ? grade : 'busy'}`}><span role="status">{states[s]}</span>{s === 'connected' && rtt !== undefined && <span> · {Math.round(rtt)} ms</span>}</p>
       </header>
       {channel?.echo && <p class="note">Say something: after a moment you hear it back.</p>}
-      <Cameras />
-      <ul class={'table' + (there.length > 12 ? ' many' : '')} aria-label="In this call">
+      {filmed && <Cameras />}
+      <ul class={'table' + (there.length > 12 || filmed ? ' many' : '')} aria-label="In this call">
         {there.slice(0, SHOWN).map((v) => <Tile key={v.user_id} v={v} />)}
         {there.length > SHOWN && <li class="more">and {there.length - SHOWN} more</li>}
       </ul>
@@ -51,16 +52,16 @@ export function Stage() {
 /** The cameras that are on, one's own first. */
 function Cameras() {
   const own = cameraTrack.value;
-  if (!own && !pictures.value.size) return null;
   return (
     <ul class="cameras" aria-label="Cameras">
-      {own && <Picture key="own" track={own} name="You" own />}
-      {[...pictures.value].map(([user, track]) => <Picture key={user} track={track} name={nameOf(user)} />)}
+      {own && <Picture key="own" track={own} user={me.value?.id ?? ''} own />}
+      {[...pictures.value].map(([user, track]) => <Picture key={user} track={track} user={user} />)}
     </ul>
   );
 }
 
-function Picture({ track, name, own }: { track: MediaStreamTrack; name: string; own?: boolean }) {
+function Picture({ track, user, own }: { track: MediaStreamTrack; user: string; own?: boolean }) {
+  const name = own ? 'You' : nameOf(user);
   const box = useRef<HTMLVideoElement>(null);
   useEffect(() => {
     const v = box.current!;
@@ -68,7 +69,7 @@ function Picture({ track, name, own }: { track: MediaStreamTrack; name: string; 
     void v.play().catch(() => {});
     return () => { v.srcObject = null; };
   }, [track]);
-  return <li class={own ? 'own' : ''}><video ref={box} muted autoplay playsInline aria-label={own ? 'Your camera' : `Camera of ${name}`} /><span>{name}</span></li>;
+  return <li class={(own ? 'own' : '') + (speaking.value.has(user) ? ' talks' : '')}><video ref={box} muted autoplay playsInline aria-label={own ? 'Your camera' : `Camera of ${name}`} /><span>{name}</span></li>;
 }
 
 function Tile({ v }: { v: VoiceState }) {
