@@ -300,7 +300,7 @@ type Viewing struct {
 	// Zero: nobody's.
 	User UserID `json:"user,omitzero"`
 	SSRC SSRC   `json:"ssrc,omitempty"`
-	// Why nobody's is in it any more.
+	// Why nobody's is in it any more, or could be. Without, and nobody in it: that is over.
 	Why Unseen `json:"why,omitempty"`
 }
 

@@ -17,8 +17,8 @@ const (
 	// MaxCameras bounds the cameras of a call that are forwarded: those that came first.
 	MaxCameras = 25
 	// VideoPerSecond bounds the video packets of one session that are opened: some
-	// 9 Mbit/s.
-	VideoPerSecond = 1000
+	// 5 Mbit/s, of which each may go to a whole call.
+	VideoPerSecond = 500
 	// MaxOfferBytes bounds an SDP offer.
 	MaxOfferBytes = 64 << 10
 	// MaxSections bounds the m-lines of an offer: 1 + MaxSlots audio and

@@ -164,6 +164,7 @@ func TestVideoIsShedFirst(t *testing.T) {
 	must(t, b.Wait("button", "Turn on camera", 10*time.Second))
 	must(t, a.Click("button", "Turn on camera", 10*time.Second))
 	h.await(`(too much to do: video is not forwarded)`)
+	must(t, a.Wait("StaticText", "The node has too much to do for video just now. Voices go on; video comes back by itself.", 10*time.Second))
 	sees(t, a, ada, "Your camera")
 	if _, ok := look(t, b, "Camera of Ada"); ok {
 		t.Error("Brian sees Ada's camera")

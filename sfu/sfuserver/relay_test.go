@@ -170,7 +170,7 @@ func TestCamerasOnTwoEngines(t *testing.T) {
 // TestShedAndBack: cameras that keep a worker busier than it may be are not forwarded any
 // more, those who talk do not miss a packet, and when there is room the cameras are back.
 func TestShedAndBack(t *testing.T) {
-	e := sfutest.Start(t, 1, sfu.Start{Limits: sfu.Limits{ShedVideo: 0.02}})
+	e := sfutest.Start(t, 1, sfu.Start{Limits: sfu.Limits{ShedVideo: 0.01}})
 	a := sfutest.Dial(t, e, sfutest.Peer{Session: "a", Call: sfutest.Call(7), User: sfutest.User(1), Views: 4})
 	b := sfutest.Dial(t, e, sfutest.Peer{Session: "b", Call: sfutest.Call(7), User: sfutest.User(2), Views: 4})
 	for n := range 4 { // who make it more work
@@ -205,7 +205,7 @@ func TestShedAndBack(t *testing.T) {
 			<-tick.C
 		}
 	}
-	film(10, "video to be shed", func(l sfu.LoadReading) bool { return l.Shedding })
+	film(5, "video to be shed", func(l sfu.LoadReading) bool { return l.Shedding })
 	e.Await(t, "the word that it is", func(ev sfu.Event) bool { return ev.Viewing != nil && ev.Viewing.Why == sfu.UnseenBusy })
 	shed := len(b.Seen())
 	began := time.Now()

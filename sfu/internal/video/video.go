@@ -78,7 +78,8 @@ type Member struct {
 	path    egress.Path
 	limited bool // nobody has shown yet to receive at path
 	strain  strain
-	resends int // in the second that began at resent
+	unseen  sfu.Unseen // why it was told to see nobody just now, if it was
+	resends int        // in the second that began at resent
 	resent  time.Duration
 	away    bool // it is filmed on another node; here is no session of it
 }
@@ -121,6 +122,9 @@ func (c *Call) Join(now time.Duration, m *Member, rights sfu.Rights, path egress
 	}
 	c.members = append(c.members, m)
 	c.Redirect(m, path)
+	if c.shed {
+		c.empty(m, sfu.UnseenBusy)
+	}
 	c.fill(now, m)
 }
 
@@ -169,7 +173,7 @@ func (c *Call) Shed(now time.Duration, on bool) {
 		if on {
 			c.empty(m, sfu.UnseenBusy)
 		} else {
-			c.fill(now, m)
+			c.refill(now, m)
 		}
 	}
 }
@@ -243,6 +247,18 @@ func (c *Call) fill(now time.Duration, m *Member) {
 	}
 }
 
+// refill ends a time in which a member saw nobody.
+func (c *Call) refill(now time.Duration, m *Member) {
+	if c.shed || m.strain.paused(now) || m.unseen == "" {
+		return
+	}
+	c.fill(now, m)
+	if m.unseen != "" { // there is nobody to be seen
+		m.unseen = ""
+		c.cfg.Facts.Viewing(c.viewing(m, 0, nil, ""))
+	}
+}
+
 // show finds a view for a camera: the one it was in last, or the first that is free.
 func (c *Call) show(m, of *Member) {
 	k := -1
@@ -264,7 +280,7 @@ func (c *Call) show(m, of *Member) {
 	}
 	v := &m.views[k]
 	v.holder, v.last, v.waits = of.stand, of.SSRC, true
-	m.shown[of.stand] = uint8(k)
+	m.shown[of.stand], m.unseen = uint8(k), ""
 	of.camera.key = true
 	c.cfg.Facts.Viewing(c.viewing(m, k, of, ""))
 }
@@ -276,13 +292,23 @@ func (c *Call) free(m *Member, k int, why sfu.Unseen) {
 	c.cfg.Facts.Viewing(c.viewing(m, k, nil, why))
 }
 
-// empty ends all that a member sees.
+// empty ends all that a member sees. It is told why in any case: whoever turns a camera
+// on wants to know, too.
 func (c *Call) empty(m *Member, why sfu.Unseen) {
+	if len(m.views) == 0 {
+		return
+	}
+	told := false
 	for k := range m.views {
 		if m.views[k].holder != none {
 			c.free(m, k, why)
+			told = true
 		}
 	}
+	if !told {
+		c.cfg.Facts.Viewing(c.viewing(m, 0, nil, why))
+	}
+	m.unseen = why
 }
 
 // Tick does what the passing of time alone brings about.
@@ -298,7 +324,7 @@ func (c *Call) Tick(now time.Duration, out *egress.Batch) {
 	}
 	for _, m := range c.members {
 		if m.strain.ends(now) {
-			c.fill(now, m)
+			c.refill(now, m)
 		}
 	}
 }

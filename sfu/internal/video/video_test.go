@@ -462,11 +462,25 @@ func TestShedAndStrain(t *testing.T) {
 	r.tell()
 	r.call.Shed(r.now, true)
 	r.want("told", r.tell(), "bob:0 nobody busy")
+	r.join("cat", 2)
+	r.want("told", r.tell(), "cat:0 nobody busy")
+	r.call.Leave(r.now, r.all["cat"].Member)
 	r.film("ann", true, 1)
 	if len(r.take("bob")) != 0 || r.drops[sfu.DropShed] != 1 || len(r.advance(time.Second)) != 0 {
 		t.Error("video is forwarded or asked for while it is shed")
 	}
 	r.call.Shed(r.now, false)
+	r.film("ann", true, 1)
+	r.want("told", r.tell(), "bob:0 ann")
+
+	// There is nobody to be seen when it is over: that is told, too.
+	r.call.Leave(r.now, r.all["ann"].Member)
+	r.call.Shed(r.now, true)
+	r.call.Shed(r.now, true)
+	r.call.Shed(r.now, false)
+	r.call.Shed(r.now, false)
+	r.want("told", r.tell(), "bob:0 nobody off, bob:0 nobody busy, bob:0 nobody")
+	r.call.Join(r.now, r.all["ann"].Member, sfu.Rights{Video: true}, r.path(1))
 	r.film("ann", true, 1)
 	r.want("told", r.tell(), "bob:0 ann")
 

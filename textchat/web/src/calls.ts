@@ -51,7 +51,7 @@ const checkEvery = 2_000; // each pause of a talk is a silence, too
 export const pictures = signal<ReadonlyMap<string, MediaStreamTrack>>(new Map());
 export const unseen = signal<'' | 'busy' | 'loss'>('');
 
-interface Connection { call: Call; ears: Loudspeaker; seen: Map<string, string>; why: '' | 'busy' | 'loss'; pc?: RTCPeerConnection; move?: VoiceMove; told: number }
+interface Connection { call: Call; ears: Loudspeaker; seen: Map<string, string>; sawAny: boolean; why: '' | 'busy' | 'loss'; pc?: RTCPeerConnection; move?: VoiceMove; told: number }
 
 export const mic = new Microphone(() => settings.value);
 let gateway: Gateway | undefined;
@@ -253,7 +253,8 @@ export function onVoiceServer(server: VoiceServer) {
     seat: (s) => ears.seat(s.mid, s.user_id),
     view: (v) => {
       if (v.user_id === '0') mineNow.seen.delete(v.mid); else mineNow.seen.set(v.mid, v.user_id);
-      if (v.user_id !== '0') mineNow.why = ''; else if (v.why === 'busy' || v.why === 'loss') mineNow.why = v.why;
+      mineNow.sawAny ||= v.user_id !== '0';
+      if (v.why !== 'off') mineNow.why = v.why ?? '';
       look();
     },
     viewless: () => { mineNow.seen.clear(); mineNow.why = ''; look(); },
@@ -286,7 +287,7 @@ export function onVoiceServer(server: VoiceServer) {
     silent: () => { if (live?.call === call) hush(); },
     over: (then) => { if (mine()) broken(call, then); else if (old?.call === call) dropOld(); },
   });
-  const mineNow: Connection = { call, ears, seen: new Map(), why: '', move: server.move, told: performance.now() };
+  const mineNow: Connection = { call, ears, seen: new Map(), sawAny: false, why: '', move: server.move, told: performance.now() };
   pc.then((pc) => { mineNow.pc = pc; }, () => {});
   next = mineNow;
   // The node may be one that has just died.
@@ -536,8 +537,9 @@ function look() {
     }
   }
   pictures.value = m;
-  unseen.value = live?.why ?? '';
+  unseen.value = live && (live.sawAny || camera.track) ? live.why : ''; // who only talks need not know
 }
+effect(() => { void filming.value; look(); });
 
 /** Begins or ends to show oneself. */
 export async function setFilming(on: boolean) {
