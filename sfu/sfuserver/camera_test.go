@@ -199,7 +199,7 @@ func TestCameraKeysAndShed(t *testing.T) {
 		if sent, drops := b.receive(cam.frame(false), a.at); len(sent) != 0 || drops != "shed" {
 			t.Fatalf("%d sent, dropped %q", len(sent), drops)
 		}
-		if index, _ := a.session.cameraWindow.Highest(); index == cam.index {
+		if index, _ := a.session.camera.window.Highest(); index == cam.index {
 			opened++
 		}
 		b.now += time.Millisecond

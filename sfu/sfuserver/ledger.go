@@ -46,10 +46,10 @@ func (s *Server) resume(t *session, c *sfu.Snapshot) *sfu.Error {
 	t.indices = r.Indices(c.Media.Streams())
 	t.srtcp = r.Reports()
 	if index, ok := r.Highest(); ok {
-		t.window = crypt.Resume(index)
+		t.mic.window = crypt.Resume(index)
 	}
 	if index, ok := r.HighestSeen(); ok {
-		t.cameraWindow = crypt.Resume(index)
+		t.camera.window = crypt.Resume(index)
 	}
 	if ssrc := r.Mic(); ssrc != 0 {
 		t.media.MicSSRC = sfu.SSRC(ssrc)
@@ -76,11 +76,11 @@ func (s *Server) jump(t *session, c *sfu.Snapshot) *sfu.Error {
 	t.srtcp = c.SRTCPIndex + restoreJump
 	t.record.Reported(t.srtcp)
 	if c.InIndex > 0 {
-		t.window = crypt.Resume(c.InIndex)
+		t.mic.window = crypt.Resume(c.InIndex)
 		t.record.Heard(c.InIndex)
 	}
 	if c.CameraIndex > 0 {
-		t.cameraWindow = crypt.Resume(c.CameraIndex)
+		t.camera.window = crypt.Resume(c.CameraIndex)
 		t.record.Seen(c.CameraIndex)
 	}
 	return nil

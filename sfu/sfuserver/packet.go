@@ -19,7 +19,8 @@ import (
 //  5. open                 in place
 //  6. path                 the address it came from is the client's
 //  7. payload              the negotiated type, without padding
-//  8. forward              call.Voice: gate, stage, slots; sealed per listener
+//  8. forward              call.Voice: gate, stage, slots; or video.Video: key frame,
+//     views; sealed per receiver
 //  9. sendmmsg             socket.send, when the batch is full and at the end
 //
 // Nothing on it allocates, locks or logs, whether a packet is good or not.
@@ -55,7 +56,7 @@ func (w *worker) datagram(now time.Duration, i int) {
 	}
 	switch class {
 	case demux.RTP:
-		w.voice(now, d, from, i)
+		w.rtp(now, d, from, i)
 	case demux.RTCP:
 		w.rtcp(now, d, from, i)
 	case demux.STUN:
@@ -73,8 +74,12 @@ func (w *worker) datagram(now time.Duration, i int) {
 
 func (w *worker) drop(why sfu.DropReason) { w.count.Drops[why]++ }
 
-// voice is the way of a sealed RTP packet.
-func (w *worker) voice(now time.Duration, d []byte, from demux.Remote, i int) {
+// shedOpens is how many of a camera's packets there are for one that is opened while
+// video is shed: enough to follow its indices.
+const shedOpens = 32
+
+// rtp is the way of a sealed RTP packet, of a microphone or a camera.
+func (w *worker) rtp(now time.Duration, d []byte, from demux.Remote, i int) {
 	s := w.byRemote[from]
 	if s == nil {
 		s = w.bySSRC[binary.BigEndian.Uint32(d[8:])]
@@ -93,20 +98,24 @@ func (w *worker) voice(now time.Duration, d []byte, from demux.Remote, i int) {
 		w.drop(sfu.DropMalformed)
 		return
 	}
-	if s.media.CameraSSRC != 0 && h.SSRC == uint32(s.media.CameraSSRC) {
-		w.video(now, s, &h, d, from, i)
+	filmed := s.media.CameraSSRC != 0 && h.SSRC == uint32(s.media.CameraSSRC)
+	src, payloadType, limit := &s.mic, s.media.OpusPT, sfu.VoicePerSecond
+	switch {
+	case filmed && w.shed.on && h.Sequence%shedOpens != 0:
+		w.drop(sfu.DropShed)
 		return
-	}
-	if s.media.MicSSRC != 0 && h.SSRC != uint32(s.media.MicSSRC) {
+	case filmed:
+		src, payloadType, limit = &s.camera, s.media.VP8PT, sfu.VideoPerSecond
+	case s.media.MicSSRC != 0 && h.SSRC != uint32(s.media.MicSSRC):
 		w.drop(sfu.DropSSRC)
 		return
 	}
-	if s.count(now); s.voices >= sfu.VoicePerSecond {
+	if s.count(now); src.packets >= limit {
 		w.drop(sfu.DropRateLimited)
 		return
 	}
-	index, ok := s.window.Estimate(h.Sequence)
-	if !ok || !s.window.Fresh(index) {
+	index, ok := src.window.Estimate(h.Sequence)
+	if !ok || !src.window.Fresh(index) {
 		w.drop(sfu.DropReplay)
 		return
 	}
@@ -115,60 +124,21 @@ func (w *worker) voice(now time.Duration, d []byte, from demux.Remote, i int) {
 		w.drop(sfu.DropAuth)
 		return
 	}
-	s.voices++
-	highest, started := s.window.Highest()
-	s.window.Accept(index)
-	if newest, _ := s.window.Highest(); newest != highest || !started {
-		s.record.Heard(newest)
+	src.packets++
+	highest, started := src.window.Highest()
+	src.window.Accept(index)
+	newer := !started || index > highest
+	switch {
+	case newer && filmed:
+		s.record.Seen(index)
+	case newer:
+		s.record.Heard(index)
 	}
-	if s.media.MicSSRC == 0 {
+	if s.media.MicSSRC == 0 && !filmed {
 		w.latch(s, h.SSRC)
 	}
-	w.heard(now, s, from, !started || index > highest, len(d), i)
-	if h.PayloadType != s.media.OpusPT {
-		w.drop(sfu.DropPayloadType)
-		return
-	}
-	if payload, ok = h.Payload(payload); !ok {
-		w.drop(sfu.DropMalformed)
-		return
-	}
-	s.call.core.Voice(now, &s.member, &h, index, payload, w.out)
-}
-
-// shedOpens is how many of a camera's packets there are for one that is opened while
-// video is shed: enough to follow its indices.
-const shedOpens = 32
-
-// video is the way of a sealed packet of a session's camera, as that of voice.
-func (w *worker) video(now time.Duration, s *session, h *rtpwire.Header, d []byte, from demux.Remote, i int) {
-	if w.shed.on && h.Sequence%shedOpens != 0 {
-		w.drop(sfu.DropShed)
-		return
-	}
-	if s.count(now); s.videos >= sfu.VideoPerSecond {
-		w.drop(sfu.DropRateLimited)
-		return
-	}
-	index, ok := s.cameraWindow.Estimate(h.Sequence)
-	if !ok || !s.cameraWindow.Fresh(index) {
-		w.drop(sfu.DropReplay)
-		return
-	}
-	payload, ok := s.opener.OpenRTP(d, h.Length, index)
-	if !ok {
-		w.drop(sfu.DropAuth)
-		return
-	}
-	s.videos++
-	highest, started := s.cameraWindow.Highest()
-	s.cameraWindow.Accept(index)
-	newer := !started || index > highest
-	if newer {
-		s.record.Seen(index)
-	}
 	w.heard(now, s, from, newer, len(d), i)
-	if h.PayloadType != s.media.VP8PT {
+	if h.PayloadType != payloadType {
 		w.drop(sfu.DropPayloadType)
 		return
 	}
@@ -176,7 +146,11 @@ func (w *worker) video(now time.Duration, s *session, h *rtpwire.Header, d []byt
 		w.drop(sfu.DropMalformed)
 		return
 	}
-	s.call.video.Video(now, &s.viewer, h, index, payload, w.out)
+	if filmed {
+		s.call.video.Video(now, &s.viewer, &h, index, payload, w.out)
+	} else {
+		s.call.core.Voice(now, &s.member, &h, index, payload, w.out)
+	}
 }
 
 // rtcp is the way of a sealed RTCP packet. It ends in the call: nothing of it is

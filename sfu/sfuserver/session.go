@@ -88,21 +88,26 @@ type session struct {
 	greeted   demux.Remote // where it began: its answers show that they are received
 
 	// Connected: opener is set.
-	opener       crypt.Opener
-	sealer       crypt.Sealer
-	profile      crypt.Profile
-	keying       []byte
-	window       crypt.Window // of the microphone
-	cameraWindow crypt.Window
-	reporters    []reporter
-	srtcp        uint32 // index of the next SRTCP packet to the client
-	member       call.Member
-	viewer       video.Member // if the session has video
+	opener      crypt.Opener
+	sealer      crypt.Sealer
+	profile     crypt.Profile
+	keying      []byte
+	mic, camera source
+	reporters   []reporter
+	srtcp       uint32 // index of the next SRTCP packet to the client
+	member      call.Member
+	viewer      video.Member // if the session has video
 
-	voices, videos, feedback int           // packets in the second
-	counted                  time.Duration // that began then
-	turns                    int           // of the wheel
-	stored                   stored        // in the last snapshot
+	feedback int           // packets of RTCP in the second
+	counted  time.Duration // that began then
+	turns    int           // of the wheel
+	stored   stored        // in the last snapshot
+}
+
+// source is what comes of a microphone or a camera.
+type source struct {
+	window  crypt.Window
+	packets int // in the second
 }
 
 // path is an address from which a valid check or an authentic packet came.
@@ -160,7 +165,7 @@ func (s *session) filmed() bool { return s.media.CameraSSRC != 0 || len(s.media.
 // count begins a new second if the last is over.
 func (s *session) count(now time.Duration) {
 	if now-s.counted >= time.Second {
-		s.voices, s.videos, s.feedback, s.counted = 0, 0, 0, now
+		s.mic.packets, s.camera.packets, s.feedback, s.counted = 0, 0, 0, now
 	}
 }
 
@@ -185,8 +190,8 @@ func (s *session) snapshot(now time.Duration, w *worker) *sfu.Snapshot {
 		snap.Record, snap.Tag = s.number, s.tag
 		return snap
 	}
-	in, _ := s.window.Highest()
-	camera, _ := s.cameraWindow.Highest()
+	in, _ := s.mic.window.Highest()
+	camera, _ := s.camera.window.Highest()
 	s.stored = stored{in: in, camera: camera, slots: append(s.stored.slots[:0], s.indices...), srtcp: s.srtcp}
 	snap.InIndex, snap.CameraIndex, snap.SlotIndex, snap.SRTCPIndex = in, camera, append([]uint64(nil), s.indices...), s.srtcp
 	return snap
@@ -195,8 +200,8 @@ func (s *session) snapshot(now time.Duration, w *worker) *sfu.Snapshot {
 // outdated says whether the last snapshot lags too far behind to restore from it
 // without a ledger.
 func (s *session) outdated() bool {
-	in, _ := s.window.Highest()
-	camera, _ := s.cameraWindow.Highest()
+	in, _ := s.mic.window.Highest()
+	camera, _ := s.camera.window.Highest()
 	if in-s.stored.in >= snapshotStep || camera-s.stored.camera >= snapshotStep || s.srtcp-s.stored.srtcp >= snapshotStep {
 		return true
 	}

@@ -368,7 +368,7 @@ func (c *conn) voiceUpdate(in gatewaysession.VoiceUpdate) {
 	if o == nil {
 		return
 	}
-	update := guild.VoiceUpdate{User: s.user, Session: s.id, Channel: in.Channel, SelfMute: in.SelfMute, SelfDeaf: in.SelfDeaf,
+	update := guild.VoiceUpdate{User: s.user, Session: s.id, Channel: in.Channel, Wishes: guild.Wishes{SelfMute: in.SelfMute, SelfDeaf: in.SelfDeaf, SelfVideo: in.SelfVideo},
 		RTT: in.RTT, Region: in.Region, Anew: in.Anew, Holds: sfu.SessionID(in.Holds), Wait: in.Wait}
 	if c.srv.cfg.Locate != nil && in.Channel != 0 {
 		update.Location = c.srv.cfg.Locate(c.client)

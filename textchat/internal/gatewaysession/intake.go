@@ -114,6 +114,7 @@ type Resume struct {
 type VoiceUpdate struct {
 	Guild, Channel     snowflake.ID
 	SelfMute, SelfDeaf bool
+	SelfVideo          bool // its camera is on
 	// RTT, ours: what the client measured to nodes or regions, in milliseconds.
 	RTT    map[string]float64
 	Region string
@@ -411,15 +412,16 @@ func readEmpty(op textchat.Op, raw json.RawMessage) (*EmptyRequest, error) {
 
 func readVoice(raw json.RawMessage) (*VoiceUpdate, error) {
 	var d struct {
-		Guild    snowflake.ID       `json:"guild_id"`
-		Channel  snowflake.ID       `json:"channel_id"`
-		SelfMute bool               `json:"self_mute"`
-		SelfDeaf bool               `json:"self_deaf"`
-		RTT      map[string]float64 `json:"rtt"`
-		Region   string             `json:"preferred_region"`
-		Wait     bool               `json:"wait"`
-		Anew     bool               `json:"anew"`
-		Holds    string             `json:"holds"`
+		Guild     snowflake.ID       `json:"guild_id"`
+		Channel   snowflake.ID       `json:"channel_id"`
+		SelfMute  bool               `json:"self_mute"`
+		SelfDeaf  bool               `json:"self_deaf"`
+		SelfVideo bool               `json:"self_video"`
+		RTT       map[string]float64 `json:"rtt"`
+		Region    string             `json:"preferred_region"`
+		Wait      bool               `json:"wait"`
+		Anew      bool               `json:"anew"`
+		Holds     string             `json:"holds"`
 	}
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return nil, err
@@ -438,7 +440,7 @@ func readVoice(raw json.RawMessage) (*VoiceUpdate, error) {
 	if len(d.Holds) > 64 {
 		d.Holds = ""
 	}
-	return &VoiceUpdate{Guild: d.Guild, Channel: d.Channel, SelfMute: d.SelfMute, SelfDeaf: d.SelfDeaf, RTT: d.RTT, Region: d.Region, Anew: d.Anew, Holds: d.Holds, Wait: d.Wait}, nil
+	return &VoiceUpdate{Guild: d.Guild, Channel: d.Channel, SelfMute: d.SelfMute, SelfDeaf: d.SelfDeaf, SelfVideo: d.SelfVideo, RTT: d.RTT, Region: d.Region, Anew: d.Anew, Holds: d.Holds, Wait: d.Wait}, nil
 }
 
 // oneOrMany reads an id or a list of ids.

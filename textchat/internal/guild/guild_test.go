@@ -238,7 +238,7 @@ func parse(t *testing.T, words []string) Input {
 	case "leave":
 		return Leave{User: id("user"), Actor: id("by")}
 	case "voice":
-		return VoiceUpdate{User: id("user"), Session: arg["session"], Channel: id("channel"), SelfMute: yes("mute"), SelfDeaf: yes("deaf"), Anew: yes("anew"), Holds: sfu.SessionID(arg["holds"]), Region: arg["region"], Wait: yes("wait")}
+		return VoiceUpdate{User: id("user"), Session: arg["session"], Channel: id("channel"), Wishes: Wishes{SelfMute: yes("mute"), SelfDeaf: yes("deaf"), SelfVideo: yes("video")}, Anew: yes("anew"), Holds: sfu.SessionID(arg["holds"]), Region: arg["region"], Wait: yes("wait")}
 	case "placed":
 		a := allocator.Assignment{Session: sfu.SessionID(arg["call"]), Token: "T", Endpoints: []string{":1"}, Node: edgeagent.NodeID(arg["node"])}
 		if arg["epoch"] != "" {
@@ -447,7 +447,7 @@ func data(d any) string {
 			c = nameOf(*v.Channel)
 		}
 		var on []string
-		for k, set := range map[string]bool{"mute": v.Mute, "deaf": v.Deaf, "self_mute": v.SelfMute, "self_deaf": v.SelfDeaf, "suppress": v.Suppress} {
+		for k, set := range map[string]bool{"mute": v.Mute, "deaf": v.Deaf, "self_mute": v.SelfMute, "self_deaf": v.SelfDeaf, "self_video": v.SelfVideo, "suppress": v.Suppress} {
 			if set {
 				on = append(on, k)
 			}

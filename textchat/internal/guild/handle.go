@@ -188,7 +188,7 @@ func (in PatchMember) handle(g *Guild, now time.Time, out *Out) {
 		g.cancel(out, in.User)
 		g.leave(now, out, in.User, "disconnected")
 	case *in.Channel != v.Channel:
-		g.place(out, VoiceUpdate{User: in.User, Session: v.Session, Channel: *in.Channel, SelfMute: v.SelfMute, SelfDeaf: v.SelfDeaf})
+		g.place(out, VoiceUpdate{User: in.User, Session: v.Session, Channel: *in.Channel, Wishes: v.Wishes})
 	}
 }
 

@@ -110,7 +110,7 @@ func (g *Guild) move(out *Out, user textchat.ID, m moving) {
 	v := edit(g, g.voice, user)
 	m.Again = time.Time{}
 	v.Wait = moving{}
-	g.order(out, user, &pending{Channel: v.Channel, Session: v.Session, SelfMute: v.SelfMute, SelfDeaf: v.SelfDeaf,
+	g.order(out, user, &pending{Channel: v.Channel, Session: v.Session, Wishes: v.Wishes,
 		RTT: v.RTT, Region: v.Region, Where: v.Where, Moving: m, Epoch: m.Epoch})
 }
 

@@ -36,16 +36,16 @@ type queue struct {
 
 // waiter is a user in line.
 type waiter struct {
-	User               textchat.ID
-	Session            string
-	SelfMute, SelfDeaf bool
-	RTT                map[string]float64
-	Region             string
-	Where              *edgeagent.Location
+	User    textchat.ID
+	Session string
+	Wishes
+	RTT    map[string]float64
+	Region string
+	Where  *edgeagent.Location
 }
 
 func waiterOf(in VoiceUpdate) waiter {
-	return waiter{in.User, in.Session, in.SelfMute, in.SelfDeaf, in.RTT, in.Region, in.Location}
+	return waiter{in.User, in.Session, in.Wishes, in.RTT, in.Region, in.Location}
 }
 
 // wait is about how long the n-th in line waits, in whole seconds; 0: nobody knows.
@@ -210,7 +210,7 @@ func (g *Guild) admit(now time.Time, out *Out) {
 			next.Asking = true
 			g.setLine(channel, next)
 			g.cancel(out, w.User) // on the way elsewhere by another session
-			g.order(out, w.User, &pending{Channel: channel, Session: w.Session, SelfMute: w.SelfMute, SelfDeaf: w.SelfDeaf,
+			g.order(out, w.User, &pending{Channel: channel, Session: w.Session, Wishes: w.Wishes,
 				RTT: w.RTT, Region: w.Region, Where: w.Where, Line: lineHead})
 		}
 	}
@@ -234,7 +234,7 @@ func (g *Guild) refused(now time.Time, in PlaceFailed, p *pending, out *Out) boo
 	if in.Full != nil {
 		every, elsewhere = in.Full.SeatEvery, in.Full.Elsewhere
 	}
-	update := VoiceUpdate{User: in.User, Session: p.Session, Channel: p.Channel, SelfMute: p.SelfMute, SelfDeaf: p.SelfDeaf,
+	update := VoiceUpdate{User: in.User, Session: p.Session, Channel: p.Channel, Wishes: p.Wishes,
 		RTT: p.RTT, Region: p.Region, Location: p.Where}
 	switch {
 	case p.Line == lineHead:

@@ -19,11 +19,18 @@ const replaceAfter = 10 * time.Second
 // nothing comes from the voice server: opening a session takes less.
 const anewAfter = 2 * time.Second
 
+// Wishes are what a client says of itself by op 4: that it sends nothing, that it is to be
+// sent nothing, and that its camera is on.
+type Wishes struct {
+	SelfMute, SelfDeaf bool
+	SelfVideo          bool `json:",omitempty"`
+}
+
 // voice is a user in a voice channel.
 type voice struct {
-	Channel            textchat.ID
-	Session            string // gateway session
-	SelfMute, SelfDeaf bool
+	Channel textchat.ID
+	Session string // gateway session
+	Wishes
 
 	Suppressed bool      // on a stage: it only listens
 	Asked      time.Time // since when it asks to speak; zero: it does not
@@ -48,14 +55,14 @@ type voice struct {
 
 // pending is a user on the way into a voice channel.
 type pending struct {
-	Attempt            uint64
-	Channel            textchat.ID
-	Session            string
-	SelfMute, SelfDeaf bool
-	Rights             sfu.Rights
-	RTT                map[string]float64
-	Region             string
-	Where              *edgeagent.Location
+	Attempt uint64
+	Channel textchat.ID
+	Session string
+	Wishes
+	Rights sfu.Rights
+	RTT    map[string]float64
+	Region string
+	Where  *edgeagent.Location
 
 	Line   line   // what it has to do with the queue of the channel
 	Moving moving // why a user who is in the call is seated anew
@@ -65,13 +72,13 @@ type pending struct {
 
 // VoiceUpdate is gateway op 4. Channel zero leaves.
 type VoiceUpdate struct {
-	User               textchat.ID
-	Session            string
-	Channel            textchat.ID
-	SelfMute, SelfDeaf bool
-	RTT                map[string]float64 // measured by the client, may be nil
-	Region             string
-	Location           *edgeagent.Location // of its address; nil: not known
+	User    textchat.ID
+	Session string
+	Channel textchat.ID
+	Wishes
+	RTT      map[string]float64 // measured by the client, may be nil
+	Region   string
+	Location *edgeagent.Location // of its address; nil: not known
 	// Wait says that the client waits in line if there is no room.
 	Wait bool
 	// Anew says that nothing comes from the voice server any more: the client
@@ -172,7 +179,8 @@ func (g *Guild) voiceState(user textchat.ID) textchat.VoiceState {
 	}
 	if v := g.voice[user]; v != nil {
 		ch := v.Channel
-		s.Channel, s.Session, s.SelfMute, s.SelfDeaf, s.Suppress = &ch, v.Session, v.SelfMute, v.SelfDeaf, !v.Rights.Speak
+		s.Channel, s.Session, s.Suppress = &ch, v.Session, !v.Rights.Speak
+		s.SelfMute, s.SelfDeaf, s.SelfVideo = v.SelfMute, v.SelfDeaf, v.SelfVideo && v.Rights.Video
 		if !v.Asked.IsZero() {
 			s.RequestToSpeak = &textchat.Time{Time: v.Asked}
 		}
@@ -214,7 +222,8 @@ func (g *Guild) tell(out *Out, user, was textchat.ID, session string) {
 		e.Channel = *s.Channel
 		if was != 0 && was != *s.Channel {
 			hidden := s
-			hidden.Channel, hidden.Session, hidden.SelfMute, hidden.SelfDeaf, hidden.Suppress, hidden.RequestToSpeak = nil, "", false, false, false, nil
+			hidden.Channel, hidden.Session, hidden.Suppress, hidden.RequestToSpeak = nil, "", false, nil
+			hidden.SelfMute, hidden.SelfDeaf, hidden.SelfVideo = false, false, false
 			e.Hidden = hidden
 		}
 	}
@@ -250,32 +259,32 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 	if g.ordered(now, in, out) {
 		if p != nil && g.pending[in.User] == p && p.Line == lineHead && p.Session == in.Session {
 			p = edit(g, g.pending, in.User)
-			p.SelfMute, p.SelfDeaf = in.SelfMute, in.SelfDeaf
+			p.Wishes = in.Wishes
 		}
 		return
 	}
 	switch {
 	case p != nil && p.Session == in.Session && p.Channel == in.Channel:
 		p = edit(g, g.pending, in.User)
-		p.SelfMute, p.SelfDeaf = in.SelfMute, in.SelfDeaf
+		p.Wishes = in.Wishes
 		if v != nil && v.Session == in.Session && v.Channel == in.Channel {
 			v = edit(g, g.voice, in.User)
-			v.SelfMute, v.SelfDeaf = in.SelfMute, in.SelfDeaf
+			v.Wishes = in.Wishes
 			g.tell(out, in.User, v.Channel, "") // it is in the call: a move may take its time
 		}
 		return
 	case p == nil && v != nil && v.Session == in.Session && v.Channel == in.Channel:
-		same := v.SelfMute == in.SelfMute && v.SelfDeaf == in.SelfDeaf
+		same := v.Wishes == in.Wishes
 		anew := in.Anew && !v.Wait.on() && now.Sub(v.Placed) >= anewAfter
 		if anew && g.wants(in) {
 			v = edit(g, g.voice, in.User)
-			v.RTT, v.Region, v.Where, v.SelfMute, v.SelfDeaf = in.RTT, in.Region, in.Location, in.SelfMute, in.SelfDeaf
+			v.RTT, v.Region, v.Where, v.Wishes = in.RTT, in.Region, in.Location, in.Wishes
 			g.mend(now, out, in.User, allocator.CauseMend)
 			return
 		}
 		if !same || v.Opened || now.Sub(v.Placed) < replaceAfter {
 			v = edit(g, g.voice, in.User)
-			v.SelfMute, v.SelfDeaf = in.SelfMute, in.SelfDeaf
+			v.Wishes = in.Wishes
 			g.tell(out, in.User, v.Channel, "")
 			return
 		}
@@ -323,7 +332,7 @@ func (g *Guild) holds(now time.Time, in VoiceUpdate, out *Out) bool {
 	if v != nil {
 		held, was = *v, v.Channel
 	}
-	held.Channel, held.Session, held.SelfMute, held.SelfDeaf, held.Opened = in.Channel, in.Session, in.SelfMute, in.SelfDeaf, true
+	held.Channel, held.Session, held.Wishes, held.Opened = in.Channel, in.Session, in.Wishes, true
 	held.RTT, held.Region, held.Where = in.RTT, in.Region, in.Location
 	put(g, g.voice, in.User, &held)
 	if v == nil {
@@ -376,7 +385,7 @@ func (g *Guild) place(out *Out, in VoiceUpdate) {
 	if in.Wait {
 		want = lineWait
 	}
-	g.order(out, in.User, &pending{Channel: in.Channel, Session: in.Session, SelfMute: in.SelfMute, SelfDeaf: in.SelfDeaf,
+	g.order(out, in.User, &pending{Channel: in.Channel, Session: in.Session, Wishes: in.Wishes,
 		RTT: in.RTT, Region: in.Region, Where: in.Location, Line: want})
 }
 
@@ -457,7 +466,7 @@ func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
 			g.remove(out, in.User, old.Channel, "moved", "")
 		}
 	}
-	v := &voice{Channel: p.Channel, Session: p.Session, SelfMute: p.SelfMute, SelfDeaf: p.SelfDeaf,
+	v := &voice{Channel: p.Channel, Session: p.Session, Wishes: p.Wishes,
 		Suppressed: g.suppressed(in.User, p.Channel), Call: in.Assignment.Session, Placed: now, Rights: p.Rights, Granted: p.Rights,
 		Node: in.Assignment.Node, Epoch: in.Assignment.Epoch, RTT: p.RTT, Region: p.Region, Where: p.Where}
 	if old != nil && old.Channel == v.Channel {
@@ -474,7 +483,7 @@ func (g *Guild) handlePlaced(now time.Time, in Placed, out *Out) {
 		}
 	}
 	g.refreshRights(out, in.User) // they may have changed on the way
-	if old == nil || !p.Moving.on() || old.SelfMute != p.SelfMute || old.SelfDeaf != p.SelfDeaf {
+	if old == nil || !p.Moving.on() || old.Wishes != p.Wishes {
 		g.tell(out, in.User, was, "") // a move changes nothing for the others
 	}
 	out.event(Event{Name: textchat.EventVoiceServerUpdate, Session: p.Session,

@@ -143,7 +143,7 @@ function takeOffer(): Promise<RTCPeerConnection> {
 }
 
 function state(channel: string | null) {
-  return { guild_id: (houseOf(callChannel.value || (channel ?? '')) ?? houseOf(channel ?? ''))?.guild.id, channel_id: channel, self_mute: muted.value || deafened.value, self_deaf: deafened.value,
+  return { guild_id: (houseOf(callChannel.value || (channel ?? '')) ?? houseOf(channel ?? ''))?.guild.id, channel_id: channel, self_mute: muted.value || deafened.value, self_deaf: deafened.value, self_video: filming.value,
     ...(channel && holding && live && { holds: live.call.session }) };
 }
 
@@ -539,7 +539,12 @@ function look() {
   pictures.value = m;
   unseen.value = live && (live.sawAny || camera.track) ? live.why : ''; // who only talks need not know
 }
-effect(() => { void filming.value; look(); });
+let shows = false; // as the server was told
+effect(() => {
+  const on = filming.value;
+  look();
+  if (on !== shows) queueMicrotask(() => { shows = on; tell(); });
+});
 
 /** Begins or ends to show oneself. */
 export async function setFilming(on: boolean) {

@@ -12,7 +12,7 @@ export interface Channel {
 }
 export interface VoiceState {
   guild_id?: string; channel_id: string | null; user_id: string; session_id: string;
-  mute: boolean; deaf: boolean; self_mute: boolean; self_deaf: boolean; member?: Member;
+  mute: boolean; deaf: boolean; self_mute: boolean; self_deaf: boolean; self_video?: boolean; member?: Member;
 }
 export type Status = 'online' | 'idle' | 'dnd' | 'offline';
 export interface Presence { user: { id: string }; guild_id?: string; status: Status }

@@ -1,5 +1,5 @@
 import * as api from '../api';
-import { callChannel, callState, deafened, join, muted, speaking, warm } from '../calls';
+import { callChannel, callState, deafened, filming, join, muted, speaking, warm } from '../calls';
 import { pinged, unread } from '../chat';
 import { bit } from '../permissions';
 import { change, settings } from '../settings';
@@ -9,7 +9,7 @@ import {
 import type { Channel, VoiceState } from '../types';
 import { Avatar } from './Avatar';
 import { mayManage } from './Community';
-import { AddPerson, Branch, Echo, EarOff, Gear, Hash, MicOff, Moon, Speaker, Sun, Tune } from './icons';
+import { AddPerson, Branch, Camera, Echo, EarOff, Gear, Hash, MicOff, Moon, Speaker, Sun, Tune } from './icons';
 import { panel, part, show } from './views';
 
 async function invitePeople() {
@@ -109,7 +109,8 @@ export function presence(v: VoiceState, near: boolean) {
   const isDeaf = v.deaf || (own ? deafened.value : v.self_deaf);
   const isMuted = v.mute || isDeaf || (own ? muted.value : v.self_mute);
   const talks = near && !isMuted && speaking.value.has(v.user_id);
-  return { own, name, isDeaf, isMuted, talks, label: name + (talks ? ', speaking' : isDeaf ? ', deafened' : isMuted ? ', muted' : '') };
+  const films = own ? filming.value : !!v.self_video;
+  return { own, name, isDeaf, isMuted, talks, films, label: name + (talks ? ', speaking' : isDeaf ? ', deafened' : isMuted ? ', muted' : '') };
 }
 
 function Present({ v, near }: { v: VoiceState; near: boolean }) {
@@ -119,6 +120,7 @@ function Present({ v, near }: { v: VoiceState; near: boolean }) {
       <button class="person" aria-label={`Options for ${p.name}`} onClick={() => show('person', v.user_id)}>
         <Avatar id={v.user_id} name={p.name} />
         <span>{p.name}</span>
+        {p.films && <i title="Camera on"><Camera /></i>}
         {p.isDeaf ? <EarOff /> : p.isMuted && <MicOff />}
       </button>
     </li>
