@@ -83,6 +83,33 @@ func TestForwardDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// TestIndexIsStoredBeforeItIsUsed: an engine may be killed as soon as a packet has left,
+// and the next one must not use its index again.
+func TestIndexIsStoredBeforeItIsUsed(t *testing.T) {
+	c, members, _, count := forwarding(t, 30, 16, crypt.AEADAES128GCM, true)
+	streams := make(map[uint32]*uint64)
+	for _, m := range members {
+		for k, s := range m.Media.Slots {
+			streams[uint32(s.SSRC)] = &m.Indices[k]
+		}
+	}
+	out := egress.NewBatch(func(b *egress.Batch) {
+		for i := range b.Len() {
+			d, _ := b.At(i)
+			h, _ := rtpwire.Parse(d, 1)
+			if next := streams[h.SSRC]; int16(uint16(*next)-h.Sequence) < 1 {
+				t.Fatalf("number %d of %d leaves while the next is %d", h.Sequence, h.SSRC, *next)
+			}
+		}
+	})
+	for n := range 20 {
+		speak(c, members, 10, n, rtpwire.Voice|30, make([]byte, 120), out)
+	}
+	if count.PacketsOut < 3*egress.Datagrams {
+		t.Errorf("%d packets: no batch was full", count.PacketsOut)
+	}
+}
+
 // BenchmarkForward is the user-space part of forwarding one packet: decide, write
 // the header, seal. ns/packet is per packet sent.
 func BenchmarkForward(b *testing.B) {

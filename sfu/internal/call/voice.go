@@ -226,6 +226,7 @@ func (c *Call) forward(now time.Duration, m *Member, ts uint32, level uint8, mar
 			header = c.header.Put(l.payload, mark, uint16(s.index), at, s.ssrc, l.levelExt, level)
 		}
 		datagram := l.sealer.SealRTP(out.Next(), header, payload, s.index)
+		atomic.StoreUint64(s.live, s.index+1) // now: a batch that is full leaves at once
 		out.Put(datagram, &l.path)
 		if number != 0 && s.sent != nil {
 			p := s.sent.Put(uint16(s.index))
@@ -240,7 +241,6 @@ func (c *Call) forward(now time.Duration, m *Member, ts uint32, level uint8, mar
 		}
 		l.recent++
 		s.index++
-		atomic.StoreUint64(s.live, s.index)
 		s.packets++
 		s.octets += uint32(len(payload))
 		s.sentAt = now

@@ -126,13 +126,16 @@ func (c *Call) Video(now time.Duration, m *Member, h *rtpwire.Header, index uint
 			continue
 		}
 		to := index + v.offset
+		newest := to >= v.index
+		if newest {
+			v.index = to + 1
+			atomic.StoreUint64(v.live, v.index) // before it leaves
+		}
 		c.cfg.Count.PacketsOut++
 		c.cfg.Count.BytesOut += c.send(viewer, v, &d, h.Timestamp, h.Marker, to, payload, out)
 		v.packets++
 		v.octets += uint32(len(payload))
-		if to >= v.index {
-			v.index = to + 1
-			atomic.StoreUint64(v.live, v.index)
+		if newest {
 			v.ts, v.at, v.used = h.Timestamp+v.shift, now, true
 			if d.PictureBits > 0 {
 				v.topPicture = d.Picture + v.picture
@@ -160,8 +163,7 @@ func (v *view) begin(clock uint32, now time.Duration, ts uint32, index uint64, d
 	v.shift = at - ts
 }
 
-// send seals a packet for one view, and says how many bytes that took. The live index
-// of a new one is written behind it, but before it leaves: the batch is sent later.
+// send seals a packet for one view, and says how many bytes that took.
 func (c *Call) send(m *Member, v *view, d *vp8wire.Descriptor, ts uint32, marker bool, to uint64, payload []byte, out *egress.Batch) uint64 {
 	header := c.header.Put(m.Media.VP8PT, marker, uint16(to), ts+v.shift, v.ssrc, 0, rtpwire.NoLevel)
 	if len(payload) == 0 {

@@ -640,6 +640,40 @@ func TestIndicesAreUsedOnce(t *testing.T) {
 	}
 }
 
+// TestIndexIsStoredBeforeItIsUsed, as that of voices.
+func TestIndexIsStoredBeforeItIsUsed(t *testing.T) {
+	r := newRig(t, false)
+	r.join("ann", 0)
+	streams := make(map[uint32]*uint64)
+	for i := range 30 {
+		f := r.join(fmt.Sprint(i), 1)
+		streams[uint32(f.Media.Views[0].SSRC)] = &f.Indices[0]
+	}
+	full := 0
+	r.out = egress.NewBatch(func(b *egress.Batch) {
+		if b.Len() > 30 {
+			full++
+		}
+		for i := range b.Len() {
+			d, _ := b.At(i)
+			h, _ := rtpwire.Parse(d, 0)
+			if next := streams[h.SSRC]; int16(uint16(*next)-h.Sequence) < 1 {
+				t.Fatalf("number %d of %d leaves while the next is %d", h.Sequence, h.SSRC, *next)
+			}
+		}
+	})
+	f := r.all["ann"]
+	for n := range 20 {
+		for _, p := range f.frame(n == 0, 8) {
+			h := rtpwire.Header{Sequence: uint16(p.index), Timestamp: p.ts, Marker: p.marker}
+			r.call.Video(r.now, f.Member, &h, p.index, p.payload, r.out)
+		}
+	}
+	if full == 0 {
+		t.Error("no batch was full")
+	}
+}
+
 func TestVideoDoesNotAllocate(t *testing.T) {
 	r := newRig(t, false)
 	r.out = egress.NewBatch(func(*egress.Batch) {})
