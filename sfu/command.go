@@ -456,7 +456,6 @@ type Media struct {
 
 	// Video: what the client sends, if CameraSSRC is not zero, and the streams it
 	// receives on, as Slots for sound.
-	CameraMID  string `json:"camera_mid,omitempty"`
 	CameraSSRC SSRC   `json:"camera_ssrc,omitempty"`
 	VP8PT      uint8  `json:"vp8_pt,omitempty"`     // payload type, both directions
 	VideoNACK  bool   `json:"video_nack,omitempty"` // NACK was negotiated for video

@@ -19,9 +19,6 @@ const (
 	resendGap = 20 * time.Millisecond
 	// reportedSlots bounds the slots in one compound: 52 bytes each.
 	reportedSlots = 24
-	// cname is the same for all slots: they share one clock (RFC 3550 section
-	// 6.5.1).
-	cname = "voicefleet"
 )
 
 // Feedback reads an authentic RTCP compound of m: reports, transport-wide
@@ -154,7 +151,7 @@ func (c *Call) AppendReport(now time.Duration, m *Member, dst []byte) []byte {
 		dst = rtcpwire.AppendReceiverReport(dst, reported[0], about)
 	}
 	for _, ssrc := range reported[:n] {
-		dst = rtcpwire.AppendDescription(dst, ssrc, cname)
+		dst = rtcpwire.AppendDescription(dst, ssrc, rtcpwire.CNAME)
 	}
 	return dst
 }

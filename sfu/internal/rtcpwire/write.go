@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+// CNAME is the canonical name of all our sources (RFC 3550 section 6.5.1): they share
+// one clock.
+const CNAME = "voicefleet"
+
 // ntpEpoch is 1970 in seconds since 1900 (RFC 868).
 const ntpEpoch = 2208988800
 

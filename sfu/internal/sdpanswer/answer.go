@@ -8,11 +8,8 @@ import (
 	"strings"
 
 	"voicefleet/sfu"
+	"voicefleet/sfu/internal/rtcpwire"
 )
-
-// CNAME is the canonical name of all our sources (RFC 3550 section 6.5.1): they
-// share one clock.
-const CNAME = "voicefleet"
 
 // Local is our side of a session.
 type Local struct {
@@ -124,7 +121,7 @@ func (w *writer) video(s *section, o *Offer, local Local) {
 	}
 	w.line("a=sendonly")
 	w.line("a=msid:view-%d view-%d", s.slot, s.slot)
-	w.line("a=ssrc:%d cname:%s", o.Media.Views[s.slot].SSRC, CNAME)
+	w.line("a=ssrc:%d cname:%s", o.Media.Views[s.slot].SSRC, rtcpwire.CNAME)
 }
 
 // audio answers the microphone or a slot, without candidates.
@@ -146,7 +143,7 @@ func (w *writer) audio(s *section, o *Offer, local Local) {
 	}
 	w.line("a=sendonly")
 	w.line("a=msid:slot-%d slot-%d", s.slot, s.slot)
-	w.line("a=ssrc:%d cname:%s", o.Media.Slots[s.slot].SSRC, CNAME)
+	w.line("a=ssrc:%d cname:%s", o.Media.Slots[s.slot].SSRC, rtcpwire.CNAME)
 }
 
 // extension accepts a header extension if the section offers it under the id

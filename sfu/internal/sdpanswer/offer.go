@@ -218,7 +218,7 @@ func (o *Offer) assignVideo(s *section, m *sdp.MediaDescription) {
 	switch {
 	case sends && o.Media.CameraSSRC == 0 && cameraOf(m) != 0 && cameraOf(m) != o.Media.MicSSRC:
 		s.role = camera
-		o.Media.CameraMID, o.Media.CameraSSRC = s.mid, cameraOf(m)
+		o.Media.CameraSSRC = cameraOf(m)
 	case receives && len(o.Media.Views) < sfu.MaxViews && o.Media.Streams() < sfu.MaxSlots:
 		s.role = view
 		s.slot = len(o.Media.Views)

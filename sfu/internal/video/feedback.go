@@ -13,8 +13,6 @@ const (
 	// resendsPerSecond bounds the packets one viewer is sent again: a tenth of nine
 	// views of 1 Mbit/s each.
 	resendsPerSecond = 100
-	// cname is that of all our sources.
-	cname = "voicefleet"
 
 	// strained is a share of 256: who reports so much lost in strainedReports reports one
 	// after the other gets no video for pause, which doubles up to maxPause, unless it
@@ -83,6 +81,7 @@ func (c *Call) Feedback(now time.Duration, m *Member, compound []byte, out *egre
 				break
 			}
 			if v := m.view(b.SSRC); v != nil && v.packets > 0 && m.strain.reported(now, b.Fraction) {
+				c.paused++
 				c.empty(m, sfu.UnseenLoss)
 			}
 		}
@@ -181,7 +180,7 @@ func (c *Call) AppendReport(now time.Duration, m *Member, dst []byte) []byte {
 		}
 	}
 	if said {
-		dst = rtcpwire.AppendDescription(dst, from, cname)
+		dst = rtcpwire.AppendDescription(dst, from, rtcpwire.CNAME)
 	}
 	return dst
 }

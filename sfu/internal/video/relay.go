@@ -110,7 +110,7 @@ func (c *Call) remote(peer uint16, p *sfu.RelayPacket) *remote {
 			return r
 		}
 	}
-	if !slices.Contains(c.stands[:], nil) || slices.ContainsFunc(c.members, func(m *Member) bool { return m.SSRC == p.SSRC }) ||
+	if c.lit == sfu.MaxCameras || slices.ContainsFunc(c.members, func(m *Member) bool { return m.SSRC == p.SSRC }) ||
 		slices.ContainsFunc(c.relay.cameras, func(r *remote) bool { return r.SSRC == p.SSRC }) {
 		return nil
 	}

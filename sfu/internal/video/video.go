@@ -52,6 +52,9 @@ type Call struct {
 	nackers int
 	shed    bool
 	relay   relay
+	// lit and paused are how many cameras have a stand, and how many members get no video
+	// for a while: of most calls none, and then Tick touches nobody.
+	lit, paused int
 
 	// Scratch of the call under way.
 	header rtpwire.Forwarded
@@ -95,15 +98,7 @@ func (c *Call) clock(now time.Duration) uint32 { return c.ticks + uint32(ticks(n
 func ticks(d time.Duration) int64 { return int64(d) * 9 / 100_000 }
 
 // Cameras is how many are on.
-func (c *Call) Cameras() int {
-	n := 0
-	for _, m := range c.stands {
-		if m != nil {
-			n++
-		}
-	}
-	return n
-}
+func (c *Call) Cameras() int { return c.lit }
 
 // Join adds a member. It sees the cameras that are on.
 func (c *Call) Join(now time.Duration, m *Member, rights sfu.Rights, path egress.Path) {
@@ -133,6 +128,9 @@ func (c *Call) Leave(now time.Duration, m *Member) {
 	c.dark(now, m)
 	if m.Media.VideoNACK {
 		c.nackers--
+	}
+	if m.strain.until != 0 {
+		c.paused--
 	}
 	i := slices.Index(c.members, m)
 	c.members = slices.Delete(c.members, i, i+1)
@@ -212,6 +210,7 @@ func (c *Call) light(now time.Duration, m *Member) {
 		return
 	}
 	c.stands[i], m.stand = m, uint8(i)
+	c.lit++
 	m.camera.key = true
 	for _, v := range c.members {
 		c.fill(now, v)
@@ -225,6 +224,7 @@ func (c *Call) dark(now time.Duration, m *Member) {
 		return
 	}
 	c.stands[stand], m.stand = nil, none
+	c.lit--
 	m.camera.off()
 	c.forget(m)
 	for _, v := range c.members {
@@ -313,6 +313,9 @@ func (c *Call) empty(m *Member, why sfu.Unseen) {
 
 // Tick does what the passing of time alone brings about.
 func (c *Call) Tick(now time.Duration, out *egress.Batch) {
+	if c.lit == 0 && c.paused == 0 {
+		return
+	}
 	for _, m := range c.stands {
 		switch {
 		case m == nil:
@@ -322,8 +325,12 @@ func (c *Call) Tick(now time.Duration, out *egress.Batch) {
 			c.askAway(m, out)
 		}
 	}
+	if c.paused == 0 {
+		return
+	}
 	for _, m := range c.members {
 		if m.strain.ends(now) {
+			c.paused--
 			c.refill(now, m)
 		}
 	}
@@ -334,6 +341,9 @@ func (c *Call) drop(why sfu.DropReason) { c.cfg.Drops[why]++ }
 // Asking lends the members whose cameras have something to be asked for now.
 func (c *Call) Asking(now time.Duration) []*Member {
 	c.asking = c.asking[:0]
+	if c.lit == 0 {
+		return c.asking
+	}
 	for _, m := range c.stands {
 		if m != nil && !m.away && !c.shed && m.camera.asks(now) {
 			c.asking = append(c.asking, m)
@@ -346,7 +356,7 @@ func (c *Call) Asking(now time.Duration) []*Member {
 func (c *Call) AppendRequests(now time.Duration, m *Member, dst []byte) []byte {
 	from := c.source(m)
 	dst = rtcpwire.AppendReceiverReport(dst, from, nil)
-	dst = rtcpwire.AppendDescription(dst, from, cname)
+	dst = rtcpwire.AppendDescription(dst, from, rtcpwire.CNAME)
 	var scratch [maxMissing]uint16
 	if missing := m.camera.ask(now, scratch[:0]); len(missing) > 0 {
 		dst = rtcpwire.AppendMissing(dst, from, uint32(m.Media.CameraSSRC), missing)

@@ -529,6 +529,12 @@ func TestShedAndStrain(t *testing.T) {
 	if got := paused(); got > pause {
 		t.Errorf("a pause of %v after it went well", got)
 	}
+	if lose(); r.call.paused != 1 {
+		t.Errorf("%d members are paused", r.call.paused)
+	}
+	if r.call.Leave(r.now, bob.Member); r.call.paused != 0 {
+		t.Errorf("%d members are paused, and nobody is there", r.call.paused)
+	}
 }
 
 func TestUnprovenAddressGetsNone(t *testing.T) {
@@ -633,6 +639,15 @@ func TestIndicesAreUsedOnce(t *testing.T) {
 					seen[p.SSRC][p.SequenceNumber] = b
 				}
 			}
+		}
+		stands := 0
+		for _, m := range r.call.stands {
+			if m != nil {
+				stands++
+			}
+		}
+		if r.call.Cameras() != stands {
+			t.Fatalf("seed %d: %d cameras on %d stands", seed, r.call.Cameras(), stands)
 		}
 		if len(seen) == 0 {
 			t.Fatalf("seed %d: nobody saw anything", seed)

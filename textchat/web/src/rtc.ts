@@ -5,7 +5,7 @@
 import { midsOf, withNack } from './sdp';
 
 export const SLOTS = 16;
-export const VIEWS = 9;
+const VIEWS = 9;
 const cameraRate = 800_000; // bit/s, of 640 by 360
 
 function only(kind: 'audio' | 'video', mimeType: RegExp) {

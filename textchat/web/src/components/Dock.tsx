@@ -32,7 +32,7 @@ export function Dock() {
         )}
         <button class={'round' + (m || d ? ' off' : '')} aria-label={m ? 'Unmute' : 'Mute'} title={m ? 'Unmute' : 'Mute'} onClick={() => setMuted(!m)}>{m || d ? <MicOff /> : <Mic />}</button>
         <button class={'round' + (d ? ' off' : '')} aria-label={d ? 'Undeafen' : 'Deafen'} title={d ? 'Undeafen' : 'Deafen'} onClick={() => setDeafened(!d)}>{d ? <EarOff /> : <Ear />}</button>
- {camera.any && mayIn(channelOf(callChannel.value), bit.STREAM) && (
+        {camera.any && mayIn(channelOf(callChannel.value), bit.STREAM) && (
           <button class={'round' + (filming.value ? ' on' : '')} aria-label={filming.value ? 'Turn off camera' : 'Turn on camera'} title={filming.value ? 'Turn off camera' : 'Turn on camera'} onClick={() => void setFilming(!filming.value)}>{filming.value ? <Camera /> : <CameraOff />}</button>
         )}
         <button class="round" aria-label="Connection" title="Connection" aria-expanded={panel.value === 'connection'} onClick={() => show('connection')}><Bars /></button>
