@@ -23,7 +23,7 @@ const (
 	DeedUndrain   Deed = "undrain"   // a node takes calls again
 	DeedDegraded  Deed = "degraded"  // a node's listeners lose packets
 	DeedRecovered Deed = "recovered" // they do not any more
-	DeedMend      Deed = "mend"      // a listener who heard nothing was seated anew
+	DeedMend      Deed = "mend"      // a user whose session was of no use was seated anew
 	DeedEnrol     Deed = "enrol"     // a node was added or revoked
 	DeedUpgrade   Deed = "upgrade"   // a node's programs were replaced
 	DeedLabel     Deed = "label"     // a guild's calls try a label, or none any more

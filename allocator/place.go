@@ -37,6 +37,32 @@ type PlaceRequest struct {
 	// Mend is the node where the user heard nothing, or lost its session, and is
 	// seated anew for that. The journal tells of it (DeedMend).
 	Mend edgeagent.NodeID `json:"mend,omitempty"`
+	// MendWhy is what showed it.
+	MendWhy MendWhy `json:"mend_why,omitempty"`
+}
+
+// MendWhy is what showed that a user's session is of no use.
+type MendWhy string
+
+// What shows it.
+const (
+	MendDeaf  MendWhy = "deaf"  // the SFU saw that it hears nothing while somebody speaks
+	MendAsked MendWhy = "asked" // its client asked: nothing comes from the node
+	MendEnded MendWhy = "ended" // its session ended there, and it did not leave
+)
+
+// String is how the journal tells of it.
+func (w MendWhy) String() string {
+	switch w {
+	case MendDeaf:
+		return "heard nothing while somebody spoke"
+	case MendAsked:
+		return "got nothing from the node, as its client says"
+	case MendEnded:
+		return "lost its session"
+	default:
+		return "heard nothing, or lost its session"
+	}
 }
 
 // Assignment is the answer to a PlaceRequest.

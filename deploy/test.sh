@@ -21,6 +21,7 @@ fi
 
 # step NAME COMMAND...: runs the command, keeps what it says, tells the time.
 steps=$*
+alone=0 # seconds of the steps that run no packages side by side
 step() {
 	name=$1
 	shift
@@ -37,6 +38,7 @@ step() {
 		failed="$failed $name"
 	fi
 	seconds=$(($(date +%s) - begun))
+	case $name in rooms | whole) ;; *) alone=$((alone + seconds)) ;; esac
 	tests=$(grep -c '^ *--- PASS' "$logs/$name.log")
 	skips=$(grep -c '^ *--- SKIP' "$logs/$name.log")
 	printf '%-6s %d:%02d min' "$verdict" $((seconds / 60)) $((seconds % 60))
@@ -118,8 +120,7 @@ rm -f "$logs"/*.log
 seconds=$(($(date +%s) - begun_all))
 # Of a run of single steps that would be a part of the part.
 if [ -z "$steps" ]; then
-	text=$(cat "$logs/rooms.log" "$logs/whole.log" | awk -f deploy/share.awk)
-	printf 'text            %d:%02d min, its packages and tests one after the other\n' $((text / 60)) $((text % 60))
+	cat "$logs/rooms.log" "$logs/whole.log" | awk -v wall="$seconds" -v alone="$alone" -f deploy/share.awk
 fi
 printf 'all      %s %d:%02d min\n' "${failed:+FAILED:$failed,}" $((seconds / 60)) $((seconds % 60))
 [ -z "$failed" ]

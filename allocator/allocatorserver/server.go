@@ -308,7 +308,7 @@ func (s *Server) place(ctx context.Context, req allocator.PlaceRequest) (allocat
 	s.metrics.placed(time.Since(began), err)
 	if err == nil && req.Mend.Valid() {
 		s.noted(allocator.JournalEntry{At: time.Now(), By: "allocator", Deed: allocator.DeedMend, Node: req.Mend, To: a.Node, Call: req.Call,
-			Why: fmt.Sprintf("user %v heard nothing, or its session broke: it is seated anew", req.User)})
+			Why: fmt.Sprintf("user %v %v: it is seated anew", req.User, req.MendWhy)})
 	}
 	return a, err
 }

@@ -168,7 +168,11 @@ func (w *window) conclude(ctx context.Context, one *round, victim string) error 
 		now := l.call.Stats()
 		one.FarMoved += now.Moves - l.had.Moves
 		one.FarResumed += now.Voice.Resumes - l.had.Voice.Resumes
-		one.Far = append(one.Far, l.ear.heard())
+		h := l.ear.heard()
+		if !h.Recovered {
+			w.run.say("        who listens from afar does not hear: %+v, with %+v", now, l.call.Members())
+		}
+		one.Far = append(one.Far, h)
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func TestADeafLegIsMended(t *testing.T) {
 	d.until(t, "Dot hears Ada", func(n int) bool { return n > 50 })
 	network.deafen()
 	deaf := time.Now()
-	for !strings.Contains(ctlSays(t, r.data, "journal"), "mend") { // 20 s: a short silence is none
+	for !strings.Contains(ctlSays(t, r.data, "journal"), "heard nothing while somebody spoke") { // 20 s: a short silence is none
 		if time.Since(deaf) > 3*wait {
 			t.Fatal("nobody mends it, says the journal")
 		}

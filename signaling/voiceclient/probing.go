@@ -67,9 +67,9 @@ type probed struct {
 	transport.UDPConn
 	by *probing
 
-	// What came by the detour. A reader that waits for UDP is woken by its deadline.
+	// What came by the detour. A reader that waits for UDP is woken by its deadline, which
+	// nobody else needs.
 	queue chan datagram
-	woken atomic.Bool
 
 	answered bool // the last datagram was the answer to a check; owned by the reader
 }
@@ -83,7 +83,6 @@ type datagram struct {
 func (c *probed) deliver(b []byte, from net.Addr) {
 	select {
 	case c.queue <- datagram{slices.Clone(b), from}:
-		c.woken.Store(true)
 		_ = c.UDPConn.SetReadDeadline(time.Unix(1, 0)) // a closed socket has no reader
 	default:
 	}
@@ -117,9 +116,10 @@ func (c *probed) read(b []byte) (int, net.Addr, error) {
 			c.by.last.Store(time.Now().UnixNano())
 			c.by.detour.heardUDP(c)
 			return n, from, nil
-		case errors.Is(err, os.ErrDeadlineExceeded) && c.woken.Swap(false):
-			// The queue is looked at after this: nothing is missed.
-			if c.UDPConn.SetReadDeadline(time.Time{}) != nil {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			// The queue is looked at after this: nothing is missed. It may be empty, when
+			// its reader was quicker than who woke it; an error would end that reader.
+			if err := c.UDPConn.SetReadDeadline(time.Time{}); err != nil {
 				return 0, nil, err
 			}
 		default:

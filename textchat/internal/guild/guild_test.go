@@ -411,6 +411,9 @@ func show(o Out) string {
 			if len(r.Avoid) > 0 {
 				more += fmt.Sprintf(" avoid=%v", r.Avoid)
 			}
+			if r.Mend != "" {
+				more += fmt.Sprintf(" mend=%s/%s", r.Mend, string(r.MendWhy))
+			}
 			if r.Expected != 1 {
 				more += fmt.Sprintf(" expected=%d", r.Expected)
 			}

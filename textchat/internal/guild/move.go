@@ -52,6 +52,7 @@ type moving struct {
 	From    edgeagent.NodeID
 	Cause   allocator.Cause
 	Planned bool
+	Why     allocator.MendWhy // of allocator.CauseMend
 	Avoid   []edgeagent.NodeID
 	Epoch   uint64 // of the call where it is now; a seat of an older one is where it was
 
@@ -173,14 +174,14 @@ func (g *Guild) handleMend(now time.Time, in Mend, out *Out) {
 	if now.Sub(v.Placed) < mendPause {
 		return // the session is hardly open
 	}
-	g.mend(now, out, in.User, allocator.CauseMend)
+	g.mend(now, out, in.User, allocator.CauseMend, allocator.MendDeaf)
 }
 
 // mend seats a user anew for its own sake; away from its node when that has just
 // been tried, or is known to be of no use.
-func (g *Guild) mend(now time.Time, out *Out, user textchat.ID, cause allocator.Cause) {
+func (g *Guild) mend(now time.Time, out *Out, user textchat.ID, cause allocator.Cause, why allocator.MendWhy) {
 	v := edit(g, g.voice, user)
-	m := moving{From: v.Node, Cause: cause}
+	m := moving{From: v.Node, Cause: cause, Why: why}
 	if v.Node != "" && (cause == allocator.CauseNodeLost || !v.Mended.IsZero() && now.Sub(v.Mended) < mendElsewhere) {
 		m.Avoid = []edgeagent.NodeID{v.Node}
 	}

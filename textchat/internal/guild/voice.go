@@ -279,7 +279,7 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 		if anew && g.wants(in) {
 			v = edit(g, g.voice, in.User)
 			v.RTT, v.Region, v.Where, v.Wishes = in.RTT, in.Region, in.Location, in.Wishes
-			g.mend(now, out, in.User, allocator.CauseMend)
+			g.mend(now, out, in.User, allocator.CauseMend, allocator.MendAsked)
 			return
 		}
 		if !same || v.Opened || now.Sub(v.Placed) < replaceAfter {
@@ -405,7 +405,7 @@ func (g *Guild) order(out *Out, user textchat.ID, p *pending) {
 	}
 	out.Effects = append(out.Effects, Effect{User: user, Place: &PlaceOrder{Attempt: p.Attempt, Move: p.Moving.on(), Request: allocator.PlaceRequest{
 		Guild: g.self.ID.String(), Call: callID(p.Channel), User: userID(user), Session: p.Session, Rights: p.Rights,
-		Echo: g.channels[p.Channel].Echo, RTT: rtt, Region: region, Location: where, Epoch: p.Epoch, Expected: g.expected(p.Channel), Avoid: p.Moving.Avoid, Mend: p.Moving.mends(),
+		Echo: g.channels[p.Channel].Echo, RTT: rtt, Region: region, Location: where, Epoch: p.Epoch, Expected: g.expected(p.Channel), Avoid: p.Moving.Avoid, Mend: p.Moving.mends(), MendWhy: p.Moving.Why,
 		// Who only says that it is in the call takes no seat of those who are not.
 		Inside: g.voice[user] != nil && g.voice[user].Channel == p.Channel && g.voice[user].Check.IsZero(),
 	}}})
@@ -540,10 +540,10 @@ func (g *Guild) handleCallLeft(now time.Time, in CallLeft, out *Out) {
 		edit(g, g.voice, in.User).Opened = false // another seat is on its way
 		return
 	case in.Reason == edgeagent.NodeGone:
-		g.mend(now, out, in.User, allocator.CauseNodeLost)
+		g.mend(now, out, in.User, allocator.CauseNodeLost, "")
 		return
 	case in.Reason == edgeagent.EngineLost || in.Reason == edgeagent.Moved:
-		g.mend(now, out, in.User, allocator.CauseMend)
+		g.mend(now, out, in.User, allocator.CauseMend, allocator.MendEnded)
 		return
 	case moved:
 		g.cancel(out, in.User)
