@@ -240,7 +240,7 @@ func TestShedAndBack(t *testing.T) {
 	if took := time.Since(began); took < 5*time.Second {
 		t.Errorf("video was back after %v", took)
 	}
-	film(all[:2], 1, "video to be back", func() bool { return len(b.Seen()) > shed+20 })
+	film(all[:2], 1, "video to be back", func() bool { return len(b.Seen()) > shed+20 && last().Cameras == 2 })
 	gapless(t, b)
 }
 

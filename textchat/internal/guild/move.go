@@ -174,15 +174,15 @@ func (g *Guild) handleMend(now time.Time, in Mend, out *Out) {
 	if now.Sub(v.Placed) < mendPause {
 		return // the session is hardly open
 	}
-	g.mend(now, out, in.User, allocator.CauseMend, allocator.MendDeaf)
+	g.mend(now, out, in.User, moving{Cause: allocator.CauseMend, Why: allocator.MendDeaf})
 }
 
 // mend seats a user anew for its own sake; away from its node when that has just
 // been tried, or is known to be of no use.
-func (g *Guild) mend(now time.Time, out *Out, user textchat.ID, cause allocator.Cause, why allocator.MendWhy) {
+func (g *Guild) mend(now time.Time, out *Out, user textchat.ID, m moving) {
 	v := edit(g, g.voice, user)
-	m := moving{From: v.Node, Cause: cause, Why: why}
-	if v.Node != "" && (cause == allocator.CauseNodeLost || !v.Mended.IsZero() && now.Sub(v.Mended) < mendElsewhere) {
+	m.From = v.Node
+	if v.Node != "" && (m.Cause == allocator.CauseNodeLost || !v.Mended.IsZero() && now.Sub(v.Mended) < mendElsewhere) {
 		m.Avoid = []edgeagent.NodeID{v.Node}
 	}
 	v.Mended, v.Opened = now, false

@@ -279,7 +279,7 @@ func (g *Guild) handleVoiceUpdate(now time.Time, in VoiceUpdate, out *Out) {
 		if anew && g.wants(in) {
 			v = edit(g, g.voice, in.User)
 			v.RTT, v.Region, v.Where, v.Wishes = in.RTT, in.Region, in.Location, in.Wishes
-			g.mend(now, out, in.User, allocator.CauseMend, allocator.MendAsked)
+			g.mend(now, out, in.User, moving{Cause: allocator.CauseMend, Why: allocator.MendAsked})
 			return
 		}
 		if !same || v.Opened || now.Sub(v.Placed) < replaceAfter {
@@ -540,10 +540,10 @@ func (g *Guild) handleCallLeft(now time.Time, in CallLeft, out *Out) {
 		edit(g, g.voice, in.User).Opened = false // another seat is on its way
 		return
 	case in.Reason == edgeagent.NodeGone:
-		g.mend(now, out, in.User, allocator.CauseNodeLost, "")
+		g.mend(now, out, in.User, moving{Cause: allocator.CauseNodeLost})
 		return
 	case in.Reason == edgeagent.EngineLost || in.Reason == edgeagent.Moved:
-		g.mend(now, out, in.User, allocator.CauseMend, allocator.MendEnded)
+		g.mend(now, out, in.User, moving{Cause: allocator.CauseMend, Why: allocator.MendEnded})
 		return
 	case moved:
 		g.cancel(out, in.User)
