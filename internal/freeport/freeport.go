@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,7 +88,10 @@ func row(n int, open func(port int) error) (int, error) {
 		// was given to may begin to.
 		last = errors.New("other processes were given them")
 		if take(port) {
+			// A child that is begun meanwhile has the socket too, until it runs its program.
+			syscall.ForkLock.RLock()
 			last = open(port)
+			syscall.ForkLock.RUnlock()
 		}
 		if last != nil {
 			found = 0

@@ -3,8 +3,10 @@ package freeport_test
 import (
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -48,5 +50,40 @@ func TestPorts(t *testing.T) {
 		if _, err := freeport.UDP(n); err == nil {
 			t.Errorf("%d ports in a row", n)
 		}
+	}
+}
+
+// TestForks: a child that this process begins just then does not keep a port open that
+// was looked at, until it runs its program.
+func TestForks(t *testing.T) {
+	var forks sync.WaitGroup
+	defer forks.Wait()
+	done := make(chan struct{})
+	defer close(done)
+	for range 4 {
+		forks.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if err := exec.Command("true").Run(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 500 {
+		port, err := freeport.TCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
 	}
 }

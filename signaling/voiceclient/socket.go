@@ -82,7 +82,7 @@ func pause(wait time.Duration, err error) time.Duration {
 	if wait >= backoffMax {
 		least = wait / 2
 	}
-	d := least + rand.N(wait-least+time.Millisecond)
+	d := least + rand.N(wait-least+1)
 	if busy := (*busyError)(nil); errors.As(err, &busy) {
 		d += busy.after
 	}
