@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,10 @@ var errFirstTooBig = errors.New("too much before authentication")
 // library, which would make room for whatever length they announce. Between cork
 // and uncork it gathers what is written: a join of a big call makes many small
 // messages for each member. Its Close only ends the sending half; finish closes.
+//
+// A connection that the client has broken off takes what is written as if it were
+// sent: at an error the library would end it, and what the client said before it went,
+// its closing frame above all, would not be read. The reader finds the end.
 type guard struct {
 	net.Conn
 	proved  atomic.Bool // set when the client is authenticated
@@ -37,6 +42,7 @@ type guard struct {
 	// Guarded by writing.
 	corked bool
 	buf    []byte
+	broken bool // nobody reads what is written
 
 	// Owned by the reader.
 	head  [14]byte
@@ -113,7 +119,7 @@ func (g *guard) Write(p []byte) (int, error) {
 	g.writing.Lock()
 	defer g.writing.Unlock()
 	if !g.corked {
-		return g.Conn.Write(p)
+		return len(p), g.sendLocked(p)
 	}
 	g.buf = append(g.buf, p...)
 	if len(g.buf) < corkBytes {
@@ -126,8 +132,21 @@ func (g *guard) flushLocked() error {
 	if len(g.buf) == 0 {
 		return nil
 	}
-	_, err := g.Conn.Write(g.buf)
+	err := g.sendLocked(g.buf)
 	g.buf = nil // most connections are quiet most of the time
+	return err
+}
+
+// sendLocked fails only when the client does not read.
+func (g *guard) sendLocked(p []byte) error {
+	if g.broken {
+		return nil
+	}
+	_, err := g.Conn.Write(p)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		g.broken = true
+		return nil
+	}
 	return err
 }
 

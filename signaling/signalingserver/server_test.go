@@ -5,10 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,16 +51,20 @@ type instance struct {
 
 func serve(t testing.TB, cfg Config, secure bool) *instance {
 	t.Helper()
+	if secure {
+		return serveBy(t, cfg, (*httptest.Server).StartTLS)
+	}
+	return serveBy(t, cfg, (*httptest.Server).Start)
+}
+
+func serveBy(t testing.TB, cfg Config, start func(*httptest.Server)) *instance {
+	t.Helper()
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := httptest.NewUnstartedServer(s)
-	if secure {
-		h.StartTLS()
-	} else {
-		h.Start()
-	}
+	start(h)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -619,6 +627,68 @@ func TestSlowReader(t *testing.T) {
 	again := dial(t, i.url+"/?v=8")
 	again.send(signaling.OpResume, signaling.Resume{Server: 10, Session: "gw1", Token: token})
 	again.want(signaling.OpResumed, nil)
+}
+
+// A leaver is a listener whose connections, once the client has left, fail to write
+// before they give what the client said last.
+type leaver struct {
+	net.Listener
+	left   atomic.Bool
+	failed chan struct{}
+	once   sync.Once
+}
+
+func (l *leaver) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &leaving{c, l}, err
+}
+
+type leaving struct {
+	net.Conn
+	of *leaver
+}
+
+func (c *leaving) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.of.left.Load() {
+		<-c.of.failed
+	}
+	return n, err
+}
+
+func (c *leaving) Write(p []byte) (int, error) {
+	if c.of.left.Load() {
+		c.of.once.Do(func() { close(c.of.failed) })
+		return 0, syscall.EPIPE
+	}
+	return c.Conn.Write(p)
+}
+
+// Whoever leaves and does not wait for the answer has left, though what was just being
+// said to it finds nobody.
+func TestLeavesWhileWrittenTo(t *testing.T) {
+	f := newFixture()
+	ended := make(chan sfu.SessionID, 1)
+	f.node.Ending = func(id sfu.SessionID) { ended <- id }
+	l := &leaver{failed: make(chan struct{})}
+	i := serveBy(t, f.cfg, func(h *httptest.Server) {
+		l.Listener = h.Listener
+		h.Listener = l
+		h.Start()
+	})
+	a, _ := f.join(t, i, 1, "a")
+	f.join(t, i, 2, "b")
+	a.want(signaling.OpClientsConnect, nil)
+	l.left.Store(true)
+	if err := a.ws.WriteClose(1000, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.node.Publish(edgeagent.CallEvent{Call: call, Speaking: &edgeagent.Member{User: uid(2), SSRC: 1002, Flags: 1}})
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Fatal("the session goes on")
+	}
 }
 
 // faulty panics at each call of one channel.

@@ -22,11 +22,14 @@ const (
 	// then TCP makes the server wait.
 	socketFrames = 64
 	socketWrite  = 10 * time.Second
+	// socketLinger is how long a server is given to answer a closing frame.
+	socketLinger = time.Second
 )
 
 // socket is a WebSocket whose frames come by a channel.
 type socket struct {
 	ws     *gws.Conn
+	under  *quiet
 	frames chan []byte
 	done   chan struct{} // closed when it has ended; code and err are set before
 	code   uint16        // of the peer's closing frame, zero: none
@@ -39,9 +42,20 @@ type socket struct {
 // quiet is a connection that says nothing any more once reading it failed: gws
 // answers the loss of a connection with a closing frame 1000, and where that
 // still arrives it ends the session instead of leaving it to be resumed.
+//
+// One that parts is not closed by gws, which would do so right after the closing
+// frame: what the server says meanwhile would be answered with a reset, which can
+// overtake that frame.
 type quiet struct {
 	net.Conn
-	lost atomic.Bool
+	lost, parts atomic.Bool
+}
+
+func (q *quiet) Close() error {
+	if q.parts.Load() {
+		return nil
+	}
+	return q.Conn.Close()
 }
 
 func (q *quiet) Read(p []byte) (int, error) {
@@ -127,9 +141,9 @@ func dialSocket(ctx context.Context, to string, config *tls.Config) (*socket, er
 		}
 		tcp = secure
 	}
-	tcp = &quiet{Conn: tcp}
-	s := &socket{frames: make(chan []byte, socketFrames), done: make(chan struct{}), quit: make(chan struct{})}
-	ws, resp, err := gws.NewClientFromConn(s, &gws.ClientOption{Addr: to}, tcp)
+	under := &quiet{Conn: tcp}
+	s := &socket{under: under, frames: make(chan []byte, socketFrames), done: make(chan struct{}), quit: make(chan struct{})}
+	ws, resp, err := gws.NewClientFromConn(s, &gws.ClientOption{Addr: to}, under)
 	if err != nil {
 		_ = tcp.Close()
 		if resp != nil && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable) {
@@ -174,14 +188,17 @@ func (s *socket) send(frame []byte) error {
 	return s.ws.WriteMessage(gws.OpcodeText, frame)
 }
 
-// close says why and ends the socket; code zero just ends it, as a lost
-// network would.
+// close says why, has that confirmed (RFC 6455 section 7.1.1) and ends the socket; code
+// zero just ends it, as a lost network would.
 func (s *socket) close(code uint16) {
 	s.stop.Do(func() { close(s.quit) })
 	if code != 0 {
-		_ = s.ws.NetConn().SetWriteDeadline(time.Now().Add(time.Second))
+		s.under.parts.Store(true)
+		_ = s.under.SetDeadline(time.Now().Add(socketLinger))
 		_ = s.ws.WriteClose(code, nil)
+		<-s.done
 	}
-	_ = s.ws.NetConn().Close()
+	s.under.parts.Store(false)
+	_ = s.under.Close()
 	<-s.done
 }
