@@ -12,7 +12,8 @@
 //
 //  2. steady: messages and pages that are due at fixed moments, whether or not those
 //     before them are done; a time begins when it was due, so that a store that stands
-//     still is not flattered by having been asked less;
+//     still is not flattered by having been asked less. It is of ten windows, and one in
+//     which the host took a core away at once is done again;
 //
 //  3. equal reads (CQL): many who read one page at once, and as many who read a page
 //     each; what it cost in queries;

@@ -8,10 +8,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gocql/gocql"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"voicefleet/bench/internal/procstat"
 	"voicefleet/textchat"
 	"voicefleet/textchat/chatserver"
 	"voicefleet/textchat/textchattest"
@@ -35,6 +37,7 @@ type engine struct {
 	name    string
 	metrics *prometheus.Registry
 	own     string // HOST:PORT of a CQL node of its own
+	pid     int    // its process
 	close   func() error
 }
 
@@ -59,7 +62,7 @@ func (c *Config) open(ctx context.Context, name string) (*engine, error) {
 		if err != nil {
 			return nil, err
 		}
-		e.own = at
+		e.own, e.pid = at, node.Pid()
 		address, end = "cql://"+at+"/"+keyspace, node.Stop
 	}
 	at, err := chatserver.ParseStore(address)
@@ -76,6 +79,21 @@ func (c *Config) open(ctx context.Context, name string) (*engine, error) {
 	}
 	e.close = func() error { return errors.Join(e.Store.Close(), end()) }
 	return e, nil
+}
+
+// usage is the CPU time of this process, and of a node of its own.
+func (e *engine) usage() (used [2]time.Duration, err error) {
+	for i, pid := range []int{os.Getpid(), e.pid} {
+		if pid == 0 {
+			continue
+		}
+		cpu, err := procstat.ReadCPU(pid)
+		if err != nil {
+			return used, fmt.Errorf("read CPU time: %w", err)
+		}
+		used[i] = cpu.Total()
+	}
+	return used, nil
 }
 
 // count adds up a counter of the store over its labels.

@@ -17,13 +17,20 @@ import (
 
 	"voicefleet/bench"
 	"voicefleet/bench/internal/others"
+	"voicefleet/bench/internal/steal"
 	"voicefleet/internal/snowflake"
 	"voicefleet/textchat"
 )
 
 const (
-	// parts are the windows of the step writes, one sample each.
-	parts = 5
+	// parts are the windows of the step writes, one sample each, windows those of the step
+	// steady.
+	parts, windows = 5, 10
+	// takenAtMost is how much of a core the host may take within 100 ms in a window of the
+	// step steady: with more, the host is what is measured, and another window takes its
+	// place, moreWindows times at most.
+	takenAtMost = 10 * time.Millisecond
+	moreWindows = 2 * windows
 	// underWay bounds what is begun and not done in the step steady; beyond it what is
 	// due waits, and its wait counts.
 	underWay = 2048
@@ -160,7 +167,11 @@ func (r *run) engine(ctx context.Context, name string) (err error) {
 	defer func() { err = errors.Join(err, e.close()) }()
 	if name == CQL {
 		r.config.Progress.Say("%s: warming up for %v", e.title(), r.config.Warm)
-		if _, err := r.load(ctx, e, r.config.Warm); err != nil {
+		c, err := r.crowd(ctx, e)
+		if err == nil {
+			err = r.load(ctx, e, c, r.config.Warm, newLoaded())
+		}
+		if err != nil {
 			return fmt.Errorf("warm up: %w", err)
 		}
 	}
@@ -381,37 +392,86 @@ type loaded struct {
 	refused                 atomic.Int64
 }
 
-// load is the step steady for a while.
-func (r *run) load(ctx context.Context, e *engine, length time.Duration) (*loaded, error) {
-	l := &loaded{inserts: newTimes(), pages: newTimes(), lookUps: newTimes(), late: newTimes()}
-	ids := r.newIDs(channels)
-	words := text(200)
-	people := r.newIDs(users)
-	for _, id := range people {
+func newLoaded() *loaded {
+	return &loaded{inserts: newTimes(), pages: newTimes(), lookUps: newTimes(), late: newTimes()}
+}
+
+// add takes in what came of another.
+func (l *loaded) add(other *loaded) {
+	l.inserts.h.Merge(other.inserts.h)
+	l.pages.h.Merge(other.pages.h)
+	l.lookUps.h.Merge(other.lookUps.h)
+	l.late.h.Merge(other.late.h)
+	l.refused.Add(other.refused.Load())
+}
+
+// crowd are the channels that the step steady writes and reads, and the users it looks up.
+type crowd struct{ channels, users []textchat.ID }
+
+func (r *run) crowd(ctx context.Context, e *engine) (crowd, error) {
+	c := crowd{r.newIDs(channels), r.newIDs(users)}
+	for _, id := range c.users {
 		u := textchat.User{ID: id, Username: "bench" + id.String(), Discriminator: "0"}
 		if err := again(ctx, func() error { return e.CreateUser(ctx, textchat.Credential{User: u}, nil, id.Time()) }); err != nil {
-			return nil, err
+			return c, err
 		}
 	}
-	err := each(ctx, 3, func(ctx context.Context, i int) error {
+	return c, nil
+}
+
+// load is the step steady for a while; what comes of it is added to l.
+func (r *run) load(ctx context.Context, e *engine, c crowd, length time.Duration, l *loaded) error {
+	words := text(200)
+	return each(ctx, 3, func(ctx context.Context, i int) error {
 		switch i {
 		case 0:
 			return due(ctx, r.config.Rate, length, l.late, l.inserts, &l.refused, func(ctx context.Context) error {
-				_, _, err := e.AddMessage(ctx, message(ids[rand.IntN(channels)], r.newID(), words), "")
+				_, _, err := e.AddMessage(ctx, message(c.channels[rand.IntN(channels)], r.newID(), words), "")
 				return err
 			})
 		case 1:
 			return due(ctx, r.config.Rate/10, length, newTimes(), l.lookUps, &l.refused, func(ctx context.Context) error {
-				_, err := e.User(ctx, people[rand.IntN(users)])
+				_, err := e.User(ctx, c.users[rand.IntN(users)])
 				return err
 			})
 		}
 		return due(ctx, r.config.Rate/10, length, newTimes(), l.pages, &l.refused, func(ctx context.Context) error {
-			_, err := e.Page(ctx, ids[rand.IntN(channels)], textchat.PageQuery{Limit: 50})
+			_, err := e.Page(ctx, c.channels[rand.IntN(channels)], textchat.PageQuery{Limit: 50})
 			return err
 		})
 	})
-	return l, err
+}
+
+// loadCalmly is a load in windows, those left out in which the host took too much. The
+// p99 of the inserts of each come with it, in milliseconds.
+func (r *run) loadCalmly(ctx context.Context, e *engine) (l *loaded, p99s []float64, err error) {
+	c, err := r.crowd(ctx, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	host := steal.Begin()
+	defer host.End()
+	l = newLoaded()
+	void := 0
+	for len(p99s) < windows {
+		host.Reset()
+		one := newLoaded()
+		if err := r.load(ctx, e, c, r.config.Length/windows, one); err != nil {
+			return nil, nil, err
+		}
+		p99 := ms(one.inserts.h, 99)
+		if taken := host.Most(); taken > takenAtMost && void < moreWindows {
+			void++
+			r.config.Progress.Say("%s: a window is not counted (an insert's p99 was %.2f ms): the host took %v of a core at once; once more", e.title(), p99, taken)
+			continue
+		}
+		l.add(one)
+		p99s = append(p99s, p99)
+	}
+	if void > 0 {
+		r.note("%s: %d windows at the rate were done again, because the host took more than %v of a core within 100ms: another machine had it", e.title(), void, takenAtMost)
+	}
+	return l, p99s, nil
 }
 
 // steady is the second step.
@@ -422,12 +482,22 @@ func (r *run) steady(ctx context.Context, e *engine) error {
 	if err != nil {
 		return err
 	}
+	usage, err := e.usage()
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
 	note := others.Watch(fmt.Sprintf("%s: %d messages a second", e.title(), c.Rate), r.note)
-	l, err := r.load(ctx, e, c.Length)
+	l, p99s, err := r.loadCalmly(ctx, e)
 	note()
 	if err != nil {
 		return err
 	}
+	used, err := e.usage()
+	if err != nil {
+		return err
+	}
+	took := time.Since(begun)
 	table := bench.Table{
 		Title: fmt.Sprintf("%s: %d messages, %d pages of 50 and as many users a second for %v; ms from when each was due", e.title(), c.Rate, c.Rate/10, c.Length),
 		Head:  []string{"", "done", "p50", "p99", "max"},
@@ -459,6 +529,15 @@ func (r *run) steady(ctx context.Context, e *engine) error {
 		}
 	}
 	r.report.Tables = append(r.report.Tables, table)
+	spread := bench.SpreadOf(p99s)
+	r.note("%s: an insert's p99 in each of %d windows at the rate: %.2f to %.2f ms, median %.2f", e.title(), windows, spread.Min, spread.Max, spread.Median)
+	for i, what := range []string{"store and load", "node"} {
+		if used[i] > 0 {
+			cores := (used[i] - usage[i]).Seconds() / took.Seconds()
+			r.note("%s: at the rate, %s used %.2f cores", e.title(), what, cores)
+			r.report.Metrics = append(r.report.Metrics, bench.Metric{Name: e.name + ": cores of " + what, Better: bench.Less, Samples: []float64{cores}})
+		}
+	}
 	refused := float64(l.refused.Load())
 	done := float64(l.inserts.h.TotalCount() + l.pages.h.TotalCount() + l.lookUps.h.TotalCount())
 	r.goal(bench.Goal{Name: fmt.Sprintf("%s: refused at %d messages/s", e.title(), c.Rate), Value: 100 * refused / max(done+refused, 1), Bound: c.MaxRefused, Unit: "%"})

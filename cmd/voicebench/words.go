@@ -120,8 +120,8 @@ channel of one guild, in four parts:
 
 The guild has one voicefleet up, with SQLite. Sizes and storm have the text side of a
 fleet: as many voicefleet text as the limit of open files asks for, on one bus and one
-CQL store, which is a node of Apache Cassandra that it starts (Java 17 and Maven; some
-2.5 GB), or a cluster of yours. A message is one post to one of them. The sessions of
+CQL store, which is a node of Apache Cassandra that it starts (Java 17 and Maven; up to
+8 GB), or a cluster of yours. A message is one post to one of them. The sessions of
 each are a process of their own: one loop over epoll, no goroutine each.
 
 Times begin at the moment that was intended and end when the kernel had the bytes.
@@ -134,13 +134,14 @@ const wordsCrowdExamples = `  voicebench crowd --html crowd.html
 
 const wordsStore = `Store measures what keeps the messages, through the same interface the chat server uses:
 the embedded store (SQLite) on this machine's disk, and one node of Apache Cassandra that
-it starts (Java 17 and Maven; two cores and 2 GB are its share), or a CQL cluster of yours.
+it starts (Java 17 and Maven; a third of the memory, 8 GB at most), or a CQL cluster of yours.
 
 First what the disk alone can do, as no store is faster than that: a block appended and
 synced, again and again.
 
 For each: durable messages a second of many writers; the time of inserts and pages at a
-rate, from when each was due, and on CQL where it goes; on CQL what equal reads cost in
+rate, from when each was due, what CPU that takes, and on CQL where the time goes (a window
+in which the host takes a core away is done again, and told of); on CQL what equal reads cost in
 queries; and pages of a history of ten million messages, as it grows. That last step
 takes ten minutes or so of a machine with nothing else to do and 20 GB of disk, the
 others two minutes.
