@@ -103,7 +103,7 @@ func (s *script) quiet() {
 	s.hears("message " + mark)
 }
 
-// says has Ada write, by plain REST; it waits out limits as told.
+// says has Ada write, by plain REST; it comes again when it is told to.
 func (s *script) says(text string) {
 	s.t.Helper()
 	s.saysIn(s.channel, text)
@@ -111,8 +111,9 @@ func (s *script) says(text string) {
 
 func (s *script) saysIn(channel, text string) {
 	s.t.Helper()
+	nonce := fmt.Sprint(time.Now().UnixNano())
 	for deadline := time.Now().Add(30 * time.Second); ; {
-		again := s.post(s.ada, channel, text)
+		again := s.post(s.ada, channel, text, nonce)
 		if again == 0 {
 			return
 		}
@@ -123,17 +124,18 @@ func (s *script) saysIn(channel, text string) {
 	}
 }
 
-// post writes by plain REST: zero, or after how long it may be tried again.
-func (s *script) post(token, channel, text string) (again time.Duration) {
+// post writes by plain REST: zero, or after how long it may be tried again, because of a
+// limit or a disk that is late. Of what is tried with one nonce one message comes.
+func (s *script) post(token, channel, text, nonce string) (again time.Duration) {
 	s.t.Helper()
-	body, status := request(s.t, "POST", s.api+"/channels/"+channel+"/messages", token, fmt.Sprintf(`{"content":%q}`, text))
+	body, status := request(s.t, "POST", s.api+"/channels/"+channel+"/messages", token, fmt.Sprintf(`{"content":%q,"nonce":%q,"enforce_nonce":true}`, text, nonce))
 	var limit struct {
 		After float64 `json:"retry_after"`
 	}
 	switch {
 	case status == http.StatusOK:
 		return 0
-	case status != http.StatusTooManyRequests || json.Unmarshal(body, &limit) != nil || limit.After <= 0:
+	case status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable || json.Unmarshal(body, &limit) != nil || limit.After <= 0:
 		s.t.Fatalf("%q is answered %d %s", text, status, body)
 	}
 	return time.Duration(limit.After * float64(time.Second))
@@ -435,7 +437,7 @@ func (s *script) refusals() {
 		var again time.Duration
 		for n := 0; again == 0; n++ {
 			text := fmt.Sprintf("spent %d.%d", try, n)
-			if again = s.post("Bot "+s.bot.Token, s.channel, text); again == 0 {
+			if again = s.post("Bot "+s.bot.Token, s.channel, text, text); again == 0 {
 				s.hears("message " + text)
 			}
 		}

@@ -47,7 +47,24 @@ function failed(status: number, data: any, header: string | null): ApiError {
   return new ApiError(status, data.code ?? 0, detail ?? data.message ?? `The server answered ${status}.`, field, after);
 }
 
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+/** How often what a busy server put off is asked before people are told. */
+const TRIES = 3;
+
+/** A POST that is put off may have been done all the same: of those only what may be done
+ *  twice is tried again. */
+async function call<T>(method: string, path: string, body?: unknown, tries = method === 'POST' ? 1 : TRIES): Promise<T> {
+  for (;; tries--) {
+    try {
+      return await callOnce<T>(method, path, body);
+    } catch (e) {
+      if (tries <= 1 || !(e instanceof ApiError) || e.status !== 503 || e.wait === undefined) throw e;
+      const { wait } = e;
+      await new Promise((done) => setTimeout(done, wait));
+    }
+  }
+}
+
+async function callOnce<T>(method: string, path: string, body?: unknown): Promise<T> {
   let res: Response;
   try {
     res = await fetch('/api/v10' + path, {
@@ -62,7 +79,7 @@ async function call<T>(method: string, path: string, body?: unknown): Promise<T>
   throw failed(res.status, data, res.headers.get('Retry-After'));
 }
 
-export const guest = (invite: string, nickname: string) => call<Session>('POST', '/auth/guest', { invite, nickname });
+export const guest = (invite: string, nickname: string) => call<Session>('POST', '/auth/guest', { invite, nickname }, TRIES);
 export const register = (username: string, password: string, invite?: string) => call<Session>('POST', '/auth/register', { username, password, invite });
 export const login = (username: string, password: string) => call<Session>('POST', '/auth/login', { username, password });
 export const owner = (code: string, username: string, password: string) => call<Session>('POST', '/auth/owner', { code, username, password });

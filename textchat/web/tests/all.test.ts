@@ -1,3 +1,4 @@
+import './api.test';
 import './pure.test';
 import './history.test';
 import './markdown.test';
