@@ -437,7 +437,7 @@ func (s *script) refusals() {
 		var again time.Duration
 		for n := 0; again == 0; n++ {
 			text := fmt.Sprintf("spent %d.%d", try, n)
-			if again = s.post("Bot "+s.bot.Token, s.channel, text, text); again == 0 {
+			if again = s.post("Bot "+s.bot.Token, s.channel, text, fmt.Sprint(time.Now().UnixNano())); again == 0 {
 				s.hears("message " + text)
 			}
 		}

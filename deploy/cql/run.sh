@@ -102,8 +102,8 @@ durable)
 		commitlog="$commitlog\ncommitlog_disk_access_mode: direct"
 	fi
 	rm -f "$dir/direct"
-	# No barriers, as G1 and ZGC have them. The second compiler makes this load no cheaper,
-	# and takes half a core again and again, for minutes.
+	# No barriers, as G1 and ZGC have them. The second compiler takes half a core again and
+	# again, for minutes: what it saves comes too late for a node that lives as long.
 	jvm="-XX:+UseParallelGC $new -XX:+UseTransparentHugePages -XX:TieredStopAtLevel=1 -Dio.netty.eventLoopThreads=1"
 	;;
 esac
