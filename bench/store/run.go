@@ -321,14 +321,14 @@ func each(ctx context.Context, n int, f func(ctx context.Context, i int) error) 
 
 // due calls f at so many moments a second for a while, whether or not those before it
 // are done, and takes the time from each moment until it is called and until it is done;
-// what is refused is counted.
+// what is refused is counted. It is called once at least.
 func due(ctx context.Context, rate int, length time.Duration, late, spent *times, refused *atomic.Int64, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
 	slots := make(chan struct{}, underWay)
 	begun := time.Now()
-	for i := range int(length.Seconds() * float64(rate)) {
+	for i := range max(int(length.Seconds()*float64(rate)), 1) { // a window of nothing would meet every goal
 		at := begun.Add(time.Duration(i) * time.Second / time.Duration(rate))
 		for wait := time.Until(at); wait > 0 && ctx.Err() == nil; wait = time.Until(at) {
 			nap(min(wait, longestNap))

@@ -94,7 +94,7 @@ func TestCloseIsConfirmed(t *testing.T) {
 	}
 }
 
-// A server that does not answer is not waited for.
+// A server that does not answer is not waited for longer than that.
 func TestCloseUnconfirmed(t *testing.T) {
 	s, _, _ := upgraded(t, gws.BuiltinEventHandler{})
 	s.close(1000)
