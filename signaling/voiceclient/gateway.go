@@ -315,7 +315,7 @@ func (g *gateway) take(frame []byte) (gwFrame, error) {
 
 // run serves the session until ctx ends or the gateway refuses it for good.
 func (g *gateway) run(ctx context.Context) error {
-	defer func() { g.ws.close(1000) }()
+	defer func() { g.ws.part(1000) }()
 	for {
 		lost := g.serve(ctx)
 		if ctx.Err() != nil {

@@ -188,17 +188,25 @@ func (s *socket) send(frame []byte) error {
 	return s.ws.WriteMessage(gws.OpcodeText, frame)
 }
 
-// close says why, has that confirmed (RFC 6455 section 7.1.1) and ends the socket; code
-// zero just ends it, as a lost network would.
+// close says why and ends the socket; code zero just ends it, as a lost network would.
 func (s *socket) close(code uint16) {
 	s.stop.Do(func() { close(s.quit) })
 	if code != 0 {
-		s.under.parts.Store(true)
-		_ = s.under.SetDeadline(time.Now().Add(socketLinger))
+		_ = s.under.SetWriteDeadline(time.Now().Add(time.Second))
 		_ = s.ws.WriteClose(code, nil)
-		<-s.done
 	}
-	s.under.parts.Store(false)
 	_ = s.under.Close()
 	<-s.done
+}
+
+// part is close for who leaves and has the time to have that confirmed (RFC 6455 section
+// 7.1.1).
+func (s *socket) part(code uint16) {
+	s.stop.Do(func() { close(s.quit) })
+	s.under.parts.Store(true)
+	_ = s.under.SetDeadline(time.Now().Add(socketLinger))
+	_ = s.ws.WriteClose(code, nil)
+	<-s.done
+	s.under.parts.Store(false)
+	_ = s.under.Close()
 }

@@ -67,9 +67,9 @@ func upgraded(t *testing.T, handler gws.Event) (*socket, *gws.Conn, *lasting) {
 	return s, ws, tcp
 }
 
-// Whoever closes has that confirmed: a server which has said more than was read meets no
+// Whoever leaves has that confirmed: a server which has said more than was read meets no
 // reset, that could take the closing frame with it.
-func TestCloseIsConfirmed(t *testing.T) {
+func TestPartingIsConfirmed(t *testing.T) {
 	server := &talker{closed: make(chan error, 1)}
 	s, ws, tcp := upgraded(t, server)
 	for range 4 * socketFrames {
@@ -84,7 +84,7 @@ func TestCloseIsConfirmed(t *testing.T) {
 		_, err := io.Copy(io.Discard, tcp)
 		after <- errors.Join(tcp.err, err)
 	}()
-	s.close(1000)
+	s.part(1000)
 	err := <-server.closed
 	if e := (*gws.CloseError)(nil); !errors.As(err, &e) || e.Code != 1000 {
 		t.Error(err)
@@ -95,9 +95,9 @@ func TestCloseIsConfirmed(t *testing.T) {
 }
 
 // A server that does not answer is not waited for longer than that.
-func TestCloseUnconfirmed(t *testing.T) {
+func TestPartingUnconfirmed(t *testing.T) {
 	s, _, _ := upgraded(t, gws.BuiltinEventHandler{})
-	s.close(1000)
+	s.part(1000)
 	if s.code != 0 {
 		t.Errorf("answered with %d", s.code)
 	}

@@ -661,7 +661,11 @@ func (v *Voice) run(ctx context.Context) {
 	err := v.serve(ctx)
 	cancel()
 	<-watched
-	v.ws.close(uint16(signaling.CloseNormal))
+	if errors.Is(err, ErrClosed) {
+		v.ws.part(uint16(signaling.CloseNormal))
+	} else { // another session is waited for
+		v.ws.close(uint16(signaling.CloseNormal))
+	}
 	v.media.Close()
 	v.mu.Lock()
 	v.err = err
