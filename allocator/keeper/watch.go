@@ -215,6 +215,11 @@ func (w *Watch) Beat(now time.Time, hb edgeagent.Heartbeat, written time.Time, o
 		n = &watched{}
 		w.nodes[hb.Node] = n
 	}
+	if !hb.ProbeKey.Valid() {
+		// An agent without an engine: it may yet find the one of the agent before, which
+		// answers by the key it has.
+		hb.ProbeKey = n.hb.ProbeKey
+	}
 	n.hb, n.unknown = hb, false
 	if !n.closed.IsZero() && !written.After(n.closed) {
 		return out // it came late: the connection closed after it
