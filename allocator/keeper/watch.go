@@ -56,11 +56,11 @@ const (
 	guardShare = 0.3
 	guardTime  = 2 * time.Second
 
-	// Who loses a check is asked every leakAgain until leakRounds questions were answered,
-	// within leakTime: it is bad when leakShare of their checks were lost. Less than that
-	// leaves the bus quick enough to tell what its listeners lose. A look counts for
-	// leakKept.
-	leakAgain  = 250 * time.Millisecond
+	// Who loses a check, or says that its listeners lose packets, is asked every leakAgain
+	// until leakRounds questions were answered, within leakTime: it is bad when leakShare of
+	// their checks were lost. Less than that leaves the bus quick enough to tell what its
+	// listeners lose. A look counts for leakKept.
+	leakAgain  = 100 * time.Millisecond
 	leakRounds = 10
 	leakTime   = 5 * time.Second
 	leakKept   = 2 * leakTime
@@ -141,10 +141,11 @@ type watched struct {
 }
 
 // leak is a look at how much of what a node is asked is lost. It begins with a question
-// whose first check found no answer, and counts those after it that are answered: what
-// is never answered is another matter.
+// whose first check found no answer, or by the word of the node, and counts those after it
+// that are answered: what is never answered is another matter.
 type leak struct {
-	since         time.Time // zero: nothing was ever lost
+	since         time.Time // zero: there was no reason yet
+	lossy         bool      // a check was lost
 	rounds        int
 	checks, drops int
 }
@@ -163,16 +164,23 @@ func (l *leak) open(now time.Time) bool {
 	return !l.since.IsZero() && l.rounds < leakRounds && now.Sub(l.since) <= leakTime
 }
 
+// begin opens a look, unless one was opened within leakTime.
+func (l *leak) begin(now time.Time) {
+	if now.Sub(l.since) > leakTime {
+		*l = leak{since: now}
+	}
+}
+
 // take counts an answered question.
 func (l *leak) take(now time.Time, lost int) {
-	switch {
-	case l.open(now):
+	if l.open(now) {
 		l.rounds++
 		l.checks += lost + 1
 		l.drops += lost
-	case lost > 0 && now.Sub(l.since) > leakTime:
-		*l = leak{since: now}
+	} else if lost > 0 {
+		l.begin(now)
 	}
+	l.lossy = l.lossy || lost > 0
 }
 
 // Watch is the discovery of nodes: who lives. Not safe for concurrent use; the zero
@@ -221,6 +229,9 @@ func (w *Watch) Beat(now time.Time, hb edgeagent.Heartbeat, written time.Time, o
 		hb.ProbeKey = n.hb.ProbeKey
 	}
 	n.hb, n.unknown = hb, false
+	if hb.Load.Loss > lossy && hb.State == edgeagent.Ready {
+		n.leak.begin(now) // before its next heartbeats, which may be late for it, say the same
+	}
 	if !n.closed.IsZero() && !written.After(n.closed) {
 		return out // it came late: the connection closed after it
 	}
@@ -627,7 +638,7 @@ const (
 func (w *Watch) Leaky(now time.Time) (node edgeagent.NodeID, share float64) {
 	losing := 0
 	for id, n := range w.nodes {
-		if n.standing != lost && !n.leak.since.IsZero() && now.Sub(n.leak.since) <= leakKept {
+		if n.standing != lost && n.leak.lossy && now.Sub(n.leak.since) <= leakKept {
 			node, share = id, n.leak.share()
 			losing++
 		}

@@ -77,6 +77,7 @@ type actor struct {
 	next           time.Time // heartbeat
 	beats, answers bool
 	drops          int // checks before one that is answered
+	told           edgeagent.Load
 	closed         time.Time
 }
 
@@ -131,7 +132,7 @@ func (p *player) say(vs []Verdict) {
 }
 
 func (p *player) beat(a *actor, written time.Time) []Verdict {
-	return p.w.Beat(p.now, edgeagent.Heartbeat{Node: a.id, State: edgeagent.Ready}, written, nil)
+	return p.w.Beat(p.now, edgeagent.Heartbeat{Node: a.id, State: edgeagent.Ready, Load: a.told}, written, nil)
 }
 
 func (p *player) pass(d time.Duration) {
@@ -221,6 +222,12 @@ func (p *player) do(words []string) {
 			p.t.Fatal(err)
 		}
 		p.actor(args[0]).drops = n
+	case verb == "tell":
+		loss, err := strconv.ParseFloat(args[1], 64)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		p.actor(args[0]).told.Loss = loss
 	case verb == "bus":
 		p.away = args[0] == "away"
 		p.w.Bus(p.now, p.away)
