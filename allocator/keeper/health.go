@@ -98,7 +98,7 @@ func (h *Health) Beat(now time.Time, hb edgeagent.Heartbeat, out []Ailment) []Ai
 	if hb.State == edgeagent.Joining {
 		return out
 	}
-	count(&p.bad, hb.Load.Loss > lossy && hb.Load.Sessions > 1)
+	count(&p.bad, tellsLoss(hb))
 	overload := p.fullness > 1 || p.dropRate > dropped
 	count(&p.hot, overload)
 	switch {
@@ -115,6 +115,9 @@ func (h *Health) Beat(now time.Time, hb edgeagent.Heartbeat, out []Ailment) []Ai
 	}
 	return h.mend(now, p, overload, out)
 }
+
+// tellsLoss says whether the listeners of a node lose too much, by its own word.
+func tellsLoss(hb edgeagent.Heartbeat) bool { return hb.Load.Loss > lossy && hb.Load.Sessions > 1 }
 
 func count(n *int, more bool) {
 	if *n++; !more {

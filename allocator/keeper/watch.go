@@ -164,23 +164,25 @@ func (l *leak) open(now time.Time) bool {
 	return !l.since.IsZero() && l.rounds < leakRounds && now.Sub(l.since) <= leakTime
 }
 
-// begin opens a look, unless one was opened within leakTime.
-func (l *leak) begin(now time.Time) {
+// told begins a look by the word of the node, unless one was begun within leakTime.
+func (l *leak) told(now time.Time) {
 	if now.Sub(l.since) > leakTime {
 		*l = leak{since: now}
 	}
 }
 
-// take counts an answered question.
+// take counts an answered question, or begins a look with it: also after one of late that
+// found nothing.
 func (l *leak) take(now time.Time, lost int) {
-	if l.open(now) {
+	switch {
+	case l.open(now):
 		l.rounds++
 		l.checks += lost + 1
 		l.drops += lost
-	} else if lost > 0 {
-		l.begin(now)
+		l.lossy = l.lossy || lost > 0
+	case lost > 0 && (!l.lossy || now.Sub(l.since) > leakTime):
+		*l = leak{since: now, lossy: true}
 	}
-	l.lossy = l.lossy || lost > 0
 }
 
 // Watch is the discovery of nodes: who lives. Not safe for concurrent use; the zero
@@ -229,8 +231,8 @@ func (w *Watch) Beat(now time.Time, hb edgeagent.Heartbeat, written time.Time, o
 		hb.ProbeKey = n.hb.ProbeKey
 	}
 	n.hb, n.unknown = hb, false
-	if hb.Load.Loss > lossy && hb.State == edgeagent.Ready {
-		n.leak.begin(now) // before its next heartbeats, which may be late for it, say the same
+	if tellsLoss(hb) {
+		n.leak.told(now) // before its next heartbeats, which may be late for it, say the same
 	}
 	if !n.closed.IsZero() && !written.After(n.closed) {
 		return out // it came late: the connection closed after it

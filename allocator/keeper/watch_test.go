@@ -227,7 +227,7 @@ func (p *player) do(words []string) {
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		p.actor(args[0]).told.Loss = loss
+		p.actor(args[0]).told = edgeagent.Load{Loss: loss, Sessions: 10}
 	case verb == "bus":
 		p.away = args[0] == "away"
 		p.w.Bus(p.now, p.away)
